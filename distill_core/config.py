@@ -1,0 +1,227 @@
+"""The configuration of a run: one frozen model, read from defaults, a file or preset, and -o.
+
+Order of strength: defaults, then preset or file, then flags and `-o`. Nothing heavy is imported
+here, and nothing of a component but its options model.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import Field
+
+from distill_core.hookspecs import KINDS
+from registry import InputError, OptionError, Plugins, UnknownNameError
+from registry.options import Options, check_options
+
+SECTIONS = ("data", "evaluate")
+
+
+class DataOptions(Options):
+    """What the core does with a dataset before a run: `-o data.FIELD=VALUE`."""
+
+    whitening: Literal["none", "standardise", "zca", "zca_kornia"] = Field(
+        "standardise",
+        description="none; standardise each channel; zca as in RaT-BPTT and PoDD (per image "
+        "normalised, relative strength); zca_kornia as in MTT (absolute strength)",
+    )
+    zca_strength: float = Field(0.1, gt=0, description="regulariser of both ZCA variants")
+    validation: float = Field(
+        0.1, ge=0, lt=1, description="fraction of the training data kept for validation"
+    )
+
+
+class EvaluateOptions(Options):
+    """How a result is judged: `-o evaluate.FIELD=VALUE`."""
+
+    protocol: Literal["recipe", "podd", "rat", "dc"] = Field(
+        "recipe",
+        description="how networks are trained on the result: as the algorithm says (recipe), or "
+        "by a published protocol",
+    )
+    nets: int = Field(8, ge=1, description="fresh networks for the final mean and deviation")
+    steps: int | None = Field(
+        None, ge=1, description="training steps of a network; default: what the protocol says"
+    )
+    every: int = Field(
+        0, ge=0, description="outer steps between evaluations on the validation split; 0: never"
+    )
+    every_nets: int = Field(2, ge=1, description="networks for each of those evaluations")
+    select: Literal["last", "best"] = Field(
+        "last", description="keep the last state, or the one best on the validation split"
+    )
+    controls: bool = Field(
+        True, description="also train on random real images of the same pixel budget and on all"
+    )
+    full_nets: int = Field(1, ge=1, description="networks trained on the full training set")
+    full_steps: int = Field(2000, ge=1, description="steps on the full training set")
+
+
+class RunConfig(Options):
+    """Everything that decides the outcome of a run."""
+
+    repr: str = Field(description="representation")
+    labeler: str = Field(description="labeler")
+    orderer: str = Field(description="class orderer")
+    algo: str = Field(description="distillation algorithm")
+    dataset: str = Field("digits", description="dataset")
+    backbone: str = Field("convnet", description="network to distill with")
+    ipc: float | None = Field(
+        None, gt=0, description="pixel budget, images per class; default: the representation's"
+    )
+    steps: int = Field(300, ge=1, description="outer steps")
+    minutes: float | None = Field(
+        None, gt=0, description="stop after so many minutes of outer steps, if that comes first"
+    )
+    seed: int = Field(0, ge=0, description="seed of every random draw")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
+    evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings of the components, by kind"
+    )
+
+    def chosen(self, option: str) -> str:
+        """Return the component's name for an option prefix, for example "algo"."""
+        name: str = getattr(self, option)
+        return name
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a TOML configuration file.
+
+    Raises:
+        InputError: it does not exist or is no TOML; the line is named.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no configuration file {path}.",
+            expected="a TOML file, for example the run.toml of a run directory.",
+            next="check the path.",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}.",
+            expected="a TOML file, for example the run.toml of a run directory.",
+            next="correct the file.",
+        ) from None
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn `-o kind.field=value` pairs into nested settings.
+
+    `data.*` and `evaluate.*` are the core's own, `run.*` a field of the run itself, everything
+    else a component's. Values are strings, which the models convert; lists, tables and quoted
+    strings are read as TOML.
+
+    Raises:
+        OptionError: a pair has another form, or its prefix is unknown.
+    """
+    settings: dict[str, Any] = {}
+    kinds = [kind.option for kind in KINDS]
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        prefix, dot, name = key.strip().partition(".")
+        if not (equals and dot and name and prefix):
+            raise OptionError(
+                f"-o {pair} has no effect.",
+                expected="the form -o kind.field=value, for example -o algo.window=60.",
+                next="correct it.",
+            )
+        value = _value(text.strip(), pair)
+        if prefix in SECTIONS:
+            settings.setdefault(prefix, {})[name] = value
+        elif prefix == "run":
+            settings[name] = value
+        elif prefix in kinds:
+            settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
+        else:
+            raise UnknownNameError(
+                "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
+            )
+    return settings
+
+
+def _value(text: str, pair: str) -> Any:
+    if not text.startswith(("[", "{", '"', "'")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(
+            f"-o {pair} cannot be read: {error}.",
+            expected="a TOML list, table or quoted string.",
+            next="quote the whole argument for the shell.",
+        ) from None
+
+
+def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested settings; where both set a value, the stronger one wins.
+
+    Where `stronger` chooses another component of a kind, the options that `weaker` had for the
+    old one are dropped: they belong to it.
+    """
+    result = dict(weaker)
+    options = dict(result.get("options", {}))
+    for kind in KINDS:
+        chosen = stronger.get(kind.option)
+        if chosen is not None and chosen != weaker.get(kind.option):
+            options.pop(kind.option, None)
+    if options or "options" in result:
+        result["options"] = options
+    for key, value in stronger.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            result[key] = _merge_tables(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _merge_tables(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(weaker)
+    for key, value in stronger.items():
+        old = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = _merge_tables(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def resolve(settings: Mapping[str, Any], plugins: Plugins) -> RunConfig:
+    """Check settings against the run's model and every chosen component's, and fill defaults.
+
+    The result names every option, so that it reproduces the run even if a default changes.
+
+    Raises:
+        UnknownNameError, OptionError: what is wrong, with the nearest valid name.
+    """
+    missing = [name for name in ("repr", "labeler", "orderer", "algo") if not settings.get(name)]
+    if missing:
+        raise OptionError(
+            f"nothing says which {', '.join(missing)} to use.",
+            expected="--repr, --labeler, --orderer and --algo, or a file or preset with them.",
+            next="`distill list` shows what can be chosen, `distill presets` whole "
+            "configurations.",
+        )
+    config = check_options(RunConfig, settings, where="run")
+    known = {kind.option: kind for kind in KINDS}
+    for prefix in config.options:
+        if prefix not in known:
+            raise UnknownNameError("kind of option", prefix, known=known, next="correct it.")
+    options = {}
+    for prefix, kind in known.items():
+        checked = plugins[kind.name].check(config.chosen(prefix), config.options.get(prefix, {}))
+        options[prefix] = checked.model_dump(mode="json", exclude_none=True)
+    return config.model_copy(update={"options": options})
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a configuration as TOML; reading it gives the same configuration."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,203 @@
+"""The contracts: what each kind of component is given and what it must give back.
+
+Four kinds make a distillation (representation, labeler, orderer, algorithm), two supply what it
+works on (dataset, backbone). No component knows another: they meet through `Layout`, `Boxes`
+and `SyntheticDataset`. `distill_core.testing` checks each contract in one line.
+
+Letters: n items, C channels, h w item, H W canvas, K classes, m cells, d features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from distill_core.geometry import Boxes, Layout, Placement
+from distill_core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from distill_core.data import DataSpec, RawData, RealData
+    from distill_core.streams import Streams
+    from distill_core.synthetic import SyntheticDataset
+
+
+class Representation(nn.Module, ABC):
+    """Owns the synthetic pixels and turns them into training images.
+
+    Made by `factory(options, spec=DataSpec, ipc=float | None)`, on the CPU; `ipc` is the pixel
+    budget in images per class that the user asked for, None for the component's own default.
+    Its parameters are the group "data". Stored numbers are counted from `state_dict()`, so an
+    index table must be a non-persistent buffer.
+
+    Attributes:
+        layout: where its training images and class cells lie; fixed.
+    """
+
+    layout: Layout
+
+    @abstractmethod
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        """Set the starting pixels, in place; all randomness from `generator`."""
+
+    @abstractmethod
+    def expand(self, boxes: Boxes) -> Tensor:
+        """Return the images at `boxes`: (n, C, h, w), differentiable in the parameters."""
+
+    @abstractmethod
+    def canvases(self) -> Tensor:
+        """Return every canvas decoded: (canvases, C, H, W), for pictures and the artefact."""
+
+    def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
+        """Return boxes for the items `index` (n,). Override to draw boxes that are no items."""
+        del generator
+        return self.layout.items[index]
+
+    def project(self) -> None:
+        """Put the parameters back into their feasible set, in place, after an update."""
+        return
+
+
+class Labeler(nn.Module, ABC):
+    """Gives labels to boxes, from parameters of its own or from geometry.
+
+    Made by `factory(options, placement=Placement)`, on the CPU. Its parameters are the group
+    "labels"; a labeler without parameters has fixed labels.
+
+    Attributes:
+        simplex: rows are >= 0 and sum to 1 after any update followed by `project()`.
+    """
+
+    simplex: ClassVar[bool] = True
+
+    @abstractmethod
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        """Return soft labels (n, K) on the device and in the dtype of `images` (n, C, h, w)."""
+
+    def project(self) -> None:
+        """Put the parameters back into their feasible set, in place, after an update."""
+        return
+
+
+@runtime_checkable
+class Orderer(Protocol):
+    """Decides which class sits where. Made by `factory(options)`; runs once, owns nothing.
+
+    It may have an attribute `notes`, a mapping of text to text that is filled by `order` and
+    recorded with the run (which similarity was used, and why).
+    """
+
+    def order(
+        self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator
+    ) -> Tensor:
+        """Return the class grid: `grid_shape` int64, a permutation of the classes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an algorithm may know besides the synthetic dataset.
+
+    Attributes:
+        real: the real data, on the device.
+        new_backbone: makes a freshly initialised network on the device, in training mode.
+    """
+
+    real: RealData
+    new_backbone: Callable[[Generator], Backbone]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of one outer step.
+
+    Attributes:
+        seconds: expected wall-clock seconds.
+        memory: expected peak of memory that the step itself needs, bytes.
+        measured: one sentence: what was run to find out.
+    """
+
+    seconds: float
+    memory: int
+    measured: str
+
+
+class Algorithm(ABC):
+    """Finds a hypergradient for a synthetic dataset. Made by `factory(options, task=Task)`.
+
+    Attributes:
+        needs_simplex: it can only use labels that are distributions over classes.
+    """
+
+    needs_simplex: ClassVar[bool] = True
+
+    @abstractmethod
+    def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
+        """Return the outer optimizer over the groups "data", "labels" and "algorithm"."""
+
+    @abstractmethod
+    def outer_step(
+        self, synthetic: SyntheticDataset, *, step: int, rng: Streams
+    ) -> Mapping[str, float]:
+        """Leave a hypergradient in `.grad` of every group that it trains; return metrics.
+
+        It must not step the optimizer, project, zero gradients or save anything. Every draw
+        comes from `rng`. Metrics must contain "loss", the outer loss.
+        """
+
+    @abstractmethod
+    def recipe(self) -> Recipe:
+        """Return how a network is to be trained on the result."""
+
+    def meta_parameters(self) -> Sequence[nn.Parameter]:
+        """Return scalars that the algorithm learns (group "algorithm"), on the device."""
+        return ()
+
+    def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate | None:
+        """Predict the cost of one outer step without doing one; None if it cannot."""
+        del synthetic, rng
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that must survive between outer steps: tensors, numbers, text."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        if state:
+            raise ValueError(f"{type(self).__name__} saves no state but was given some")
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Real images. Made by `factory(options)`; nothing is read before `load`."""
+
+    def load(self) -> RawData:
+        """Read everything. A missing or unusable file raises `InputError` naming it."""
+        ...
+
+
+class Backbone(nn.Module, ABC):
+    """A network as features and a last linear layer.
+
+    Made by `factory(options, spec=DataSpec)`; PyTorch's layers draw their initial weights from
+    global state, so always make one through `new_backbone`.
+
+    Attributes:
+        head: the last layer, d features to K logits.
+    """
+
+    head: nn.Linear
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Return features (n, d) of images (n, C, h, w)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, K)."""
+        logits: Tensor = self.head(self.embed(images))
+        return logits

@@ -1,0 +1,127 @@
+"""The public face for plugin authors: everything that a plugin may import from distill.
+
+Names that need torch or pydantic are imported on first use, so that an entry-point module that
+only offers components stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from distill_core.hookspecs import hookimpl
+from distill_core.presets import Preset
+from registry import Component, InputError, OptionError
+
+if TYPE_CHECKING:
+    from distill_core.augment import Augmentation
+    from distill_core.contracts import (
+        Algorithm,
+        Backbone,
+        Dataset,
+        Estimate,
+        Labeler,
+        Orderer,
+        Representation,
+        Task,
+    )
+    from distill_core.data import DataSpec, RawData, RealData, Split
+    from distill_core.geometry import (
+        Boxes,
+        Layout,
+        Placement,
+        class_coverage,
+        gather_boxes,
+        grid_cells,
+        overlap_area,
+        period_of,
+    )
+    from distill_core.grid import GridShape
+    from distill_core.ordering import (
+        class_means,
+        cosine_distances,
+        ordering_score,
+    )
+    from distill_core.recipe import Recipe
+    from distill_core.streams import Streams
+    from distill_core.synthetic import Batch, Budget, SyntheticDataset
+    from registry import Options
+
+_LAZY = {
+    "Algorithm": "distill_core.contracts",
+    "Augmentation": "distill_core.augment",
+    "Backbone": "distill_core.contracts",
+    "Batch": "distill_core.synthetic",
+    "Boxes": "distill_core.geometry",
+    "Budget": "distill_core.synthetic",
+    "DataSpec": "distill_core.data",
+    "Dataset": "distill_core.contracts",
+    "Estimate": "distill_core.contracts",
+    "GridShape": "distill_core.grid",
+    "Labeler": "distill_core.contracts",
+    "Layout": "distill_core.geometry",
+    "Options": "registry.options",
+    "Orderer": "distill_core.contracts",
+    "Placement": "distill_core.geometry",
+    "RawData": "distill_core.data",
+    "RealData": "distill_core.data",
+    "Recipe": "distill_core.recipe",
+    "Representation": "distill_core.contracts",
+    "Split": "distill_core.data",
+    "Streams": "distill_core.streams",
+    "SyntheticDataset": "distill_core.synthetic",
+    "Task": "distill_core.contracts",
+    "class_coverage": "distill_core.geometry",
+    "class_means": "distill_core.ordering",
+    "cosine_distances": "distill_core.ordering",
+    "gather_boxes": "distill_core.geometry",
+    "grid_cells": "distill_core.geometry",
+    "ordering_score": "distill_core.ordering",
+    "overlap_area": "distill_core.geometry",
+    "period_of": "distill_core.geometry",
+}
+
+__all__ = [
+    "Algorithm",
+    "Augmentation",
+    "Backbone",
+    "Batch",
+    "Boxes",
+    "Budget",
+    "Component",
+    "DataSpec",
+    "Dataset",
+    "Estimate",
+    "GridShape",
+    "InputError",
+    "Labeler",
+    "Layout",
+    "OptionError",
+    "Options",
+    "Orderer",
+    "Placement",
+    "Preset",
+    "RawData",
+    "RealData",
+    "Recipe",
+    "Representation",
+    "Split",
+    "Streams",
+    "SyntheticDataset",
+    "Task",
+    "class_coverage",
+    "class_means",
+    "cosine_distances",
+    "gather_boxes",
+    "grid_cells",
+    "hookimpl",
+    "ordering_score",
+    "overlap_area",
+    "period_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'distill_core.plugin' has no attribute '{name}'")

@@ -1,0 +1,52 @@
+"""Named, checked, discoverable components. Knows neither torch nor dataset distillation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from registry.catalogue import Catalogue, Entry, Kind, Provider
+from registry.component import Component
+from registry.errors import (
+    ContractError,
+    DuplicateNameError,
+    EnvironmentFault,
+    ExplainedError,
+    InputError,
+    OptionError,
+    UnknownNameError,
+    nearest,
+)
+from registry.plugins import Failure, Plugins, load_plugins
+
+if TYPE_CHECKING:
+    from registry.options import Options, check_options
+
+__all__ = [
+    "Catalogue",
+    "Component",
+    "ContractError",
+    "DuplicateNameError",
+    "Entry",
+    "EnvironmentFault",
+    "ExplainedError",
+    "Failure",
+    "InputError",
+    "Kind",
+    "OptionError",
+    "Options",
+    "Plugins",
+    "Provider",
+    "UnknownNameError",
+    "check_options",
+    "load_plugins",
+    "nearest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # pydantic takes longer to import than everything else here together.
+    if name in {"Options", "check_options"}:
+        from registry import options
+
+        return getattr(options, name)
+    raise AttributeError(f"module 'registry' has no attribute '{name}'")

@@ -1,0 +1,88 @@
+"""Descriptors: what a plugin says about a component before anything of it is imported."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import ContractError
+
+if TYPE_CHECKING:
+    from registry.options import Options
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing that can be chosen by name; a value, made without any work.
+
+    Args:
+        name: lower case letters, digits and underscores, starting with a letter.
+        factory: a callable, called as `factory(options, **runtime)`, or its import string
+            `"package.module:Name"`, which is resolved when the component is made.
+        options: the `Options` subclass that describes its settings, or its import string;
+            None means that the component has no settings.
+        summary: one line for `distill list`.
+    """
+
+    name: str
+    factory: Callable[..., Any] | str
+    options: type[Options] | str | None = None
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ContractError(
+                f"'{self.name}' cannot be the name of a component.",
+                expected="lower case letters, digits and underscores, a letter first.",
+                next="rename it in the plugin that offers it.",
+            )
+
+    def resolve_factory(self) -> Callable[..., Any]:
+        """Import the factory if it is given as a string.
+
+        Raises:
+            ContractError: the import string names nothing, or nothing that can be called.
+        """
+        found = _resolve(self.factory, self)
+        if not callable(found):
+            raise ContractError(
+                f"the factory of component '{self.name}' is {found!r}, which cannot be called.",
+                expected="a class or a function.",
+                next="mend the plugin that offers it.",
+            )
+        return found  # type: ignore[no-any-return]
+
+    def resolve_options(self) -> type[Options]:
+        """Import the options model if it is given as a string; `Options` itself if it has none."""
+        from registry.options import Options
+
+        if self.options is None:
+            return Options
+        found = _resolve(self.options, self)
+        if not (isinstance(found, type) and issubclass(found, Options)):
+            raise ContractError(
+                f"the options of component '{self.name}' are {found!r}.",
+                expected="a subclass of registry.Options.",
+                next="mend the plugin that offers it.",
+            )
+        return found
+
+
+def _resolve(target: object, component: Component) -> Any:
+    if not isinstance(target, str):
+        return target
+    module_name, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ContractError(
+            f"component '{component.name}' points to '{target}', which cannot be imported: "
+            f"{error}.",
+            expected="an import string of the form 'package.module:Name'.",
+            next="mend or reinstall the plugin that offers it.",
+        ) from error

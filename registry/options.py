@@ -1,0 +1,80 @@
+"""Options: the settings of a component, checked in one place before any work is done.
+
+The only module of the registry that imports pydantic; the others stay light, so that listing
+what is installed costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from registry.errors import OptionError, nearest
+
+OptionsT = TypeVar("OptionsT", bound="Options")
+
+
+class Options(BaseModel):
+    """Base class of all settings: frozen, unknown keys refused, defaults checked.
+
+    Declare every field with a default, a `description` that names its unit, and bounds:
+
+    >>> from pydantic import Field
+    >>> class Mine(Options):
+    ...     rate: float = Field(0.1, gt=0, description="learning rate per step")
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def check_options(model: type[OptionsT], settings: Mapping[str, Any], *, where: str) -> OptionsT:
+    """Turn raw settings into a checked model.
+
+    Args:
+        model: the options model of a component.
+        settings: values as they come from a file or the command line; strings are converted.
+        where: prefix of the option names in messages, for example "algo".
+
+    Raises:
+        OptionError: one or more settings are wrong; all of them are named.
+    """
+    try:
+        return model.model_validate(dict(settings))
+    except ValidationError as error:
+        raise _explain(model, error, where) from None
+
+
+def _explain(model: type[Options], error: ValidationError, where: str) -> OptionError:
+    problems = error.errors(include_url=False, include_context=True)
+    whats, expecteds = [], []
+    for problem in problems:
+        name = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
+        full = f"{where}.{name}" if name else where
+        if problem["type"] == "extra_forbidden":
+            close = nearest(name, model.model_fields)
+            hint = f" Did you mean '{where}.{close}'?" if close else ""
+            known = ", ".join(model.model_fields) or "(it has no options)"
+            whats.append(f"unknown option {full}.")
+            expecteds.append(f"one of: {known}.{hint}")
+        else:
+            reason = _plain(str(problem["msg"]))
+            shown = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+            whats.append(f"option {full}{shown} is not valid.")
+            expecteds.append(f"{full}: {reason}.")
+    return OptionError(
+        " ".join(whats),
+        expected=" ".join(dict.fromkeys(expecteds)),
+        next=f"`distill show` lists the options of a component; pass -o {where}.OPTION=VALUE.",
+    )
+
+
+def _is_branch(part: object) -> bool:
+    """Pydantic names the member of a union in `loc`; users do not need to see that."""
+    return isinstance(part, str) and ("[" in part or part in {"int", "float", "bool", "str"})
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ").rstrip(".")
+    return message[0].lower() + message[1:] if message else "a valid value"

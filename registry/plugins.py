@@ -1,0 +1,154 @@
+"""Discovery: entry points loaded one by one, failures kept, hooks checked, catalogues filled."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from registry.catalogue import Catalogue, Kind, Provider
+from registry.component import Component
+from registry.errors import ContractError, DuplicateNameError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be used, and why."""
+
+    provider: Provider
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """What was discovered. A value: made by `load_plugins`, passed on, never global."""
+
+    manager: pluggy.PluginManager
+    catalogues: dict[str, Catalogue]
+    providers: list[Provider] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def __getitem__(self, kind: str) -> Catalogue:
+        return self.catalogues[kind]
+
+    def provided_by(self, provider: Provider) -> dict[str, list[str]]:
+        """Return the names that a provider offers, by kind."""
+        offered = {
+            kind: [name for name in catalogue if catalogue.entry(name).provider == provider]
+            for kind, catalogue in self.catalogues.items()
+        }
+        return {kind: names for kind, names in offered.items() if names}
+
+
+def load_plugins(
+    group: str,
+    hookspecs: ModuleType,
+    kinds: Sequence[Kind],
+    *,
+    extra: Iterable[tuple[str, Any]] = (),
+    only: Sequence[str] | None = None,
+) -> Plugins:
+    """Load every plugin of an entry-point group and fill one catalogue per kind.
+
+    A plugin that cannot be imported, or that does not fit the hooks, is left out whole and kept
+    in `failures`; the others are not hurt.
+
+    Args:
+        group: the entry-point group, also the name of the pluggy project.
+        hookspecs: module with the hook specifications.
+        kinds: the kinds of component, each with its hook.
+        extra: further plugins as (name, object), for tests and notebooks.
+        only: names of entry points to load; None means those in the environment variable
+            `<GROUP>_LOAD_PLUGINS` (comma separated), or all where it is not set.
+
+    Raises:
+        DuplicateNameError: two plugins offer one name.
+        UnknownNameError: `only` names a plugin that is not installed.
+    """
+    manager = pluggy.PluginManager(group)
+    manager.add_hookspecs(hookspecs)
+    found = [(_provider(point), point) for point in _entry_points(group, only)]
+    offered = [(Provider(name), plugin) for name, plugin in extra]
+    failures: list[Failure] = []
+    loaded: list[tuple[Provider, dict[str, list[Component]]]] = []
+    for provider, source in [*found, *offered]:
+        try:
+            plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
+            loaded.append((provider, _collect(manager, plugin, provider, kinds)))
+        except Exception as error:
+            failures.append(
+                Failure(provider, f"{type(error).__name__}: {error}", traceback.format_exc())
+            )
+    names_failed = tuple(failure.provider.entry_point for failure in failures)
+    catalogues = {kind.name: Catalogue(kind, names_failed) for kind in kinds}
+    for provider, components in loaded:
+        for kind_name, members in components.items():
+            for component in members:
+                catalogues[kind_name].add(component, provider)
+    return Plugins(manager, catalogues, [provider for provider, _ in loaded], failures)
+
+
+def _collect(
+    manager: pluggy.PluginManager, plugin: Any, provider: Provider, kinds: Sequence[Kind]
+) -> dict[str, list[Component]]:
+    """Register one plugin and ask it for its components; undo the registration if it fails."""
+    name = manager.register(plugin, provider.entry_point)
+    if name is None:
+        raise ContractError(
+            f"plugin '{provider.entry_point}' was registered twice.",
+            expected="one entry point for each module.",
+            next="remove one of them.",
+        )
+    try:
+        manager.check_pending()
+        found: dict[str, list[Component]] = {}
+        for kind in kinds:
+            others = [other for other in manager.get_plugins() if other is not plugin]
+            results = manager.subset_hook_caller(kind.hook, others)()
+            members = [component for result in results for component in result]
+            _check_own_names(kind, members, provider)
+            found[kind.name] = members
+        return found
+    except BaseException:
+        manager.unregister(name=provider.entry_point)
+        raise
+
+
+def _check_own_names(kind: Kind, members: Sequence[Component], provider: Provider) -> None:
+    """Let a plugin fail on its own if it offers one name twice or something that is no component."""
+    own = Catalogue(kind)
+    for component in members:
+        own.add(component, provider)
+
+
+def _entry_points(group: str, only: Sequence[str] | None) -> list[metadata.EntryPoint]:
+    points = sorted(metadata.entry_points(group=group), key=lambda point: point.name)
+    variable = f"{group.upper()}_LOAD_PLUGINS"
+    if only is None and os.environ.get(variable, "").strip():
+        only = [name.strip() for name in os.environ[variable].split(",") if name.strip()]
+    if only is None:
+        return points
+    known = {point.name for point in points}
+    for name in only:
+        if name not in known:
+            raise UnknownNameError(
+                "plugin", name, known=known, next=f"correct {variable} or install the plugin."
+            )
+    return [point for point in points if point.name in only]
+
+
+def _provider(point: metadata.EntryPoint) -> Provider:
+    distribution = point.dist
+    if distribution is None:
+        return Provider(point.name)
+    return Provider(point.name, distribution.name, distribution.version)
+
+
+__all__ = ["DuplicateNameError", "Failure", "Plugins", "load_plugins"]
