@@ -99,9 +99,7 @@ class RealData:
     fingerprint: str
 
     @staticmethod
-    def prepare(
-        raw: RawData, options: DataOptions, *, seed: int, device: torch.device
-    ) -> RealData:
+    def prepare(raw: RawData, options: DataOptions, *, seed: int, device: torch.device) -> RealData:
         """Check, split, whiten, and move to the device.
 
         Whitening is fitted on the training split alone. The split depends on the seed and the
@@ -112,19 +110,17 @@ class RealData:
         """
         check_raw(raw)
         digest = fingerprint(raw, options, seed)
-        held = _held_out(raw.train_labels, options.validation, seed)
-        whitening = fit_whitening(
-            options.whitening,
-            raw.train_images[~held],
-            strength=options.zca_strength,
-        )
+        generator = seeded(seed, "validation split")
+        held = held_out(raw.train_labels, options.validation, generator=generator)
+        train_images = raw.train_images[~held]
+        whitening = fit_whitening(options.whitening, train_images, strength=options.zca_strength)
 
         def split(images: Tensor, labels: Tensor) -> Split:
-            return Split(whitening.apply(images).to(device), labels.to(device))
+            return Split(whitening.apply(images.to(device)), labels.to(device))
 
         return RealData(
             spec=raw.spec,
-            train=split(raw.train_images[~held], raw.train_labels[~held]),
+            train=split(train_images, raw.train_labels[~held]),
             validation=split(raw.train_images[held], raw.train_labels[held]),
             test=split(raw.test_images, raw.test_labels),
             whitening=whitening,
@@ -136,48 +132,55 @@ def check_raw(raw: RawData) -> None:
     """Refuse raw data that does not keep its contract.
 
     Raises:
-        InputError: a shape, type, label or augmentation is wrong, or a class has no images.
+        InputError: a shape, type, label or augmentation is wrong, or a class has no training
+            images.
     """
     spec = raw.spec
-    who = f"dataset '{spec.name}'"
-    for part, images, labels in (
-        ("training", raw.train_images, raw.train_labels),
-        ("test", raw.test_images, raw.test_labels),
-    ):
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != spec.image_shape:
-            raise InputError(
-                f"{who} has {part} images {tuple(images.shape)} of {images.dtype}.",
-                expected=f"(N, {', '.join(map(str, spec.image_shape))}) of torch.uint8.",
-                next="mend the dataset component.",
-            )
-        if len(images) != len(labels):
-            raise InputError(
-                f"{who} has {len(images)} {part} images but {len(labels)} labels.",
-                expected="one label for each image.",
-                next="mend the dataset component.",
-            )
-        counts = torch.bincount(labels, minlength=spec.num_classes)
-        if len(counts) > spec.num_classes:
-            raise InputError(
-                f"{who} has {part} label {int(labels.max())} but {spec.num_classes} classes.",
-                expected=f"labels from 0 to {spec.num_classes - 1}.",
-                next="mend the dataset component.",
-            )
-        empty = [spec.class_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
-        if empty and part == "training":
-            raise InputError(
-                f"{who} has no {part} images of: {', '.join(empty[:10])}.",
-                expected="at least one image of every class.",
-                next="add images of these classes or remove their folders.",
-            )
-        if len(images) == 0:
-            raise InputError(f"{who} has no {part} images.", expected="at least one.")
     unknown = sorted(set(spec.augmentations) - set(AUGMENTATIONS))
     if unknown:
+        raise _broken(
+            spec,
+            f"allows unknown augmentations: {', '.join(unknown)}",
+            f"some of: {', '.join(AUGMENTATIONS)}",
+        )
+    _check_part(spec, "training", raw.train_images, raw.train_labels)
+    _check_part(spec, "test", raw.test_images, raw.test_labels)
+    counts = torch.bincount(raw.train_labels, minlength=spec.num_classes)
+    empty = [spec.class_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
+    if empty:
         raise InputError(
-            f"{who} allows unknown augmentations: {', '.join(unknown)}.",
-            expected=f"some of: {', '.join(AUGMENTATIONS)}.",
-            next="mend the dataset component.",
+            f"dataset '{spec.name}' has no training images of: {_shortened(empty)}.",
+            expected="at least one image of every class.",
+            next="add images of these classes, or remove the classes.",
+        )
+
+
+def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> None:
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != spec.image_shape:
+        raise _broken(
+            spec,
+            f"has {part} images {tuple(images.shape)} of {images.dtype}",
+            f"(N, {', '.join(map(str, spec.image_shape))}) of torch.uint8",
+        )
+    if len(images) == 0:
+        raise InputError(
+            f"dataset '{spec.name}' has no {part} images.",
+            expected="at least one.",
+            next="add some to the data.",
+        )
+    if labels.dtype != torch.int64 or tuple(labels.shape) != (len(images),):
+        raise _broken(
+            spec,
+            f"has {part} labels {tuple(labels.shape)} of {labels.dtype} "
+            f"for {len(images)} {part} images",
+            f"({len(images)},) of torch.int64",
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= spec.num_classes:
+        raise _broken(
+            spec,
+            f"has {part} labels from {low} to {high} but {spec.num_classes} classes",
+            f"labels from 0 to {spec.num_classes - 1}",
         )
 
 
@@ -185,16 +188,41 @@ def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
     """Return a digest of everything that the prepared data depend on."""
     digest = hashlib.sha256(f"{raw.spec}{options.model_dump_json()}{seed}".encode())
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().flatten().numpy().data)
     return digest.hexdigest()
 
 
-def _held_out(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """(N,) bool, the validation images: the same fraction of every class, at least one left."""
+def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least: int = 0) -> Tensor:
+    """Choose the images to keep apart: the same fraction of every class, drawn at random.
+
+    Args:
+        labels: (N,) int64.
+        fraction: 0 to 1, rounded to whole images in every class.
+        generator: the source of randomness.
+        at_least: images of every class to keep apart even where the fraction gives fewer; but
+            one image of a class is always left.
+
+    Returns:
+        (N,) bool, true for the images that are kept apart.
+    """
     held = torch.zeros(len(labels), dtype=torch.bool)
-    generator = seeded(seed, "validation split")
     for label in torch.unique(labels):
         members = (labels == label).nonzero().flatten()
-        size = min(int(len(members) * fraction), len(members) - 1)
+        size = min(max(round(len(members) * fraction), at_least), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:size]]] = True
     return held
+
+
+def _broken(spec: DataSpec, what: str, expected: str) -> InputError:
+    """A mistake that only the author of a dataset component can have made."""
+    return InputError(
+        f"dataset '{spec.name}' {what}.",
+        expected=f"{expected}.",
+        next="mend the dataset component.",
+    )
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

@@ -36,5 +36,5 @@ GridShape = Annotated[
     tuple[int, int],
     BeforeValidator(parse_grid),
     PlainSerializer(format_grid, return_type=str),
-    WithJsonSchema({"type": "string", "description": "ROWSxCOLS"}),
+    WithJsonSchema({"type": "string", "format": "ROWSxCOLS"}),
 ]

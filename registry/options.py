@@ -38,12 +38,19 @@ def check_options(model: type[OptionsT], settings: Mapping[str, Any], *, where: 
         where: prefix of the option names in messages, for example "algo".
 
     Raises:
-        OptionError: one or more settings are wrong; all of them are named.
+        OptionError: one or more settings are wrong; all of them are named. An `OptionError` that
+            a validator of the model raises passes unchanged.
     """
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
-        raise _explain(model, error, where) from None
+        raise _explained_already(error) or _explain(model, error, where) from None
+
+
+def _explained_already(error: ValidationError) -> OptionError | None:
+    """Return the error of a model that explains a relation between its fields by itself."""
+    causes = [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
+    return next((cause for cause in causes if isinstance(cause, OptionError)), None)
 
 
 def _explain(model: type[Options], error: ValidationError, where: str) -> OptionError:
@@ -58,6 +65,10 @@ def _explain(model: type[Options], error: ValidationError, where: str) -> Option
             known = ", ".join(model.model_fields) or "(it has no options)"
             whats.append(f"unknown option {full}.")
             expecteds.append(f"one of: {known}.{hint}")
+        elif problem["type"] == "missing":
+            description = _description(model, name)
+            whats.append(f"option {full} is not given.")
+            expecteds.append(f"{full}{f': {description}' if description else ''}.")
         else:
             reason = _plain(str(problem["msg"]))
             shown = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
@@ -68,6 +79,11 @@ def _explain(model: type[Options], error: ValidationError, where: str) -> Option
         expected=" ".join(dict.fromkeys(expecteds)),
         next=f"`distill show` lists the options of a component; pass -o {where}.OPTION=VALUE.",
     )
+
+
+def _description(model: type[Options], name: str) -> str:
+    field = model.model_fields.get(name)
+    return (field.description if field else None) or ""
 
 
 def _is_branch(part: object) -> bool:

@@ -82,7 +82,7 @@ def load_plugins(
         try:
             plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
             loaded.append((provider, _collect(manager, plugin, provider, kinds)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failures.append(
                 Failure(provider, f"{type(error).__name__}: {error}", traceback.format_exc())
             )
@@ -122,7 +122,7 @@ def _collect(
 
 
 def _check_own_names(kind: Kind, members: Sequence[Component], provider: Provider) -> None:
-    """Let a plugin fail on its own if it offers one name twice or something that is no component."""
+    """Let a plugin fail on its own if it offers a name twice or something that is no component."""
     own = Catalogue(kind)
     for component in members:
         own.add(component, provider)

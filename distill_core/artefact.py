@@ -1,0 +1,202 @@
+"""The artefact: what a run leaves behind, written whole, checked when read, without pickle.
+
+distilled.safetensors   images, soft labels and all parameters; see `packing.py`
+whitening.safetensors   what test images must go through; large for ZCA, so kept apart
+poster.png, poster_grid.png
+manifest.json           written last: the record of the run and the SHA-256 of every file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from distill_core import __version__
+from distill_core.data import RealData
+from distill_core.distilled import Distilled, ImageTransform
+from distill_core.files import read_tensors, write_atomically, write_tensors
+from distill_core.packing import how_to_load, items, pack, state_of
+from distill_core.pictures import POSTER, POSTER_GRID, save_pictures
+from distill_core.recipe import Recipe
+from distill_core.synthetic import Budget, SyntheticDataset
+from distill_core.whitening import Whitening
+from registry import ExplainedError, InputError
+
+FORMAT = 1
+DISTILLED, WHITENING, MANIFEST = "distilled.safetensors", "whitening.safetensors", "manifest.json"
+LISTED = (DISTILLED, WHITENING, "run.toml", POSTER, POSTER_GRID)
+
+
+def save_artefact(
+    run_dir: Path,
+    synthetic: SyntheticDataset,
+    *,
+    real: RealData,
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write the artefact of a run into its directory, each file atomically, manifest.json last.
+
+    Args:
+        run_dir: the run directory; files of an earlier state are replaced.
+        synthetic: what was distilled.
+        real: supplies whitening and facts about the data.
+        recipe: how networks are to be trained on it.
+        manifest: the record of the run; "components" is copied into the tensors' metadata, and
+            "files" is added.
+
+    Raises:
+        EnvironmentFault: a file cannot be written.
+    """
+    whitening = real.whitening
+    whitening_sha256 = write_tensors(
+        run_dir / WHITENING,
+        whitening.tensors(),
+        {"format": FORMAT, "kind": whitening.kind, "image_shape": list(real.spec.image_shape)},
+    )
+    tensors, same = pack(synthetic)
+    metadata = {
+        **_facts(synthetic, recipe),
+        "components": manifest.get("components", {}),
+        "dataset_fingerprint": real.fingerprint,
+        "whitening": {"kind": whitening.kind, "file": WHITENING, "sha256": whitening_sha256},
+        "how_to_load": how_to_load(tensors),
+        "same": same,
+    }
+    write_tensors(run_dir / DISTILLED, tensors, metadata)
+    save_pictures(run_dir, synthetic, real)
+    files = {name: _sha256(run_dir / name) for name in LISTED if (run_dir / name).exists()}
+    text = json.dumps({**manifest, "files": files}, indent=2)
+    write_atomically(run_dir / MANIFEST, text.encode())
+
+
+def load(path: str | Path) -> Distilled:
+    """Load a distilled dataset: ready to train on, with the transform for test images.
+
+    Args:
+        path: a run directory, or its distilled.safetensors with whitening.safetensors beside it.
+
+    Raises:
+        InputError: a file is missing, truncated, changed since it was written, or of a newer
+            version of distill.
+    """
+    file, tensors, metadata = _read(Path(path))
+    try:
+        _check_whitening(file, metadata["whitening"]["sha256"])
+        values, _ = read_tensors(file.with_name(WHITENING))
+        return Distilled(
+            dataset=TensorDataset(items(tensors), tensors["labels"]),
+            class_names=tuple(metadata["class_names"]),
+            transform=ImageTransform(
+                image_shape=tuple(metadata["image_shape"]),
+                whitening=Whitening.from_tensors(metadata["whitening"]["kind"], values),
+            ),
+            recipe=Recipe.model_validate(metadata["recipe"]),
+            budget=Budget(**metadata["budget"]),
+            metadata=metadata,
+            path=file,
+            verified=_listed_sha256(file) is not None,
+        )
+    except ExplainedError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{file} is no complete artefact ({type(error).__name__}: {error}).",
+            expected="a file that `distill run` wrote.",
+            next="restore it from a copy, or run again.",
+        ) from error
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Return what `SyntheticDataset.load_state_dict` takes, from a run directory or file.
+
+    Raises:
+        InputError: as `load`.
+    """
+    _, tensors, metadata = _read(Path(path))
+    return state_of(tensors, metadata["same"])
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    file = path / DISTILLED if path.is_dir() else path
+    if not file.exists():
+        raise InputError(
+            f"{file} does not exist.",
+            expected="a run directory with a result, or a distilled.safetensors.",
+            next="check the path; a run writes its result at every checkpoint.",
+        )
+    if (expected := _listed_sha256(file)) is not None:
+        _check_sha256(file, expected, f"{MANIFEST} beside it")
+    tensors, metadata = read_tensors(file)
+    if metadata.get("format") != FORMAT:
+        writer = metadata.get("distill", "(unknown)")
+        raise InputError(
+            f"{file} has format {metadata.get('format')!r}, written by distill {writer}.",
+            expected=f"format {FORMAT}, which distill {__version__} reads.",
+            next=f"use distill {writer}.",
+        )
+    return file, tensors, metadata
+
+
+def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:
+    spec, layout = synthetic.spec, synthetic.placement.layout
+    return {
+        "format": FORMAT,
+        "distill": __version__,
+        "dataset": spec.name,
+        "class_names": list(spec.class_names),
+        "image_shape": list(spec.image_shape),
+        "augmentations": list(spec.augmentations),
+        "canvas_hw": list(layout.canvas_hw),
+        "wraps": layout.wraps,
+        "budget": synthetic.budget().as_dict(),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def _check_whitening(file: Path, expected: str) -> None:
+    path = file.with_name(WHITENING)
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing.",
+            expected=f"the whitening of the data beside {file.name}; test images need it.",
+            next="copy it from the run directory, too.",
+        )
+    _check_sha256(path, expected, file.name)
+
+
+def _listed_sha256(file: Path) -> str | None:
+    """Return the checksum that manifest.json has for a file; None where there is no manifest."""
+    path = file.with_name(MANIFEST)
+    if not path.exists():
+        return None
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return files.get(file.name)  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise InputError(
+            f"{path} cannot be read.",
+            expected="the manifest that the run wrote.",
+            next="restore it from a copy of the run.",
+        ) from None
+
+
+def _check_sha256(file: Path, expected: str, source: str) -> None:
+    found = _sha256(file)
+    if found != expected:
+        raise InputError(
+            f"{file} was changed or cut short after it was written: its SHA-256 is {found[:12]}...",
+            expected=f"{expected[:12]}..., as {source} says.",
+            next="restore it from a copy; if the run is still going, try again in a moment.",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,205 @@
+"""From a resolved configuration to the objects of a run, in one visible order.
+
+Data, representation, class grid, placement, labeler, algorithm, synthetic dataset: each is made
+once, from its options and from what came before it. Nothing is trained here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from distill_core.backbones import new_backbone
+from distill_core.config import RunConfig
+from distill_core.contracts import Algorithm, Backbone, Labeler, Orderer, Representation, Task
+from distill_core.data import DataSpec, RealData
+from distill_core.geometry import Placement, check_class_grid
+from distill_core.ordering import class_means, cosine_distances, ordering_score
+from distill_core.streams import Streams
+from distill_core.synthetic import SyntheticDataset, check_budget
+from registry import Catalogue, InputError, Plugins
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a run.
+
+    Attributes:
+        config: the resolved configuration.
+        real: the real data, on the device.
+        synthetic: what is distilled, on the device.
+        algorithm: how.
+        make_backbone: makes a fresh network of the run's backbone, on the device.
+        placement: layout and class grid.
+        rng: the named streams; those that starting values were drawn from have moved on.
+        device: where tensors live.
+        notes: what orderer and core have to say about the class order, for the record.
+    """
+
+    config: RunConfig
+    real: RealData
+    synthetic: SyntheticDataset
+    algorithm: Algorithm
+    make_backbone: Callable[[Generator], Backbone]
+    placement: Placement
+    rng: Streams
+    device: torch.device
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def assemble(
+    config: RunConfig,
+    plugins: Plugins,
+    *,
+    class_grid: Tensor | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Assembly:
+    """Make everything that a run needs.
+
+    Args:
+        config: a configuration from `config.resolve`.
+        plugins: what is installed.
+        class_grid: the grid of a run that is resumed; the orderer is not asked again.
+        notes: the notes of that run.
+
+    Raises:
+        ExplainedError: a component cannot do what is asked, or two do not fit each other.
+    """
+    device = pick_device(config.device)
+    real = load_real(config, plugins, device=device)
+    rng = Streams(config.seed)
+    maker = _Maker(config, plugins)
+    representation: Representation = maker.make(
+        "representation", "repr", spec=real.spec, ipc=config.ipc
+    )
+    layout = representation.layout
+    if class_grid is None:
+        class_grid, notes = _order(maker, real, layout.grid_shape, rng["order"])
+    placement = Placement(layout, check_class_grid(class_grid, layout.grid_shape))
+    labeler: Labeler = maker.make("labeler", "labeler", placement=placement)
+    synthetic = SyntheticDataset(
+        representation, labeler, placement=placement, spec=real.spec
+    )
+    check_budget(synthetic.budget(), config.ipc)
+    with torch.no_grad():
+        maker.call("representation", "repr", representation.reset, placement, real,
+                   generator=rng["init"])  # fmt: skip
+    make_backbone = backbone_maker(
+        config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
+    )
+    algorithm: Algorithm = maker.make(
+        "algorithm", "algo", task=Task(real=real, new_backbone=make_backbone)
+    )
+    _check_traits(config, labeler, algorithm)
+    return Assembly(
+        config=config,
+        real=real,
+        synthetic=synthetic.to(device),
+        algorithm=algorithm,
+        make_backbone=make_backbone,
+        placement=placement,
+        rng=rng,
+        device=device,
+        notes=dict(notes or {}),
+    )
+
+
+def load_real(
+    config: RunConfig, plugins: Plugins, *, device: torch.device | None = None
+) -> RealData:
+    """Load, split and whiten the dataset of a run, and move it to the device."""
+    maker = _Maker(config, plugins)
+    dataset = maker.make("dataset", "dataset")
+    raw = maker.call("dataset", "dataset", dataset.load)
+    return RealData.prepare(
+        raw, config.data, seed=config.seed, device=device or pick_device(config.device)
+    )
+
+
+def backbone_maker(
+    name: str,
+    options: Mapping[str, Any],
+    plugins: Plugins,
+    *,
+    spec: DataSpec,
+    device: torch.device,
+) -> Callable[[Generator], Backbone]:
+    """Return a function that makes fresh networks; one is made at once, to fail early.
+
+    Raises:
+        ExplainedError: the backbone does not exist or cannot take these images.
+    """
+    catalogue = plugins["backbone"]
+    checked = catalogue.check(name, options)
+
+    def make(generator: Generator) -> Backbone:
+        return new_backbone(
+            lambda: catalogue.create(name, checked, spec=spec), generator, device=device
+        )
+
+    make(Generator().manual_seed(0))
+    return make
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for a name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: no such device, or it is not available here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device '{name}' cannot be used: {reason}",
+            expected="auto, cpu, cuda, cuda:N or mps, and present on this machine.",
+            next="leave --device out to let distill choose.",
+        ) from None
+    return device
+
+
+class _Maker:
+    """Makes components of a configuration and puts their name on exceptions."""
+
+    def __init__(self, config: RunConfig, plugins: Plugins) -> None:
+        self.config, self.plugins = config, plugins
+
+    def make(self, kind: str, option: str, **runtime: Any) -> Any:
+        catalogue = self.plugins[kind]
+        name = self.config.chosen(option)
+        return catalogue.create(name, self.config.options[option], **runtime)
+
+    def call(self, kind: str, option: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        catalogue: Catalogue = self.plugins[kind]
+        return catalogue.attribute(self.config.chosen(option), function, *args, **kwargs)
+
+
+def _order(
+    maker: _Maker, real: RealData, grid_shape: tuple[int, int], generator: Generator
+) -> tuple[Tensor, dict[str, str]]:
+    """Ask the orderer for a class grid, and note how good it is by the paper's score."""
+    orderer: Orderer = maker.make("orderer", "orderer")
+    grid = maker.call("orderer", "orderer", orderer.order, real, grid_shape, generator=generator)
+    grid = check_class_grid(grid, grid_shape)
+    notes = dict(getattr(orderer, "notes", {}))
+    score = ordering_score(grid, cosine_distances(class_means(real)))
+    notes["ordering score on class-mean images"] = f"{score:.6g}"
+    return grid, notes
+
+
+def _check_traits(config: RunConfig, labeler: Labeler, algorithm: Algorithm) -> None:
+    if algorithm.needs_simplex and not labeler.simplex:
+        raise InputError(
+            f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "
+            f"'{config.algo}' needs soft labels.",
+            expected="labels with rows that are >= 0 and sum to 1.",
+            next="choose another labeler, or an algorithm that accepts any target.",
+        )

@@ -1,0 +1,117 @@
+"""The ConvNet of the distillation literature: blocks of convolution, norm, activation, pooling."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from distill_core.plugin import Backbone, DataSpec, InputError, OptionError, Options
+
+_GROUPS = 4
+_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leakyrelu": nn.LeakyReLU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+}
+
+
+class ConvNetOptions(Options):
+    """Settings of `convnet`. Source: Zhao et al. 2021 (dataset condensation), used since."""
+
+    width: int = Field(128, ge=1, description="channels of every convolution")
+    depth: int | None = Field(
+        None,
+        ge=1,
+        description="blocks; default by the shorter side: 1 below 8 pixels, 2 below 24, "
+        "3 below 64, 4 from 64",
+    )
+    norm: Literal["instance", "group", "batch", "layer", "none"] = Field(
+        "instance", description="normalisation; instance is a group norm of one channel a group"
+    )
+    pooling: Literal["avg", "max", "none"] = Field("avg", description="2x2 pooling of stride 2")
+    activation: Literal["relu", "leakyrelu", "silu", "softplus"] = Field(
+        "relu", description="non-linearity"
+    )
+
+
+class ConvNet(Backbone):
+    """Blocks of 3x3 convolution, norm, activation and pooling, and a linear layer.
+
+    Grey images of 28x28 are padded to 32x32 by the first convolution, as in the literature.
+    Weights start as PyTorch's layers do.
+
+    Raises:
+        InputError: the images are too small for so many blocks.
+        OptionError: the width does not go with the norm.
+    """
+
+    def __init__(self, options: ConvNetOptions, *, spec: DataSpec) -> None:
+        super().__init__()
+        if options.norm == "group" and options.width % _GROUPS:
+            raise OptionError(
+                f"option backbone.width = {options.width} cannot be split into {_GROUPS} groups.",
+                expected=f"a multiple of {_GROUPS} with backbone.norm=group.",
+                next="change the width, or choose another norm.",
+            )
+        channels, height, width = spec.image_shape
+        depth = options.depth or default_depth(height, width)
+        layers: list[nn.Module] = []
+        hw = (height, width)
+        for block in range(depth):
+            padding = 3 if block == 0 and spec.image_shape == (1, 28, 28) else 1
+            hw = (hw[0] + 2 * padding - 2, hw[1] + 2 * padding - 2)
+            layers.append(nn.Conv2d(channels, options.width, 3, padding=padding))
+            layers += _norm(options, hw)
+            layers.append(_ACTIVATIONS[options.activation]())
+            if options.pooling != "none":
+                layers.append(nn.AvgPool2d(2) if options.pooling == "avg" else nn.MaxPool2d(2))
+                hw = (hw[0] // 2, hw[1] // 2)
+            if min(hw) < 1:
+                raise _too_deep(spec, depth)
+            channels = options.width
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Linear(channels * hw[0] * hw[1], spec.num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return features (n, d) of images (n, C, h, w)."""
+        features: Tensor = self.blocks(images)
+        return features.flatten(1)
+
+
+def default_depth(height: int, width: int) -> int:
+    """Return how many blocks suit images of this size.
+
+    The papers use 3 at 28 and 32 pixels and 4 at 64. At 8 pixels a third block would normalise
+    over maps of 2x2 and learns nothing.
+
+    >>> [default_depth(side, side) for side in (8, 16, 28, 32, 64)]
+    [2, 2, 3, 3, 4]
+    """
+    side = min(height, width)
+    return 1 + (side >= 8) + (side >= 24) + (side >= 64)
+
+
+def _norm(options: ConvNetOptions, hw: tuple[int, int]) -> list[nn.Module]:
+    width = options.width
+    if options.norm == "instance":
+        return [nn.GroupNorm(width, width)]
+    if options.norm == "group":
+        return [nn.GroupNorm(_GROUPS, width)]
+    if options.norm == "batch":
+        return [nn.BatchNorm2d(width)]
+    if options.norm == "layer":
+        return [nn.LayerNorm([width, *hw])]
+    return []
+
+
+def _too_deep(spec: DataSpec, depth: int) -> InputError:
+    _, height, width = spec.image_shape
+    return InputError(
+        f"{depth} blocks of pooling leave nothing of images of {height}x{width} pixels.",
+        expected=f"at most {min(height, width).bit_length() - 1} blocks "
+        f"(the default here is {default_depth(height, width)}).",
+        next="lower -o backbone.depth, or pass -o backbone.pooling=none.",
+    )

@@ -1,0 +1,1 @@
+"""Datasets: each reads real images from somewhere and returns them as `RawData`."""

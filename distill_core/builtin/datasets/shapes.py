@@ -1,0 +1,161 @@
+"""Generated pictures of coloured, patterned shapes: any number of classes, any small size.
+
+A class is a shape, a hue and a pattern; place, scale, brightness, background and noise vary. All
+shapes and patterns are mirror images of themselves, so that a flip keeps the class.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from distill_core.plugin import DataSpec, Options, RawData
+from distill_core.streams import seeded
+
+SHAPES = ("disc", "square", "triangle", "ring", "cross")
+PATTERNS = ("plain", "banded", "striped", "checked")
+HUES = ("red", "amber", "lime", "green", "azure", "blue", "pink")
+CHUNK = 1024  # images drawn at once
+
+
+class ShapesOptions(Options):
+    """Settings of `shapes`."""
+
+    classes: int = Field(10, ge=2, description="number of classes")
+    size: int = Field(32, ge=8, le=64, description="height and width, pixels")
+    train_per_class: int = Field(200, ge=1, description="training images of each class")
+    test_per_class: int = Field(50, ge=1, description="test images of each class")
+    seed: int = Field(0, ge=0, description="seed of the images, apart from the run's")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Pictures 3 x size x size; the same for the same settings."""
+
+    options: ShapesOptions
+
+    def load(self) -> RawData:
+        """Draw all images."""
+        names = class_names(self.options.classes)
+        train_images, train_labels = self._part("train", self.options.train_per_class)
+        test_images, test_labels = self._part("test", self.options.test_per_class)
+        return RawData(
+            spec=DataSpec(
+                "shapes",
+                names,
+                (3, self.options.size, self.options.size),
+                ("flip", "rotate", "scale", "crop", "cutout"),
+            ),
+            train_images=train_images,
+            train_labels=train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
+        )
+
+    def _part(self, part: str, per_class: int) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(self.options.classes).repeat(per_class)
+        generator = seeded(self.options.seed, "shapes", part)
+        traits, num_hues = _traits(self.options.classes), _num_hues(self.options.classes)
+        images = [
+            _draw(traits[chunk], self.options.size, num_hues, generator)
+            for chunk in labels.split(CHUNK)
+        ]
+        return torch.cat(images), labels
+
+
+def class_names(num_classes: int) -> tuple[str, ...]:
+    """Return a name for each class, for example "red_plain_disc".
+
+    Hues have words while seven are enough, and degrees on the colour wheel beyond that.
+    """
+    num_hues = _num_hues(num_classes)
+    hues = HUES if num_hues == len(HUES) else [f"hue{360 * k / num_hues:.1f}" for k in range(num_hues)]
+    return tuple(
+        f"{hues[hue]}_{PATTERNS[pattern]}_{SHAPES[shape]}"
+        for shape, pattern, hue in _traits(num_classes).tolist()
+    )
+
+
+def _traits(num_classes: int) -> Tensor:
+    """(K, 3) shape, pattern and hue of each class.
+
+    The three counts have no common factor, so that all combinations come up before one returns
+    (Chinese remainder theorem), and neighbouring classes differ in all three.
+    """
+    k = torch.arange(num_classes)
+    return torch.stack([k % len(SHAPES), k % len(PATTERNS), k % _num_hues(num_classes)], dim=1)
+
+
+def _num_hues(num_classes: int) -> int:
+    others = len(SHAPES) * len(PATTERNS)
+    num_hues = max(len(HUES), math.ceil(num_classes / others))
+    while math.gcd(num_hues, others) > 1:
+        num_hues += 1
+    return num_hues
+
+
+def _draw(traits: Tensor, size: int, num_hues: int, generator: Generator) -> Tensor:
+    """(n, 3, size, size) uint8 from traits (n, 3)."""
+    n = len(traits)
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(n, channels, 1, 1, generator=generator)
+
+    radius = uniform(0.28, 0.42) * size
+    reach = size / 2 - radius  # so far can the centre move
+    pixels = torch.arange(size) + 0.5 - size / 2
+    y = (pixels[:, None] - uniform(-1, 1) * reach) / radius
+    x = (pixels - uniform(-1, 1) * reach) / radius
+    # One pixel of soft border.
+    inside = (0.5 - _distance(traits[:, 0], y, x) * radius).clamp(0, 1)
+    light = uniform(0.7, 1) * (0.35 + 0.65 * _pattern(traits[:, 1], y, x))
+    colour = light * _hue(traits[:, 2] / num_hues)[:, :, None, None]
+    ground = uniform(0.1, 0.5) + uniform(-0.1, 0.1, channels=3)
+    noise = 0.05 * torch.randn(n, 3, size, size, generator=generator)
+    picture = torch.lerp(ground, colour, inside) + noise
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _distance(shape: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """(n, 1, size, size) distance from each shape's border in radii, negative inside.
+
+    y: (n, 1, size, 1) and x: (n, 1, 1, size), in radii from the centre, y downwards.
+    """
+    x, high = x.abs(), y.abs()
+    centre = torch.sqrt(x**2 + y**2)
+    formulas = (
+        centre - 1,
+        torch.maximum(x, high) - 0.85,
+        torch.maximum(y - 0.7, (2 * x - y - 0.9) / math.sqrt(5)),
+        (centre - 0.75).abs() - 0.25,
+        torch.minimum(torch.maximum(x - 1, high - 0.33), torch.maximum(high - 1, x - 0.33)),
+    )
+    return _choose(shape, formulas)
+
+
+def _pattern(pattern: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """(n, 1, size, size) 0 where dark, 1 where bright; bands as wide as half the radius."""
+    bands, stripes = torch.broadcast_tensors(
+        torch.cos(2 * math.pi * y) > 0, torch.cos(2 * math.pi * x) > 0
+    )
+    choices = (torch.ones_like(bands), bands, stripes, bands == stripes)
+    return _choose(pattern, choices).to(y.dtype)
+
+
+def _choose(index: Tensor, choices: tuple[Tensor, ...]) -> Tensor:
+    """For each image k, `choices[index[k]][k]`."""
+    chosen = choices[0]
+    for number, choice in enumerate(choices):
+        chosen = torch.where((index == number)[:, None, None, None], choice, chosen)
+    return chosen
+
+
+def _hue(turn: Tensor) -> Tensor:
+    """(n, 3) RGB of full saturation for hues given as turns of the colour wheel, 0 is red."""
+    offset = torch.tensor([0.0, 2 / 3, 1 / 3])
+    angle = ((turn[:, None] + offset) % 1) * 6
+    return ((angle - 3).abs() - 1).clamp(0, 1)

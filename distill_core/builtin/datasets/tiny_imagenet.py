@@ -1,0 +1,117 @@
+"""Tiny ImageNet: 200 classes of photos at 64x64, from the standard folder or its .zip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from distill_core.builtin.datasets.pictures import is_picture, read_pictures
+from distill_core.builtin.datasets.tree import FileTree, open_tree
+from distill_core.cache import cache_dir
+from distill_core.data import AUGMENTATIONS
+from distill_core.plugin import DataSpec, InputError, Options, RawData
+
+FOLDER = "tiny-imagenet-200"
+NEXT = (
+    f"get http://cs231n.stanford.edu/{FOLDER}.zip and say where it is with "
+    f"-o dataset.root=.../{FOLDER}.zip; it need not be unpacked."
+)
+
+
+class TinyImagenetOptions(Options):
+    """Settings of `tiny_imagenet`."""
+
+    root: Path | None = Field(
+        None, description=f"the folder {FOLDER}, or its .zip; default: in distill's cache"
+    )
+    size: int = Field(64, ge=4, le=1024, description="height and width, pixels")
+
+
+@dataclass(frozen=True)
+class TinyImagenet:
+    """100,000 training photos; the 10,000 of the validation part are the test set.
+
+    Classes are in the order of their WordNet numbers, named by the first of their words.
+    """
+
+    options: TinyImagenetOptions
+
+    def load(self) -> RawData:
+        """Read all images of both parts.
+
+        Raises:
+            InputError: the folder, a list or an image is missing or damaged; it is named.
+        """
+        root = self.options.root or _default_root()
+        with open_tree(root, next=NEXT) as opened:
+            tree = opened.holding("wnids.txt", next=NEXT)
+            wnids = sorted(line.strip() for line in tree.text("wnids.txt"))
+            index = {wnid: label for label, wnid in enumerate(wnids)}
+            train, test = _train(tree, index), _validation(tree, index)
+            names = _names(tree, wnids)
+            pairs = train + test
+            files = [file for file, _ in pairs]
+            images = read_pictures(tree, files, size=self.options.size, colour="rgb")
+        labels = torch.tensor([label for _, label in pairs])
+        shape = (3, self.options.size, self.options.size)
+        return RawData(
+            spec=DataSpec("tiny_imagenet", names, shape, AUGMENTATIONS),
+            train_images=images[: len(train)],
+            train_labels=labels[: len(train)],
+            test_images=images[len(train) :],
+            test_labels=labels[len(train) :],
+        )
+
+
+def _default_root() -> Path:
+    folder = cache_dir() / "data" / FOLDER
+    archive = folder.with_name(f"{FOLDER}.zip")
+    return archive if archive.exists() and not folder.exists() else folder
+
+
+def _train(tree: FileTree, index: dict[str, int]) -> list[tuple[str, int]]:
+    """Files train/WNID/images/* and their labels."""
+    pairs = []
+    for file in tree.files:
+        part, _, rest = file.partition("/")
+        wnid = rest.partition("/")[0]
+        if part == "train" and wnid in index and is_picture(file):
+            pairs.append((file, index[wnid]))
+    without = sorted(set(index) - {file.split("/")[1] for file, _ in pairs})
+    if without:
+        raise InputError(
+            f"the class folder {tree.where(f'train/{without[0]}')} has no images.",
+            expected="images of every class of wnids.txt.",
+            next=NEXT,
+        )
+    return pairs
+
+
+def _validation(tree: FileTree, index: dict[str, int]) -> list[tuple[str, int]]:
+    """Files val/images/* and their labels, which val_annotations.txt gives."""
+    file, pairs = "val/val_annotations.txt", []
+    for number, line in enumerate(tree.text(file), start=1):
+        columns = line.split("\t")
+        if len(columns) < 2 or columns[1] not in index:
+            raise InputError(
+                f"{tree.where(file)} (line {number}) is not as it should be.",
+                expected="an image and a class of wnids.txt, separated by a tab.",
+                next=NEXT,
+            )
+        pairs.append((f"val/images/{columns[0]}", index[columns[1]]))
+    return pairs
+
+
+def _names(tree: FileTree, wnids: list[str]) -> tuple[str, ...]:
+    words = dict(line.split("\t", 1) for line in tree.text("words.txt") if "\t" in line)
+    unknown = [wnid for wnid in wnids if wnid not in words]
+    if unknown:
+        raise InputError(
+            f"{tree.where('words.txt')} does not name {unknown[0]}.",
+            expected="the words of every class of wnids.txt.",
+            next=NEXT,
+        )
+    return tuple(words[wnid].split(",")[0].strip() for wnid in wnids)

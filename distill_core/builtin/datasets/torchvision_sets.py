@@ -1,0 +1,154 @@
+"""The small classics as torchvision keeps them: CIFAR, MNIST, Fashion-MNIST, SVHN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distill_core.builtin.datasets.digits import DIGITS, WRITING
+from distill_core.cache import cache_dir
+from distill_core.data import AUGMENTATIONS
+from distill_core.plugin import DataSpec, InputError, Options, RawData
+from registry import EnvironmentFault
+
+
+class TorchvisionOptions(Options):
+    """Settings of the datasets that torchvision knows."""
+
+    root: Path | None = Field(
+        None, description="folder of torchvision's files; default: data in distill's cache"
+    )
+    download: bool = Field(False, description="download the files if they are not there")
+
+
+@dataclass(frozen=True)
+class TorchvisionSet:
+    """One of torchvision's datasets, with its own training and test part.
+
+    Attributes:
+        name: its name here.
+        source: its name in `torchvision.datasets`.
+        augmentations: operations that keep its labels.
+        class_names: names that are better than torchvision's, or none.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    augmentations: ClassVar[tuple[str, ...]] = AUGMENTATIONS
+    class_names: ClassVar[tuple[str, ...]] = ()
+
+    options: TorchvisionOptions
+
+    def load(self) -> RawData:
+        """Read the images, after a download if the options ask for one.
+
+        Raises:
+            InputError: the files are not there, or damaged.
+            EnvironmentFault: the download failed.
+        """
+        train, test = self._part(train=True), self._part(train=False)
+        train_images = _channels_first(train.data)
+        c, h, w = train_images.shape[1:]
+        return RawData(
+            spec=DataSpec(
+                self.name,
+                self.class_names or tuple(train.classes),
+                (c, h, w),
+                self.augmentations,
+            ),
+            train_images=train_images,
+            train_labels=self._labels(train),
+            test_images=_channels_first(test.data),
+            test_labels=self._labels(test),
+        )
+
+    def _part(self, *, train: bool) -> Any:
+        root = self._root()
+        try:
+            return self._open(root, self._which(train))
+        except Exception as error:  # torchvision raises whatever its readers and urllib raise
+            if self.options.download:
+                raise EnvironmentFault(
+                    f"{self.name} could not be downloaded to {root}: {error}.",
+                    expected="a network connection and a folder that can be written.",
+                    next=f"put the files there by other means, as torchvision.datasets."
+                    f"{self.source} expects them.",
+                ) from error
+            raise InputError(
+                f"{self.name} is not in {root}, or is damaged: {error}.",
+                expected=f"the files as torchvision.datasets.{self.source} keeps them.",
+                next="download it with -o dataset.download=true, or say where it is with "
+                "-o dataset.root=FOLDER.",
+            ) from None
+
+    def _open(self, root: Path, which: dict[str, Any]) -> Any:
+        from torchvision import datasets
+
+        return getattr(datasets, self.source)(str(root), download=self.options.download, **which)
+
+    def _root(self) -> Path:
+        return (self.options.root or cache_dir() / "data").expanduser()
+
+    def _which(self, train: bool) -> dict[str, Any]:
+        return {"train": train}
+
+    def _labels(self, part: Any) -> Tensor:
+        return torch.as_tensor(part.targets, dtype=torch.int64)
+
+
+class Cifar10(TorchvisionSet):
+    """CIFAR-10: 50,000 and 10,000 photos, 3x32x32, 10 classes."""
+
+    name = "cifar10"
+    source = "CIFAR10"
+
+
+class Cifar100(TorchvisionSet):
+    """CIFAR-100: 50,000 and 10,000 photos, 3x32x32, 100 classes."""
+
+    name = "cifar100"
+    source = "CIFAR100"
+
+
+class Mnist(TorchvisionSet):
+    """MNIST: 60,000 and 10,000 handwritten digits, 1x28x28."""
+
+    name = "mnist"
+    source = "MNIST"
+    augmentations = WRITING
+    class_names = DIGITS
+
+
+class FashionMnist(TorchvisionSet):
+    """Fashion-MNIST: 60,000 and 10,000 pieces of clothing, 1x28x28, 10 classes."""
+
+    name = "fashion_mnist"
+    source = "FashionMNIST"
+
+
+class Svhn(TorchvisionSet):
+    """Street View House Numbers: 73,257 and 26,032 photos of digits, 3x32x32."""
+
+    name = "svhn"
+    source = "SVHN"
+    augmentations = WRITING
+    class_names = DIGITS
+
+    def _which(self, train: bool) -> dict[str, Any]:
+        return {"split": "train" if train else "test"}
+
+    def _labels(self, part: Any) -> Tensor:
+        return torch.as_tensor(part.labels, dtype=torch.int64)
+
+
+def _channels_first(data: Any) -> Tensor:
+    """(N, h, w), (N, h, w, 3) or (N, 3, h, w) as (N, C, h, w)."""
+    images = torch.as_tensor(data)
+    if images.ndim == 3:
+        return images[:, None]
+    return images.permute(0, 3, 1, 2).contiguous() if images.shape[-1] == 3 else images

@@ -1,0 +1,174 @@
+"""A folder or a .zip archive as one thing: a list of files that can be read.
+
+An archive is read in place, never unpacked. What operating systems leave behind (dotfiles,
+`__MACOSX`, `Thumbs.db`, `desktop.ini`) is not listed.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_core.plugin import InputError
+
+LEFT_BEHIND = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+READ_ERRORS = (
+    KeyError,  # not in the archive
+    OSError,
+    RuntimeError,  # encrypted
+    NotImplementedError,  # compressed in an unknown way
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class FileTree:
+    """Files below a folder, in an archive or not.
+
+    Attributes:
+        path: the folder or archive that was opened, for messages also the part of it.
+        files: paths of all files relative to it, with "/", sorted.
+        folders: likewise of all folders, empty ones too.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    _read: Callable[[str], bytes]
+
+    def read(self, file: str) -> bytes:
+        """Read one file.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        try:
+            return self._read(file)
+        except READ_ERRORS as error:
+            raise InputError(
+                f"{self.where(file)} cannot be read: {error}.",
+                expected="a file that is there and whole.",
+                next="restore it.",
+            ) from None
+
+    def text(self, file: str) -> list[str]:
+        """Read the lines of a UTF-8 text file that are not blank.
+
+        Raises:
+            InputError: it is missing, damaged or no text.
+        """
+        try:
+            lines = self.read(file).decode().splitlines()
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{self.where(file)} is no text.", expected="UTF-8 text.", next="restore it."
+            ) from None
+        return [line for line in lines if line.strip()]
+
+    def where(self, file: str) -> str:
+        """Return how messages name a file or folder of the tree."""
+        return str(self.path / file)
+
+    def top_folders(self) -> list[str]:
+        """Return the folders that lie in no other."""
+        return [folder for folder in self.folders if "/" not in folder]
+
+    def inside(self, folder: str) -> FileTree:
+        """Return the tree below one of its folders."""
+        start = f"{folder}/"
+
+        def below(paths: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(path.removeprefix(start) for path in paths if path.startswith(start))
+
+        return FileTree(
+            self.path / folder,
+            below(self.files),
+            below(self.folders),
+            lambda file: self._read(start + file),
+        )
+
+    def holding(self, file: str, *, next: str) -> FileTree:
+        """Return the tree with `file` at its top: this one, or the one in a folder of it.
+
+        Args:
+            file: a name that tells the tree that is meant.
+            next: what the user should do if there is none.
+
+        Raises:
+            InputError: there is none.
+        """
+        if file in self.files:
+            return self
+        for folder in self.top_folders():
+            if f"{folder}/{file}" in self.files:
+                return self.inside(folder)
+        raise InputError(f"{self.path} has no {file}.", expected="the usual folder.", next=next)
+
+
+@contextmanager
+def open_tree(path: Path, *, next: str = "check the path.") -> Iterator[FileTree]:
+    """Open a folder or a .zip archive for reading.
+
+    Args:
+        path: the folder or archive; "~" is the home folder.
+        next: what the user should do if it is missing.
+
+    Raises:
+        InputError: it is missing, or neither a folder nor an archive.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        yield _folder(path)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist.", expected="a folder or a .zip archive.", next=next
+        ) from None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(
+            f"{path} cannot be opened: {error}.",
+            expected="a folder or a complete .zip archive.",
+            next="check the path, or download the archive again.",
+        ) from None
+    with archive:
+        yield _archive(path, archive)
+
+
+def _folder(path: Path) -> FileTree:
+    files, folders = [], []
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        above = Path(folder).relative_to(path).as_posix() + "/"
+        above = above.removeprefix("./")
+        subfolders[:] = _wanted(subfolders)
+        folders += [above + name for name in subfolders]
+        files += [above + name for name in _wanted(names)]
+    return FileTree(
+        path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: (path / f).read_bytes()
+    )
+
+
+def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
+    files, folders = set(), set()
+    for name in archive.namelist():
+        parts = name.rstrip("/").split("/")
+        if _wanted(parts) != parts:
+            continue
+        if name.endswith("/"):
+            folders.add("/".join(parts))
+        else:
+            files.add(name)
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    return FileTree(path, tuple(sorted(files)), tuple(sorted(folders)), archive.read)
+
+
+def _wanted(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name[:1] not in {"", "."} and name not in LEFT_BEHIND]

@@ -1,0 +1,50 @@
+"""Labeler `onehot`: every training image belongs to one class, for good."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from distill_core.plugin import (
+    Boxes,
+    ItemTable,
+    Labeler,
+    Options,
+    Placement,
+    check_every_class,
+    class_coverage,
+    item_coverage,
+)
+
+
+class Onehot(Labeler):
+    """Gives a box to the class that covers most of it; among equals to the lowest number.
+
+    Args:
+        options: none.
+        placement: where the classes are.
+
+    Raises:
+        InputError: a training image touches no class, or a class gets no training image.
+    """
+
+    def __init__(self, options: Options, *, placement: Placement) -> None:
+        super().__init__()
+        del options
+        self.placement = placement
+        item_coverage(placement, labeler="onehot")
+        self._table = ItemTable(self._one_hot, placement.layout.items)
+        check_every_class(
+            self._table.rows,
+            labeler="onehot",
+            next="use more patches, or a labeler that learns (soft, poddl).",
+        )
+
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        """Return one-hot labels (n, K)."""
+        return self._table.at(boxes).to(images)
+
+    def _one_hot(self, boxes: Boxes) -> Tensor:
+        # Of equal maxima, argmax returns the first.
+        largest = class_coverage(boxes, self.placement).argmax(1)
+        return one_hot(largest, self.placement.num_classes)

@@ -1,0 +1,58 @@
+"""Labeler `soft`: a learned soft label for every training image."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from distill_core.plugin import (
+    Boxes,
+    InputError,
+    Labeler,
+    Options,
+    Placement,
+    item_coverage,
+    majority_labels,
+    normalise_rows,
+)
+
+
+class Soft(Labeler):
+    """One row of K numbers for each item, divided by its sum.
+
+    Rows start as the class that covers most of the item, shared equally among classes that tie:
+    one-hot on images. Numbers below 0 are clipped after an update.
+
+    Args:
+        options: none.
+        placement: where items and classes are.
+
+    Raises:
+        InputError: a training image touches no class.
+
+    Source: Sucholutsky and Schonlau 2019 (arXiv:1910.02551), as used in RaT-BPTT.
+    """
+
+    def __init__(self, options: Options, *, placement: Placement) -> None:
+        super().__init__()
+        del options
+        start = majority_labels(item_coverage(placement, labeler="soft"))
+        self.rows = nn.Parameter(start.float())
+
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        """Return the soft labels (n, K) of items.
+
+        Raises:
+            InputError: a box is no item, so it has no row.
+        """
+        if bool((boxes.item < 0).any()):
+            raise InputError(
+                "labeler 'soft' has a label for each training image, but this representation "
+                "draws boxes that are none.",
+                expected="boxes from the layout's list of items.",
+                next="use --labeler poddl, which labels any box.",
+            )
+        return normalise_rows(self.rows[boxes.item.to(self.rows.device)].to(images))
+
+    def project(self) -> None:
+        """Clip at 0."""
+        self.rows.data.clamp_(min=0)

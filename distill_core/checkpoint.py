@@ -1,0 +1,128 @@
+"""Checkpoints: the complete state of a run in one file that is replaced whole or not at all.
+
+A state is a tree of dictionaries, lists, tensors, numbers and text. The tensors go into the body
+of a safetensors file and the rest, as JSON, into its header; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core.config import RunConfig
+from distill_core.files import read_tensors, write_tensors
+from registry import InputError
+
+FORMAT = 1
+# What may change when a run goes on: how long it is and how it is judged, not what it does.
+MAY_CHANGE = ("steps", "minutes", "device", "checkpoint_minutes", "evaluate")
+
+
+def checkpoint_path(run_dir: Path) -> Path:
+    """Return where a run keeps its newest state."""
+    return run_dir / "checkpoint" / "state.safetensors"
+
+
+def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) -> None:
+    """Write the state beside the old one, flush it, then take the old one's place.
+
+    Raises:
+        EnvironmentFault: it cannot be written (disk full); the old one is untouched.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = _encode(state, "state", tensors)
+    path = checkpoint_path(run_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        "torch": torch.__version__,
+        "tree": json.dumps(tree),
+        "digest": _digest(tree, tensors),
+    }
+    write_tensors(path, tensors, header)
+
+
+def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
+    """Read the newest state of a run, for the same configuration.
+
+    Raises:
+        InputError: there is none, it is damaged, of another format, or of a run with another
+            configuration; the first field that differs is named.
+    """
+    path = checkpoint_path(run_dir)
+    if not path.exists():
+        raise InputError(
+            f"{run_dir} has no checkpoint.",
+            expected=f"the file {path}, which every run writes.",
+            next="start the run again with --overwrite.",
+        )
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has format {header.get('format')!r}.",
+            expected=f"format {FORMAT}, which this version of distill writes.",
+            next="go on with the version of distill that began the run (see its "
+            "manifest.json), or start again with --overwrite.",
+        )
+    tree = json.loads(header["tree"])
+    if _digest(tree, tensors) != header["digest"]:
+        raise InputError(
+            f"{path} was changed after it was written: its digest does not match.",
+            expected="the bytes that the run wrote.",
+            next="restore it from a copy, or start again with --overwrite.",
+        )
+    _check_config(header["config"], config.model_dump(mode="json"), path)
+    state: dict[str, Any] = _decode(tree, tensors)
+    return state
+
+
+def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    for name in sorted({*old, *new}):
+        if name in MAY_CHANGE or old.get(name) == new.get(name):
+            continue
+        raise InputError(
+            f"{path} belongs to a run with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
+            expected="the same configuration but for " + ", ".join(MAY_CHANGE) + ".",
+            next="leave the changed setting out, or start a new run with --out.",
+        )
+
+
+def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return `value` as JSON; tensors are put aside under their path and referred to."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        items = [[key, _encode(part, f"{name}.{key}", tensors)] for key, part in value.items()]
+        return {"items": items}
+    if isinstance(value, (list, tuple)):
+        return [_encode(part, f"{name}.{place}", tensors) for place, part in enumerate(value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+
+def _decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(tree, dict):
+        if "tensor" in tree:
+            return tensors[tree["tensor"]]
+        return {key: _decode(part, tensors) for key, part in tree["items"]}
+    if isinstance(tree, list):
+        return [_decode(part, tensors) for part in tree]
+    return tree
+
+
+def _digest(tree: Any, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(tree).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

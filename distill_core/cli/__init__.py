@@ -1,0 +1,34 @@
+"""The command line. Commands are imported when they are used, so `--help` costs nothing.
+
+The modules of this package are named after the commands; importing `list` binds that name here,
+so nothing in this file may use the built-in of that name.
+"""
+
+from __future__ import annotations
+
+import click
+
+from distill_core import __version__
+from distill_core.cli.group import LazyGroup
+
+COMMANDS = {
+    "run": "Distill a dataset.",
+    "evaluate": "Train fresh networks on a result; mean and deviation.",
+    "list": "Show what can be chosen, and who provides it.",
+    "show": "Explain one component and its options.",
+    "plugins": "Show what was discovered, and what is broken and why.",
+    "presets": "Show published configurations and their reported figures.",
+    "export": "Write a result as images or tensors.",
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, package=__name__, invoke_without_command=True)
+@click.version_option(__version__, prog_name="distill", message="%(prog)s %(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Distill datasets: any representation, labeler, orderer and algorithm in one command.
+
+    Start with `distill list` and `distill presets`.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

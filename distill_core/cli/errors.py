@@ -1,0 +1,118 @@
+"""The end of every error: three lines for the user, and an exit code.
+
+0 done, 2 the user's mistake, 130 interrupted, 1 a fault of the machine, a plugin or ours.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from registry import EnvironmentFault, ExplainedError, OptionError, UnknownNameError
+
+FAULT, MISTAKE, INTERRUPTED = 1, 2, 130
+
+
+@dataclass
+class Display:
+    """How errors are shown; filled while the command line is parsed.
+
+    Attributes:
+        traceback: print the traceback before the three lines.
+    """
+
+    traceback: bool = False
+
+
+def run_safely(call: Callable[[], object], display: Display) -> int:
+    """Call, and turn whatever it raises into three lines on stderr and an exit code.
+
+    Args:
+        call: what to do; an integer that it returns is the exit code.
+        display: whether to show tracebacks; read after the call.
+    """
+    try:
+        result = call()
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click turns a KeyboardInterrupt into an Abort; its text says how to go on, if it has one.
+        click.echo(f"Interrupted. {error.__cause__ or error}".rstrip(), err=True)
+        return INTERRUPTED
+    except Exception as error:
+        if display.traceback:
+            click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo(str(explain(error)), err=True)
+        return exit_code(error)
+    return result if isinstance(result, int) else 0
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code for an exception."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    if isinstance(error, ExplainedError) and not isinstance(error, EnvironmentFault):
+        return MISTAKE
+    return FAULT
+
+
+def explain(error: Exception) -> ExplainedError:
+    """Say in three parts what an exception means."""
+    if isinstance(error, ExplainedError):
+        return error
+    if isinstance(error, click.UsageError):
+        return _explain_usage(error)
+    if isinstance(error, click.ClickException):
+        return ExplainedError(
+            _sentence(error.format_message()), next="`distill --help` shows the commands."
+        )
+    return _explain_fault(error)
+
+
+def _explain_usage(error: click.UsageError) -> ExplainedError:
+    context = error.ctx
+    if context is None:
+        return OptionError(_sentence(error.format_message()), next="see `distill --help`.")
+    next_step = f"`{context.command_path} --help` explains what it takes."
+    if isinstance(error, click.NoSuchOption):
+        parameters = context.command.get_params(context)
+        known = [max(each.opts, key=len) for each in parameters if isinstance(each, click.Option)]
+        return UnknownNameError("option", error.option_name, known=known, next=next_step)
+    expected = f"`{context.get_usage().removeprefix('Usage: ')}`."
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        record = error.param.get_help_record(context)
+        if record and record[1]:
+            expected = _sentence(" ".join(f"{record[0]}: {record[1]}".split()))
+    return OptionError(_sentence(error.format_message()), expected=expected, next=next_step)
+
+
+def _explain_fault(error: Exception) -> ExplainedError:
+    raised = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("raised by ")]
+    where = "use --traceback to see where it happened"
+    if notes:
+        return ExplainedError(
+            f"{notes[0].removeprefix('raised by ')} raised {_sentence(raised)}",
+            expected="no error from a component; `distill_core.testing` checks the contract.",
+            next=f"{where}, and tell the author of the plugin.",
+        )
+    if isinstance(error, OSError):
+        return EnvironmentFault(
+            f"the system refused something: {_sentence(raised)}",
+            expected="room, permission and a connection where they are needed.",
+            next=f"mend that and try again; {where}.",
+        )
+    return ExplainedError(
+        f"distill itself failed with {_sentence(raised)}",
+        expected="no such error, whatever you typed: this is a fault of distill.",
+        next=f"{where}, and report it.",
+    )
+
+
+def _sentence(text: str) -> str:
+    """Begin with a lower-case word, unless it is a name, and end with a full stop."""
+    text = " ".join(text.split())
+    if text[:1].isupper() and text[1:2].islower() and not text.split(":")[0].endswith("Error"):
+        text = text[0].lower() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

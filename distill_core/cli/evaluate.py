@@ -1,0 +1,115 @@
+"""`distill evaluate`: fresh networks on a result and on its controls, several backbones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distill_core.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from distill_core.config import RunConfig
+    from distill_core.evaluate import Result
+    from registry import Plugins
+
+HEADERS = {
+    "distilled": "distilled",
+    "random": "random real images",
+    "full": "full training set",
+}
+MAY_SET = ("backbone", "evaluate")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--backbone", "backbones", multiple=True, help="Network; again for more rows.")
+@click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
+@click.option("--nets", type=int, help="Fresh networks for mean and deviation.")
+@click.option("--protocol", help="How they are trained: recipe, podd, rat or dc.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+def command(
+    *,
+    run: Path,
+    backbones: tuple[str, ...],
+    overrides: tuple[str, ...],
+    nets: int | None,
+    protocol: str | None,
+    device: str,
+) -> None:
+    """Train fresh networks on the result in RUN; mean and deviation, beside two controls.
+
+    RUN is the directory of a finished, running or interrupted run. The controls are random real
+    images of the same pixel budget, and the full training set (kept in the cache). The numbers go
+    to RUN/evaluation, too.
+    """
+    from distill_core.config import parse_overrides
+    from distill_core.discovery import discover
+    from distill_core.run_directory import settings_of
+    from registry import OptionError
+
+    for pair in overrides:
+        if pair.partition(".")[0] not in MAY_SET:
+            raise OptionError(
+                f"-o {pair} cannot be changed after the run.",
+                expected="-o backbone.FIELD=VALUE or -o evaluate.FIELD=VALUE.",
+                next="leave it out, or distill again with it.",
+            )
+    changed = parse_overrides(overrides)
+    judging = {"nets": nets, "protocol": protocol}
+    changed.setdefault("evaluate", {}).update({k: v for k, v in judging.items() if v is not None})
+    changed["device"] = device
+    plugins = discover()
+    configs = rows(settings_of(run), changed, backbones, plugins)
+
+    from distill_core.cross_evaluate import cross_evaluate
+
+    counts = next(iter(configs.values())).evaluate
+    results = cross_evaluate(
+        run,
+        configs,
+        plugins,
+        after_net=lambda what, net, value: click.echo(
+            f"{what}: network {net + 1} {100 * value:.2f} %", err=True
+        ),
+    )
+    show(results)
+    click.echo(f"mean and sample deviation of {counts.nets} networks; saved in {run}/evaluation")
+
+
+def rows(
+    settings: dict[str, Any],
+    changed: dict[str, Any],
+    backbones: tuple[str, ...],
+    plugins: Plugins,
+) -> dict[str, RunConfig]:
+    """Return the configuration for each row of the table, by backbone.
+
+    Options of the run's own backbone are kept, unless `changed` sets them.
+    """
+    from distill_core.config import merge, resolve
+
+    names = backbones or (str(settings.get("backbone", "")),)
+    found = {}
+    for name in dict.fromkeys(names):
+        chosen = {"backbone": name} if name else {}
+        config = resolve(merge(settings, {**changed, **chosen}), plugins)
+        found[config.backbone] = config
+    return found
+
+
+def show(results: dict[str, dict[str, Result]]) -> None:
+    """Print the table: a backbone a row, distilled and controls the columns."""
+    columns = list(next(iter(results.values())))
+    headers = ["backbone", *(HEADERS[column] for column in columns)]
+    body = [[row, *(str(found[column]) for column in columns)] for row, found in results.items()]
+    print_table(headers, body, title="Accuracy on the test set")
+    notes = {
+        f"{HEADERS[column]}: {note}"
+        for found in results.values()
+        for column, result in found.items()
+        for note in result.notes
+    }
+    for note in sorted(notes):
+        click.echo(note)

@@ -1,0 +1,45 @@
+"""`distill list`: what can be chosen, from which plugin and version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from distill_core.cli.kinds import find_kind
+from distill_core.cli.tables import print_table
+from distill_core.discovery import discover
+from distill_core.hookspecs import KINDS
+from registry import Kind, Plugins
+
+HEADERS = ("kind", "name", "plugin", "version", "summary")
+
+
+@click.command()
+@click.argument("kind", required=False)
+def command(kind: str | None) -> None:
+    """Show what can be chosen, and who provides it.
+
+    KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it.
+    """
+    kinds = KINDS if kind is None else (find_kind(kind),)
+    plugins = discover()
+    print_table(HEADERS, rows(plugins, kinds), title="Components")
+    failed = [failure.provider.entry_point for failure in plugins.failures]
+    if failed:
+        click.echo(
+            f"{len(failed)} not loaded: {', '.join(failed)}. `distill plugins` says why.", err=True
+        )
+
+
+def rows(plugins: Plugins, kinds: Sequence[Kind]) -> list[tuple[str, ...]]:
+    """Return one row of `HEADERS` for each component, by kind and name."""
+    found: list[tuple[str, ...]] = []
+    for kind in kinds:
+        catalogue = plugins[kind.name]
+        for name in catalogue:
+            entry = catalogue.entry(name)
+            provider = entry.provider
+            version = f"{provider.distribution} {provider.version}"
+            found.append((kind.name, name, provider.entry_point, version, entry.component.summary))
+    return found

@@ -1,0 +1,59 @@
+"""`distill plugins`: what was discovered, what each plugin offers, what is broken and why."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+
+import click
+
+from distill_core.cli.errors import Display
+from distill_core.cli.tables import print_table
+from distill_core.discovery import Presets, collect_presets, discover
+from distill_core.hookspecs import GROUP
+from registry import Failure, Plugins, Provider
+
+HEADERS = ("plugin", "version", "offers")
+
+
+@click.command()
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show what was discovered, and what is broken and why."""
+    plugins = discover()
+    presets = collect_presets(plugins)
+    print_table(HEADERS, rows(plugins, presets), title="Plugins")
+    variable = f"{GROUP.upper()}_LOAD_PLUGINS"
+    if os.environ.get(variable, "").strip():
+        click.echo(f"Only those named in {variable}={os.environ[variable]} were loaded.")
+    failures = [*plugins.failures, *presets.failures]
+    tracebacks = isinstance(context.obj, Display) and context.obj.traceback
+    for failure in failures:
+        click.echo(_report(failure, tracebacks=tracebacks))
+    if failures and not tracebacks:
+        click.echo("\n`distill plugins --traceback` shows where it happened.")
+
+
+def rows(plugins: Plugins, presets: Presets) -> list[tuple[str, ...]]:
+    """Return one row of `HEADERS` for each plugin that was loaded."""
+    return [
+        (
+            provider.entry_point,
+            f"{provider.distribution} {provider.version}",
+            _offers(plugins, presets, provider),
+        )
+        for provider in plugins.providers
+    ]
+
+
+def _offers(plugins: Plugins, presets: Presets, provider: Provider) -> str:
+    offered = dict(plugins.provided_by(provider))
+    own_presets = [name for name, owner in presets.providers.items() if owner == provider]
+    if own_presets:
+        offered["preset"] = own_presets
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in offered.items()) or "nothing"
+
+
+def _report(failure: Failure, *, tracebacks: bool) -> str:
+    reason = failure.traceback.rstrip() if tracebacks else failure.reason
+    return f"\n{failure.provider} is broken:\n{textwrap.indent(reason, '  ')}"

@@ -1,0 +1,43 @@
+"""`distill presets`: whole configurations by name, with the figures that papers report."""
+
+from __future__ import annotations
+
+import click
+
+from distill_core.cli.tables import print_table
+from distill_core.discovery import Presets, collect_presets, discover
+from distill_core.presets import Preset
+
+HEADERS = ("preset", "plugin", "summary", "reported")
+
+
+@click.command()
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """Show the configurations for `distill run --preset`, or everything about NAME."""
+    found = collect_presets(discover())
+    if name is None:
+        print_table(HEADERS, rows(found), title="Presets")
+    else:
+        click.echo(describe(found.find(name)), nl=False)
+    for failure in found.failures:
+        click.echo(
+            f"The presets of {failure.provider} are missing; `distill plugins` says why.", err=True
+        )
+
+
+def rows(found: Presets) -> list[tuple[str, ...]]:
+    """Return one row of `HEADERS` for each preset, by name."""
+    return [
+        (name, found.providers[name].entry_point, preset.summary, preset.reported)
+        for name, preset in sorted(found.presets.items())
+    ]
+
+
+def describe(preset: Preset) -> str:
+    """Return a preset as a configuration file, with what is known about it as comments."""
+    import tomli_w
+
+    remarks = [preset.summary, f"reported: {preset.reported}" if preset.reported else ""]
+    comments = [f"# {line}" for remark in remarks for line in remark.splitlines()]
+    return "\n".join([*comments, "", tomli_w.dumps(dict(preset.config))])

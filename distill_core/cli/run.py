@@ -1,0 +1,106 @@
+"""`distill run`: from the command line to a finished run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+SETTINGS = (
+    ("repr", str, "Representation of the synthetic pixels."),
+    ("labeler", str, "Labeler."),
+    ("orderer", str, "Class orderer."),
+    ("algo", str, "Distillation algorithm."),
+    ("dataset", str, "Dataset."),
+    ("backbone", str, "Network to distill with."),
+    ("ipc", float, "Pixel budget in images per class; below 1 for posters."),
+    ("steps", int, "Outer steps."),
+    ("minutes", float, "Stop after so many minutes, if that comes first."),
+    ("seed", int, "Seed of every random draw."),
+    ("device", str, "auto, cpu, cuda, cuda:1, mps."),
+)
+
+
+def _with_settings(function: Any) -> Any:
+    for name, kind, text in reversed(SETTINGS):
+        function = click.option(f"--{name}", type=kind, help=text)(function)
+    return function
+
+
+@click.command("run")
+@_with_settings
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/...].")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file, such as a run.toml.")
+@click.option("--preset", help="A configuration from `distill presets`.")
+@click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
+@click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
+def command(
+    out: Path | None,
+    config: Path | None,
+    preset: str | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    resume: bool,
+    overwrite: bool,
+    **flags: Any,
+) -> int:
+    """Distill a dataset: any representation, labeler, orderer and algorithm.
+
+    The result is a run directory with the distilled tensors, a picture, metrics, and the
+    accuracy of fresh networks beside that of random real images of the same budget.
+    """
+    from distill_core.config import merge, parse_overrides, read_settings, resolve
+    from distill_core.discovery import discover, preset_named
+    from distill_core.run_directory import check_new, default_directory, settings_of
+    from registry import OptionError
+
+    plugins = discover()
+    stronger = merge(
+        {name: value for name, value in flags.items() if value is not None},
+        parse_overrides(overrides),
+    )
+    if resume and (config or preset or overwrite or out is None):
+        raise OptionError(
+            "--resume reads its configuration from the run directory.",
+            expected="--resume --out DIR, and no --config, --preset or --overwrite.",
+            next="leave these out.",
+        )
+    if config and preset:
+        raise OptionError(
+            "--config and --preset were both given.",
+            expected="one of them.",
+            next="put what you need of the preset into the file: `distill presets NAME`.",
+        )
+    weaker: dict[str, Any] = {}
+    if resume and out:
+        weaker = settings_of(out)
+    elif config:
+        weaker = read_settings(config)
+    elif preset:
+        weaker = dict(preset_named(preset, plugins).config)
+    resolved = resolve(merge(weaker, stronger), plugins)
+    run_dir = out or default_directory(resolved)
+    if not (resume or dry_run):
+        check_new(run_dir, overwrite=overwrite)
+
+    from distill_core import session
+    from distill_core.checkpoint import checkpoint_path
+    from distill_core.cli.errors import INTERRUPTED
+
+    if dry_run:
+        session.preview(resolved, plugins)
+        return 0
+    going_on = f"distill run --resume --out {run_dir}"
+    try:
+        session.run(resolved, plugins, run_dir, resume=resume, overwrite=overwrite)
+    except session.Interrupted:
+        click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        if checkpoint_path(run_dir).exists():
+            click.echo(f"Interrupted. From the last checkpoint:\n  {going_on}", err=True)
+        raise
+    return 0

@@ -1,0 +1,111 @@
+"""`distill show`: one component, and everything that can be set on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from distill_core.cli.kinds import find_kind
+from distill_core.cli.tables import print_table
+from distill_core.discovery import discover
+from registry import Kind
+from registry.options import Options
+
+HEADERS = ("option", "type", "default", "bounds", "description")
+_NAMES = {
+    "integer": "int",
+    "number": "float",
+    "boolean": "true|false",
+    "string": "text",
+    "array": "list",
+    "object": "table",
+    "null": "none",
+}
+_BOUNDS = {
+    "minimum": ">= {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "<= {}",
+    "exclusiveMaximum": "< {}",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "pattern": "like {}",
+}
+
+
+@click.command()
+@click.argument("kind")
+@click.argument("name")
+def command(kind: str, name: str) -> None:
+    """Explain the component NAME of a KIND: what it does, and its options."""
+    found = find_kind(kind)
+    catalogue = discover()[found.name]
+    entry = catalogue.entry(name)
+    click.echo(f"{found.name} {name}: {entry.component.summary}")
+    click.echo(f"from plugin {entry.provider}")
+    model = catalogue.attribute(name, entry.component.resolve_options)
+    options = rows(model, found)
+    if not options:
+        click.echo("It has no options.")
+        return
+    click.echo("")
+    print_table(HEADERS, options, title="Options")
+    click.echo(f"Set one with -o {options[0][0]}=VALUE.")
+
+
+def rows(model: type[Options], kind: Kind) -> list[tuple[str, ...]]:
+    """Return one row of `HEADERS` for each option of a model, in its own order."""
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    defaults = model.model_construct().model_dump(mode="json", warnings=False)
+    definitions = schema.get("$defs", {})
+    found: list[tuple[str, ...]] = []
+    for name, field in schema.get("properties", {}).items():
+        default = "required" if name in required else _value(defaults.get(name))
+        found.append(
+            (
+                f"{kind.option}.{name}",
+                _type(field, definitions),
+                default,
+                ", ".join(_bounds(field)),
+                field.get("description", ""),
+            )
+        )
+    return found
+
+
+def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Name a JSON schema in words: `int`, `a|b`, `list of float`, `ROWSxCOLS`."""
+    if "$ref" in field:
+        return _type(definitions[field["$ref"].rpartition("/")[2]], definitions)
+    if members := field.get("anyOf") or field.get("oneOf"):
+        return " or ".join(dict.fromkeys(_type(member, definitions) for member in members))
+    if choices := field.get("enum") or ([field["const"]] if "const" in field else []):
+        return "|".join(_value(choice) for choice in choices)
+    if members := field.get("prefixItems"):
+        return f"[{', '.join(_type(member, definitions) for member in members)}]"
+    kind = field.get("type", "any")
+    if kind == "array" and field.get("items"):
+        return f"list of {_type(field['items'], definitions)}"
+    return str(field.get("format") or _NAMES.get(kind, kind))
+
+
+def _bounds(field: Mapping[str, Any]) -> list[str]:
+    if "prefixItems" in field:
+        return []
+    own = [text.format(_value(field[key])) for key, text in _BOUNDS.items() if key in field]
+    members = [bound for member in field.get("anyOf", []) for bound in _bounds(member)]
+    return list(dict.fromkeys([*own, *members]))
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

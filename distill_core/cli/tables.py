@@ -1,0 +1,49 @@
+"""Tables: drawn on a terminal, plain lines with tabs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print rows under their headers.
+
+    On a terminal the table is drawn and wrapped to its width, with the title above. Elsewhere
+    there is one line for each row, columns padded and separated by tabs, and no title.
+    """
+    if sys.stdout.isatty():
+        _draw(headers, rows, title)
+    else:
+        for line in plain_lines([headers, *rows]):
+            click.echo(line)
+
+
+def plain_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    r"""Pad the columns and join them with tabs.
+
+    >>> plain_lines([("name", "is"), ("a", "b")])
+    ['name\tis', 'a   \tb']
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "\t".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _draw(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        # Text, not str: square brackets in a summary are no markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

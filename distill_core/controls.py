@@ -1,0 +1,194 @@
+"""What a distilled set must be measured against: real images of the same pixel budget, and all.
+
+Both controls are trained by the same code and protocol as the result (`evaluate.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from distill_core.cache import cache_dir
+from distill_core.contracts import Backbone
+from distill_core.data import RealData
+from distill_core.evaluate import Result, evaluate, evaluate_drawn
+from distill_core.files import write_atomically
+from distill_core.recipe import Recipe
+from distill_core.starting import draw_real
+from distill_core.synthetic import Batch
+from distill_core.whitening import Whitening
+
+FULL_BATCH = 128
+FULL_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RealBudget:
+    """What a pixel budget buys in real images.
+
+    Attributes:
+        per_class: images of every class.
+        stored_hw: height and width at which each is stored.
+        image_hw: height and width at which networks see them.
+    """
+
+    per_class: int
+    stored_hw: tuple[int, int]
+    image_hw: tuple[int, int]
+
+    @property
+    def ipc(self) -> float:
+        """Pixels stored, in images per class."""
+        return self.per_class * math.prod(self.stored_hw) / math.prod(self.image_hw)
+
+    def __str__(self) -> str:
+        h, w = self.stored_hw
+        what = "whole" if self.stored_hw == self.image_hw else f"down-scaled to {h}x{w} pixels"
+        return f"{self.per_class} real image(s) per class, {what} ({self.ipc:.3f} IPC)"
+
+
+def real_budget(
+    ipc: float, image_hw: tuple[int, int], *, per_class: int | None = None
+) -> RealBudget:
+    """Spend a pixel budget on real images: whole ones, or smaller ones below 1 IPC.
+
+    Args:
+        ipc: budget in images per class.
+        image_hw: size of a whole image.
+        per_class: images of every class; None for as many as fit whole, and at least one. More
+            of them are stored smaller. One pixel is the least, even where that is too much.
+
+    >>> real_budget(2.7, (32, 32)).per_class, real_budget(0.25, (32, 32)).stored_hw
+    (2, (16, 16))
+    """
+    slack = 1e-9
+    if per_class is None:
+        per_class = max(1, math.floor(ipc + slack))
+    scale = min(1.0, math.sqrt(ipc / per_class))
+    h, w = (max(1, math.floor(scale * side + slack)) for side in image_hw)
+    return RealBudget(per_class, (h, w), image_hw)
+
+
+def real_batch(real: RealData, budget: RealBudget, *, generator: Generator) -> Batch:
+    """Draw real training images of every class, uniformly without replacement.
+
+    Stored small, they are scaled down with antialiasing, and up again bilinearly for use, before
+    whitening. A class with fewer images than asked for gives all of them, some again.
+
+    Returns:
+        Images (n, C, h, w), class by class, and their one-hot labels (n, K), on the device.
+    """
+    num_classes = real.spec.num_classes
+    classes = torch.arange(num_classes).repeat_interleave(budget.per_class)
+    images = draw_real(real, classes, generator=generator).to(real.train.images.device)
+    if budget.stored_hw != budget.image_hw:
+        images = downscale(images, budget, real.whitening)
+    return Batch(images, functional.one_hot(classes, num_classes).to(images))
+
+
+def downscale(images: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
+    """Store whitened images (n, C, h, w) at the budget's size and bring them back to their own."""
+    raw = whitening.invert(images)
+    small = functional.interpolate(raw, budget.stored_hw, mode="bilinear", antialias=True)
+    back = functional.interpolate(small, budget.image_hw, mode="bilinear")
+    return whitening.apply(back).to(images)
+
+
+def random_control(
+    real: RealData,
+    *,
+    ipc: float,
+    recipe: Recipe,
+    make_backbone: Callable[[Generator], Backbone],
+    nets: int,
+    seed: int,
+    after_net: Callable[[int, float], None] | None = None,
+) -> Result:
+    """Train on real images of the same pixel budget, drawn anew for every network.
+
+    Args:
+        ipc: what the distilled set costs, images per class.
+        recipe: as for the distilled set.
+    """
+    budget = real_budget(ipc, real.spec.image_shape[1:])
+    result = evaluate_drawn(
+        lambda generator: real_batch(real, budget, generator=generator),
+        recipe=recipe,
+        split=real.test,
+        augmentations=real.spec.augmentations,
+        make_backbone=make_backbone,
+        nets=nets,
+        seed=seed,
+        after_net=after_net,
+    )
+    return result.noted(str(budget))
+
+
+def full_control(
+    real: RealData,
+    *,
+    recipe: Recipe,
+    steps: int,
+    make_backbone: Callable[[Generator], Backbone],
+    backbone: Mapping[str, Any],
+    nets: int,
+    seed: int,
+    after_net: Callable[[int, float], None] | None = None,
+) -> Result:
+    """Train on the whole training split, or read from the cache what that gave before.
+
+    Args:
+        recipe: as for the distilled set, but for batches of 128 and `steps`.
+        steps: training steps.
+        backbone: name and options of the backbone, for the key of the cache.
+    """
+    recipe = recipe.model_copy(update={"batch_size": FULL_BATCH, "steps": steps})
+    path = full_path(real, recipe=recipe, backbone=backbone, nets=nets, seed=seed)
+    if (known := _read(path)) is not None:
+        return known.noted(f"from the cache ({path})")
+    result = evaluate(
+        real.train.images,
+        real.train.labels,
+        recipe=recipe,
+        split=real.test,
+        augmentations=real.spec.augmentations,
+        make_backbone=make_backbone,
+        nets=nets,
+        seed=seed,
+        after_net=after_net,
+    ).noted(f"all {len(real.train)} training images")
+    write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
+    return result
+
+
+def full_path(
+    real: RealData, *, recipe: Recipe, backbone: Mapping[str, Any], nets: int, seed: int
+) -> Path:
+    """Return where the cache keeps the result on the full training set."""
+    key = {
+        "format": FULL_FORMAT,
+        "data": real.fingerprint,
+        "recipe": recipe.model_dump(mode="json"),
+        "backbone": backbone,
+        "nets": nets,
+        "seed": seed,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "full" / f"{digest[:32]}.json"
+
+
+def _read(path: Path) -> Result | None:
+    """A damaged entry is none: it is made again."""
+    try:
+        return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,238 @@
+"""A run judged again, after it or while it goes on: several backbones, each with its controls.
+
+Reads the artefact, or where there is none yet the checkpoint, and the real data of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator
+
+from distill_core.artefact import DISTILLED, MANIFEST, load
+from distill_core.assemble import assemble, backbone_maker, load_real, pick_device
+from distill_core.checkpoint import checkpoint_path, load_checkpoint
+from distill_core.config import RunConfig
+from distill_core.contracts import Backbone
+from distill_core.controls import full_control, random_control
+from distill_core.data import RealData
+from distill_core.evaluate import Result, evaluate, protocol
+from distill_core.files import write_atomically
+from distill_core.recipe import Recipe
+from distill_core.run import OuterLoop
+from distill_core.synthetic import Batch
+from registry import InputError, Plugins
+
+EVALUATION = "evaluation"
+METRICS = "metrics.jsonl"
+AfterNet = Callable[[str, int, float], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A training set that is to be judged.
+
+    Attributes:
+        batch: whitened images and labels, on the device.
+        recipe: how the algorithm means networks to be trained on it.
+        ipc: pixels that it stores, in images per class.
+        step: outer steps behind it.
+    """
+
+    batch: Batch
+    recipe: Recipe
+    ipc: float
+    step: int
+
+
+def cross_evaluate(
+    run_dir: Path,
+    configs: Mapping[str, RunConfig],
+    plugins: Plugins,
+    *,
+    after_net: AfterNet = lambda what, net, value: None,
+) -> dict[str, dict[str, Result]]:
+    """Train fresh networks of every backbone on the result and on its controls.
+
+    Args:
+        run_dir: a finished, running or interrupted run.
+        configs: by a name for each row: the run's configuration with another backbone.
+        plugins: what is installed.
+        after_net: told the row and column, the number of the network and its accuracy.
+
+    Returns:
+        For each row the results "distilled", "random" and "full". They are also in a file of
+        their own in the run's folder "evaluation", and in one line of its metrics.jsonl.
+
+    Raises:
+        InputError: there is nothing to judge, a file is damaged, or the data are not the run's.
+    """
+    first = next(iter(configs.values()))
+    device = pick_device(first.device)
+    makers = {}
+    real = load_real(first, plugins, device=device)
+    for row, config in configs.items():
+        options = config.options["backbone"]
+        makers[row] = backbone_maker(
+            config.backbone, options, plugins, spec=real.spec, device=device
+        )
+    candidate = find_candidate(run_dir, first, plugins, real)
+    results = {}
+    for row, config in configs.items():
+
+        def tell(what: str, net: int, value: float, row: str = row) -> None:
+            after_net(f"{row}, {what}", net, value)
+
+        results[row] = judge_candidate(candidate, real, config, makers[row], after_net=tell)
+    _record(run_dir, configs, results, candidate.step)
+    return results
+
+
+def judge_candidate(
+    candidate: Candidate,
+    real: RealData,
+    config: RunConfig,
+    make_backbone: Callable[[Generator], Backbone],
+    *,
+    after_net: AfterNet = lambda what, net, value: None,
+) -> dict[str, Result]:
+    """Judge a training set and its two controls with one backbone, on the test split.
+
+    Args:
+        candidate: what was distilled.
+        real: the real data, on the device.
+        config: seed, backbone's name and options, and `evaluate`.
+        make_backbone: makes a fresh network of that backbone.
+        after_net: told the column, the number of the network and its accuracy.
+    """
+    options = config.evaluate
+    recipe = protocol(
+        options.protocol,
+        candidate.recipe,
+        num_items=len(candidate.batch.images),
+        steps=options.steps,
+    )
+
+    def tell(what: str) -> Callable[[int, float], None]:
+        return lambda net, value: after_net(what, net, value)
+
+    results = {
+        "distilled": evaluate(
+            *candidate.batch,
+            recipe=recipe,
+            split=real.test,
+            augmentations=real.spec.augmentations,
+            make_backbone=make_backbone,
+            nets=options.nets,
+            seed=config.seed,
+            after_net=tell("distilled"),
+        )
+    }
+    if options.controls:
+        results["random"] = random_control(
+            real,
+            ipc=candidate.ipc,
+            recipe=recipe,
+            make_backbone=make_backbone,
+            nets=options.nets,
+            seed=config.seed,
+            after_net=tell("random"),
+        )
+        results["full"] = full_control(
+            real,
+            recipe=recipe,
+            steps=options.full_steps,
+            make_backbone=make_backbone,
+            backbone={"name": config.backbone, "options": config.options["backbone"]},
+            nets=options.full_nets,
+            seed=config.seed,
+            after_net=tell("full"),
+        )
+    return results
+
+
+def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
+    """Return what a run has distilled so far, from its artefact or else from its checkpoint.
+
+    Raises:
+        InputError: it has neither, or was made from other data than `real`.
+    """
+    device = real.train.images.device
+    if (run_dir / DISTILLED).exists():
+        distilled = load(run_dir)
+        _check_data(distilled.metadata["dataset_fingerprint"], real, run_dir)
+        batch = Batch(distilled.images.to(device), distilled.labels.to(device))
+        return Candidate(batch, distilled.recipe, distilled.budget.ipc, _step(run_dir))
+    if not checkpoint_path(run_dir).exists():
+        raise InputError(
+            f"{run_dir} has nothing to evaluate yet.",
+            expected=f"{DISTILLED} or a checkpoint, which a run writes from time to time.",
+            next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
+        )
+    state = load_checkpoint(run_dir, config)
+    assembly = assemble(config, plugins, class_grid=state["class_grid"], notes=state["notes"])
+    OuterLoop(assembly, run_dir).load_state_dict(state)
+    with torch.no_grad():
+        batch = assembly.synthetic.all()
+    ipc = assembly.synthetic.budget().ipc
+    return Candidate(batch, assembly.algorithm.recipe(), ipc, int(state["step"]))
+
+
+def _check_data(fingerprint: str, real: RealData, run_dir: Path) -> None:
+    if fingerprint != real.fingerprint:
+        raise InputError(
+            f"the data of {run_dir} have changed since the run: their fingerprint is "
+            f"{real.fingerprint[:12]}...",
+            expected=f"{fingerprint[:12]}..., the data, split and whitening of the run.",
+            next="restore the data files that run.toml names.",
+        )
+
+
+def _step(run_dir: Path) -> int:
+    path = run_dir / MANIFEST
+    if not path.exists():
+        return 0
+    return int(json.loads(path.read_text(encoding="utf-8")).get("outer_steps", 0))
+
+
+def _record(
+    run_dir: Path,
+    configs: Mapping[str, RunConfig],
+    results: Mapping[str, Mapping[str, Result]],
+    step: int,
+) -> None:
+    """Write evaluation/NAME.json, whose name is the same for the same settings, and one line."""
+    settings = {
+        row: {
+            "backbone": config.backbone,
+            "options": config.options["backbone"],
+            "evaluate": config.evaluate.model_dump(mode="json"),
+        }
+        for row, config in configs.items()
+    }
+    body: dict[str, Any] = {
+        "outer_steps": step,
+        "settings": settings,
+        "results": {
+            row: {what: result.as_dict() for what, result in columns.items()}
+            for row, columns in results.items()
+        },
+    }
+    key = json.dumps([step, settings], sort_keys=True).encode()
+    protocol_name = next(iter(configs.values())).evaluate.protocol
+    name = "-".join((*configs, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
+    path = run_dir / EVALUATION / f"{name}.json"
+    write_atomically(path, json.dumps(body, indent=1).encode())
+    means = {
+        row: {what: result.mean for what, result in columns.items()}
+        for row, columns in results.items()
+    }
+    line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
+    with (run_dir / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

@@ -1,0 +1,123 @@
+"""Files: atomic writes, and tensors with metadata as safetensors. No pickle is ever read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry import EnvironmentFault, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METADATA_KEY = "distill"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part of it.
+
+    Missing folders above it are made.
+
+    Raises:
+        EnvironmentFault: the machine refused (disk full, no permission); what was there before
+            is untouched and nothing half-written is left.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} ({_megabytes(len(data))}) cannot be written: {error.strerror or error}.",
+            expected=f"a writable place with enough room; {_free_space(path.parent)}.",
+            next="make room or give permission, or choose another folder (--out for a run, the "
+            "environment variable DISTILL_CACHE for the cache).",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Write tensors and metadata as safetensors; equal content gives equal bytes.
+
+    Args:
+        path: the file; replaced atomically.
+        tensors: any device and layout; may share memory.
+        metadata: JSON values. One string under one key, since safetensors writes several keys
+            in random order.
+
+    Returns:
+        The SHA-256 of the file, hexadecimal.
+
+    Raises:
+        EnvironmentFault: as `write_atomically`.
+    """
+    from safetensors.torch import save
+
+    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
+    data = save(plain, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote: tensors on the CPU, and the metadata.
+
+    Raises:
+        InputError: the file is missing, truncated, garbled, or was not written by distill.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            # Copies: the file is mapped into memory, and may be replaced or removed later.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(header[METADATA_KEY])
+    except FileNotFoundError:
+        raise _unusable(path, "does not exist") from None
+    except KeyError:
+        raise _unusable(path, "was not written by distill") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unusable(path, f"cannot be read: {error}") from None
+    if not isinstance(metadata, dict):
+        raise _unusable(path, "was not written by distill")
+    return tensors, metadata
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _unusable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} {why}.",
+        expected="a complete safetensors file of distill.",
+        next="check the path, or make the file again.",
+    )
+
+
+def _free_space(folder: Path) -> str:
+    """Say how much room is left, in the nearest folder above that exists."""
+    for place in (folder, *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            return f"{_megabytes(shutil.disk_usage(place).free)} are free there"
+    return "its free space is not known"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,65 @@
+"""A network as a pure function of one flat parameter vector.
+
+Inner loops differentiate through their own updates, so parameters are arguments here and not
+state: one vector (P,), whose gradient, moments and adjoints are vectors too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from distill_core.contracts import Backbone
+
+
+class FlatModel:
+    """The logits and features of a backbone as functions of flat parameters.
+
+    Frozen parameters (`requires_grad` False) stay what they are. Buffers are cloned for every
+    call: batch statistics that a layer writes are lost on purpose, so a call never changes the
+    next one. In training mode batch normalisation does not read them.
+
+    Args:
+        backbone: in the mode in which it is to be called; it is not changed.
+
+    Attributes:
+        theta: (P,) its parameters, copied and detached.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        parameters = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
+        self._features = _Features(backbone)
+        self._names = [f"backbone.{name}" for name in parameters]
+        self._shapes = [parameter.shape for parameter in parameters.values()]
+        self._sizes = [parameter.numel() for parameter in parameters.values()]
+        self._buffers = {f"backbone.{n}": buffer for n, buffer in backbone.named_buffers()}
+        self.theta = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+
+    def logits(self, theta: Tensor, images: Tensor) -> Tensor:
+        """Return logits (n, K) of images (n, C, h, w); differentiable in both to any order."""
+        return self._call(theta, images, True)
+
+    def embed(self, theta: Tensor, images: Tensor) -> Tensor:
+        """Return features (n, d) of images (n, C, h, w); differentiable in both to any order."""
+        return self._call(theta, images, False)
+
+    def _call(self, theta: Tensor, images: Tensor, with_head: bool) -> Tensor:
+        parts = torch.split(theta, self._sizes)
+        values = {n: p.view(s) for n, p, s in zip(self._names, parts, self._shapes, strict=True)}
+        for name, buffer in self._buffers.items():
+            values[name] = buffer.clone()
+        result: Tensor = functional_call(self._features, values, (images, with_head))
+        return result
+
+
+class _Features(nn.Module):
+    """`functional_call` only knows `forward`; this makes it reach `embed` too."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor, with_head: bool) -> Tensor:
+        result: Tensor = self.backbone(images) if with_head else self.backbone.embed(images)
+        return result

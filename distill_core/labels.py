@@ -1,0 +1,102 @@
+"""Turning pixel counts and stored rows into labels; the maths that labelers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from distill_core.geometry import Boxes, Placement, class_coverage
+from registry import InputError
+
+GUARD = 1e-8
+
+
+class ItemTable:
+    """Numbers that follow from a box alone: kept for items, worked out for all other boxes.
+
+    Args:
+        compute: gives the rows (n, d) for n boxes.
+        items: the items of the layout.
+    """
+
+    def __init__(self, compute: Callable[[Boxes], Tensor], items: Boxes) -> None:
+        self.rows = compute(items)
+        self._compute = compute
+
+    def at(self, boxes: Boxes) -> Tensor:
+        """Return the rows of `boxes`: (n, d), on the CPU."""
+        if bool((boxes.item >= 0).all()):
+            return self.rows[boxes.item]
+        return self._compute(boxes)
+
+
+def majority_labels(coverage: Tensor) -> Tensor:
+    """Give each box to the class that covers most of it; classes that tie share it equally.
+
+    Args:
+        coverage: (n, K) pixels of each class, as from `class_coverage`; no row of zeros.
+
+    Returns:
+        (n, K) float64, rows sum to 1.
+
+    Source: Shul et al. 2024 (arXiv:2403.12040), section 4.3, fixed labels.
+
+    >>> import torch
+    >>> majority_labels(torch.tensor([[3, 1, 3], [0, 2, 1]])).tolist()
+    [[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]]
+    """
+    largest = (coverage == coverage.max(dim=1, keepdim=True).values).double()
+    return largest / largest.sum(dim=1, keepdim=True)
+
+
+def normalise_rows(mass: Tensor) -> Tensor:
+    """Divide rows by their sums; a row whose mass is nothing becomes uniform.
+
+    Args:
+        mass: (n, K), not negative; carries the gradient.
+
+    Returns:
+        (n, K), rows sum to 1. Off from plain division by less than `GUARD` / sum.
+    """
+    num_classes = mass.shape[1]
+    return (mass + GUARD / num_classes) / (mass.sum(dim=1, keepdim=True) + GUARD)
+
+
+def item_coverage(placement: Placement, *, labeler: str) -> Tensor:
+    """`class_coverage` of all training images, refused if it leaves one without any class.
+
+    Raises:
+        InputError: a training image touches no class cell.
+    """
+    coverage = class_coverage(placement.layout.items, placement)
+    untouched = int((coverage.sum(1) == 0).sum())
+    if untouched:
+        raise InputError(
+            f"labeler '{labeler}': {untouched} of {len(coverage)} training images touch no class.",
+            expected="training images that each overlap the area of a class.",
+            next="use more patches or another labeler.",
+        )
+    return coverage
+
+
+def check_every_class(labels: Tensor, *, labeler: str, next: str) -> None:
+    """Refuse fixed labels that leave a class without any training image.
+
+    Args:
+        labels: (n, K) of all training images.
+        labeler: its name, for the message.
+        next: what the user can do.
+
+    Raises:
+        InputError: a column is zero.
+    """
+    empty = (labels.sum(0) == 0).nonzero().flatten().tolist()
+    if empty:
+        shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        raise InputError(
+            f"labeler '{labeler}' gives no training image to {len(empty)} of {labels.shape[1]} "
+            f"classes (number {shown}).",
+            expected="for every class a training image that it covers more than any other class.",
+            next=next,
+        )

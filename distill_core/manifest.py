@@ -1,0 +1,98 @@
+"""The manifest: everything that someone needs to know to trust or repeat a result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from distill_core import __version__
+from distill_core.assemble import Assembly
+from distill_core.hookspecs import KINDS
+from registry import Plugins
+
+FORMAT = 1
+
+
+def manifest(
+    assembly: Assembly,
+    plugins: Plugins,
+    *,
+    step: int,
+    seconds: float,
+    results: dict[str, Any] | None = None,
+    best_step: int | None = None,
+) -> dict[str, Any]:
+    """Collect the record of a run.
+
+    Args:
+        assembly: the parts.
+        plugins: where the components come from.
+        step: outer steps done.
+        seconds: wall-clock seconds spent in them.
+        results: what the evaluation found, once it is done.
+        best_step: the step whose state was kept, where the validation split chose it.
+    """
+    config, real = assembly.config, assembly.real
+    grid = assembly.placement.class_grid
+    names = real.spec.class_names
+    return {
+        "format": FORMAT,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "hardware": hardware(assembly.device),
+        "components": {
+            kind.option: _component(plugins, kind.name, kind.option, assembly) for kind in KINDS
+        },
+        "seed": config.seed,
+        "dataset_fingerprint": real.fingerprint,
+        "class_order": [[names[k] for k in row] for row in grid.tolist()],
+        "class_order_notes": assembly.notes,
+        "budget": assembly.synthetic.budget().as_dict(),
+        "outer_steps": step,
+        "best_step": best_step,
+        "seconds": round(seconds, 3),
+        "results": results or {},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"distill": __version__, "python": platform.python_version()}
+    for package in ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "scipy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Return what the run ran on."""
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return {
+        "device": str(device),
+        "name": name,
+        "system": sys.platform,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _component(plugins: Plugins, kind: str, option: str, assembly: Assembly) -> dict[str, Any]:
+    name = assembly.config.chosen(option)
+    provider = plugins[kind].entry(name).provider
+    return {
+        "name": name,
+        "plugin": provider.entry_point,
+        "distribution": provider.distribution,
+        "version": provider.version,
+        "options": assembly.config.options[option],
+    }

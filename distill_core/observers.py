@@ -1,0 +1,82 @@
+"""What watches a run: the metrics file and TensorBoard. They change nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_core.files import write_atomically
+
+
+class MetricsFile:
+    """Appends one JSON line for every outer step and every evaluation.
+
+    Args:
+        path: metrics.jsonl of a run.
+        step: the step that the run goes on from; later lines, which the run had written after
+            its last checkpoint, are dropped, since those steps are done again.
+    """
+
+    def __init__(self, path: Path, *, step: int = 0) -> None:
+        self.path = path
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if _is_before(line, step)]
+            write_atomically(path, "".join(line + "\n" for line in lines).encode())
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of a step."""
+        self.write({"kind": "step", "step": step, **metrics})
+
+    def after_validation(self, step: int, accuracy: float) -> None:
+        """Write a validation accuracy."""
+        self.write({"kind": "validation", "step": step, "accuracy": accuracy})
+
+
+def _is_before(line: str, step: int) -> bool:
+    """A half-written last line is no line."""
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+class TensorBoardLog:
+    """Scalars while the run goes on; poster, labels and settings when asked.
+
+    Args:
+        run_dir: event files go here.
+        step: the step that the run goes on from.
+    """
+
+    def __init__(self, run_dir: Path, *, step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of a step as scalars."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"outer/{name}", value, step)
+
+    def after_validation(self, step: int, accuracy: float) -> None:
+        """Write a validation accuracy."""
+        self._writer.add_scalar("validation/accuracy", accuracy, step)
+
+    def picture(self, name: str, image: Any, step: int) -> None:
+        """Show an (H, W, 3) uint8 array."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def settings(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
+        """Record what was chosen beside what came out, in the run's own folder."""
+        self._writer.add_hparams(dict(settings), dict(results), run_name=".")
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()

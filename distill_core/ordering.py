@@ -1,0 +1,87 @@
+"""What class orderers share: features of classes, distances, and the score of an order.
+
+The search for a good order is in `arrangement.py`; which distances to use is an orderer's choice.
+"""
+
+from __future__ import annotations
+
+from math import inf, isqrt
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from distill_core.data import RealData
+
+
+def class_grid_shape(num_classes: int) -> tuple[int, int]:
+    """Return the most square grid with a place for every class, no more rows than columns.
+
+    >>> class_grid_shape(10), class_grid_shape(200), class_grid_shape(7)
+    ((2, 5), (10, 20), (1, 7))
+    """
+    rows = next(side for side in range(isqrt(num_classes), 0, -1) if num_classes % side == 0)
+    return rows, num_classes // rows
+
+
+def class_means(real: RealData) -> Tensor:
+    """Mean training image of every class, whitened: (K, C*h*w) float64 on the CPU."""
+    images, labels = real.train.images.flatten(1), real.train.labels
+    means = [images[labels == label].mean(0) for label in range(real.spec.num_classes)]
+    return torch.stack(means).cpu().double()
+
+
+def class_features(real: RealData) -> Tensor:
+    """Class means around their common mean: (K, C*h*w) float64 on the CPU.
+
+    Without the centring every pair of classes looks alike, as all share the mean image.
+    """
+    means = class_means(real)
+    return means - means.mean(0)
+
+
+def cosine_distances(embeddings: Tensor) -> Tensor:
+    """One minus the cosine between all pairs of rows.
+
+    Args:
+        embeddings: (K, d); a row of zeros has distance 1 to every other row.
+
+    Returns:
+        (K, K) float64, symmetric, 0 to 2, zero on the diagonal.
+
+    Source: Shul et al. 2024 (arXiv:2403.12040), section 4.2.
+    """
+    rows = embeddings.detach().cpu().double()
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    distances: Tensor = (1 - rows @ rows.T).clamp(0, 2)
+    distances = (distances + distances.T) / 2
+    distances.fill_diagonal_(0)
+    return distances
+
+
+def neighbour_distance(class_grid: Tensor, distances: Tensor) -> float:
+    """Sum of the distances over all pairs of classes that are neighbours, up, down or beside.
+
+    Args:
+        class_grid: (rows, cols) class numbers.
+        distances: (K, K), symmetric.
+    """
+    beside = distances[class_grid[:, :-1], class_grid[:, 1:]].sum()
+    below = distances[class_grid[:-1], class_grid[1:]].sum()
+    return float(beside + below)
+
+
+def ordering_score(class_grid: Tensor, distances: Tensor) -> float:
+    """Score of a class order: the inverse of `neighbour_distance`; higher is better.
+
+    Returns:
+        A positive number; infinite where no two neighbours differ.
+
+    Source: Shul et al. 2024 (arXiv:2403.12040), section 5.3, class order ablation.
+
+    >>> ordering_score(torch.tensor([[0, 1]]), torch.tensor([[0.0, 0.5], [0.5, 0.0]]))
+    2.0
+    """
+    total = neighbour_distance(class_grid, distances)
+    return 1 / total if total > 0 else inf

@@ -1,0 +1,113 @@
+"""Live progress: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+QUIET_SECONDS = 15.0
+
+
+class ConsoleProgress:
+    """Shows step, loss, hypergradient norm, speed and time left; an observer of the outer loop.
+
+    Args:
+        console: where to; its `is_terminal` decides between a bar and plain lines.
+        steps: outer steps of the whole run.
+        step: the step that the run goes on from.
+        minutes: time limit of the run, if it has one.
+    """
+
+    def __init__(
+        self, console: Console, *, steps: int, step: int = 0, minutes: float | None = None
+    ) -> None:
+        self.console = console
+        self.steps, self.first, self.minutes = steps, step, minutes
+        self._begin = self._shown = time.monotonic()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> ConsoleProgress:
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("outer step"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=self.console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.steps, completed=self.first)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show a step."""
+        text = describe(metrics)
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=text)
+            return
+        now = time.monotonic()
+        if step in (self.first + 1, self.steps) or now - self._shown > QUIET_SECONDS:
+            self._shown = now
+            left = self._time_left(step, now)
+            self.console.print(f"step {step}/{self.steps}  {text}  {left}", highlight=False)
+
+    def after_validation(self, step: int, accuracy: float) -> None:
+        """Show a validation accuracy."""
+        self.console.print(
+            f"step {step}/{self.steps}  validation accuracy {100 * accuracy:.1f} %",
+            highlight=False,
+        )
+
+    def _time_left(self, step: int, now: float) -> str:
+        done = step - self.first
+        seconds = (now - self._begin) / done * (self.steps - step)
+        if self.minutes is not None:
+            seconds = min(seconds, 60 * self.minutes - (now - self._begin))
+        return f"{duration(max(seconds, 0.0))} left"
+
+
+def describe(metrics: Mapping[str, float]) -> str:
+    """Return loss, hypergradient norm and seconds per step on one line."""
+    parts = [f"loss {metrics['loss']:.4f}"]
+    if "grad_norm" in metrics:
+        parts.append(f"hypergradient {metrics['grad_norm']:.3g}")
+    if "seconds" in metrics:
+        parts.append(f"{metrics['seconds']:.2f} s/step")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    >>> duration(3725)
+    '1 h 02 min'
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"

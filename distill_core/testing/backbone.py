@@ -1,0 +1,110 @@
+"""The contract of backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from distill_core.backbones import new_backbone
+from distill_core.contracts import Backbone
+from distill_core.data import DataSpec
+from distill_core.streams import seeded
+from distill_core.testing.assertions import (
+    check_parameters,
+    close,
+    demand,
+    equal,
+    repeatable,
+    snapshot,
+)
+from registry import ExplainedError
+
+SHAPES = ((3, 8, 8), (1, 8, 8), (3, 32, 32))
+
+
+def check_backbone(make: Callable[..., Backbone], *, name: str = "unnamed") -> None:
+    """Check a network on colour and grey images of 8x8, and on colour images of 32x32.
+
+    Features and logits have the right shapes; the initial weights come from the generator alone;
+    it can be differentiated twice, in weights and images; the state can be saved and loaded.
+
+    Args:
+        make: called as `make(spec=DataSpec)`. It may refuse some image shapes, not all of them.
+        name: for the sentences of the AssertionErrors.
+    """
+    who = f"backbone '{name}'"
+    refusals = []
+    for shape in SHAPES:
+        spec = DataSpec("small", ("a", "b", "c", "d", "e"), shape, ())
+        try:
+            made = _fresh(make, spec, 0)
+        except ExplainedError as refusal:
+            refusals.append(f"{'x'.join(map(str, shape))} ({refusal.what})")
+            continue
+        demand(isinstance(made, Backbone), who, "is no Backbone")
+        _check(f"{who} on {'x'.join(map(str, shape))} images", make, spec)
+    demand(len(refusals) < len(SHAPES), who, f"refuses {'; '.join(refusals)}")
+
+
+def _fresh(make: Callable[..., Backbone], spec: DataSpec, seed: int) -> Backbone:
+    generator = seeded(seed, "backbone")
+    return new_backbone(lambda: make(spec=spec), generator, torch.device("cpu"))
+
+
+def _check(who: str, make: Callable[..., Backbone], spec: DataSpec) -> None:
+    repeatable(who, "its construction", lambda: snapshot(_fresh(make, spec, 0)))
+    backbone = _fresh(make, spec, 0)
+    check_parameters(who, backbone)
+    first, second = snapshot(backbone), snapshot(_fresh(make, spec, 1))
+    demand(not equal(first, second), who, "starts from the same weights whatever the generator")
+    images = torch.randn(4, *spec.image_shape, generator=seeded(0, "images"))
+    _check_shapes(who, backbone, images, spec)
+    _check_double_backward(who, backbone, images)
+    _check_state(who, backbone.eval(), _fresh(make, spec, 2).eval(), images)
+
+
+def _check_shapes(who: str, backbone: Backbone, images: Tensor, spec: DataSpec) -> None:
+    demand(isinstance(backbone.head, nn.Linear), who, "has a head that is no nn.Linear")
+    features = backbone.embed(images)
+    shape = (len(images), backbone.head.in_features)
+    demand(tuple(features.shape) == shape, who, f"embeds to {tuple(features.shape)}, not {shape}")
+    backbone.eval()
+    logits = backbone(images)
+    wanted = (len(images), spec.num_classes)
+    demand(tuple(logits.shape) == wanted, who, f"gives logits {tuple(logits.shape)}, not {wanted}")
+    demand(bool(torch.isfinite(logits).all()), who, "gives logits that are not finite")
+    demand(
+        close(logits, backbone.head(backbone.embed(images))),
+        who,
+        "gives logits that are not its head on its features",
+    )
+    backbone.train()
+
+
+def _check_double_backward(who: str, backbone: Backbone, images: Tensor) -> None:
+    """A hypergradient passes through the gradient of the weights into the images."""
+    images = images.clone().requires_grad_()
+    weights = [each for each in backbone.parameters() if each.requires_grad]
+    loss = nn.functional.cross_entropy(backbone(images), torch.arange(len(images)))
+    try:
+        first = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+        size = sum((each**2).sum() for each in first if each is not None)
+        second = torch.autograd.grad(size, [images, *weights], allow_unused=True)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise AssertionError(f"{who} cannot be differentiated twice: {reason}.") from error
+    demand(second[0] is not None, who, "sends no second derivative to the images")
+    finite = all(bool(torch.isfinite(each).all()) for each in second if each is not None)
+    demand(finite, who, "has a second derivative that is not finite")
+
+
+@torch.no_grad()
+def _check_state(who: str, one: Backbone, other: Backbone, images: Tensor) -> None:
+    other.load_state_dict(snapshot(one))
+    demand(
+        equal(one(images), other(images)),
+        who,
+        "gives other logits after its state was saved and loaded",
+    )

@@ -1,0 +1,195 @@
+"""The contract of representations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from distill_core.contracts import Representation
+from distill_core.data import DataSpec, RealData
+from distill_core.geometry import Boxes, Layout, Placement, gather_boxes
+from distill_core.streams import seeded
+from distill_core.testing.assertions import (
+    check_gradient,
+    check_parameters,
+    close,
+    demand,
+    equal,
+    perturb,
+    repeatable,
+    snapshot,
+)
+from distill_core.testing.small import small_data
+from registry import ExplainedError
+
+
+def check_representation(make: Callable[..., Representation], *, name: str = "unnamed") -> None:
+    """Check a representation, on colour and grey images, with and without a budget.
+
+    Layout and images fit the data; `reset`, `draw` and `expand` depend on their arguments alone;
+    the gradient is right; the state can be saved and loaded; `project` is idempotent; the pixels
+    keep to the budget.
+
+    Args:
+        make: called as `make(spec=DataSpec, ipc=float | None)`. It may refuse a budget.
+        name: for the sentences of the AssertionErrors.
+    """
+    who = f"representation '{name}'"
+    for channels, ipc in ((3, None), (1, 1.0)):
+        real = small_data(channels=channels)
+        try:
+            _check(who, partial(make, spec=real.spec, ipc=ipc), real, ipc)
+        except ExplainedError as refusal:
+            demand(ipc is not None, who, f"refuses its own default budget: {refusal.what}")
+
+
+def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: float | None) -> None:
+    made = repeatable(who, "its construction", lambda: snapshot(make()))
+    representation = make()
+    demand(isinstance(representation, Representation), who, "is no Representation")
+    demand(bool(list(representation.parameters())), who, "has no parameters to learn")
+    check_layout(who, representation.layout, real.spec)
+    placement = _placement(representation.layout)
+
+    def start() -> dict[str, Tensor]:
+        with torch.no_grad():
+            representation.reset(placement, real, generator=seeded(0, "reset"))
+        return snapshot(representation)
+
+    state = repeatable(who, "reset", start)
+    demand(state.keys() == made.keys(), who, "has other state after reset than before")
+    check_parameters(who, representation)
+    _check_budget(who, state, real.spec, ipc)
+    _check_images(who, representation, real.spec)
+    _check_state(who, representation, make(), placement, real)
+    exact = representation.double()
+    check_gradient(who, exact, lambda: exact.expand(exact.layout.items))
+    _check_projection(who, make())
+
+
+def check_layout(who: str, layout: Layout, spec: DataSpec) -> None:
+    """Check that a layout holds together: boxes on canvases, cells for all classes."""
+    height, width = layout.canvas_hw
+    rows, cols = layout.grid_shape
+    demand(
+        rows * cols == spec.num_classes,
+        who,
+        f"has a {rows}x{cols} grid for {spec.num_classes} classes",
+    )
+    demand(len(layout.items) > 0, who, "has no items")
+    for what, boxes in (("items", layout.items), ("cells", layout.cells)):
+        whole = all(part.dtype == torch.int64 for part in (boxes.canvas, boxes.yxyx, boxes.item))
+        demand(whole, who, f"has {what} that are not int64")
+        demand(
+            bool(((boxes.canvas >= 0) & (boxes.canvas < layout.num_canvases)).all()),
+            who,
+            f"has {what} on a canvas that is not there",
+        )
+        y0, x0, y1, x1 = boxes.yxyx.unbind(1)
+        inside = (y0 >= 0) & (x0 >= 0) & (y0 < height) & (x0 < width) & (y1 > y0) & (x1 > x0)
+        if not layout.wraps:
+            inside &= (y1 <= height) & (x1 <= width)
+        demand(bool(inside.all()), who, f"has {what} that are empty or leave the canvas")
+    order = torch.arange(len(layout.items))
+    demand(
+        torch.equal(layout.items.item, order), who, "numbers its items otherwise than 0, 1, 2..."
+    )
+    demand(len(layout.cell_slot) == len(layout.cells), who, "does not give every cell a slot")
+    slots = torch.unique(layout.cell_slot)
+    demand(
+        torch.equal(slots, torch.arange(rows * cols)), who, "leaves slots of the grid without cells"
+    )
+
+
+def _plain(boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+    return boxes.canvas, boxes.yxyx, boxes.item
+
+
+def _placement(layout: Layout) -> Placement:
+    count = layout.grid_shape[0] * layout.grid_shape[1]
+    order = torch.randperm(count, generator=seeded(0, "class grid"))
+    return Placement(layout, order.reshape(layout.grid_shape))
+
+
+def _check_budget(who: str, state: dict[str, Tensor], spec: DataSpec, ipc: float | None) -> None:
+    stored = sum(tensor.numel() for tensor in state.values())
+    channels, h, w = spec.image_shape
+    used = stored / (channels * h * w * spec.num_classes)
+    demand(
+        ipc is None or used <= ipc * (1 + 1e-9),
+        who,
+        f"stores {used:.4f} images per class where {ipc} were asked for "
+        "(every parameter and persistent buffer counts)",
+    )
+
+
+def _check_images(who: str, representation: Representation, spec: DataSpec) -> None:
+    layout = representation.layout
+    items = layout.items
+    images = repeatable(who, "expand", lambda: representation.expand(items).detach())
+    shape = (len(items), *spec.image_shape)
+    demand(
+        tuple(images.shape) == shape, who, f"expands items to {tuple(images.shape)}, not {shape}"
+    )
+    demand(bool(torch.isfinite(images).all()), who, "expands items to numbers that are not finite")
+    some = torch.arange(len(items) - 1, -1, -2)
+    demand(
+        close(representation.expand(items[some]), images[some]),
+        who,
+        "expands a box to another image when it is asked for among other boxes",
+    )
+    drawn = Boxes(
+        *repeatable(
+            who, "draw", lambda: _plain(representation.draw(some, generator=seeded(0, "draw")))
+        )
+    )
+    demand(len(drawn) == len(some), who, "draws another number of boxes than it is asked for")
+    demand(
+        tuple(representation.expand(drawn).shape) == (len(some), *spec.image_shape),
+        who,
+        "expands the boxes that it draws to images of another shape",
+    )
+    canvases = representation.canvases()
+    expected = (layout.num_canvases, spec.image_shape[0], *layout.canvas_hw)
+    demand(
+        tuple(canvases.shape) == expected,
+        who,
+        f"has canvases {tuple(canvases.shape)}, not {expected}",
+    )
+    if items.hw == spec.image_shape[1:]:
+        demand(
+            close(gather_boxes(canvases, items), images),
+            who,
+            "expands items to something else than its canvases show at their boxes",
+        )
+
+
+def _check_state(
+    who: str, one: Representation, other: Representation, placement: Placement, real: RealData
+) -> None:
+    perturb(one, 0.1, seed=1)
+    with torch.no_grad():
+        other.reset(placement, real, generator=seeded(1, "reset"))
+    other.load_state_dict(snapshot(one))
+    items = one.layout.items
+    demand(
+        equal(one.expand(items).detach(), other.expand(items).detach()),
+        who,
+        "gives other images after its state was saved and loaded",
+    )
+
+
+@torch.no_grad()
+def _check_projection(who: str, representation: Representation) -> None:
+    perturb(representation, 10.0, seed=2)
+    representation.project()
+    once = snapshot(representation)
+    finite = all(bool(torch.isfinite(each).all()) for each in once.values())
+    demand(finite, who, "projects to numbers that are not finite")
+    representation.project()
+    twice = snapshot(representation)
+    stays = all(close(once[key], twice[key]) for key in once)
+    demand(stays, who, "moves again when a projected state is projected")

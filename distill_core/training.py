@@ -1,0 +1,133 @@
+"""Training one network on a fixed set of images by a recipe, and measuring its accuracy.
+
+For distilled and for real images alike; everything lives on one device. Which recipe, how many
+networks and against what they are measured is the business of `evaluate.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Adam, Optimizer
+
+from distill_core.augment import Augmentation
+from distill_core.data import Split
+from distill_core.losses import soft_cross_entropy
+from distill_core.recipe import Recipe
+
+Network = TypeVar("Network", bound=nn.Module)
+Observe = Callable[[int, nn.Module], None]
+
+
+def train(
+    backbone: Network,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    augmentation: Augmentation,
+    generator: Generator,
+    at_steps: Collection[int] = (),
+    observe: Observe | None = None,
+) -> Network:
+    """Train a network in place, in training mode, with soft cross-entropy.
+
+    Every step draws its batch anew, without replacement; all images, in order, where there are
+    no more than `recipe.batch_size`.
+
+    Args:
+        backbone: a network of K outputs on the device of `images`.
+        images: (n, C, h, w).
+        labels: (n, K) soft labels, or (n,) int64 classes.
+        recipe: optimizer, schedule, batch size and steps; its `augment` is not read.
+        augmentation: applied to every batch.
+        generator: source of batches and augmentation, on the CPU.
+        at_steps: numbers of steps after which `observe(step, backbone)` is called.
+        observe: may put the network into evaluation mode; training goes on in training mode.
+
+    Returns:
+        The same network.
+    """
+    optimizer = make_optimizer(backbone, recipe)
+    hw = (int(images.shape[-2]), int(images.shape[-1]))
+    backbone.train()
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        batch, targets = _batch(images, labels, recipe.batch_size, generator)
+        draw = augmentation.draw(len(batch), hw, generator=generator)
+        logits = backbone(augmentation.apply(batch, draw))
+        optimizer.zero_grad(set_to_none=True)
+        soft_cross_entropy(logits, _soft(targets, logits)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if observe is not None and step + 1 in at_steps:
+            observe(step + 1, backbone)
+            backbone.train()
+    return backbone
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Return the learning rate of a step, counted from 0.
+
+    "step" divides by 10 from the middle on; "cosine" falls from the full rate to almost zero.
+
+    >>> [learning_rate(Recipe(lr=1, schedule="step", steps=4), step) for step in range(4)]
+    [1.0, 1.0, 0.1, 0.1]
+    """
+    if recipe.schedule == "step":
+        return recipe.lr * (0.1 if 2 * step >= recipe.steps else 1.0)
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    return recipe.lr
+
+
+def make_optimizer(backbone: nn.Module, recipe: Recipe) -> Optimizer:
+    """Return the optimizer of a recipe over all parameters of a network."""
+    if recipe.optimizer == "adam":
+        return Adam(backbone.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return SGD(
+        backbone.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+@torch.no_grad()
+def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
+    """Fraction of images whose largest logit is that of their label, in evaluation mode.
+
+    Args:
+        backbone: left in the mode in which it came.
+        split: whitened images and labels, on the network's device.
+        chunk: images per forward pass.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    right = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    for start in range(0, len(split), chunk):
+        logits = backbone(split.images[start : start + chunk])
+        right += (logits.argmax(1) == split.labels[start : start + chunk]).sum()
+    backbone.train(was_training)
+    return int(right) / len(split)
+
+
+def _batch(
+    images: Tensor, labels: Tensor, size: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    if size >= len(images):
+        return images, labels
+    index = torch.randperm(len(images), generator=generator)[:size].to(images.device)
+    return images[index], labels[index]
+
+
+def _soft(labels: Tensor, logits: Tensor) -> Tensor:
+    """(n, K) in the dtype of the logits; class numbers become one-hot rows."""
+    if labels.ndim == 1:
+        labels = functional.one_hot(labels, logits.shape[1])
+    return labels.to(logits.dtype)

@@ -1,0 +1,1 @@
+"""PoDD: posters, PoDDL labels and PoCO class orders, as a plugin of distill."""

@@ -1,0 +1,173 @@
+"""CLIP's text encoder: where its weights are, and embeddings of texts.
+
+open_clip is slow to import and its weights are large; both only when they are needed. Weights
+are read from safetensors alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor
+
+from distill_core.plugin import EnvironmentFault, InputError
+
+WEIGHTS_NAME = "open_clip_model.safetensors"
+CONFIG_NAME = "open_clip_config.json"
+REACH_SECONDS = 3.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """Which CLIP model.
+
+    Attributes:
+        name: open_clip's name of the architecture.
+        pretrained: open_clip's name of the weights.
+        weights: a local file or folder instead of `pretrained`.
+    """
+
+    name: str
+    pretrained: str
+    weights: Path | None = None
+
+    def __str__(self) -> str:
+        return f"CLIP {self.name} ({self.weights or self.pretrained})"
+
+
+def embed_text(model: ClipModel, texts: Sequence[str]) -> Tensor:
+    """Return the pooled, projected text embeddings: (n, d) float32.
+
+    Weights that are not on this machine are downloaded, which is announced.
+
+    Raises:
+        InputError: the model is unknown, or its weights do not fit it.
+        EnvironmentFault: the weights must be downloaded and cannot be.
+    """
+    import open_clip
+
+    weights = local_weights(model) or _download(model)
+    folder = model.weights is not None and model.weights.is_dir()
+    name = f"local-dir:{model.weights}" if folder else model.name
+    # Layers draw initial weights, all replaced, from the global random state.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            encoder = open_clip.create_model(
+                name,
+                pretrained=None if folder else str(weights),
+                force_quick_gelu=bool(_published(model).get("quick_gelu")),
+                require_pretrained=True,
+            ).eval()
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            raise InputError(
+                f"the weights {weights} do not load into CLIP model '{name}': {error}.",
+                expected="weights of this very model, in safetensors.",
+                next="correct -o orderer.model and -o orderer.weights, or use "
+                "-o orderer.similarity=image.",
+            ) from None
+        tokens = open_clip.get_tokenizer(name)(list(texts))
+        return torch.cat([encoder.encode_text(part) for part in tokens.split(256)])
+
+
+def local_weights(model: ClipModel) -> Path | None:
+    """Return the weights if they are on this machine: named by the user or in the cache.
+
+    Raises:
+        InputError: the user named weights that are not there or not safetensors.
+    """
+    if model.weights is not None:
+        return _named_weights(model.weights)
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    # Where the cache has no model of this form, there is no need for the slow import.
+    if not any(Path(constants.HF_HUB_CACHE).glob(f"models--*/snapshots/*/{WEIGHTS_NAME}")):
+        return None
+    repository = _repository(model)
+    cached = try_to_load_from_cache(repository, WEIGHTS_NAME) if repository else None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def _named_weights(path: Path) -> Path:
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    config_missing = path.is_dir() and not (path / CONFIG_NAME).is_file()
+    if file.suffix != ".safetensors" or not file.is_file() or config_missing:
+        raise InputError(
+            f"no CLIP weights at {path}.",
+            expected=f"a .safetensors file, or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.",
+            next="correct -o orderer.weights=PATH.",
+        )
+    return file
+
+
+def _published(model: ClipModel) -> dict[str, Any]:
+    """What open_clip knows about the weights; empty for local ones.
+
+    Raises:
+        InputError: it knows no such weights.
+    """
+    if model.weights is not None:
+        return {}
+    import open_clip
+
+    found: dict[str, Any] = open_clip.get_pretrained_cfg(model.name, model.pretrained)
+    if not found:
+        tags = open_clip.list_pretrained_tags_by_model(model.name)
+        raise InputError(
+            f"open_clip has no weights '{model.pretrained}' for model '{model.name}'.",
+            expected=f"one of: {', '.join(tags)}." if tags else "a model of open_clip.",
+            next="correct -o orderer.model and -o orderer.pretrained.",
+        )
+    return found
+
+
+def _repository(model: ClipModel) -> str | None:
+    return str(_published(model).get("hf_hub", "")).strip("/") or None
+
+
+def _download(model: ClipModel) -> Path:
+    import huggingface_hub
+
+    repository = _repository(model)
+    if repository is None:
+        raise InputError(
+            f"{model} has no weights in safetensors to download.",
+            expected="weights with a repository on the Hugging Face hub.",
+            next="download them yourself and pass -o orderer.weights=PATH.",
+        )
+    _check_reachable(model, huggingface_hub.constants.ENDPOINT)
+    _log.warning("downloading %s from %s", model, repository)
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, WEIGHTS_NAME))
+    except (OSError, ValueError) as error:
+        raise _unavailable(model, str(error).splitlines()[0]) from None
+
+
+def _check_reachable(model: ClipModel, endpoint: str) -> None:
+    """Find out quickly whether a download can work; the loader itself tries for a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise _unavailable(model, "HF_HUB_OFFLINE is set")
+    address = urlsplit(urllib.request.getproxies().get("https", endpoint))
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise _unavailable(model, f"{address.hostname} cannot be reached: {error}") from None
+
+
+def _unavailable(model: ClipModel, why: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{model} is not on this machine and cannot be downloaded: {why}.",
+        expected="weights in the local cache, or a network.",
+        next="pass -o orderer.weights=PATH, give embeddings with -o orderer.file=PATH, or use "
+        "-o orderer.similarity=image.",
+    )

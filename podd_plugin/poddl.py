@@ -1,0 +1,202 @@
+"""Labeler `poddl`: labels from where a box lies, learned on a grid or fixed by the majority."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from distill_core.plugin import (
+    Boxes,
+    GridShape,
+    InputError,
+    ItemTable,
+    Labeler,
+    Layout,
+    Options,
+    Placement,
+    check_every_class,
+    class_coverage,
+    grid_cells,
+    item_coverage,
+    majority_labels,
+    normalise_rows,
+    overlap_area,
+    period_of,
+)
+from podd_plugin.poster_layout import on_every_canvas
+from podd_plugin.poster_size import even_starts, round_half_even
+
+
+class PoddlOptions(Options):
+    """Settings of `poddl`."""
+
+    mode: Literal["learned", "fixed"] = Field(
+        "learned", description="learn a label for each class cell, or take the majority class"
+    )
+    pooling: Literal["area", "nearest"] = Field(
+        "area",
+        description="learned: mean of the cells under a box by area, as in the paper, or the "
+        "nearest cells alone, as in the published code",
+    )
+    grid: GridShape | None = Field(
+        None,
+        description="learned: rows x columns of labels on each canvas, as in the published code; "
+        "a label starts as the class that owns most of its area, and a class that owns "
+        "most of none starts without. Default: one label for each class cell",
+    )
+    regions: Literal["cells", "areas"] = Field(
+        "cells",
+        description="fixed: a class owns its cell, as in the paper, or an area of an image's "
+        "size, overlapping others, as in the published code",
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.mode == "fixed" and (self.pooling != "area" or self.grid is not None):
+            raise ValueError("mode=learned where pooling or grid is set")
+        if self.mode == "learned" and self.regions != "cells":
+            raise ValueError("mode=fixed where regions is set")
+        return self
+
+
+class Poddl(Labeler):
+    """Soft labels for any box on any layout; on one image per canvas, one label per image.
+
+    Learned: every cell has a row of K numbers, at first one-hot; a label is the mean of the rows
+    under the box, weighted by area, divided by its sum. Fixed: the class that covers most of the
+    box; classes that tie share it equally.
+
+    Args:
+        options: settings.
+        placement: where cells and classes are.
+
+    Raises:
+        InputError: fixed labels leave a class without a training image, or the options do not
+            fit the layout.
+
+    Source: Shul et al. 2024 (arXiv:2403.12040), section 4.3. The paper builds a map of labels of
+        the poster's size; multiplying areas by rows gives the same without it.
+    """
+
+    def __init__(self, options: PoddlOptions, *, placement: Placement) -> None:
+        super().__init__()
+        self.rows: nn.Parameter | None = None
+        items = placement.layout.items
+        if options.mode == "fixed":
+            regions = placement
+            if options.regions == "areas":
+                regions = Placement(_with_areas(placement.layout), placement.class_grid)
+            item_coverage(regions, labeler="poddl")
+            self._table = ItemTable(
+                lambda boxes: majority_labels(class_coverage(boxes, regions)), items
+            )
+            check_every_class(
+                self._table.rows,
+                labeler="poddl",
+                next="use more patches, or -o labeler.mode=learned.",
+            )
+            return
+        cells, start = _label_cells(placement, options.grid)
+        self.rows = nn.Parameter(start)
+        pool = _area_weights if options.pooling == "area" else _nearest_weights
+        layout = placement.layout
+        self._table = ItemTable(lambda boxes: pool(boxes, cells, layout), items)
+
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        """Return soft labels (n, K)."""
+        weights = self._table.at(boxes).to(images.dtype).to(images.device)
+        if self.rows is None:
+            return weights
+        return normalise_rows(weights @ self.rows.to(images))
+
+    def project(self) -> None:
+        """Clip the learned rows at 0."""
+        if self.rows is not None:
+            self.rows.data.clamp_(min=0)
+
+
+def _label_cells(placement: Placement, grid: tuple[int, int] | None) -> tuple[Boxes, Tensor]:
+    """Boxes of the label cells, and their rows (m, K) at the start, one-hot."""
+    layout = placement.layout
+    if grid is None:
+        cells, classes = layout.cells, placement.cell_class
+    else:
+        if grid[0] > layout.canvas_hw[0] or grid[1] > layout.canvas_hw[1]:
+            raise InputError(
+                f"a label grid of {grid[0]}x{grid[1]} does not fit on "
+                f"{layout.canvas_hw[0]}x{layout.canvas_hw[1]} pixels.",
+                expected="at least one pixel for each label on each side.",
+                next="correct -o labeler.grid=ROWSxCOLS, or leave it out.",
+            )
+        cells = on_every_canvas(grid_cells(layout.canvas_hw, grid), layout.num_canvases)
+        # Where slots tie, the first in reading order wins, as argmax returns the first.
+        slots = class_coverage(cells, placement)[:, placement.class_grid.reshape(-1)].argmax(1)
+        classes = placement.class_grid.reshape(-1)[slots]
+    return cells, nn.functional.one_hot(classes, placement.num_classes).float()
+
+
+def _area_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
+    """(n, m) float64 share of each box that lies in each cell."""
+    area = overlap_area(boxes, cells, period=period_of(layout)).double()
+    height, width = boxes.hw
+    return area / (height * width)
+
+
+def _nearest_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
+    """(n, m) float64: 1 / number for each of the cells nearest to a box.
+
+    The published code slides a window of as many whole cells as a patch is long (at least one)
+    over the label grid, in step with the patches.
+    """
+    grid = _regular_grid(cells, layout)
+    axes = []
+    for axis in (0, 1):
+        side, count, length = layout.canvas_hw[axis], grid[axis], boxes.hw[axis]
+        window = min(max(1, length * count // side), count)
+        # Cyclic patches start all around the side; others leave their own length free.
+        slots, room = (count, side) if layout.wraps else (count - window, max(side - length, 1))
+        starts = torch.tensor(
+            [round_half_even(start * slots, room) for start in boxes.yxyx[:, axis].tolist()]
+        )
+        chosen = (starts[:, None] + torch.arange(window)) % count
+        axes.append(nn.functional.one_hot(chosen, count).sum(1).double() / window)
+    on_canvas = (axes[0][:, :, None] * axes[1][:, None, :]).reshape(len(boxes), -1)
+    per_canvas = len(cells) // layout.num_canvases
+    weights = torch.zeros(len(boxes), layout.num_canvases, per_canvas, dtype=torch.float64)
+    weights[torch.arange(len(boxes)), boxes.canvas] = on_canvas
+    return weights.reshape(len(boxes), -1)
+
+
+def _with_areas(layout: Layout) -> Layout:
+    """Replace each cell by an area of an item's size, spread evenly as patches are."""
+    (height, width), (h, w) = layout.canvas_hw, layout.items.hw
+    rows, cols = _regular_grid(layout.cells, layout)
+    places = [
+        [y, x, y + h, x + w]
+        for y in even_starts(height, h, rows)
+        for x in even_starts(width, w, cols)
+    ]
+    return replace(layout, cells=on_every_canvas(torch.tensor(places), layout.num_canvases))
+
+
+def _regular_grid(cells: Boxes, layout: Layout) -> tuple[int, int]:
+    """Rows and columns of the cells on each canvas.
+
+    Raises:
+        InputError: they are no grid that tiles every canvas in reading order.
+    """
+    rows = len(torch.unique(cells.yxyx[:, 0]))
+    cols = len(torch.unique(cells.yxyx[:, 1]))
+    expected = on_every_canvas(grid_cells(layout.canvas_hw, (rows, cols)), layout.num_canvases)
+    if not (torch.equal(cells.canvas, expected.canvas) and torch.equal(cells.yxyx, expected.yxyx)):
+        raise InputError(
+            "pooling=nearest and regions=areas need class cells on a regular grid.",
+            expected="cells that tile every canvas, as those of a poster or of images do.",
+            next="use -o labeler.pooling=area -o labeler.regions=cells, or give "
+            "-o labeler.grid=ROWSxCOLS with pooling=nearest.",
+        )
+    return rows, cols

@@ -1,0 +1,139 @@
+"""The layout of posters: canvases, patches and class cells from options, data and budget."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import floor, sqrt
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from distill_core.plugin import (
+    Boxes,
+    DataSpec,
+    InputError,
+    Layout,
+    class_grid_shape,
+    grid_cells,
+)
+from podd_plugin.poster_size import (
+    DEFAULT_IPC,
+    cyclic_starts,
+    even_starts,
+    patch_grid,
+    poster_size,
+)
+
+if TYPE_CHECKING:
+    from podd_plugin.poster import PosterOptions
+
+
+def poster_layout(
+    options: PosterOptions, spec: DataSpec, ipc: float | None
+) -> tuple[Layout, tuple[int, int]]:
+    """Lay out a poster.
+
+    Args:
+        options: the poster's settings.
+        spec: facts about the data.
+        ipc: pixel budget, images per class; None for what option `size` needs, or the default.
+
+    Returns:
+        The layout, and rows and columns of class cells on each canvas.
+
+    Raises:
+        InputError: what is asked for does not fit together; see `Poster`.
+    """
+    patch_hw = spec.image_shape[1:]
+    rows, cols = _class_grid(options, spec.num_classes)
+    per_class = (ipc or 0) > 1 if options.per_class is None else options.per_class
+    num_canvases = spec.num_classes if per_class else 1
+    on_canvas = (1, 1) if per_class else (rows, cols)
+    size = _size(options, patch_hw, on_canvas, DEFAULT_IPC if ipc is None else ipc)
+    images = size[0] * size[1] / (patch_hw[0] * patch_hw[1] * on_canvas[0] * on_canvas[1])
+    # Above 1 IPC the grid of cells, and with it a label grid, grows by sqrt(IPC) per side.
+    finer = max(1, round(sqrt(images if ipc is None else ipc)))
+    cell_grid = (on_canvas[0] * finer, on_canvas[1] * finer)
+    _check_cells(cell_grid, size)
+    slots = torch.arange(rows * cols).reshape(num_canvases, *on_canvas)
+    slots = slots.repeat_interleave(finer, 1).repeat_interleave(finer, 2)
+    patches = options.patches or patch_grid(
+        on_canvas,
+        num_images=spec.num_classes * max(1, round(images)),
+        num_canvases=num_canvases,
+        most=size if options.cyclic else (size[0] - patch_hw[0] + 1, size[1] - patch_hw[1] + 1),
+    )
+    layout = Layout(
+        canvas_hw=size,
+        num_canvases=num_canvases,
+        items=on_every_canvas(_patches(size, patch_hw, patches, options.cyclic), num_canvases),
+        cells=on_every_canvas(grid_cells(size, cell_grid), num_canvases),
+        cell_slot=slots.reshape(-1),
+        grid_shape=(rows, cols),
+        wraps=options.cyclic,
+    )
+    return layout, cell_grid
+
+
+def _size(
+    options: PosterOptions, patch_hw: tuple[int, int], on_canvas: tuple[int, int], ipc: float
+) -> tuple[int, int]:
+    """Height and width of each canvas, for a budget of `ipc` times the classes on it."""
+    h, w = patch_hw
+    if options.size is not None:
+        return _explicit_size(options.size, patch_hw)
+    # check_budget of the core allows the same rounding error.
+    budget = floor(ipc * on_canvas[0] * on_canvas[1] * h * w * (1 + 1e-9))
+    return poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), patch_hw)
+
+
+def _patches(
+    size: tuple[int, int], patch_hw: tuple[int, int], patches: tuple[int, int], cyclic: bool
+) -> Tensor:
+    """(n, 4) boxes of the patches of one canvas, column by column."""
+    h, w = patch_hw
+    if cyclic:
+        y, x = (cyclic_starts(*axis) for axis in zip(size, patches, strict=True))
+    else:
+        y, x = (even_starts(*axis) for axis in zip(size, patch_hw, patches, strict=True))
+    return torch.tensor([[top, left, top + h, left + w] for left, top in product(x, y)])
+
+
+def on_every_canvas(boxes: Tensor, num_canvases: int) -> Boxes:
+    """The same boxes (k, 4) on every canvas, canvas by canvas."""
+    canvas = torch.arange(num_canvases).repeat_interleave(len(boxes))
+    return Boxes.of(canvas, boxes.repeat(num_canvases, 1))
+
+
+def _class_grid(options: PosterOptions, num_classes: int) -> tuple[int, int]:
+    rows, cols = options.classes or class_grid_shape(num_classes)
+    if rows * cols != num_classes:
+        few = "fewer" if rows * cols < num_classes else "more"
+        raise InputError(
+            f"a class grid of {rows}x{cols} has {few} places than the {num_classes} classes.",
+            expected="rows x columns equal to the number of classes, for example {}x{}.".format(
+                *class_grid_shape(num_classes)
+            ),
+            next="correct -o repr.classes=ROWSxCOLS, or leave it out.",
+        )
+    return rows, cols
+
+
+def _explicit_size(size: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:
+    if size[0] < patch_hw[0] or size[1] < patch_hw[1]:
+        raise InputError(
+            f"a poster of {size[0]}x{size[1]} pixels is smaller than a patch.",
+            expected=f"height and width of at least {patch_hw[0]}x{patch_hw[1]}.",
+            next="correct -o repr.size=HEIGHTxWIDTH, or leave it out and set --ipc.",
+        )
+    return size
+
+
+def _check_cells(cell_grid: tuple[int, int], size: tuple[int, int]) -> None:
+    if cell_grid[0] > size[0] or cell_grid[1] > size[1]:
+        raise InputError(
+            f"{cell_grid[0]}x{cell_grid[1]} class cells do not fit on {size[0]}x{size[1]} pixels.",
+            expected="at least one pixel for every class on each side.",
+            next="raise --ipc, or choose another class grid with -o repr.classes=ROWSxCOLS.",
+        )

@@ -1,0 +1,120 @@
+"""The arithmetic of posters: how large, how many patches, and where they start."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil, floor, inf, sqrt
+
+from distill_core.plugin import InputError
+
+DEFAULT_IPC = 0.9
+ASPECT_TOLERANCE = 0.02
+LEAST_PATCHES = 96
+PATCHES_PER_IMAGE = 4
+
+
+def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:
+    """Choose height and width of a poster of at most `budget` pixels.
+
+    Heights within 2 % of the ideal one are tried, each with the largest width that fits. Of
+    those whose aspect ratio is within 2 % of the wanted one (or, where whole pixels are too
+    coarse for that, as near as possible) the largest wins, then the nearest in aspect. A side
+    that would be shorter than a patch is as long as a patch.
+
+    Args:
+        budget: pixels, all channels counting as one.
+        shape: height and width with the wanted aspect ratio, in any unit.
+        patch_hw: height and width of a patch, pixels.
+
+    Raises:
+        InputError: the budget is smaller than one patch.
+
+    Source: the published sizes are typed in by hand and no rule gives all of them; this one
+        keeps what they have in common (at most the budget, at least 99.6 % of it, aspect
+        within 2 %).
+
+    >>> poster_size(10 * 32 * 32, (2, 5), (32, 32))
+    (64, 160)
+    """
+    h, w = patch_hw
+    if budget < h * w:
+        raise InputError(
+            f"a poster of {budget} pixels is smaller than one patch of {h}x{w} = {h * w}.",
+            expected="a budget of at least one image on every canvas.",
+            next="raise --ipc.",
+        )
+    ideal = sqrt(budget * shape[0] / shape[1])
+    lowest = min(max(h, floor(ideal * (1 - ASPECT_TOLERANCE))), budget // w)
+    highest = min(max(h, ceil(ideal * (1 + ASPECT_TOLERANCE))), budget // w)
+    sizes = [(height, budget // height) for height in range(lowest, highest + 1)]
+
+    def error(size: tuple[int, int]) -> float:
+        ratio = size[0] * shape[1] / (size[1] * shape[0])
+        return max(ratio, 1 / ratio) - 1
+
+    allowed = max(ASPECT_TOLERANCE, min(map(error, sizes))) + 1e-9
+    fitting = [size for size in sizes if error(size) <= allowed]
+    return max(fitting, key=lambda size: (size[0] * size[1], -error(size)))
+
+
+def patch_grid(
+    shape: tuple[int, int],
+    *,
+    num_images: int,
+    num_canvases: int,
+    most: tuple[float, float] = (inf, inf),
+) -> tuple[int, int]:
+    """Choose rows and columns of patches for each canvas.
+
+    In all max(96, 4 * num_images) patches, as near as whole numbers allow, spread over the
+    canvases in the aspect ratio of `shape`: the paper's 6x16 for a 2x5 class grid, 20x20 for
+    10x10 and 20x40 for 10x20 (not its 30x60 for CUB-200).
+
+    Args:
+        shape: rows and columns with the aspect ratio of a canvas.
+        num_images: images at the same budget: classes times images per class, at least one each.
+        num_canvases: number of posters.
+        most: how many different places there are on each axis; never more patches than that.
+
+    >>> patch_grid((2, 5), num_images=10, num_canvases=1)
+    (6, 16)
+    """
+    total = max(LEAST_PATCHES, PATCHES_PER_IMAGE * num_images) / num_canvases
+    rows = _within(sqrt(total * shape[0] / shape[1]), most[0])
+    cols = _within(total / rows, most[1])
+    return _within(total / cols, most[0]), cols
+
+
+def even_starts(side: int, length: int, count: int) -> list[int]:
+    """Place `count` stretches of `length` evenly on a side, from border to border.
+
+    Returns:
+        Starts, rounded half to even as in the published code; strides may differ by one.
+
+    >>> even_starts(60, 32, 6)
+    [0, 6, 11, 17, 22, 28]
+    """
+    gaps = max(count - 1, 1)
+    return [round_half_even(i * (side - length), gaps) for i in range(count)]
+
+
+def cyclic_starts(side: int, count: int) -> list[int]:
+    """Place `count` starts evenly around a side whose ends are joined.
+
+    >>> cyclic_starts(60, 4)
+    [0, 15, 30, 45]
+    """
+    return [round_half_even(i * side, count) for i in range(count)]
+
+
+def round_half_even(numerator: int, denominator: int) -> int:
+    """Round a fraction to the nearest whole number, a half to the even one.
+
+    >>> round_half_even(5, 2), round_half_even(7, 2)
+    (2, 4)
+    """
+    return round(Fraction(numerator, denominator))
+
+
+def _within(number: float, most: float) -> int:
+    return int(min(max(round(number), 1), most))

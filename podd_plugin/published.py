@@ -1,0 +1,62 @@
+"""Orderer `published`: the two class grids that the PoDD paper prints."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Literal
+
+from pydantic import Field
+from torch import Generator, Tensor
+
+from distill_core.plugin import InputError, Options, RealData, grid_of_names
+
+
+class PublishedOptions(Options):
+    """Settings of `published`."""
+
+    figure: Literal["auto", "fig7", "fig8"] = Field(
+        "auto",
+        description="Fig. 7, 10x10 for CIFAR-100, or Fig. 8, 2x5 for CIFAR-10; auto: the one "
+        "with as many classes as the data",
+    )
+
+
+class Published:
+    """A class grid as printed in the paper.
+
+    Source: Shul et al. 2024 (arXiv:2403.12040), Fig. 7 and 8. PoCO as described there does not
+        give exactly these grids from pooled CLIP embeddings.
+    """
+
+    def __init__(self, options: PublishedOptions) -> None:
+        self.options = options
+
+    def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:
+        """Return the printed grid in class numbers.
+
+        Raises:
+            InputError: the data have other classes, or the representation another class grid.
+        """
+        del generator
+        grids = published_grids()
+        sizes = {sum(map(len, rows)): figure for figure, rows in grids.items()}
+        figure: str = self.options.figure
+        if figure == "auto":
+            if real.spec.num_classes not in sizes:
+                raise InputError(
+                    f"no grid was published for {real.spec.num_classes} classes.",
+                    expected="CIFAR-10 or CIFAR-100.",
+                    next="use --orderer poco.",
+                )
+            figure = sizes[real.spec.num_classes]
+        return grid_of_names(
+            grids[figure], real.spec.class_names, grid_shape, source=f"published grid {figure}"
+        )
+
+
+def published_grids() -> dict[str, list[list[str | int]]]:
+    """Return the printed grids by figure, rows of class names in the spelling of the data."""
+    text = files("podd_plugin").joinpath("published.json").read_text(encoding="utf-8")
+    found = json.loads(text)
+    return {figure: rows for figure, rows in found.items() if figure != "source"}

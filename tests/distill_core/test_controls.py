@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Generator
+
+from distill_core.backbones import new_backbone
+from distill_core.controls import (
+    RealBudget,
+    downscale,
+    full_control,
+    full_path,
+    random_control,
+    real_batch,
+    real_budget,
+)
+from distill_core.data import RealData
+from distill_core.recipe import Recipe
+from distill_core.streams import seeded
+from distill_core.testing.small import TinyBackbone, small_data
+from distill_core.whitening import Whitening, fit_whitening
+
+Make = Callable[[Generator], TinyBackbone]
+RECIPE = Recipe(steps=15, batch_size=8, lr=0.01)
+
+
+@pytest.fixture(scope="module")
+def real() -> RealData:
+    return small_data(3)
+
+
+@pytest.fixture(scope="module")
+def make_backbone(real: RealData) -> Make:
+    network = partial(TinyBackbone, spec=real.spec)
+    return lambda generator: new_backbone(network, generator, torch.device("cpu"))
+
+
+def test_a_budget_buys_whole_images_from_one_on() -> None:
+    assert real_budget(1.0, (32, 32)) == RealBudget(1, (32, 32), (32, 32))
+    assert real_budget(2.99, (32, 32)) == RealBudget(2, (32, 32), (32, 32))
+    assert str(real_budget(1.0, (8, 8))) == "1 real image(s) per class, whole (1.000 IPC)"
+
+
+def test_below_one_an_image_is_stored_smaller() -> None:
+    assert real_budget(0.3, (8, 8)).stored_hw == (4, 4)
+    assert real_budget(0.5, (32, 32)).stored_hw == (22, 22)
+    assert real_budget(0.5, (32, 64)).stored_hw == (22, 45)
+    assert "down-scaled to 4x4 pixels (0.250 IPC)" in str(real_budget(0.3, (8, 8)))
+
+
+def test_more_images_of_a_class_are_stored_smaller() -> None:
+    assert real_budget(1.0, (32, 32), per_class=4) == RealBudget(4, (16, 16), (32, 32))
+
+
+@given(
+    ipc=st.floats(0.001, 20),
+    hw=st.tuples(st.integers(1, 64), st.integers(1, 64)),
+    per_class=st.none() | st.integers(1, 9),
+)
+@settings(deadline=None)
+def test_a_control_keeps_to_its_budget(
+    ipc: float, hw: tuple[int, int], per_class: int | None
+) -> None:
+    budget = real_budget(ipc, hw, per_class=per_class)
+    stored = budget.per_class * math.prod(budget.stored_hw)
+    longest_side_is_one = 1 in budget.stored_hw  # the least that can be stored
+    assert stored <= ipc * math.prod(hw) * (1 + 1e-6) or longest_side_is_one
+    assert all(1 <= side <= whole for side, whole in zip(budget.stored_hw, hw, strict=True))
+
+
+def test_whole_images_are_training_images_with_their_labels(real: RealData) -> None:
+    batch = real_batch(real, real_budget(2.0, (8, 8)), generator=seeded(0, "draw"))
+    assert batch.images.shape == (6, 3, 8, 8)
+    assert torch.equal(batch.labels, torch.eye(3).repeat_interleave(2, 0))
+    for image, label in zip(batch.images, batch.labels.argmax(1), strict=True):
+        found = (real.train.images == image).flatten(1).all(1).nonzero().flatten()
+        assert real.train.labels[found].tolist() == [int(label)]
+    assert len({image.sum().item() for image in batch.images}) == 6
+
+
+def test_draws_differ_from_network_to_network(real: RealData) -> None:
+    budget = real_budget(1.0, (8, 8))
+    batches = [real_batch(real, budget, generator=seeded(0, k)).images for k in (0, 1, 0)]
+    assert torch.equal(batches[0], batches[2])
+    assert not torch.equal(batches[0], batches[1])
+
+
+@pytest.mark.parametrize(("ipc", "stored"), [(0.3, 16), (0.6, 36), (0.01, 1)])
+def test_a_downscaled_image_holds_no_more_than_was_stored(ipc: float, stored: int) -> None:
+    """The map from images to what networks see is linear: its rank is what gets through."""
+    budget = real_budget(ipc, (8, 8))
+    identity = torch.eye(64).reshape(64, 1, 8, 8)
+    seen = downscale(identity, budget, Whitening("none")).flatten(1)
+    assert int(torch.linalg.matrix_rank(seen.double(), rtol=1e-5)) == stored
+    assert math.prod(budget.stored_hw) == stored
+
+
+def test_downscaling_keeps_constant_images(real: RealData) -> None:
+    grey = torch.full((1, 3, 8, 8), 0.4)
+    whitened = real.whitening.apply(grey)
+    seen = downscale(whitened, real_budget(0.3, (8, 8)), real.whitening)
+    assert torch.allclose(seen, whitened, atol=1e-5)
+
+
+def test_downscaling_happens_before_zca() -> None:
+    pictures = torch.randint(256, (40, 1, 4, 4), dtype=torch.uint8, generator=seeded(0, "zca"))
+    whitening = fit_whitening("zca", pictures, strength=0.1)
+    budget = real_budget(0.3, (4, 4))
+    raw = pictures[:5].float() / 255
+    small = raw.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    assert budget.stored_hw == (2, 2)
+    seen = downscale(whitening.apply(pictures[:5]), budget, whitening)
+    # Antialiased halving is a tent, no box: means agree, details only roughly.
+    expected = whitening.apply(torch.nn.functional.interpolate(small, (4, 4), mode="bilinear"))
+    correlation = torch.corrcoef(torch.stack([seen.flatten(), expected.flatten()]))[0, 1]
+    assert float(correlation) > 0.9
+
+
+def test_the_random_control_says_what_it_is(real: RealData, make_backbone: Make) -> None:
+    results = [
+        random_control(
+            real, ipc=0.3, recipe=RECIPE, make_backbone=make_backbone, nets=3, seed=seed
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert results[0].accuracies == results[1].accuracies
+    assert len(results[2].accuracies) == 3
+    assert results[0].recipe == RECIPE
+    assert results[0].notes == ("1 real image(s) per class, down-scaled to 4x4 pixels (0.250 IPC)",)
+
+
+def refuse(generator: Generator) -> TinyBackbone:
+    raise AssertionError("trained again")
+
+
+def full(real: RealData, make_backbone: Make, **changed: object):
+    arguments: dict[str, object] = {
+        "recipe": RECIPE,
+        "steps": 12,
+        "make_backbone": make_backbone,
+        "backbone": {"name": "tiny", "options": {}},
+        "nets": 2,
+        "seed": 0,
+    }
+    return full_control(real, **{**arguments, **changed})  # type: ignore[arg-type]
+
+
+def test_the_full_control_is_trained_once(
+    real: RealData, make_backbone: Make, own_cache: Path
+) -> None:
+    first = full(real, make_backbone)
+    assert (first.recipe.batch_size, first.recipe.steps) == (128, 12)
+    assert first.notes == (f"all {len(real.train)} training images",)
+    files = list((own_cache / "full").iterdir())
+    assert len(files) == 1
+    again = full(real, refuse)
+    assert again.accuracies == first.accuracies
+    assert "from the cache" in again.notes[1]
+
+
+def test_the_cache_knows_what_a_full_control_depends_on(
+    real: RealData, own_cache: Path
+) -> None:
+    base = {"recipe": RECIPE, "backbone": {"name": "tiny"}, "nets": 2, "seed": 0}
+    changes: list[dict[str, object]] = [
+        {},
+        {"recipe": RECIPE.model_copy(update={"lr": 0.02})},
+        {"backbone": {"name": "tiny", "options": {"width": 3}}},
+        {"nets": 3},
+        {"seed": 1},
+    ]
+    paths = [full_path(real, **{**base, **change}) for change in changes]  # type: ignore[arg-type]
+    other = dataclasses.replace(real, fingerprint="another")
+    paths.append(full_path(other, **base))  # type: ignore[arg-type]
+    assert len(set(paths)) == 6
+    assert all(path.is_relative_to(own_cache) for path in paths)
+
+
+@pytest.mark.parametrize("damage", ["", "{", json.dumps({"accuracies": []}), "[1]"])
+def test_a_damaged_cache_entry_is_made_again(
+    real: RealData, make_backbone: Make, own_cache: Path, damage: str
+) -> None:
+    first = full(real, make_backbone)
+    (path,) = (own_cache / "full").iterdir()
+    path.write_text(damage)
+    assert full(real, make_backbone).accuracies == first.accuracies
+    assert json.loads(path.read_text())["accuracies"] == list(first.accuracies)

@@ -1,0 +1,117 @@
+"""Options: every mistake is named at once, with the option as users write it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from registry import OptionError, Options, check_options
+from tests.registry.coffee import BrewOptions
+
+NEXT = "`distill show` lists the options of a component; pass -o brew.OPTION=VALUE."
+
+
+class Tea(Options):
+    """Settings with a relation, a choice, and a required field."""
+
+    leaf: Literal["green", "black"] = Field(description="kind of leaf")
+    minutes: int | None = Field(None, ge=1, description="minutes")
+    low: float = Field(0.0, description="lowest")
+    high: float = Field(1.0, description="highest")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low > self.high:
+            raise OptionError(
+                f"option brew.low = {self.low:g} is above brew.high = {self.high:g}.",
+                expected="low <= high.",
+                next="lower it.",
+            )
+        if self.minutes == 13:
+            raise ValueError("thirteen minutes bring bad luck")
+        return self
+
+
+def test_values_from_a_command_line_are_converted() -> None:
+    checked = check_options(BrewOptions, {"grams": "20", "cups": "2"}, where="brew")
+    assert checked == BrewOptions(grams=20.0, cups=2)
+
+
+def test_options_are_frozen() -> None:
+    options = BrewOptions()
+    with pytest.raises(ValidationError):
+        options.cups = 2  # type: ignore[misc]
+
+
+def test_defaults_are_checked_too() -> None:
+    class Wrong(Options):
+        cups: int = Field(0, ge=1)
+
+    with pytest.raises(OptionError, match=r"option brew\.cups = 0 is not valid"):
+        check_options(Wrong, {}, where="brew")
+
+
+def message(model: type[Options], settings: dict[str, Any]) -> str:
+    with pytest.raises(OptionError) as caught:
+        check_options(model, settings, where="brew")
+    return str(caught.value)
+
+
+def test_an_unknown_option() -> None:
+    assert message(BrewOptions, {"gramms": 3}) == (
+        "unknown option brew.gramms.\n"
+        "Expected one of: grams, cups. Did you mean 'brew.grams'?\n"
+        f"Next: {NEXT}"
+    )
+
+
+def test_an_unknown_option_of_something_without_options() -> None:
+    assert "Expected one of: (it has no options)." in message(Options, {"a": 1})
+
+
+def test_a_value_out_of_bounds() -> None:
+    assert message(BrewOptions, {"grams": "31"}) == (
+        "option brew.grams = '31' is not valid.\n"
+        "Expected brew.grams: input should be less than or equal to 30.\n"
+        f"Next: {NEXT}"
+    )
+
+
+def test_a_value_of_the_wrong_type() -> None:
+    text = message(BrewOptions, {"cups": "two"})
+    assert text.startswith("option brew.cups = 'two' is not valid.\nExpected brew.cups: input")
+
+
+def test_a_choice_names_the_choices() -> None:
+    assert "'green' or 'black'" in message(Tea, {"leaf": "red"})
+
+
+def test_a_missing_option_is_described() -> None:
+    assert message(Tea, {}) == (
+        f"option brew.leaf is not given.\nExpected brew.leaf: kind of leaf.\nNext: {NEXT}"
+    )
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    text = message(BrewOptions, {"grams": "-1", "cups": "0", "sugar": "yes"})
+    what = text.splitlines()[0]
+    assert all(name in what for name in ("brew.grams", "brew.cups", "brew.sugar"))
+
+
+def test_the_members_of_a_union_are_not_shown() -> None:
+    what = message(Tea, {"leaf": "green", "minutes": "soon"}).splitlines()[0]
+    assert what == "option brew.minutes = 'soon' is not valid."
+
+
+def test_a_relation_explained_by_the_model_passes_unchanged() -> None:
+    text = message(Tea, {"leaf": "green", "low": 2})
+    assert text == (
+        "option brew.low = 2 is above brew.high = 1.\nExpected low <= high.\nNext: lower it."
+    )
+
+
+def test_a_relation_that_is_not_explained_still_says_why() -> None:
+    text = message(Tea, {"leaf": "green", "minutes": 13})
+    assert "thirteen minutes bring bad luck" in text
