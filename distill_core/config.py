@@ -18,8 +18,6 @@ from distill_core.hookspecs import KINDS
 from registry import InputError, OptionError, Plugins, UnknownNameError
 from registry.options import Options, check_options
 
-SECTIONS = ("data", "evaluate")
-
 
 class DataOptions(Options):
     """What the core does with a dataset before a run: `-o data.FIELD=VALUE`."""
@@ -59,6 +57,9 @@ class EvaluateOptions(Options):
     )
     full_nets: int = Field(1, ge=1, description="networks trained on the full training set")
     full_steps: int = Field(2000, ge=1, description="steps on the full training set")
+
+
+SECTIONS: dict[str, type[Options]] = {"data": DataOptions, "evaluate": EvaluateOptions}
 
 
 class RunConfig(Options):
@@ -171,8 +172,9 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
     result = dict(weaker)
     options = dict(result.get("options", {}))
     for kind in KINDS:
-        chosen = stronger.get(kind.option)
-        if chosen is not None and chosen != weaker.get(kind.option):
+        field = RunConfig.model_fields[kind.option]
+        old = weaker.get(kind.option, None if field.is_required() else field.default)
+        if old is not None and stronger.get(kind.option, old) != old:
             options.pop(kind.option, None)
     if options or "options" in result:
         result["options"] = options
@@ -207,9 +209,12 @@ def resolve(settings: Mapping[str, Any], plugins: Plugins) -> RunConfig:
         raise OptionError(
             f"nothing says which {', '.join(missing)} to use.",
             expected="--repr, --labeler, --orderer and --algo, or a file or preset with them.",
-            next="`distill list` shows what can be chosen, `distill presets` whole "
-            "configurations.",
+            next="`distill list` shows what can be chosen, `distill presets` whole configurations.",
         )
+    for section, model in SECTIONS.items():
+        if isinstance(settings.get(section), Mapping):
+            # On their own first, so that a mistake is called what the user called it.
+            check_options(model, settings[section], where=section)
     config = check_options(RunConfig, settings, where="run")
     known = {kind.option: kind for kind in KINDS}
     for prefix in config.options:

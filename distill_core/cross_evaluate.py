@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,6 @@ def judge_candidate(
         steps=options.steps,
     )
 
-    def tell(what: str) -> Callable[[int, float], None]:
-        return lambda net, value: after_net(what, net, value)
-
     results = {
         "distilled": evaluate(
             *candidate.batch,
@@ -131,20 +129,38 @@ def judge_candidate(
             make_backbone=make_backbone,
             nets=options.nets,
             seed=config.seed,
-            after_net=tell("distilled"),
+            after_net=partial(after_net, "distilled"),
         )
     }
     if options.controls:
-        results["random"] = random_control(
+        results |= judge_controls(
+            real, config, make_backbone, recipe=recipe, ipc=candidate.ipc, after_net=after_net
+        )
+    return results
+
+
+def judge_controls(
+    real: RealData,
+    config: RunConfig,
+    make_backbone: Callable[[Generator], Backbone],
+    *,
+    recipe: Recipe,
+    ipc: float,
+    after_net: AfterNet = lambda what, net, value: None,
+) -> dict[str, Result]:
+    """Judge random real images of the same pixel budget, and the full training set."""
+    options = config.evaluate
+    return {
+        "random": random_control(
             real,
-            ipc=candidate.ipc,
+            ipc=ipc,
             recipe=recipe,
             make_backbone=make_backbone,
             nets=options.nets,
             seed=config.seed,
-            after_net=tell("random"),
-        )
-        results["full"] = full_control(
+            after_net=partial(after_net, "random"),
+        ),
+        "full": full_control(
             real,
             recipe=recipe,
             steps=options.full_steps,
@@ -152,9 +168,9 @@ def judge_candidate(
             backbone={"name": config.backbone, "options": config.options["backbone"]},
             nets=options.full_nets,
             seed=config.seed,
-            after_net=tell("full"),
-        )
-    return results
+            after_net=partial(after_net, "full"),
+        ),
+    }
 
 
 def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from distill_core.augment import Augmentation
+from distill_core.fitting import MODES, fit_picture, fit_tensor
 from distill_core.recipe import Recipe
 from distill_core.streams import seeded
 from distill_core.synthetic import Budget
@@ -25,15 +25,13 @@ from registry import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-MODES = {1: "L", 3: "RGB"}
-
 
 @dataclass(frozen=True, eq=False)
 class ImageTransform:
     """Makes any image into what networks trained on the distilled data expect.
 
-    Resizes (bilinear, antialiased) and whitens. Can be pickled, so data loaders may use it in
-    workers.
+    Scales (bilinear, antialiased, by the shorter side), cuts out the centre, and whitens, as the
+    training data were. Can be pickled, so data loaders may use it in workers.
 
     Attributes:
         image_shape: C, h, w of the result.
@@ -62,15 +60,13 @@ class ImageTransform:
                 next="bring its channels to the front, or pass a PIL image.",
             )
         batch = _unit_range(pixels if pixels.ndim == 4 else pixels[None])
-        if batch.shape[-2:] != (h, w):
-            batch = functional.interpolate(batch, (h, w), mode="bilinear", antialias=True)
-        whitened = self.whitening.apply(batch)
+        whitened = self.whitening.apply(fit_tensor(batch, (h, w)))
         return whitened if pixels.ndim == 4 else whitened[0]
 
     def _from_picture(self, image: Any) -> Tensor:
         from PIL import Image
 
-        channels, h, w = self.image_shape
+        channels = self.image_shape[0]
         if not isinstance(image, Image.Image) or channels not in MODES:
             raise InputError(
                 f"the image is a {type(image).__name__}.",
@@ -78,11 +74,7 @@ class ImageTransform:
                 + (" or a PIL image." if channels in MODES else "."),
                 next="convert it first, for example with PIL.Image.fromarray(array).",
             )
-        picture = image.convert(MODES[channels])
-        if picture.size != (w, h):
-            picture = picture.resize((w, h), Image.Resampling.BILINEAR)
-        data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-        return data.view(h, w, channels).permute(2, 0, 1)
+        return fit_picture(image, self.image_shape)
 
 
 @dataclass(frozen=True, eq=False)

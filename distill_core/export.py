@@ -18,8 +18,9 @@ import numpy as np
 from torch import Tensor
 
 from distill_core.artefact import WHITENING, load
-from distill_core.distilled import MODES, Distilled
+from distill_core.distilled import Distilled
 from distill_core.files import read_tensors, write_atomically, write_tensors
+from distill_core.fitting import MODES
 from distill_core.pictures import Picture, to_image, to_png
 from registry import InputError, UnknownNameError
 

@@ -54,15 +54,15 @@ def poster_array(synthetic: SyntheticDataset, real: RealData) -> Picture:
 
 @torch.no_grad()
 def unwhitened_canvases(synthetic: SyntheticDataset, real: RealData) -> Tensor:
-    """Return all canvases in the value range of the data: (canvases, C, H, W), on the CPU.
+    """Return all canvases in the colours of the data: (canvases, C, H, W) float32, on the CPU.
 
     ZCA is defined on whole training images, so there each is un-whitened by itself and pixels
     under several are averaged; pixels under none get the mean of the others.
     """
     if real.whitening.kind in ("none", "standardise"):
-        return real.whitening.invert(synthetic.representation.canvases()).cpu().float()
+        return real.whitening.invert(synthetic.representation.canvases(), in_range=False).cpu()
     layout = synthetic.placement.layout
-    images = real.whitening.invert(synthetic.all().images).cpu().float()
+    images = real.whitening.invert(synthetic.all().images, in_range=False).cpu()
     return average_items(images, layout)
 
 

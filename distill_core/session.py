@@ -27,7 +27,7 @@ from distill_core.files import write_atomically
 from distill_core.judge import check_validation, judge, table, validation_accuracy
 from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
-from distill_core.pictures import label_heat_map, poster_array, save_pictures
+from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
 from distill_core.run import OuterLoop
 from distill_core.run_directory import CONFIG, METRICS, begin
@@ -158,7 +158,6 @@ def _save(
         recipe=assembly.algorithm.recipe(),
         manifest=record,
     )
-    save_pictures(run_dir, assembly.synthetic, assembly.real)
 
 
 def _print_facts(console: Console, assembly: Assembly) -> None:

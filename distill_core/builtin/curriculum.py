@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -49,7 +50,7 @@ class Curriculum:
         if self.name == "fixed":
             return self.total - self.window, self.window
         if self.name == "staged":
-            return int(self._state.setdefault("offset", self.min_offset)), self.window
+            return int(self._state.get("offset", self.min_offset)), self.window
         lowest = self.min_offset if self.name == "random" else self.window
         highest = self.total - self.window if self.name == "random" else self.total
         if step % self.epoch_steps == 0 or "drawn" not in self._state:
@@ -63,15 +64,14 @@ class Curriculum:
         if self.name != "staged":
             return
         state = self._state
-        past = state.get("loss", loss)
-        state["loss"] = _LOSS_DECAY * past + (1 - _LOSS_DECAY) * loss
-        if state["loss"] < state.get("lowest", float("inf")):
+        state["loss"] = _LOSS_DECAY * state.get("loss", loss) + (1 - _LOSS_DECAY) * loss
+        if state["loss"] < state.get("lowest", math.inf):
             state.update(lowest=state["loss"], waited=0)
             return
-        state["waited"] += 1
+        state["waited"] = state.get("waited", 0) + 1
         if state["waited"] >= self.patience:
-            offset = min(state["offset"] + self.window, self.total - self.window)
-            self._state = {"offset": offset}
+            offset = state.get("offset", self.min_offset) + self.window
+            self._state = {"offset": min(offset, self.total - self.window)}
 
     def mean(self) -> tuple[float, float]:
         """Return the expected offset and window of the next outer steps."""

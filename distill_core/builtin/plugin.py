@@ -64,7 +64,31 @@ def distill_algorithms() -> list[Component]:
 @hookimpl
 def distill_datasets() -> list[Component]:
     """Offer real images."""
-    return []
+    here = f"{_HERE}.datasets"
+    named = [
+        ("digits", "digits:Digits", "digits:DigitsOptions", "handwritten digits, 8x8, offline"),
+        ("imagefolder", "imagefolder:ImageFolder", "imagefolder:ImageFolderOptions",
+         "your own images: a folder or a .zip with a folder for each class"),
+        ("shapes", "shapes:Shapes", "shapes:ShapesOptions", "generated shapes in colour"),
+        ("cub200", "cub200:Cub200", "cub200:Cub200Options", "birds, CUB-200-2011"),
+        ("tiny_imagenet", "tiny_imagenet:TinyImagenet", "tiny_imagenet:TinyImagenetOptions",
+         "200 classes of ImageNet, 64x64"),
+    ]  # fmt: skip
+    downloads = [
+        ("cifar10", "Cifar10", "10 classes of objects, 32x32"),
+        ("cifar100", "Cifar100", "100 classes of objects, 32x32"),
+        ("mnist", "Mnist", "handwritten digits, 28x28"),
+        ("fashion_mnist", "FashionMnist", "10 kinds of clothes, 28x28"),
+        ("svhn", "Svhn", "house numbers, 32x32"),
+    ]
+    options = f"{here}.torchvision_sets:TorchvisionOptions"
+    return [
+        *(Component(n, f"{here}.{made}", f"{here}.{opts}", text) for n, made, opts, text in named),
+        *(
+            Component(name, f"{here}.torchvision_sets:{made}", options, text)
+            for name, made, text in downloads
+        ),
+    ]
 
 
 @hookimpl

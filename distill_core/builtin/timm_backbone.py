@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.dropout import _DropoutNd
 
 from distill_core.plugin import Backbone, DataSpec, InputError, Options
 from registry import UnknownNameError
@@ -98,7 +99,9 @@ def _make(name: str, spec: DataSpec) -> nn.Module:
 
 def _switch_off_chance(model: nn.Module) -> None:
     for module in model.modules():
-        for rate in ("p", "drop_prob", "attn_drop_p", "drop_rate"):
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
+        for rate in ("drop_prob", "drop_rate"):
             if isinstance(getattr(module, rate, None), float):
                 setattr(module, rate, 0.0)
 

@@ -73,7 +73,11 @@ def explain(error: Exception) -> ExplainedError:
 def _explain_usage(error: click.UsageError) -> ExplainedError:
     context = error.ctx
     if context is None:
-        return OptionError(_sentence(error.format_message()), next="see `distill --help`.")
+        return OptionError(
+            _sentence(error.format_message()),
+            expected="options as the command's --help shows them.",
+            next="`distill COMMAND --help` explains what a command takes.",
+        )
     next_step = f"`{context.command_path} --help` explains what it takes."
     if isinstance(error, click.NoSuchOption):
         parameters = context.command.get_params(context)

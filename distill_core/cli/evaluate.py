@@ -44,9 +44,31 @@ def command(
     images of the same pixel budget, and the full training set (kept in the cache). The numbers go
     to RUN/evaluation, too.
     """
-    from distill_core.config import parse_overrides
     from distill_core.discovery import discover
     from distill_core.run_directory import settings_of
+
+    plugins = discover()
+    changed = changes(overrides, {"nets": nets, "protocol": protocol})
+    configs = rows(settings_of(run), {**changed, "device": device}, backbones, plugins)
+
+    from distill_core.cross_evaluate import cross_evaluate
+
+    def after_net(what: str, net: int, value: float) -> None:
+        click.echo(f"{what}: network {net + 1} {100 * value:.2f} %", err=True)
+
+    show(cross_evaluate(run, configs, plugins, after_net=after_net))
+    count = next(iter(configs.values())).evaluate.nets
+    what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
+    click.echo(f"{what}; saved in {run}/evaluation")
+
+
+def changes(overrides: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
+    """Return what the command line changes in the run's configuration.
+
+    Raises:
+        OptionError: an override is of something that the run has fixed.
+    """
+    from distill_core.config import parse_overrides
     from registry import OptionError
 
     for pair in overrides:
@@ -57,25 +79,9 @@ def command(
                 next="leave it out, or distill again with it.",
             )
     changed = parse_overrides(overrides)
-    judging = {"nets": nets, "protocol": protocol}
-    changed.setdefault("evaluate", {}).update({k: v for k, v in judging.items() if v is not None})
-    changed["device"] = device
-    plugins = discover()
-    configs = rows(settings_of(run), changed, backbones, plugins)
-
-    from distill_core.cross_evaluate import cross_evaluate
-
-    counts = next(iter(configs.values())).evaluate
-    results = cross_evaluate(
-        run,
-        configs,
-        plugins,
-        after_net=lambda what, net, value: click.echo(
-            f"{what}: network {net + 1} {100 * value:.2f} %", err=True
-        ),
-    )
-    show(results)
-    click.echo(f"mean and sample deviation of {counts.nets} networks; saved in {run}/evaluation")
+    given = {name: value for name, value in flags.items() if value is not None}
+    changed.setdefault("evaluate", {}).update(given)
+    return changed
 
 
 def rows(

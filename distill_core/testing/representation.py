@@ -47,9 +47,9 @@ def check_representation(make: Callable[..., Representation], *, name: str = "un
 
 
 def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: float | None) -> None:
-    made = repeatable(who, "its construction", lambda: snapshot(make()))
     representation = make()
     demand(isinstance(representation, Representation), who, "is no Representation")
+    made = repeatable(who, "its construction", lambda: snapshot(make()))
     demand(bool(list(representation.parameters())), who, "has no parameters to learn")
     check_layout(who, representation.layout, real.spec)
     placement = _placement(representation.layout)

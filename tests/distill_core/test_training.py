@@ -237,6 +237,27 @@ def test_training_moves_running_statistics() -> None:
     assert torch.allclose(network[0].running_mean, expected, rtol=0.02)
 
 
+def test_memory_layout_does_not_change_the_result() -> None:
+    images, labels = data()
+    weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                drawn = torch.randn(parameter.shape, generator=seeded(0, tuple(parameter.shape)))
+                parameter.copy_(drawn)
+        train(
+            network,
+            images.float().contiguous(memory_format=layout),
+            labels.float(),
+            recipe(steps=5, lr=0.1, batch_size=3),
+            augmentation=Augmentation(("rotate",)),
+            generator=seeded(0, "train"),
+        )
+        weights.append(network[0].weight.detach())
+    assert torch.equal(*weights)
+
+
 def test_global_random_state_is_neither_read_nor_moved() -> None:
     images, labels = data()
     weights = []

@@ -17,6 +17,11 @@ from distill_core.plugin import DataSpec, InputError, Options, RawData
 from distill_core.streams import seeded
 
 LAYOUT = "train/CLASS/* with test/CLASS/* or val/CLASS/*, or only CLASS/*, of image files."
+ROLES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
 Classes = dict[str, list[str]]  # image files by class
 
 
@@ -34,12 +39,12 @@ class ImageFolderOptions(Options):
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="part of every class for testing, if there is no test folder"
     )
-    augmentations: tuple[
-        Literal["flip", "rotate", "scale", "crop", "cutout", "color"], ...
-    ] = Field(
-        ("flip", "rotate", "scale", "crop", "cutout", "color"),
-        description="operations that keep the labels; leave out flip for writing, color where "
-        "colour decides",
+    augmentations: tuple[Literal["flip", "rotate", "scale", "crop", "cutout", "color"], ...] = (
+        Field(
+            ("flip", "rotate", "scale", "crop", "cutout", "color"),
+            description="operations that keep the labels; leave out flip for writing, color where "
+            "colour decides",
+        )
     )
 
 
@@ -60,9 +65,7 @@ class ImageFolder:
             parts = _parts(tree)
             classes = tuple(parts[0])
             files = [file for part in parts for found in part.values() for file in found]
-            images = read_pictures(
-                tree, files, size=self.options.size, colour=self.options.colour
-            )
+            images = read_pictures(tree, files, size=self.options.size, colour=self.options.colour)
         index = {name: label for label, name in enumerate(classes)}
         labels = torch.tensor(
             [index[name] for part in parts for name, found in part.items() for _ in found]
@@ -96,21 +99,22 @@ def _unwrapped(tree: FileTree) -> FileTree:
 def _parts(tree: FileTree) -> list[Classes]:
     """Files by class, of the training and the test part, or of the one part that there is."""
     folders = tree.top_folders()
-    if not {"train", "test", "val"} & set(folders):
+    roles = {ROLES[name.lower()]: name for name in folders if name.lower() in ROLES}
+    if not roles:
         return [_classes(tree, "")]
-    test = "test" if "test" in folders else "val"
-    for needed in ("train", test):
-        if needed not in folders:
-            raise InputError(
-                f"{tree.path} has no folder {needed}, but has: {', '.join(folders)}.",
-                expected=LAYOUT,
-                next="add the folder, or point -o dataset.path to the folder of the classes.",
-            )
-    parts = [_classes(tree, "train/"), _classes(tree, f"{test}/")]
+    train, test = roles.get("train"), roles.get("test") or roles.get("val")
+    if not train or not test:
+        raise InputError(
+            f"{tree.path} has no folder {'test or val' if train else 'train'}, "
+            f"but has: {', '.join(folders)}.",
+            expected=LAYOUT,
+            next="add the folder, or point -o dataset.path to the folder of the classes.",
+        )
+    parts = [_classes(tree, f"{train}/"), _classes(tree, f"{test}/")]
     unknown = sorted(set(parts[1]) - set(parts[0]))
     if unknown:
         raise InputError(
-            f"{tree.where(f'{test}/{unknown[0]}')} is a class that {tree.where('train')} lacks.",
+            f"{tree.where(f'{test}/{unknown[0]}')} is a class that {tree.where(train)} lacks.",
             expected="every class of the test part in the training part.",
             next="add training images of it, or remove the folder.",
         )

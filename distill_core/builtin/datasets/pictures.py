@@ -66,7 +66,7 @@ def _default_size(tree: FileTree, file: str) -> int:
     try:
         with Image.open(BytesIO(tree.read(file))) as image:
             size = min(image.size)
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise _unreadable(tree.where(file), error) from None
     if size > LARGEST_DEFAULT:
         raise InputError(
@@ -90,8 +90,6 @@ def _pixels(data: bytes, where: str, *, size: int, colour: Colour) -> np.ndarray
         if colour != "auto":
             plain = plain.convert("L" if colour == "grey" else "RGB")
         return np.asarray(ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR))
-    except InputError:
-        raise
     except Exception as error:  # decoders raise a dozen kinds for damaged files
         raise _unreadable(where, error) from None
 
@@ -116,7 +114,7 @@ def _eight_bit(image: Image) -> Image:
 
 def _unreadable(where: str, error: Exception) -> InputError:
     return InputError(
-        f"{where} cannot be read as an image: {error}.",
+        f"{where} cannot be read as an image: {str(error).rstrip('.')}.",
         expected="a whole image of 8 bits, or 16 bits grey.",
         next="replace, convert or remove it.",
     )

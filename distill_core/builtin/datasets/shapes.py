@@ -61,8 +61,8 @@ class Shapes:
         generator = seeded(self.options.seed, "shapes", part)
         traits, num_hues = _traits(self.options.classes), _num_hues(self.options.classes)
         images = [
-            _draw(traits[chunk], self.options.size, num_hues, generator)
-            for chunk in labels.split(CHUNK)
+            _draw(traits[labels[start : start + CHUNK]], self.options.size, num_hues, generator)
+            for start in range(0, len(labels), CHUNK)
         ]
         return torch.cat(images), labels
 
@@ -73,7 +73,9 @@ def class_names(num_classes: int) -> tuple[str, ...]:
     Hues have words while seven are enough, and degrees on the colour wheel beyond that.
     """
     num_hues = _num_hues(num_classes)
-    hues = HUES if num_hues == len(HUES) else [f"hue{360 * k / num_hues:.1f}" for k in range(num_hues)]
+    hues = (
+        HUES if num_hues == len(HUES) else [f"hue{360 * k / num_hues:.1f}" for k in range(num_hues)]
+    )
     return tuple(
         f"{hues[hue]}_{PATTERNS[pattern]}_{SHAPES[shape]}"
         for shape, pattern, hue in _traits(num_classes).tolist()
@@ -139,10 +141,9 @@ def _distance(shape: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 def _pattern(pattern: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """(n, 1, size, size) 0 where dark, 1 where bright; bands as wide as half the radius."""
-    bands, stripes = torch.broadcast_tensors(
-        torch.cos(2 * math.pi * y) > 0, torch.cos(2 * math.pi * x) > 0
-    )
-    choices = (torch.ones_like(bands), bands, stripes, bands == stripes)
+    bands, stripes = torch.cos(2 * math.pi * y) > 0, torch.cos(2 * math.pi * x) > 0
+    checks = bands == stripes
+    choices = (torch.ones_like(checks), bands, stripes, checks)
     return _choose(pattern, choices).to(y.dtype)
 
 

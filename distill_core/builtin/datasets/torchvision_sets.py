@@ -68,19 +68,20 @@ class TorchvisionSet:
         )
 
     def _part(self, *, train: bool) -> Any:
-        root = self._root()
+        root = (self.options.root or cache_dir() / "data").expanduser()
         try:
             return self._open(root, self._which(train))
         except Exception as error:  # torchvision raises whatever its readers and urllib raise
+            reason = str(error).rstrip(".")
             if self.options.download:
                 raise EnvironmentFault(
-                    f"{self.name} could not be downloaded to {root}: {error}.",
+                    f"{self.name} could not be downloaded to {root}: {reason}.",
                     expected="a network connection and a folder that can be written.",
                     next=f"put the files there by other means, as torchvision.datasets."
                     f"{self.source} expects them.",
                 ) from error
             raise InputError(
-                f"{self.name} is not in {root}, or is damaged: {error}.",
+                f"{self.name} is not in {root}, or is damaged: {reason}.",
                 expected=f"the files as torchvision.datasets.{self.source} keeps them.",
                 next="download it with -o dataset.download=true, or say where it is with "
                 "-o dataset.root=FOLDER.",
@@ -90,9 +91,6 @@ class TorchvisionSet:
         from torchvision import datasets
 
         return getattr(datasets, self.source)(str(root), download=self.options.download, **which)
-
-    def _root(self) -> Path:
-        return (self.options.root or cache_dir() / "data").expanduser()
 
     def _which(self, train: bool) -> dict[str, Any]:
         return {"train": train}

@@ -52,8 +52,9 @@ class FileTree:
         try:
             return self._read(file)
         except READ_ERRORS as error:
+            reason = "it is not there" if isinstance(error, KeyError) else error
             raise InputError(
-                f"{self.where(file)} cannot be read: {error}.",
+                f"{self.where(file)} cannot be read: {reason}.",
                 expected="a file that is there and whole.",
                 next="restore it.",
             ) from None

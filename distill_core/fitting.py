@@ -1,0 +1,88 @@
+"""Images of any mode and size as what a dataset holds: 8 bits, 1 or 3 channels, one size.
+
+The shorter side decides the scale and the centre is cut out, so that nothing is distorted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from registry import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MODES = {1: "L", 3: "RGB"}
+SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def fit_picture(image: Image, image_shape: tuple[int, int, int]) -> Tensor:
+    """Turn a PIL image into pixels (C, h, w) uint8.
+
+    Transparent images are laid on white; 16-bit grey becomes 8-bit; orientation tags of cameras
+    are obeyed.
+
+    Args:
+        image: any mode and size.
+        image_shape: C (1 or 3), h, w.
+
+    Raises:
+        InputError: the image has a mode without a meaning, such as floating point.
+    """
+    from PIL import Image as pillow
+    from PIL import ImageOps
+
+    channels, h, w = image_shape
+    upright = ImageOps.exif_transpose(image)
+    plain = eight_bit(upright).convert(MODES[channels])
+    if plain.size != (w, h):
+        plain = ImageOps.fit(plain, (w, h), pillow.Resampling.BILINEAR)
+    data = torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8)
+    return data.view(h, w, channels).permute(2, 0, 1)
+
+
+def fit_tensor(images: Tensor, hw: tuple[int, int]) -> Tensor:
+    """Scale floating-point images (n, C, H, W) to (n, C, h, w), antialiased, and cut the centre."""
+    if tuple(images.shape[-2:]) == hw:
+        return images
+    height, width = images.shape[-2:]
+    scale = min(height / hw[0], width / hw[1])
+    rows, cols = round(hw[0] * scale), round(hw[1] * scale)
+    top, left = (height - rows) // 2, (width - cols) // 2
+    centre = images[..., top : top + rows, left : left + cols]
+    return functional.interpolate(centre, hw, mode="bilinear", antialias=True)
+
+
+def eight_bit(image: Image) -> Image:
+    """Return an image of any mode as "L" if it is grey, else as "RGB".
+
+    Raises:
+        InputError: its values have no known range.
+    """
+    from PIL import Image as pillow
+
+    grey = image.mode in {"1", "L", "LA"}
+    if image.mode in SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise _no_range(image)
+        return pillow.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise _no_range(image)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        white = pillow.new("RGBA", image.size, "white")
+        image = pillow.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("L" if grey else "RGB")
+
+
+def _no_range(image: Image) -> InputError:
+    return InputError(
+        f"the image has mode '{image.mode}' and values of an unknown range.",
+        expected="8 bits, or 16 bits grey.",
+        next="convert it first.",
+    )

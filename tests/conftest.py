@@ -1,0 +1,59 @@
+"""What all tests share: one thread, no deadlines, small real data, and the folder of big data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from distill_core.config import DataOptions
+from distill_core.data import DataSpec, RawData, RealData
+
+torch.set_num_threads(1)
+settings.register_profile("distill", deadline=None, max_examples=50, print_blob=True)
+settings.load_profile("distill")
+
+MakeReal = Callable[..., RealData]
+
+
+def _make_real(
+    num_classes: int = 4,
+    image_shape: tuple[int, int, int] = (1, 8, 8),
+    per_class: int = 5,
+    seed: int = 0,
+    class_names: tuple[str, ...] | None = None,
+) -> RealData:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(num_classes).repeat(per_class)
+    pattern = torch.randint(0, 200, (num_classes, *image_shape), generator=generator)
+    noise = torch.randint(0, 56, (len(labels), *image_shape), generator=generator)
+    images = (pattern[labels] + noise).to(torch.uint8)
+    names = class_names or tuple(f"class_{label}" for label in range(num_classes))
+    spec = DataSpec("made", names, image_shape, ("flip", "rotate"))
+    raw = RawData(spec, images, labels, images, labels)
+    options = DataOptions(whitening="standardise", validation=0)
+    return RealData.prepare(raw, options, seed=seed, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def make_real() -> MakeReal:
+    """`make_real(num_classes, image_shape, per_class, seed)`: random patterns, one per class."""
+    return _make_real
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Callable[[str], Path]:
+    """`test_data("clip/cifar10.npz")`: a file of the shared data, or skip where it is absent."""
+
+    def find(name: str) -> Path:
+        beside = Path(__file__).parents[2] / "shared" / "data"
+        file = Path(os.environ.get("DISTILL_TEST_DATA", beside)) / name
+        if not file.exists():
+            pytest.skip(f"{name} is in neither $DISTILL_TEST_DATA nor ../shared/data")
+        return file
+
+    return find

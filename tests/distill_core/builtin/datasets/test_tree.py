@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill_core.builtin.datasets.tree import FileTree, open_tree
+from registry import InputError
+from tests.distill_core.builtin.datasets.picture_files import archive, folder
+
+FILES = {
+    "top/b/two.txt": b"2",
+    "top/a/one.txt": b"1",
+    "top/a/.hidden": b"",
+    "top/.git/config": b"",
+    "__MACOSX/top/a/._one.txt": b"",
+    "top/a/Thumbs.db": b"",
+    "top/desktop.ini": b"",
+}
+
+
+@pytest.fixture(params=["folder", "zip"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "folder":
+        (tmp_path / "data/top/empty").mkdir(parents=True)
+        return folder(tmp_path / "data", FILES)
+    return archive(tmp_path / "data.zip", {**FILES, "top/empty/": b""})
+
+
+def test_a_folder_and_an_archive_look_alike(path: Path) -> None:
+    with open_tree(path) as tree:
+        assert tree.files == ("top/a/one.txt", "top/b/two.txt")
+        assert tree.folders == ("top", "top/a", "top/b", "top/empty")
+        assert tree.top_folders() == ["top"]
+        assert tree.read("top/a/one.txt") == b"1"
+        assert tree.where("top/a") == str(path / "top" / "a")
+
+
+def test_a_part_reads_its_own_files(path: Path) -> None:
+    with open_tree(path) as tree:
+        part = tree.inside("top").inside("b")
+        assert part.files == ("two.txt",)
+        assert part.read("two.txt") == b"2"
+        assert part.where("two.txt") == str(path / "top/b/two.txt")
+
+
+def test_a_part_is_found_by_a_file_it_holds(path: Path) -> None:
+    with open_tree(path) as tree:
+        part = tree.inside("top").holding("two.txt", next="look elsewhere.")
+        assert part.path == path / "top/b"
+        assert part.holding("two.txt", next="") is part
+        with pytest.raises(InputError, match=r"has no three\.txt") as raised:
+            tree.holding("three.txt", next="look elsewhere.")
+    assert raised.value.next == "look elsewhere."
+
+
+def test_a_missing_file_is_named(path: Path) -> None:
+    with open_tree(path) as tree, pytest.raises(InputError, match="top/c cannot be read"):
+        tree.read("top/c")
+
+
+def test_text_is_read_by_lines(tmp_path: Path) -> None:
+    folder(tmp_path, {"list": b"one\r\n\n two\n", "binary": b"\xff\xfe\x00"})
+    with open_tree(tmp_path) as tree:
+        assert tree.text("list") == ["one", " two"]
+        with pytest.raises(InputError, match="binary is no text"):
+            tree.text("binary")
+
+
+def _refusal(path: Path) -> InputError:
+    with pytest.raises(InputError) as raised, open_tree(path):
+        pass
+    assert isinstance(raised.value, InputError)
+    return raised.value
+
+
+def test_what_is_neither_folder_nor_archive_is_refused(tmp_path: Path) -> None:
+    missing = _refusal(tmp_path / "nowhere.zip")
+    assert missing.what == f"{tmp_path / 'nowhere.zip'} does not exist."
+    assert missing.expected == "a folder or a .zip archive."
+    (tmp_path / "text.zip").write_text("no archive")
+    assert (
+        "text.zip cannot be opened: File is not a zip file" in _refusal(tmp_path / "text.zip").what
+    )
+    whole = archive(tmp_path / "whole.zip", {"a/b": b"content" * 100}).read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    assert "half.zip cannot be opened" in _refusal(tmp_path / "half.zip").what
+
+
+def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
+    path = archive(tmp_path / "data.zip", {"a/b": b"content" * 100})
+    path.write_bytes(path.read_bytes().replace(b"content", b"CONTENT", 1))
+    with open_tree(path) as tree, pytest.raises(InputError, match=r"data.zip/a/b cannot be read"):
+        tree.read("a/b")
+
+
+def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder(tmp_path / "pictures", {"a": b"x"})
+    with open_tree(Path("~/pictures")) as tree:
+        assert isinstance(tree, FileTree)
+        assert tree.read("a") == b"x"

@@ -1,0 +1,94 @@
+"""Networks of timm."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from distill_core.builtin.timm_backbone import TimmBackbone, TimmOptions, _switch_off_chance
+from distill_core.data import DataSpec
+from distill_core.functional import FlatModel
+from distill_core.inner import Adam, unroll
+from distill_core.streams import seeded
+from distill_core.synthetic import Batch
+from distill_core.testing import check_backbone
+from registry import InputError, UnknownNameError
+
+
+def made(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> TimmBackbone:
+    spec = DataSpec("tiny", ("a", "b", "c", "d"), shape, ())
+    return TimmBackbone(TimmOptions(name=name), spec=spec)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_it_keeps_the_contract(name: str) -> None:
+    check_backbone(partial(TimmBackbone, TimmOptions(name=name)), name="timm")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("test_resnet", (1, 8, 8)),
+        ("test_vit", (3, 32, 48)),
+        ("test_convnext", (1, 32, 32)),
+        ("test_efficientnet", (3, 28, 28)),
+    ],
+)
+def test_it_can_be_distilled_with(name: str, shape: tuple[int, int, int]) -> None:
+    model = FlatModel(made(name, shape))
+    images = torch.randn(4, *shape, generator=seeded(0), requires_grad=True)
+    batch = Batch(images, torch.eye(4))
+    trained = unroll(model, Adam(1e-3), model.theta, lambda _: batch, warm_up=1, window=2)
+    trained.backward(torch.ones_like(trained.theta))
+    assert images.grad is not None
+    assert bool(torch.isfinite(images.grad).all())
+    assert bool(images.grad.any())
+
+
+def test_chance_is_switched_off() -> None:
+    from timm.layers import DropPath
+
+    layers = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5), DropPath(0.5))
+    images = torch.randn(2, 3, 8, 8, generator=seeded(0))
+    assert not torch.equal(layers(images), images)
+    _switch_off_chance(layers)
+    before = torch.get_rng_state()
+    assert torch.equal(layers(images), images)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_head_is_the_models_own_and_listed_once() -> None:
+    backbone = made("test_resnet")
+    assert backbone.head is backbone.model.get_classifier()
+    assert backbone.head.out_features == 4
+    assert [name for name, _ in backbone.named_parameters() if "fc" in name or "head" in name] == [
+        "model.fc.weight",
+        "model.fc.bias",
+    ]
+
+
+def test_an_image_size_that_the_model_cannot_take() -> None:
+    with pytest.raises(InputError) as caught:
+        made("test_vit", (1, 8, 8))
+    assert caught.value.what == (
+        "timm model 'test_vit' cannot be used: it does not take images of 1x8x8: "
+        "Input height (8) should be divisible by patch size (16)."
+    )
+    with pytest.raises(InputError, match="'inception_v3' cannot be used"):
+        made("inception_v3")
+
+
+def test_a_model_that_does_not_end_in_a_linear_layer() -> None:
+    with pytest.raises(InputError, match="its last layer is not linear"):
+        made("deit_tiny_distilled_patch16_224")
+
+
+def test_an_unknown_model() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        made("resnet10")
+    assert caught.value.nearest == "resnet10t"
+    assert len(caught.value.known) == 8
+    assert "timm.list_models()" in caught.value.next

@@ -1,0 +1,116 @@
+"""`distill evaluate` and `distill export` on a small run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill_core.artefact import load, save_artefact
+from distill_core.assemble import assemble
+from distill_core.config import resolve
+from distill_core.discovery import discover
+from distill_core.run_directory import begin
+from tests.distill_core.cli.fakes import distill
+from tests.distill_core.test_cross_evaluate import SETTINGS
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    plugins = discover()
+    config = resolve(SETTINGS, plugins)
+    assembly = assemble(config, plugins)
+    begin(tmp_path / "run", config, overwrite=False)
+    recipe = assembly.algorithm.recipe()
+    manifest = {"outer_steps": 0}
+    save_artefact(
+        tmp_path / "run", assembly.synthetic, real=assembly.real, recipe=recipe, manifest=manifest
+    )
+    return tmp_path / "run"
+
+
+def test_a_row_for_each_backbone(run_dir: Path) -> None:
+    result = distill(
+        "evaluate",
+        str(run_dir),
+        *("--backbone", "convnet", "--backbone", "timm"),
+        *("-o", "evaluate.steps=2", "--nets", "1", "--protocol", "dc"),
+    )
+    assert result.exit_code == 0, result.stderr
+    lines = [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()[:3]]
+    assert lines[0] == ["backbone", "distilled", "random real images", "full training set"]
+    assert [line[0] for line in lines[1:]] == ["convnet", "timm"]
+    assert all(cell.endswith("%") for line in lines[1:] for cell in line[1:])
+    assert "1 real image(s) per class, whole" in result.stdout
+    assert "convnet, distilled: network 1" in result.stderr
+    (path,) = (run_dir / "evaluation").iterdir()
+    settings = json.loads(path.read_text())["settings"]
+    assert settings["convnet"]["options"]["width"] == 4  # as the run's
+    assert settings["timm"]["evaluate"]["protocol"] == "dc"
+
+
+def test_options_of_the_backbone(run_dir: Path) -> None:
+    options = ("-o", "backbone.width=2", "-o", "evaluate.controls=false", "--nets", "2")
+    result = distill("evaluate", str(run_dir), *options)
+    assert result.exit_code == 0, result.stderr
+    assert "+-" in result.stdout
+    (path,) = (run_dir / "evaluation").iterdir()
+    assert json.loads(path.read_text())["settings"]["convnet"]["options"]["width"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "data.whitening=zca"], "cannot be changed after the run"),
+        (["-o", "backbone.widht=3"], "Did you mean 'backbone.width'?"),
+        (["--backbone", "convnte"], "Did you mean 'convnet'?"),
+        (["--protocol", "paper"], "'recipe', 'podd', 'rat' or 'dc'"),
+        (["--nets", "0"], "greater than or equal to 1"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+    ],
+)
+def test_mistakes_are_explained(run_dir: Path, arguments: list[str], message: str) -> None:
+    result = distill("evaluate", str(run_dir), *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (run_dir / "evaluation").exists()
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["export", "--format", "images"]])
+def test_a_directory_that_is_no_run(tmp_path: Path, command: list[str]) -> None:
+    result = distill(command[0], str(tmp_path / "none"), *command[1:])
+    assert result.exit_code == 2
+    assert "none" in result.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize("form", ["images", "tensors"])
+def test_export(run_dir: Path, form: str) -> None:
+    result = distill("export", str(run_dir), "--format", form)
+    assert result.exit_code == 0, result.stderr
+    assert any((run_dir / "export" / form).iterdir())
+    again = distill("export", str(run_dir), "--format", form)
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+    elsewhere = distill("export", str(run_dir), "--format", form, "--out", str(run_dir / "x"))
+    assert elsewhere.exit_code == 0
+
+
+def test_a_format_is_needed_and_known(run_dir: Path) -> None:
+    for arguments in ([], ["--format", "pt"]):
+        result = distill("export", str(run_dir), *arguments)
+        assert result.exit_code == 2
+        assert "--format" in result.stderr
+
+
+def test_a_tampered_result_is_refused(run_dir: Path) -> None:
+    path = run_dir / "distilled.safetensors"
+    assert load(run_dir).verified
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for command in (["evaluate"], ["export", "--format", "tensors"]):
+        result = distill(command[0], str(run_dir), *command[1:])
+        assert result.exit_code == 2
+        assert "was changed or cut short" in result.stderr

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_core.artefact import save_artefact
+from distill_core.assemble import Assembly, assemble, load_real
+from distill_core.config import RunConfig, resolve
+from distill_core.cross_evaluate import cross_evaluate, find_candidate
+from distill_core.discovery import discover
+from distill_core.run import OuterLoop
+from distill_core.run_directory import begin
+from registry import InputError, Plugins
+
+SETTINGS = {
+    "repr": "images",
+    "labeler": "soft",
+    "orderer": "identity",
+    "algo": "ratbptt",
+    "dataset": "shapes",
+    "steps": 1,
+    "device": "cpu",
+    "evaluate": {"nets": 2, "steps": 4, "full_steps": 3},
+    "options": {
+        "algo": {"window": 1, "total": 1, "real_batch": 8},
+        "dataset": {"classes": 3, "size": 8, "train_per_class": 6, "test_per_class": 4},
+        "backbone": {"width": 4},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return discover(only=["builtin"])
+
+
+@pytest.fixture
+def run(plugins: Plugins, tmp_path: Path) -> tuple[Path, RunConfig, Assembly]:
+    """A run that was interrupted: it has a checkpoint and no artefact."""
+    config = resolve(SETTINGS, plugins)
+    assembly = assemble(config, plugins)
+    begin(tmp_path / "run", config, overwrite=False)
+    OuterLoop(assembly, tmp_path / "run").run()
+    return tmp_path / "run", config, assembly
+
+
+Finish = Callable[[], None]
+
+
+@pytest.fixture
+def finish(run: tuple[Path, RunConfig, Assembly]) -> Finish:
+    """Write the artefact."""
+    run_dir, _, assembly = run
+    return lambda: save_artefact(
+        run_dir,
+        assembly.synthetic,
+        real=assembly.real,
+        recipe=assembly.algorithm.recipe(),
+        manifest={"outer_steps": 1},
+    )
+
+
+def test_artefact_and_checkpoint_are_judged_alike(
+    run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
+) -> None:
+    run_dir, config, assembly = run
+    real = load_real(config, plugins)
+    running = find_candidate(run_dir, config, plugins, real)
+    finish()
+    finished = find_candidate(run_dir, config, plugins, real)
+    expected = assembly.synthetic.all()
+    for candidate in (running, finished):
+        assert torch.equal(candidate.batch.images, expected.images)
+        assert torch.equal(candidate.batch.labels, expected.labels)
+        assert not candidate.batch.labels.requires_grad
+        assert candidate.recipe == assembly.algorithm.recipe()
+        assert candidate.ipc == 1.0
+        assert candidate.step == 1
+
+
+def test_several_backbones_with_their_controls(
+    run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
+) -> None:
+    run_dir, config, _ = run
+    finish()
+    narrow = config.model_copy(update={"options": {**config.options, "backbone": {"width": 2}}})
+    told: list[tuple[str, int]] = []
+    results = cross_evaluate(
+        run_dir,
+        {"convnet": config, "narrow": narrow},
+        plugins,
+        after_net=lambda what, net, value: told.append((what, net)),
+    )
+    assert list(results) == ["convnet", "narrow"]
+    for columns in results.values():
+        assert [len(result.accuracies) for result in columns.values()] == [2, 2, 1]
+        assert list(columns) == ["distilled", "random", "full"]
+        assert columns["distilled"].recipe.steps == 4
+        assert columns["full"].recipe.steps == 3
+    assert told[:3] == [
+        ("convnet, distilled", 0),
+        ("convnet, distilled", 1),
+        ("convnet, random", 0),
+    ]
+    assert ("narrow, full", 0) in told
+
+
+def test_the_record_is_a_file_and_a_line(
+    run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
+) -> None:
+    run_dir, config, _ = run
+    finish()
+    before = (run_dir / "metrics.jsonl").read_text() if (run_dir / "metrics.jsonl").exists() else ""
+    results = cross_evaluate(run_dir, {"convnet": config}, plugins)
+    again = cross_evaluate(run_dir, {"convnet": config}, plugins)
+    (path,) = (run_dir / "evaluation").iterdir()  # the same settings, the same file
+    body = json.loads(path.read_text())
+    distilled = results["convnet"]["distilled"]
+    assert body["results"]["convnet"]["distilled"]["accuracies"] == list(distilled.accuracies)
+    assert again["convnet"]["distilled"].accuracies == distilled.accuracies
+    lines = (run_dir / "metrics.jsonl").read_text().removeprefix(before).splitlines()
+    assert len(lines) == 2
+    line = json.loads(lines[0])
+    assert line["file"] == path.name
+    assert line["step"] == 1
+    assert line["means"]["convnet"]["distilled"] == distilled.mean
+
+
+def test_controls_can_be_left_out(
+    run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
+) -> None:
+    run_dir, config, _ = run
+    finish()
+    evaluate = config.evaluate.model_copy(update={"controls": False})
+    plain = config.model_copy(update={"evaluate": evaluate})
+    results = cross_evaluate(run_dir, {"convnet": plain}, plugins)
+    assert list(results["convnet"]) == ["distilled"]
+
+
+def test_other_data_than_the_runs_are_refused(
+    run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
+) -> None:
+    run_dir, config, assembly = run
+    finish()
+    other = dataclasses.replace(assembly.real, fingerprint="f" * 64)
+    with pytest.raises(InputError, match="have changed since the run"):
+        find_candidate(run_dir, config, plugins, other)
+
+
+def test_a_run_without_anything_is_refused(
+    run: tuple[Path, RunConfig, Assembly], plugins: Plugins
+) -> None:
+    run_dir, config, assembly = run
+    (run_dir / "checkpoint" / "state.safetensors").unlink()
+    with pytest.raises(InputError, match="nothing to evaluate yet"):
+        find_candidate(run_dir, config, plugins, assembly.real)

@@ -1,0 +1,3 @@
+"""A plugin that is broken on purpose."""
+
+raise ImportError("this plugin is broken on purpose")
