@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from registry import InputError
 
@@ -47,15 +46,26 @@ def fit_picture(image: Image, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 def fit_tensor(images: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Scale floating-point images (n, C, H, W) to (n, C, h, w), antialiased, and cut the centre."""
-    if tuple(images.shape[-2:]) == hw:
-        return images
+    """Scale floating-point images (n, C, H, W) to (n, C, h, w) as `fit_picture` does.
+
+    Bilinear and antialiased; pixels beside the part that is cut out take part, as in Pillow.
+    """
     height, width = images.shape[-2:]
+    if (height, width) == hw:
+        return images
     scale = min(height / hw[0], width / hw[1])
-    rows, cols = round(hw[0] * scale), round(hw[1] * scale)
-    top, left = (height - rows) // 2, (width - cols) // 2
-    centre = images[..., top : top + rows, left : left + cols]
-    return functional.interpolate(centre, hw, mode="bilinear", antialias=True)
+    down = _weights(height, hw[0], scale).to(images)
+    across = _weights(width, hw[1], scale).to(images)
+    return down @ images @ across.T
+
+
+def _weights(size: int, wanted: int, scale: float) -> Tensor:
+    """(wanted, size) what each old pixel gives to a new one: a tent, centred, of sum 1."""
+    first = (size - wanted * scale) / 2
+    centre = first + (torch.arange(wanted, dtype=torch.float64) + 0.5) * scale
+    distance = (torch.arange(size) + 0.5 - centre[:, None]).abs()
+    tent = (1 - distance / max(scale, 1.0)).clamp_min(0)
+    return tent / tent.sum(1, keepdim=True)
 
 
 def eight_bit(image: Image) -> Image:

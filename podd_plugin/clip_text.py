@@ -55,6 +55,7 @@ def embed_text(model: ClipModel, texts: Sequence[str]) -> Tensor:
         EnvironmentFault: the weights must be downloaded and cannot be.
     """
     import open_clip
+    from safetensors import SafetensorError
 
     weights = local_weights(model) or _download(model)
     folder = model.weights is not None and model.weights.is_dir()
@@ -68,9 +69,10 @@ def embed_text(model: ClipModel, texts: Sequence[str]) -> Tensor:
                 force_quick_gelu=bool(_published(model).get("quick_gelu")),
                 require_pretrained=True,
             ).eval()
-        except (RuntimeError, ValueError, OSError, KeyError) as error:
+        except (RuntimeError, ValueError, OSError, LookupError, AssertionError, SafetensorError) as error:
+            reason = str(error).partition("\n")[0][:200].rstrip(".: ")
             raise InputError(
-                f"the weights {weights} do not load into CLIP model '{name}': {error}.",
+                f"the weights {weights} do not load into CLIP model '{name}': {reason}.",
                 expected="weights of this very model, in safetensors.",
                 next="correct -o orderer.model and -o orderer.weights, or use "
                 "-o orderer.similarity=image.",

@@ -114,7 +114,7 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
             next="add -o orderer.file=PATH.",
         )
     try:
-        with numpy.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, numpy.load(stream, allow_pickle=False) as arrays:
             table = torch.from_numpy(arrays["embeddings"].astype("float64"))
             given = [str(name) for name in arrays["names"]] if "names" in arrays else None
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_core.plugin import Component, Preset, hookimpl
+from distill_core.plugin import Component, hookimpl
 
 _HERE = "distill_core.builtin"
 
@@ -64,31 +64,29 @@ def distill_algorithms() -> list[Component]:
 @hookimpl
 def distill_datasets() -> list[Component]:
     """Offer real images."""
-    here = f"{_HERE}.datasets"
-    named = [
-        ("digits", "digits:Digits", "digits:DigitsOptions", "handwritten digits, 8x8, offline"),
-        ("imagefolder", "imagefolder:ImageFolder", "imagefolder:ImageFolderOptions",
-         "your own images: a folder or a .zip with a folder for each class"),
-        ("shapes", "shapes:Shapes", "shapes:ShapesOptions", "generated shapes in colour"),
-        ("cub200", "cub200:Cub200", "cub200:Cub200Options", "birds, CUB-200-2011"),
-        ("tiny_imagenet", "tiny_imagenet:TinyImagenet", "tiny_imagenet:TinyImagenetOptions",
-         "200 classes of ImageNet, 64x64"),
-    ]  # fmt: skip
-    downloads = [
-        ("cifar10", "Cifar10", "10 classes of objects, 32x32"),
-        ("cifar100", "Cifar100", "100 classes of objects, 32x32"),
-        ("mnist", "Mnist", "handwritten digits, 28x28"),
-        ("fashion_mnist", "FashionMnist", "10 kinds of clothes, 28x28"),
-        ("svhn", "Svhn", "house numbers, 32x32"),
-    ]
-    options = f"{here}.torchvision_sets:TorchvisionOptions"
     return [
-        *(Component(n, f"{here}.{made}", f"{here}.{opts}", text) for n, made, opts, text in named),
-        *(
-            Component(name, f"{here}.torchvision_sets:{made}", options, text)
-            for name, made, text in downloads
-        ),
+        _dataset("digits:Digits", "handwritten digits, 8x8, no download"),
+        _dataset("imagefolder:ImageFolder", "your own: a folder or .zip with a folder per class"),
+        _dataset("shapes:Shapes", "generated shapes in colour, for tests and demonstrations"),
+        _dataset("cub200:Cub200", "birds, CUB-200-2011"),
+        _dataset("tiny_imagenet:TinyImagenet", "200 classes of ImageNet, 64x64"),
+        _torchvision("cifar10", "Cifar10", "10 classes of objects, 32x32"),
+        _torchvision("cifar100", "Cifar100", "100 classes of objects, 32x32"),
+        _torchvision("mnist", "Mnist", "handwritten digits, 28x28"),
+        _torchvision("fashion_mnist", "FashionMnist", "10 kinds of clothes, 28x28"),
+        _torchvision("svhn", "Svhn", "house numbers, 32x32"),
     ]
+
+
+def _dataset(target: str, summary: str) -> Component:
+    """Name a dataset after its module; its options are `<class>Options` beside it."""
+    where = f"{_HERE}.datasets.{target}"
+    return Component(target.partition(":")[0], where, f"{where}Options", summary)
+
+
+def _torchvision(name: str, made: str, summary: str) -> Component:
+    where = f"{_HERE}.datasets.torchvision_sets"
+    return Component(name, f"{where}:{made}", f"{where}:TorchvisionOptions", summary)
 
 
 @hookimpl

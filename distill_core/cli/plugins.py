@@ -47,11 +47,13 @@ def rows(plugins: Plugins, presets: Presets) -> list[tuple[str, ...]]:
 
 
 def _offers(plugins: Plugins, presets: Presets, provider: Provider) -> str:
-    offered = dict(plugins.provided_by(provider))
-    own_presets = [name for name, owner in presets.providers.items() if owner == provider]
+    offered = [
+        f"{kind}: {', '.join(names)}" for kind, names in plugins.provided_by(provider).items()
+    ]
+    own_presets = sum(owner == provider for owner in presets.providers.values())
     if own_presets:
-        offered["preset"] = own_presets
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in offered.items()) or "nothing"
+        offered.append(f"presets: {own_presets}")
+    return "; ".join(offered) or "nothing"
 
 
 def _report(failure: Failure, *, tracebacks: bool) -> str:

@@ -19,7 +19,7 @@ def test_what_a_plugin_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0
     assert [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()] == [
         ["plugin", "version", "offers"],
-        ["helix", "(not installed) 0", "orderer: spiral; algorithm: guess; preset: quick"],
+        ["helix", "(not installed) 0", "orderer: spiral; algorithm: guess; presets: 1"],
         ["idle", "(not installed) 0", "nothing"],
     ]
 

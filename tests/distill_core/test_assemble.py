@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill_core.assemble import assemble, pick_device
+from distill_core.discovery import discover
+from distill_core.hookspecs import hookimpl
+from registry import Component, ContractError, InputError
+from tests.distill_core.small_run import SMALL, small_assembly, small_config
+
+
+class Offers:
+    """A plugin in memory with one component of one kind."""
+
+    def __init__(self, kind, factory, options=None):
+        component = Component("made", factory, options, "made for a test")
+        setattr(self, f"distill_{kind}", hookimpl(self._offer(kind, component)))
+
+    @staticmethod
+    def _offer(kind, component):
+        def offer():
+            return [component]
+
+        offer.__name__ = f"distill_{kind}"
+        return offer
+
+
+def test_parts_fit_together_and_are_on_the_device():
+    assembly = small_assembly()
+    batch = assembly.synthetic.all()
+    assert batch.images.shape == (10, 3, 8, 8)
+    assert batch.labels.shape == (10, 6)
+    assert sorted(assembly.placement.class_grid.flatten().tolist()) == list(range(6))
+    assert assembly.notes["similarity"] == "image"
+    assert float(assembly.notes["ordering score on class-mean images"]) > 0
+    assert assembly.synthetic.budget().ipc <= 0.8
+
+
+def test_a_given_class_grid_is_not_asked_for_again():
+    from tests.distill_core.small_run import installed
+
+    grid = torch.arange(6).reshape(2, 3)
+    assembly = assemble(small_config(), installed(), class_grid=grid, notes={"kept": "yes"})
+    assert torch.equal(assembly.placement.class_grid, grid)
+    assert assembly.notes == {"kept": "yes"}
+
+
+def test_an_orderer_that_forgets_a_class_is_refused():
+    class Forgetful:
+        def order(self, real, grid_shape, *, generator):
+            return torch.zeros(grid_shape, dtype=torch.int64)
+
+    plugins = discover(extra=[("forgetful", Offers("orderers", lambda options: Forgetful()))])
+    config = small_config().model_copy(
+        update={"orderer": "made", "options": {**small_config().options, "orderer": {}}}
+    )
+    with pytest.raises(InputError, match=r"no permutation of the classes; missing: \[1, 2"):
+        assemble(config, plugins)
+
+
+def test_a_plugin_that_raises_is_named():
+    class Broken:
+        def order(self, real, grid_shape, *, generator):
+            raise ZeroDivisionError("oh")
+
+    plugins = discover(extra=[("hilbert", Offers("orderers", lambda options: Broken()))])
+    config = small_config().model_copy(
+        update={"orderer": "made", "options": {**small_config().options, "orderer": {}}}
+    )
+    with pytest.raises(ZeroDivisionError) as caught:
+        assemble(config, plugins)
+    assert caught.value.__notes__ == [
+        "raised by orderer 'made' of plugin hilbert ((not installed) 0)"
+    ]
+
+
+def test_a_component_of_the_wrong_type_is_refused():
+    plugins = discover(extra=[("odd", Offers("labelers", lambda options, placement: 3))])
+    config = small_config().model_copy(
+        update={"labeler": "made", "options": {**small_config().options, "labeler": {}}}
+    )
+    with pytest.raises(ContractError, match="labeler 'made' of odd .* made a int"):
+        assemble(config, plugins)
+
+
+def test_labels_off_the_simplex_are_refused_where_they_are_needed():
+    def free(options, placement):
+        from distill_core.testing.small import TinyLabels
+
+        class Free(TinyLabels):
+            simplex = False
+
+        return Free(placement=placement, learned=True)
+
+    plugins = discover(extra=[("free", Offers("labelers", free))])
+    config = small_config().model_copy(
+        update={"labeler": "made", "options": {**small_config().options, "labeler": {}}}
+    )
+    with pytest.raises(InputError) as caught:
+        assemble(config, plugins)
+    assert str(caught.value) == (
+        "labeler 'made' gives targets off the simplex, and algorithm 'ratbptt' needs soft "
+        "labels.\n"
+        "Expected labels with rows that are >= 0 and sum to 1.\n"
+        "Next: choose another labeler, or an algorithm that accepts any target."
+    )
+
+
+def test_a_representation_above_the_budget_is_refused():
+    with pytest.raises(InputError, match="stores 1.0000 images per class"):
+        small_assembly(ipc=0.5, options={"repr": {"size": "16x24"}})
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in {"cpu", "cuda"}
+    with pytest.raises(InputError, match="device 'gpu' cannot be used"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device 'cuda' cannot be used"):
+            pick_device("cuda")
+
+
+def test_settings_are_not_changed():
+    assert SMALL["ipc"] == 0.8

@@ -1,0 +1,126 @@
+"""The checks of labelers: sound ones pass, every fault is found and named."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill_core.contracts import Labeler
+from distill_core.geometry import Boxes, Placement
+from distill_core.testing import (
+    check_labeler,
+)
+from distill_core.testing.small import (
+    TinyLabels,
+)
+from registry import InputError
+from tests.distill_core.testing.faults import fault
+
+
+class SoundLabels(TinyLabels):
+    """Learned labels by canvas and cell under a box's corner."""
+
+    def __init__(self, *, placement: Placement) -> None:
+        super().__init__(placement=placement, learned=True)
+
+
+def test_a_sound_labeler_passes() -> None:
+    check_labeler(SoundLabels, name="x")
+    check_labeler(lambda *, placement: TinyLabels(placement=placement, learned=False), name="x")
+
+
+class Negative(SoundLabels):
+    def project(self) -> None:
+        return
+
+
+class Vanishing(SoundLabels):
+    """Clips at 0 without a guard: a row may vanish."""
+
+    def project(self) -> None:
+        self.rows.data.clamp_(min=0)
+
+
+class Unnormalised(SoundLabels):
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        return self.rows[boxes.canvas].to(images)
+
+
+class Rounded(SoundLabels):
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        return super().labels(boxes, images).float()
+
+
+class RandomStart(SoundLabels):
+    def __init__(self, *, placement: Placement) -> None:
+        super().__init__(placement=placement)
+        self.rows.data.add_(torch.rand(self.rows.shape))
+
+
+class Shared(SoundLabels):
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        labels = super().labels(boxes, images)
+        return (labels + labels.mean(0)) / 2
+
+
+class Cut(SoundLabels):
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        return super().labels(boxes, images).detach()
+
+
+class Forgetful(SoundLabels):
+    def __init__(self, *, placement: Placement) -> None:
+        super().__init__(placement=placement)
+        self.rows.data = self.rows.data.clone()
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return {name: value * 0.5 + 0.1 for name, value in super().state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (Negative, "is negative after an update"),
+        (Vanishing, "not finite after all parameters became -1"),
+        (Unnormalised, "a row is off by"),
+        (Rounded, "do not name a float type"),
+        (RandomStart, "changes the global random state during its construction"),
+        (Shared, "another label when it is asked for among other boxes"),
+        (Cut, "cut off from its parameters"),
+        (Forgetful, "gives other labels after its state was saved and loaded"),
+        (lambda *, placement: nn.Linear(1, 1), "is no Labeler"),
+    ],
+)
+def test_faults_of_labelers(broken: Any, sentence: str) -> None:
+    text = fault(check_labeler, broken)
+    assert text.startswith("labeler 'x' ")
+    assert sentence in text
+
+
+def test_a_labeler_off_the_simplex_may_say_so() -> None:
+    class Free(SoundLabels):
+        simplex: ClassVar[bool] = False
+
+        def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+            return self.rows[boxes.canvas].to(images)
+
+        def project(self) -> None:
+            return
+
+    check_labeler(Free, name="x")
+
+
+def test_a_labeler_may_refuse_some_placements_not_all() -> None:
+    def only_images(*, placement: Placement) -> Labeler:
+        if placement.layout.num_canvases == 1:
+            raise InputError("a poster.")
+        return SoundLabels(placement=placement)
+
+    def nothing(*, placement: Placement) -> Labeler:
+        raise InputError("no.")
+
+    check_labeler(only_images, name="x")
+    assert "refuses one image per class (no.)" in fault(check_labeler, nothing)

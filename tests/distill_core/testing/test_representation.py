@@ -1,0 +1,213 @@
+"""The checks of representations: sound ones pass, every fault is found and named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from distill_core.contracts import Representation
+from distill_core.data import DataSpec, RealData
+from distill_core.geometry import Boxes, Layout, Placement
+from distill_core.testing import (
+    check_representation,
+)
+from distill_core.testing.small import (
+    TinyImages,
+    poster_layout,
+)
+from registry import InputError
+from tests.distill_core.testing.faults import fault
+
+
+class Sound(TinyImages):
+    """Takes the budget, as the contract says."""
+
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec)
+
+
+def test_a_sound_representation_passes() -> None:
+    check_representation(Sound, name="x")
+
+
+def test_a_representation_may_refuse_a_budget_but_not_its_default() -> None:
+    def refuse_some(*, spec: DataSpec, ipc: float | None) -> Representation:
+        if ipc is not None:
+            raise InputError("no budget.")
+        return Sound(spec=spec, ipc=ipc)
+
+    def refuse_all(*, spec: DataSpec, ipc: float | None) -> Representation:
+        raise InputError("no budget.")
+
+    check_representation(refuse_some, name="x")
+    assert "refuses its own default budget: no budget." in fault(check_representation, refuse_all)
+
+
+class GlobalReset(Sound):
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        self.pixels.data.normal_()
+
+
+class Clockwork(Sound):
+    """Reads the global seed without drawing."""
+
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        self.pixels.data.fill_(float(torch.initial_seed() % 1000))
+
+
+class NumpyReset(Sound):
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        self.pixels.data.fill_(0.5)
+        np.random.rand()  # noqa: NPY002
+
+
+class Detached(Sound):
+    def expand(self, boxes: Boxes) -> Tensor:
+        return super().expand(boxes).detach()
+
+
+class WrongGradient(Sound):
+    def expand(self, boxes: Boxes) -> Tensor:
+        images = super().expand(boxes)
+        return images + (images - images.detach())
+
+
+class SinglePrecision(Sound):
+    def expand(self, boxes: Boxes) -> Tensor:
+        return super().expand(boxes).float()
+
+
+class Neighbours(Sound):
+    """Depends on the other boxes of the call."""
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        images = super().expand(boxes)
+        return images + 0.1 * images.mean()
+
+
+class OtherCanvases(Sound):
+    def canvases(self) -> Tensor:
+        return self.pixels + 1
+
+
+class Transposed(Sound):
+    def expand(self, boxes: Boxes) -> Tensor:
+        return super().expand(boxes).flatten(1)
+
+
+class Drifting(Sound):
+    def project(self) -> None:
+        self.pixels.data.mul_(0.5)
+
+
+class Wasteful(Sound):
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec, ipc=ipc)
+        self.register_buffer("table", torch.zeros(3))
+
+
+class Hidden(Sound):
+    """Keeps content outside its state."""
+
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        super().reset(placement, real, generator=generator)
+        self.shift = torch.randn((), generator=generator)
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        return super().expand(boxes) + self.shift
+
+    def canvases(self) -> Tensor:
+        return self.pixels + self.shift
+
+
+class FewDraws(Sound):
+    def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
+        return self.layout.items[index[:1]]
+
+
+class GlobalDraws(Sound):
+    def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
+        return self.layout.items[torch.randint(len(self.layout.items), (len(index),))]
+
+
+class Empty(Sound):
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec, ipc=ipc)
+        self.pixels.requires_grad_(False)
+
+
+class Doubled(Sound):
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec, ipc=ipc)
+        self.double()
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (GlobalReset, "changes the global random state during reset"),
+        (NumpyReset, "changes the global random state during reset"),
+        (Detached, "cut off from its parameters"),
+        (WrongGradient, "by central differences"),
+        (SinglePrecision, "do not name a float type"),
+        (Neighbours, "to another image when it is asked for among other boxes"),
+        (OtherCanvases, "something else than its canvases show"),
+        (Transposed, "expands items to (6, 192), not (6, 3, 8, 8)"),
+        (Drifting, "moves again when a projected state is projected"),
+        (Wasteful, "images per class where 1.0 were asked for"),
+        (Hidden, "gives other images after its state was saved and loaded"),
+        (FewDraws, "draws another number of boxes"),
+        (GlobalDraws, "changes the global random state during draw"),
+        (Clockwork, "gives two different results for reset from equal generators"),
+        (Empty, "cut off from its parameters"),
+        (Doubled, "makes parameter 'pixels' not in float32"),
+        (lambda *, spec, ipc: nn.Linear(1, 1), "is no Representation"),
+    ],
+)
+def test_faults_of_representations(broken: Any, sentence: str) -> None:
+    text = fault(check_representation, broken)
+    assert text.startswith("representation 'x' ")
+    assert sentence in text
+
+
+def layouts() -> dict[str, tuple[Layout, str]]:
+    good = poster_layout()
+    items, cells = good.items, good.cells
+    outside = Boxes(items.canvas, items.yxyx + 3, items.item)
+    nowhere = Boxes(items.canvas + 1, items.yxyx, items.item)
+    renumbered = Boxes(items.canvas, items.yxyx, items.item.flip(0))
+    floats = Boxes(items.canvas, items.yxyx.float(), items.item)
+
+    def with_(**changes: Any) -> Layout:
+        return Layout(**{**vars(good), **changes})
+
+    return {
+        "outside": (with_(items=outside), "items that are empty or leave the canvas"),
+        "nowhere": (with_(items=nowhere), "items on a canvas that is not there"),
+        "renumbered": (with_(items=renumbered), "numbers its items otherwise"),
+        "floats": (with_(items=floats), "items that are not int64"),
+        "no items": (with_(items=items[:0]), "has no items"),
+        "grid": (with_(grid_shape=(2, 2)), "has a 2x2 grid for 6 classes"),
+        "slots": (with_(cell_slot=torch.zeros(6).long()), "leaves slots of the grid without cells"),
+        "short": (with_(cell_slot=torch.arange(5)), "does not give every cell a slot"),
+        "cells": (
+            with_(cells=Boxes(cells.canvas, cells.yxyx - 1, cells.item)),
+            "cells that are empty or leave the canvas",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", layouts())
+def test_faults_of_layouts(case: str) -> None:
+    layout, sentence = layouts()[case]
+
+    def make(*, spec: DataSpec, ipc: float | None) -> Representation:
+        made = Sound(spec=spec, ipc=ipc)
+        made.layout = layout
+        return made
+
+    assert sentence in fault(check_representation, make)

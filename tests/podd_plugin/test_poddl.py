@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from distill_core.builtin.images import Images, ImagesOptions
+from distill_core.data import DataSpec
+from distill_core.geometry import Boxes, Layout, Placement, class_coverage
+from podd_plugin.poddl import Poddl, PoddlOptions
+from podd_plugin.poster import Poster, PosterOptions
+from registry import InputError, OptionError
+from registry.options import check_options
+
+
+def spec(num_classes: int, shape=(1, 4, 4)) -> DataSpec:
+    return DataSpec("made", tuple(map(str, range(num_classes))), shape, ())
+
+
+def placed(num_classes, shape, *, ipc=None, seed=0, **options) -> Placement:
+    layout = Poster(PosterOptions(**options), spec=spec(num_classes, shape), ipc=ipc).layout
+    order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed))
+    return Placement(layout, order.reshape(layout.grid_shape))
+
+
+def paper(num_classes, side, size, patches) -> Placement:
+    """A layout of the paper; ipc only matters above 1."""
+    return placed(num_classes, (3, side, side), size=size, patches=patches)
+
+
+PAPERS = {
+    "C10 1.0": (10, 32, "64x160", "6x16"),
+    "C10 0.9": (10, 32, "60x153", "6x16"),
+    "C10 0.5": (10, 32, "45x113", "6x16"),
+    "C10 0.3": (10, 32, "35x87", "6x16"),
+    "C100 0.9": (100, 32, "303x303", "20x20"),
+    "C100 0.4": (100, 32, "202x202", "20x20"),
+    "CUB 0.9": (200, 32, "302x610", "30x60"),
+    "CUB 1.0": (200, 32, "320x640", "30x60"),
+    "Tiny 0.9": (200, 64, "608x1211", "20x40"),
+    "Tiny 1.0": (200, 64, "640x1280", "20x40"),
+}
+
+
+def labels_of(labeler: Poddl, boxes: Boxes) -> torch.Tensor:
+    return labeler.labels(boxes, torch.zeros(len(boxes), 1, 1, 1, dtype=torch.float64))
+
+
+@st.composite
+def posters(draw) -> Placement:
+    num_classes = draw(st.integers(1, 9))
+    hw = draw(st.tuples(st.integers(2, 5), st.integers(2, 5)))
+    one_each = draw(st.booleans())
+    try:
+        return placed(
+            num_classes,
+            (1, *hw),
+            ipc=draw(st.floats(1 if one_each else 0.3, 3)),
+            per_class=one_each,
+            cyclic=draw(st.booleans()),
+            patches=draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
+            seed=draw(st.integers(0, 99)),
+        )
+    except InputError:
+        assume(False)
+        raise
+
+
+def class_map(placement: Placement) -> torch.Tensor:
+    """(canvases, H, W): the class of every pixel, painted pixel by pixel."""
+    layout = placement.layout
+    painted = torch.full((layout.num_canvases, *layout.canvas_hw), -1)
+    for canvas, (y0, x0, y1, x1), label in zip(
+        layout.cells.canvas.tolist(),
+        layout.cells.yxyx.tolist(),
+        placement.cell_class.tolist(),
+        strict=True,
+    ):
+        painted[canvas, y0:y1, x0:x1] = label
+    return painted
+
+
+def window(stacked: torch.Tensor, boxes: Boxes, i: int) -> torch.Tensor:
+    """The pixels (..., h, w) of box i of maps (canvases, ..., H, W), around the borders."""
+    height, width = stacked.shape[-2:]
+    y0, x0, y1, x1 = boxes.yxyx[i].tolist()
+    rows = [y % height for y in range(y0, y1)]
+    cols = [x % width for x in range(x0, x1)]
+    return stacked[int(boxes.canvas[i])][..., rows, :][..., cols]
+
+
+@given(posters(), st.integers(0, 2**31))
+def test_learned_labels_equal_upsample_crop_pool_of_the_paper(placement, seed):
+    layout = placement.layout
+    labeler = Poddl(PoddlOptions(), placement=placement)
+    rows = torch.rand(labeler.rows.shape, generator=torch.Generator().manual_seed(seed)) + 0.1
+    labeler.rows.data.copy_(rows)
+    per_canvas = len(layout.cells) // layout.num_canvases
+    # Rows and columns of cells: paint the cell numbers and count the changes.
+    first = layout.cells.yxyx[:per_canvas]
+    grid = (len(first[:, 0].unique()), len(first[:, 1].unique()))
+    maps = rows.double().reshape(layout.num_canvases, *grid, -1).permute(0, 3, 1, 2)
+    upsampled = functional.interpolate(maps, layout.canvas_hw, mode="nearest")
+    for i, label in enumerate(labels_of(labeler, layout.items)):
+        pooled = window(upsampled, layout.items, i).mean((1, 2))
+        torch.testing.assert_close(label, pooled / pooled.sum(), rtol=1e-6, atol=1e-7)
+
+
+@given(posters())
+def test_fixed_labels_equal_counting_pixels(placement):
+    painted = class_map(placement)
+    items = placement.layout.items
+    counts = torch.stack(
+        [
+            torch.bincount(window(painted, items, i).reshape(-1), minlength=placement.num_classes)
+            for i in range(len(items))
+        ]
+    )
+    winners = counts == counts.max(1, keepdim=True).values
+    expected = winners.double() / winners.sum(1, keepdim=True)
+    assert torch.equal(counts, class_coverage(items, placement))
+    if bool((expected.sum(0) == 0).any()):
+        with pytest.raises(InputError, match="'poddl' gives no training image to"):
+            Poddl(PoddlOptions(mode="fixed"), placement=placement)
+    else:
+        labeler = Poddl(PoddlOptions(mode="fixed"), placement=placement)
+        assert torch.equal(labels_of(labeler, items), expected)
+
+
+@given(posters(), st.sampled_from(["area", "nearest"]), st.floats(0.01, 100), st.integers(0, 99))
+def test_labels_are_a_distribution_after_any_update(placement, pooling, scale, seed):
+    labeler = Poddl(PoddlOptions(pooling=pooling), placement=placement)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(labeler.rows.shape, generator=generator)
+    clipped = torch.rand(len(noise), 1, generator=generator) < 0.5
+    labeler.rows.data.add_(torch.where(clipped, -1e9, scale * noise))
+    labeler.project()
+    assert bool((labeler.rows >= 0).all())
+    labels = labels_of(labeler, placement.layout.items)
+    assert bool((labels >= 0).all())
+    torch.testing.assert_close(labels.sum(1), torch.ones(len(labels), dtype=torch.float64))
+
+
+def test_cells_clipped_to_nothing_give_uniform_labels_that_can_learn():
+    placement = placed(4, (1, 4, 4), ipc=1)
+    labeler = Poddl(PoddlOptions(), placement=placement)
+    labeler.rows.data.fill_(-1)
+    labeler.project()
+    labels = labels_of(labeler, placement.layout.items)
+    torch.testing.assert_close(labels, torch.full_like(labels, 0.25))
+    labels[0, 0].backward()
+    assert bool(labeler.rows.grad.isfinite().all())
+
+
+@given(posters(), st.sampled_from(["learned", "nearest", "fixed"]))
+def test_a_box_that_is_no_item_is_labelled_by_its_place(placement, kind):
+    options = {
+        "learned": PoddlOptions(),
+        "nearest": PoddlOptions(pooling="nearest"),
+        "fixed": PoddlOptions(mode="fixed"),
+    }[kind]
+    try:
+        labeler = Poddl(options, placement=placement)
+    except InputError:
+        assume(False)
+    items = placement.layout.items
+    nameless = Boxes(items.canvas, items.yxyx, torch.full_like(items.item, -1))
+    assert torch.equal(labels_of(labeler, nameless), labels_of(labeler, items))
+
+
+@pytest.mark.parametrize("mode", ["learned", "fixed"])
+def test_images_have_one_hot_labels(mode):
+    layout = Images(ImagesOptions(), spec=spec(6), ipc=2).layout
+    placement = Placement(layout, torch.randperm(6).reshape(2, 3))
+    labels = labels_of(Poddl(PoddlOptions(mode=mode), placement=placement), layout.items)
+    expected = functional.one_hot(placement.cell_class, 6).double()
+    torch.testing.assert_close(labels, expected, rtol=0, atol=1e-7)
+
+
+def test_learned_labels_store_one_row_per_cell_and_fixed_ones_nothing():
+    placement = paper(*PAPERS["C10 0.9"])
+    learned = Poddl(PoddlOptions(), placement=placement)
+    assert learned.rows.shape == (10, 10)
+    assert sum(tensor.numel() for tensor in learned.state_dict().values()) == 100
+    assert Poddl(PoddlOptions(mode="fixed"), placement=placement).state_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("C10 1.0", 0.614),
+        ("C10 0.9", 0.570),
+        ("C100 0.9", 0.560),
+        ("C100 0.4", 0.366),
+        ("CUB 0.9", 0.556),
+        ("Tiny 0.9", 0.553),
+    ],
+)
+def test_published_softness_of_learned_labels_at_the_start(name, share):
+    placement = paper(*PAPERS[name])
+    labels = labels_of(Poddl(PoddlOptions(), placement=placement), placement.layout.items)
+    assert round(float(labels.detach().max(1).values.mean()), 3) == share
+
+
+def test_published_labels_touch_as_many_classes_as_counted():
+    tenth = paper(*PAPERS["C10 1.0"])
+    labels = labels_of(Poddl(PoddlOptions(), placement=tenth), tenth.layout.items).detach()
+    assert int((labels.max(1).values > 1 - 1e-6).sum()) == 4
+    assert int((labels > 1e-6).sum(1).max()) == 4
+    hundredth = paper(*PAPERS["C100 0.4"])
+    labels = labels_of(Poddl(PoddlOptions(), placement=hundredth), hundredth.layout.items)
+    classes = (labels.detach() > 1e-6).sum(1).double()
+    assert float(classes.mean()) == pytest.approx(6.0, abs=0.05)
+    assert int(classes.max()) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "differing", "ties_areas", "ties_cells"),
+    [
+        ("C10 1.0", 0, 0, 0),
+        ("C10 0.9", 0, 0, 0),
+        ("C10 0.5", 0, 0, 0),
+        ("C10 0.3", 52, 12, 36),
+        ("C100 0.9", 39, 0, 39),
+        ("C100 0.4", 204, 0, 39),
+    ],
+)
+def test_published_counts_of_fixed_labels(name, differing, ties_areas, ties_cells):
+    placement = paper(*PAPERS[name])
+    items = placement.layout.items
+    cells, areas = (
+        labels_of(Poddl(PoddlOptions(mode="fixed", regions=regions), placement=placement), items)
+        for regions in ("cells", "areas")
+    )
+    assert int((cells != areas).any(1).sum()) == differing
+    assert int((areas.max(1).values < 1).sum()) == ties_areas
+    assert int((cells.max(1).values < 1).sum()) == ties_cells
+
+
+@pytest.mark.parametrize("regions", ["cells", "areas"])
+@pytest.mark.parametrize("name", ["C10 1.0", "C10 0.9", "C10 0.5"])
+def test_border_classes_get_half_as_many_patches(name, regions):
+    placement = paper(*PAPERS[name])
+    labeler = Poddl(PoddlOptions(mode="fixed", regions=regions), placement=placement)
+    mass = labels_of(labeler, placement.layout.items).sum(0)
+    assert mass[placement.class_grid].tolist() == [[6, 12, 12, 12, 6]] * 2
+
+
+def test_softmax_of_pixel_counts_is_the_majority():
+    """The published code's way to fixed labels, on its overlapping class areas."""
+    placement = paper(*PAPERS["C10 0.3"])
+    grid = placement.class_grid
+    starts = [[0, 3], [0, 14, 28, 41, 55]]
+    items = placement.layout.items
+    counts = torch.zeros(len(items), 10, dtype=torch.float64)
+    for r, top in enumerate(starts[0]):
+        for c, left in enumerate(starts[1]):
+            for i, (y0, x0, y1, x1) in enumerate(items.yxyx.tolist()):
+                height = max(0, min(y1, top + 32) - max(y0, top))
+                width = max(0, min(x1, left + 32) - max(x0, left))
+                counts[i, grid[r, c]] = height * width
+    labeler = Poddl(PoddlOptions(mode="fixed", regions="areas"), placement=placement)
+    torch.testing.assert_close(labels_of(labeler, items), counts.softmax(1), rtol=0, atol=1e-6)
+
+
+def test_twenty_four_patches_of_fig_6():
+    placement = paper(10, 32, "64x160", "3x8")
+    labels = labels_of(
+        Poddl(PoddlOptions(mode="fixed"), placement=placement), placement.layout.items
+    )
+    assert int((labels.max(1).values < 1).sum()) == 8
+    mass = labels.sum(0)[placement.class_grid]
+    assert mass.tolist() == [[1.5, 3, 3, 3, 1.5]] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "without"),
+    [
+        ("C10 0.9", "1x6", 5),
+        ("C10 1.0", "2x5", 0),
+        ("C100 0.9", "10x9", 10),
+        ("C100 0.4", "10x10", 0),
+        ("CUB 0.9", "9x21", 20),
+        ("CUB 1.0", "10x20", 0),
+        ("Tiny 0.9", "10x19", 10),
+        ("Tiny 1.0", "10x20", 0),
+    ],
+)
+def test_published_label_arrays_leave_as_many_classes_out(name, grid, without):
+    placement = paper(*PAPERS[name])
+    labeler = Poddl(PoddlOptions(grid=grid, pooling="nearest"), placement=placement)
+    rows, cols = map(int, grid.split("x"))
+    assert len(labeler.rows) == rows * cols
+    assert int((labeler.rows.detach().sum(0) == 0).sum()) == without
+    # The window of the published code is one cell: as many labels as cells, all of them used.
+    weights = labeler._table.rows
+    assert weights.unique().tolist() == [0, 1]
+    assert bool(weights.any(0).all())
+    assert weights.sum(1).unique().tolist() == [1]
+
+
+@given(
+    count=st.integers(1, 6),
+    patch=st.integers(1, 8),
+    room=st.integers(0, 12),
+    seen=st.integers(1, 9),
+)
+def test_nearest_cells_are_those_of_the_published_window(count, patch, room, seen):
+    """Window max(1, floor(patch * count / side)) at round(linspace(0, count - window, patches))."""
+    side = patch + room
+    assume(count <= side)
+    starts = [round(i * room / max(seen - 1, 1)) for i in range(seen)]
+    boxes = Boxes.of(
+        torch.zeros(seen), torch.tensor([[0, start, 1, start + patch] for start in starts])
+    )
+    layout = Layout((1, side), 1, boxes, boxes[:1], torch.tensor([0]), (1, 1))
+    labeler = Poddl(
+        PoddlOptions(pooling="nearest", grid=(1, count)),
+        placement=Placement(layout, torch.tensor([[0]])),
+    )
+    length = max(1, patch * count // side)
+    for start, weights in zip(starts, labeler._table.rows, strict=True):
+        ideal = start * (count - length) / max(room, 1)
+        chosen = weights.nonzero().flatten().tolist()
+        assert chosen == list(range(chosen[0], chosen[0] + length))
+        assert abs(chosen[0] - ideal) <= 0.5
+        assert weights[chosen].tolist() == [1 / length] * length
+
+
+def test_nearest_labels_of_a_cyclic_poster_go_around():
+    placement = placed(4, (1, 4, 4), size="4x16", classes="1x4", patches="1x4", cyclic=True)
+    labeler = Poddl(PoddlOptions(pooling="nearest"), placement=placement)
+    boxes = Boxes(
+        torch.zeros(2, dtype=torch.int64),
+        torch.tensor([[0, 15, 4, 19], [0, 13, 4, 17]]),
+        torch.tensor([-1, -1]),
+    )
+    found = labels_of(labeler, boxes).argmax(1).tolist()
+    assert found == placement.class_grid[0, [0, 3]].tolist()
+
+
+def test_fixed_labels_that_lose_a_class_say_what_to_do():
+    placement = placed(4, (1, 4, 4), size="8x8", patches="1x2")
+    with pytest.raises(InputError) as caught:
+        Poddl(PoddlOptions(mode="fixed"), placement=placement)
+    assert caught.value.next == "use more patches, or -o labeler.mode=learned."
+
+
+@pytest.mark.parametrize(
+    "options", [{"pooling": "nearest"}, {"grid": "2x2"}, {"mode": "learned", "regions": "areas"}]
+)
+def test_options_that_do_not_go_together(options):
+    with pytest.raises(OptionError, match=r"mode=(learned|fixed) where"):
+        check_options(PoddlOptions, {"mode": "fixed", **options}, where="labeler")
+
+
+def test_a_label_grid_finer_than_pixels_is_refused():
+    with pytest.raises(InputError, match="label grid of 9x2 does not fit on 8x8 pixels"):
+        Poddl(PoddlOptions(grid="9x2"), placement=placed(4, (1, 4, 4), size="8x8"))
+
+
+def test_cells_that_are_no_grid_have_no_nearest_cell():
+    cells = Boxes.of(torch.zeros(2), torch.tensor([[0, 0, 2, 3], [0, 1, 2, 4]]))
+    layout = Layout((2, 4), 1, cells, cells, torch.arange(2), (1, 2))
+    placement = Placement(layout, torch.tensor([[0, 1]]))
+    with pytest.raises(InputError, match="regular grid"):
+        Poddl(PoddlOptions(pooling="nearest"), placement=placement)
+    labels = labels_of(Poddl(PoddlOptions(), placement=placement), cells)
+    # Each box has 6 pixels, 4 of them in the other cell too.
+    torch.testing.assert_close(
+        labels.detach(), torch.tensor([[0.6, 0.4], [0.4, 0.6]]).double(), rtol=0, atol=1e-6
+    )
