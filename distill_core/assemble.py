@@ -81,9 +81,7 @@ def assemble(
         class_grid, notes = _order(maker, real, layout.grid_shape, rng["order"])
     placement = Placement(layout, check_class_grid(class_grid, layout.grid_shape))
     labeler: Labeler = maker.make("labeler", "labeler", placement=placement)
-    synthetic = SyntheticDataset(
-        representation, labeler, placement=placement, spec=real.spec
-    )
+    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
     check_budget(synthetic.budget(), config.ipc)
     with torch.no_grad():
         maker.call("representation", "repr", representation.reset, placement, real,

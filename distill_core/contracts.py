@@ -21,7 +21,7 @@ from distill_core.geometry import Boxes, Layout, Placement
 from distill_core.recipe import Recipe
 
 if TYPE_CHECKING:
-    from distill_core.data import DataSpec, RawData, RealData
+    from distill_core.data import RawData, RealData
     from distill_core.streams import Streams
     from distill_core.synthetic import SyntheticDataset
 
@@ -91,9 +91,7 @@ class Orderer(Protocol):
     recorded with the run (which similarity was used, and why).
     """
 
-    def order(
-        self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator
-    ) -> Tensor:
+    def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:
         """Return the class grid: `grid_shape` int64, a permutation of the classes."""
         ...
 

@@ -7,49 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
 
 from distill_core.artefact import DISTILLED, MANIFEST, load
 from distill_core.assemble import assemble, backbone_maker, load_real, pick_device
 from distill_core.checkpoint import checkpoint_path, load_checkpoint
 from distill_core.config import RunConfig
-from distill_core.contracts import Backbone
-from distill_core.controls import full_control, random_control
 from distill_core.data import RealData
-from distill_core.evaluate import Result, evaluate, protocol
+from distill_core.evaluate import Result
 from distill_core.files import write_atomically
-from distill_core.recipe import Recipe
+from distill_core.judge import AfterNet, Candidate, judge
 from distill_core.run import OuterLoop
 from distill_core.synthetic import Batch
 from registry import InputError, Plugins
 
 EVALUATION = "evaluation"
 METRICS = "metrics.jsonl"
-AfterNet = Callable[[str, int, float], None]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A training set that is to be judged.
-
-    Attributes:
-        batch: whitened images and labels, on the device.
-        recipe: how the algorithm means networks to be trained on it.
-        ipc: pixels that it stores, in images per class.
-        step: outer steps behind it.
-    """
-
-    batch: Batch
-    recipe: Recipe
-    ipc: float
-    step: int
 
 
 def cross_evaluate(
@@ -90,87 +67,9 @@ def cross_evaluate(
         def tell(what: str, net: int, value: float, row: str = row) -> None:
             after_net(f"{row}, {what}", net, value)
 
-        results[row] = judge_candidate(candidate, real, config, makers[row], after_net=tell)
+        results[row] = judge(candidate, real, config, makers[row], after_net=tell)
     _record(run_dir, configs, results, candidate.step)
     return results
-
-
-def judge_candidate(
-    candidate: Candidate,
-    real: RealData,
-    config: RunConfig,
-    make_backbone: Callable[[Generator], Backbone],
-    *,
-    after_net: AfterNet = lambda what, net, value: None,
-) -> dict[str, Result]:
-    """Judge a training set and its two controls with one backbone, on the test split.
-
-    Args:
-        candidate: what was distilled.
-        real: the real data, on the device.
-        config: seed, backbone's name and options, and `evaluate`.
-        make_backbone: makes a fresh network of that backbone.
-        after_net: told the column, the number of the network and its accuracy.
-    """
-    options = config.evaluate
-    recipe = protocol(
-        options.protocol,
-        candidate.recipe,
-        num_items=len(candidate.batch.images),
-        steps=options.steps,
-    )
-
-    results = {
-        "distilled": evaluate(
-            *candidate.batch,
-            recipe=recipe,
-            split=real.test,
-            augmentations=real.spec.augmentations,
-            make_backbone=make_backbone,
-            nets=options.nets,
-            seed=config.seed,
-            after_net=partial(after_net, "distilled"),
-        )
-    }
-    if options.controls:
-        results |= judge_controls(
-            real, config, make_backbone, recipe=recipe, ipc=candidate.ipc, after_net=after_net
-        )
-    return results
-
-
-def judge_controls(
-    real: RealData,
-    config: RunConfig,
-    make_backbone: Callable[[Generator], Backbone],
-    *,
-    recipe: Recipe,
-    ipc: float,
-    after_net: AfterNet = lambda what, net, value: None,
-) -> dict[str, Result]:
-    """Judge random real images of the same pixel budget, and the full training set."""
-    options = config.evaluate
-    return {
-        "random": random_control(
-            real,
-            ipc=ipc,
-            recipe=recipe,
-            make_backbone=make_backbone,
-            nets=options.nets,
-            seed=config.seed,
-            after_net=partial(after_net, "random"),
-        ),
-        "full": full_control(
-            real,
-            recipe=recipe,
-            steps=options.full_steps,
-            make_backbone=make_backbone,
-            backbone={"name": config.backbone, "options": config.options["backbone"]},
-            nets=options.full_nets,
-            seed=config.seed,
-            after_net=partial(after_net, "full"),
-        ),
-    }
 
 
 def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:

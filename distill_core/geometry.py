@@ -215,15 +215,17 @@ def gather_boxes(pixels: Tensor, boxes: Boxes) -> Tensor:
         boxes: n boxes of one size; where they leave the canvas they wrap around.
 
     Returns:
-        (n, C, h, w), in channels-last memory.
+        (n, C, h, w), contiguous.
     """
     num_canvases, channels, height, width = pixels.shape
     rows, cols = box_indices(boxes, (height, width))
     offset = boxes.canvas[:, None] * height + rows
     index = (offset[:, :, None] * width + cols[:, None, :]).reshape(-1).to(pixels.device)
-    flat = pixels.permute(0, 2, 3, 1).reshape(num_canvases * height * width, channels)
-    cut = flat.index_select(0, index)
-    return cut.view(len(boxes), rows.shape[1], cols.shape[1], channels).permute(0, 3, 1, 2)
+    # Channel by channel: on a CPU ten times faster than gathering pixels of all channels.
+    flat = pixels.transpose(0, 1).reshape(channels, num_canvases * height * width)
+    cut = flat.index_select(1, index)
+    cut = cut.view(channels, len(boxes), rows.shape[1], cols.shape[1])
+    return cut.transpose(0, 1).contiguous()
 
 
 def box_indices(boxes: Boxes, canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:

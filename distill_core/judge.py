@@ -1,4 +1,4 @@
-"""The verdict on a run: fresh networks on the result, beside its two controls, in one table.
+"""The verdict: fresh networks on a training set, beside its two controls.
 
 The test split is read here and nowhere else; while a run goes on only the validation split is.
 """
@@ -6,60 +6,153 @@ The test split is read here and nowhere else; while a run goes on only the valid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator
 
 from distill_core.assemble import Assembly
+from distill_core.config import RunConfig
 from distill_core.contracts import Backbone
 from distill_core.controls import full_control, random_control
+from distill_core.data import RealData
 from distill_core.evaluate import Result, evaluate, protocol
 from distill_core.recipe import Recipe
 from distill_core.synthetic import Batch
-from registry import InputError
+from registry import InputError, OptionError
 
 NAMES = {
     "distilled": "distilled",
     "random": "random real images",
     "full": "full training set",
 }
+AfterNet = Callable[[str, int, float], None]
 
 
-def training_recipe(assembly: Assembly) -> Recipe:
-    """Return how networks are trained on the result, by the run's protocol."""
-    options = assembly.config.evaluate
-    return protocol(
-        options.protocol,
-        assembly.algorithm.recipe(),
-        num_items=len(assembly.synthetic),
-        steps=options.steps,
-    )
+@dataclass(frozen=True)
+class Candidate:
+    """A training set that is to be judged.
+
+    Attributes:
+        batch: whitened images and labels, on the device.
+        recipe: how the algorithm means networks to be trained on it.
+        ipc: pixels that it stores, in images per class.
+        step: outer steps behind it.
+    """
+
+    batch: Batch
+    recipe: Recipe
+    ipc: float
+    step: int
+
+    @staticmethod
+    @torch.no_grad()
+    def of(assembly: Assembly, *, step: int = 0) -> Candidate:
+        """Take what an assembly holds now."""
+        images, labels = assembly.synthetic.all()
+        return Candidate(
+            batch=Batch(images.detach(), labels.detach()),
+            recipe=assembly.algorithm.recipe(),
+            ipc=assembly.synthetic.budget().ipc,
+            step=step,
+        )
+
+    def training_recipe(self, config: RunConfig) -> Recipe:
+        """Return how networks are trained on it, by the protocol of a configuration."""
+        options = config.evaluate
+        return protocol(
+            options.protocol,
+            self.recipe,
+            num_items=len(self.batch.images),
+            steps=options.steps,
+        )
 
 
-@torch.no_grad()
-def training_set(assembly: Assembly) -> Batch:
-    """Return the distilled images and labels, detached."""
-    batch = assembly.synthetic.all()
-    return Batch(batch.images.detach(), batch.labels.detach())
+def judge(
+    candidate: Candidate,
+    real: RealData,
+    config: RunConfig,
+    make_backbone: Callable[[Generator], Backbone],
+    *,
+    after_net: AfterNet = lambda what, net, value: None,
+) -> dict[str, Result]:
+    """Judge a training set and its two controls with one backbone, on the test split.
+
+    Args:
+        candidate: what was distilled.
+        real: the real data, on the device.
+        config: seed, backbone's name and options, and `evaluate`.
+        make_backbone: makes a fresh network of that backbone.
+        after_net: told the column, the number of the network and its accuracy.
+    """
+    options = config.evaluate
+    recipe = candidate.training_recipe(config)
+    results = {
+        "distilled": evaluate(
+            *candidate.batch,
+            recipe=recipe,
+            split=real.test,
+            augmentations=real.spec.augmentations,
+            make_backbone=make_backbone,
+            nets=options.nets,
+            seed=config.seed,
+            after_net=partial(after_net, "distilled"),
+        )
+    }
+    if options.controls:
+        results |= _controls(
+            real, config, make_backbone, recipe=recipe, ipc=candidate.ipc, after_net=after_net
+        )
+    return results
+
+
+def _controls(
+    real: RealData,
+    config: RunConfig,
+    make_backbone: Callable[[Generator], Backbone],
+    *,
+    recipe: Recipe,
+    ipc: float,
+    after_net: AfterNet = lambda what, net, value: None,
+) -> dict[str, Result]:
+    """Judge random real images of the same pixel budget, and the full training set."""
+    options = config.evaluate
+    return {
+        "random": random_control(
+            real,
+            ipc=ipc,
+            recipe=recipe,
+            make_backbone=make_backbone,
+            nets=options.nets,
+            seed=config.seed,
+            after_net=partial(after_net, "random"),
+        ),
+        "full": full_control(
+            real,
+            recipe=recipe,
+            steps=options.full_steps,
+            make_backbone=make_backbone,
+            backbone={"name": config.backbone, "options": config.options["backbone"]},
+            nets=options.full_nets,
+            seed=config.seed,
+            after_net=partial(after_net, "full"),
+        ),
+    }
 
 
 def validation_accuracy(assembly: Assembly) -> float:
-    """Train a few networks on the current state; mean accuracy on the validation split.
-
-    Raises:
-        InputError: the run keeps no validation split.
-    """
-    check_validation(assembly)
-    images, labels = training_set(assembly)
+    """Train a few networks on the current state; mean accuracy on the validation split."""
+    candidate = Candidate.of(assembly)
+    config = assembly.config
     return evaluate(
-        images,
-        labels,
-        recipe=training_recipe(assembly),
+        *candidate.batch,
+        recipe=candidate.training_recipe(config),
         split=assembly.real.validation,
         augmentations=assembly.real.spec.augmentations,
         make_backbone=assembly.make_backbone,
-        nets=assembly.config.evaluate.every_nets,
-        seed=assembly.config.seed,
+        nets=config.evaluate.every_nets,
+        seed=config.seed,
     ).mean
 
 
@@ -68,78 +161,21 @@ def check_validation(assembly: Assembly) -> None:
 
     Raises:
         InputError: `evaluate.every` is set but the validation split is empty.
+        OptionError: `evaluate.select` is "best" but nothing is evaluated.
     """
-    if assembly.config.evaluate.every and not len(assembly.real.validation):
+    options = assembly.config.evaluate
+    if options.every and not len(assembly.real.validation):
         raise InputError(
             "evaluate.every asks for validation accuracies, but the validation split is empty.",
             expected="some training images kept for validation; test images select nothing.",
             next="pass -o data.validation=0.1, or -o evaluate.every=0.",
         )
-    options = assembly.config.evaluate
     if options.select == "best" and not options.every:
-        raise InputError(
+        raise OptionError(
             "evaluate.select=best needs validation accuracies, but evaluate.every is 0.",
             expected="a number of outer steps between evaluations.",
             next="pass -o evaluate.every=50, for example.",
         )
-
-
-def judge(
-    assembly: Assembly,
-    *,
-    say: Callable[[str], None] = lambda text: None,
-    make_backbone: Callable[[Generator], Backbone] | None = None,
-) -> dict[str, Result]:
-    """Train fresh networks on the result and on the controls; measure them on the test split.
-
-    Args:
-        assembly: the parts of a finished run.
-        say: told what is being trained.
-        make_backbone: another network than the run's.
-
-    Returns:
-        Results by name: "distilled", and with `evaluate.controls` also "random" and "full".
-    """
-    config, real = assembly.config, assembly.real
-    options = config.evaluate
-    recipe = training_recipe(assembly)
-    maker = make_backbone or assembly.make_backbone
-    images, labels = training_set(assembly)
-    say(f"training {options.nets} fresh networks on the result, {recipe.steps} steps each")
-    results = {
-        "distilled": evaluate(
-            images,
-            labels,
-            recipe=recipe,
-            split=real.test,
-            augmentations=real.spec.augmentations,
-            make_backbone=maker,
-            nets=options.nets,
-            seed=config.seed,
-        )
-    }
-    if not options.controls:
-        return results
-    say("training as many on random real images of the same pixel budget")
-    results["random"] = random_control(
-        real,
-        ipc=assembly.synthetic.budget().ipc,
-        recipe=recipe,
-        make_backbone=maker,
-        nets=options.nets,
-        seed=config.seed,
-    )
-    say(f"training {options.full_nets} on the full training set (kept in the cache)")
-    results["full"] = full_control(
-        real,
-        recipe=recipe,
-        steps=options.full_steps,
-        make_backbone=maker,
-        backbone={"name": config.backbone, "options": config.options["backbone"]},
-        nets=options.full_nets,
-        seed=config.seed,
-    )
-    return results
 
 
 def table(results: Mapping[str, Result]) -> str:
@@ -149,5 +185,5 @@ def table(results: Mapping[str, Result]) -> str:
         count = len(result.accuracies)
         nets = f"{count} network{'s' if count > 1 else ''}"
         notes = "; ".join((nets, *result.notes))
-        lines.append(f"  {NAMES.get(name, name):<19} {result!s:>16}   ({notes})")
+        lines.append(f"  {NAMES[name]:<19} {result!s:>16}   ({notes})")
     return "\n".join(lines)

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
@@ -24,7 +23,7 @@ from distill_core.checkpoint import load_checkpoint
 from distill_core.config import RunConfig, to_toml
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
-from distill_core.judge import check_validation, judge, table, validation_accuracy
+from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
 from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
 from distill_core.pictures import label_heat_map, poster_array
@@ -97,7 +96,7 @@ def run(
                 complete = loop.run(stop)
         if not complete:
             raise Interrupted
-        return _finish(console, assembly, plugins, run_dir, loop, metrics, board)
+        return _finish(console, assembly, plugins, run_dir, loop=loop, metrics=metrics, board=board)
     finally:
         board.close()
 
@@ -107,6 +106,7 @@ def _finish(
     assembly: Assembly,
     plugins: Plugins,
     run_dir: Path,
+    *,
     loop: OuterLoop,
     metrics: MetricsFile,
     board: TensorBoardLog,
@@ -117,15 +117,19 @@ def _finish(
     _save(assembly, plugins, run_dir, loop)
     board.picture("poster", poster_array(assembly.synthetic, assembly.real), loop.step)
     board.picture("labels", label_heat_map(assembly.synthetic), loop.step)
-    console.print(
-        f"distilled in {loop.step} outer steps and {duration(loop.seconds)}"
+    console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
+    results = judge(
+        Candidate.of(assembly, step=loop.step),
+        assembly.real,
+        config,
+        assembly.make_backbone,
+        after_net=lambda what, net, accuracy: console.print(
+            f"         {NAMES[what]}: network {net + 1} {100 * accuracy:.2f} %"
+        ),
     )
-    results = judge(assembly, say=lambda text: console.print(f"         {text}"))
     console.print(table(results), markup=False)
     for name, result in results.items():
-        metrics.write(
-            {"kind": "evaluation", "step": loop.step, "what": name, **result.as_dict()}
-        )
+        metrics.write({"kind": "evaluation", "step": loop.step, "what": name, **result.as_dict()})
     choices = {name: config.chosen(name) for name in ("repr", "labeler", "orderer", "algo")}
     board.settings(choices, {name: result.mean for name, result in results.items()})
     _save(assembly, plugins, run_dir, loop, results=results)

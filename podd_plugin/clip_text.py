@@ -24,6 +24,7 @@ from distill_core.plugin import EnvironmentFault, InputError
 WEIGHTS_NAME = "open_clip_model.safetensors"
 CONFIG_NAME = "open_clip_config.json"
 REACH_SECONDS = 3.0
+BATCH = 256
 _log = logging.getLogger(__name__)
 
 
@@ -54,31 +55,40 @@ def embed_text(model: ClipModel, texts: Sequence[str]) -> Tensor:
         InputError: the model is unknown, or its weights do not fit it.
         EnvironmentFault: the weights must be downloaded and cannot be.
     """
+    weights = local_weights(model) or _download(model)
+    # Layers draw initial weights, all replaced, from the global random state.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        encoder, tokenizer = _load(model, weights)
+        tokens: Tensor = tokenizer(list(texts))
+        parts = tokens.split(BATCH)  # type: ignore[no-untyped-call]
+        return torch.cat([encoder.encode_text(part) for part in parts])
+
+
+def _load(model: ClipModel, weights: Path) -> tuple[Any, Any]:
     import open_clip
     from safetensors import SafetensorError
 
-    weights = local_weights(model) or _download(model)
     folder = model.weights is not None and model.weights.is_dir()
     name = f"local-dir:{model.weights}" if folder else model.name
-    # Layers draw initial weights, all replaced, from the global random state.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
-            encoder = open_clip.create_model(
-                name,
-                pretrained=None if folder else str(weights),
-                force_quick_gelu=bool(_published(model).get("quick_gelu")),
-                require_pretrained=True,
-            ).eval()
-        except (RuntimeError, ValueError, OSError, LookupError, AssertionError, SafetensorError) as error:
-            reason = str(error).partition("\n")[0][:200].rstrip(".: ")
-            raise InputError(
-                f"the weights {weights} do not load into CLIP model '{name}': {reason}.",
-                expected="weights of this very model, in safetensors.",
-                next="correct -o orderer.model and -o orderer.weights, or use "
-                "-o orderer.similarity=image.",
-            ) from None
-        tokens = open_clip.get_tokenizer(name)(list(texts))
-        return torch.cat([encoder.encode_text(part) for part in tokens.split(256)])
+    quick_gelu = bool(_published(model).get("quick_gelu"))
+    # What does not fit comes up in many ways.
+    misfits = (RuntimeError, ValueError, OSError, LookupError, AssertionError, SafetensorError)
+    try:
+        encoder = open_clip.create_model(
+            name,
+            pretrained=None if folder else str(weights),
+            force_quick_gelu=quick_gelu,
+            require_pretrained=True,
+        )
+        return encoder.eval(), open_clip.get_tokenizer(name)
+    except misfits as error:
+        reason = str(error).partition("\n")[0][:200].rstrip(".: ")
+        raise InputError(
+            f"the weights {weights} do not load into CLIP model '{name}': {reason}.",
+            expected="weights of this very model, in safetensors.",
+            next="correct -o orderer.model and -o orderer.weights, or use "
+            "-o orderer.similarity=image.",
+        ) from None
 
 
 def local_weights(model: ClipModel) -> Path | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator
 
-CurriculumName = Literal["random", "fixed", "staged", "window", "none"]
+from distill_core.builtin.ratbptt_options import CurriculumName
+
 _LOSS_DECAY = 0.99
 
 

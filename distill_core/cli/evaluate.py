@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from distill_core.evaluate import Result
     from registry import Plugins
 
-HEADERS = {
-    "distilled": "distilled",
-    "random": "random real images",
-    "full": "full training set",
-}
 MAY_SET = ("backbone", "evaluate")
 
 
@@ -107,12 +102,14 @@ def rows(
 
 def show(results: dict[str, dict[str, Result]]) -> None:
     """Print the table: a backbone a row, distilled and controls the columns."""
+    from distill_core.judge import NAMES
+
     columns = list(next(iter(results.values())))
-    headers = ["backbone", *(HEADERS[column] for column in columns)]
+    headers = ["backbone", *(NAMES[column] for column in columns)]
     body = [[row, *(str(found[column]) for column in columns)] for row, found in results.items()]
     print_table(headers, body, title="Accuracy on the test set")
     notes = {
-        f"{HEADERS[column]}: {note}"
+        f"{NAMES[column]}: {note}"
         for found in results.values()
         for column, result in found.items()
         for note in result.notes

@@ -38,6 +38,7 @@ def _with_settings(function: Any) -> Any:
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
 def command(
+    *,
     out: Path | None,
     config: Path | None,
     preset: str | None,

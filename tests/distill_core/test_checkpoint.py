@@ -23,9 +23,7 @@ leaves = st.one_of(
 keys = st.one_of(st.text(max_size=4), st.integers(0, 9))
 trees = st.recursive(
     leaves,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
     max_leaves=12,
 )
 

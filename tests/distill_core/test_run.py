@@ -93,9 +93,7 @@ def test_the_best_state_on_validation_is_kept(tmp_path):
     states = []
     recorder = Recorder()
     evaluate = {"every": 1, "select": "best"}
-    loop = OuterLoop(
-        small_assembly(steps=3, evaluate=evaluate), tmp_path, observers=[recorder]
-    )
+    loop = OuterLoop(small_assembly(steps=3, evaluate=evaluate), tmp_path, observers=[recorder])
 
     def validate() -> float:
         states.append(final_state(loop))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core.builtin.curriculum import Curriculum, CurriculumName
+from distill_core.builtin.curriculum import Curriculum
+from distill_core.builtin.ratbptt_options import CurriculumName
 from distill_core.streams import seeded
 
 

@@ -18,7 +18,8 @@ from distill_core.backbones import new_backbone
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.builtin.images import Images, ImagesOptions
 from distill_core.builtin.onehot import Onehot
-from distill_core.builtin.ratbptt import RatBptt, RatBpttOptions
+from distill_core.builtin.ratbptt import RatBptt
+from distill_core.builtin.ratbptt_options import RatBpttOptions
 from distill_core.builtin.soft import Soft
 from distill_core.clipping import gradient_norm
 from distill_core.contracts import Representation, Task
