@@ -16,6 +16,7 @@ from distill_core.plugin import (
     ItemTable,
     Labeler,
     Layout,
+    OptionError,
     Options,
     Placement,
     check_every_class,
@@ -56,10 +57,15 @@ class PoddlOptions(Options):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        if self.mode == "fixed" and (self.pooling != "area" or self.grid is not None):
-            raise ValueError("mode=learned where pooling or grid is set")
-        if self.mode == "learned" and self.regions != "cells":
-            raise ValueError("mode=fixed where regions is set")
+        defaults = {"pooling": "area", "grid": None, "regions": "cells"}
+        belongs = {"pooling": "learned", "grid": "learned", "regions": "fixed"}
+        for option, mode in belongs.items():
+            if self.mode != mode and getattr(self, option) != defaults[option]:
+                raise OptionError(
+                    f"option labeler.{option} has no effect with labeler.mode = {self.mode}.",
+                    expected=f"labeler.mode = {mode} with labeler.{option}.",
+                    next=f"drop it, or pass -o labeler.mode={mode}.",
+                )
         return self
 
 

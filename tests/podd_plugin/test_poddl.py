@@ -349,11 +349,18 @@ def test_fixed_labels_that_lose_a_class_say_what_to_do():
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "nearest"}, {"grid": "2x2"}, {"mode": "learned", "regions": "areas"}]
+    ("options", "option", "mode"),
+    [
+        ({"mode": "fixed", "pooling": "nearest"}, "pooling", "learned"),
+        ({"mode": "fixed", "grid": "2x2"}, "grid", "learned"),
+        ({"regions": "areas"}, "regions", "fixed"),
+    ],
 )
-def test_options_that_do_not_go_together(options):
-    with pytest.raises(OptionError, match=r"mode=(learned|fixed) where"):
-        check_options(PoddlOptions, {"mode": "fixed", **options}, where="labeler")
+def test_options_that_do_not_go_together(options, option, mode):
+    with pytest.raises(OptionError) as caught:
+        check_options(PoddlOptions, options, where="labeler")
+    assert caught.value.what.startswith(f"option labeler.{option} has no effect")
+    assert caught.value.next == f"drop it, or pass -o labeler.mode={mode}."
 
 
 def test_a_label_grid_finer_than_pixels_is_refused():
