@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import distill_core
+from tests.distill_core.cli.small_args import arguments, distill
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        result = distill(*arguments(out))
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def lines_of(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_run_directory_is_complete(finished):
+    out, _ = finished
+    names = {path.name for path in out.iterdir()}
+    assert names >= {
+        "run.toml",
+        "manifest.json",
+        "distilled.safetensors",
+        "whitening.safetensors",
+        "poster.png",
+        "poster_grid.png",
+        "metrics.jsonl",
+        "checkpoint",
+    }
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".part") for name in names)
+    with Image.open(out / "poster.png") as picture:
+        assert picture.width >= 512
+
+
+def test_what_is_printed(finished):
+    out, output = finished
+    assert "poster x poddl x poco x ratbptt on shapes (cpu)" in output
+    assert "label numbers (1 soft labels per class)" in output
+    assert "step 4/4  loss" in output
+    assert "random real images" in output
+    assert f"saved    {out}" in output
+
+
+def test_metrics_have_every_step_and_the_evaluations(finished):
+    out, _ = finished
+    lines = lines_of(out)
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert all({"loss", "grad_norm", "seconds"} <= line.keys() for line in steps)
+    judged = {line["what"]: line for line in lines if line["kind"] == "evaluation"}
+    assert set(judged) == {"distilled", "random", "full"}
+    assert len(judged["distilled"]["accuracies"]) == 2
+
+
+def test_the_manifest_says_what_one_must_know(finished):
+    out, _ = finished
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["components"]["orderer"]["name"] == "poco"
+    assert manifest["components"]["orderer"]["plugin"] == "podd"
+    assert manifest["components"]["algo"]["options"]["window"] == 2
+    assert manifest["outer_steps"] == 4
+    assert manifest["budget"]["label_numbers"] == 36
+    assert sum(len(row) for row in manifest["class_order"]) == 6
+    assert set(manifest["results"]) == {"distilled", "random", "full"}
+    assert manifest["class_order_notes"]["similarity"] == "image"
+
+
+def test_the_configuration_repeats_the_run(finished, tmp_path):
+    out, _ = finished
+    again = tmp_path / "again"
+    result = distill("run", "--config", str(out / "run.toml"), "--out", str(again))
+    assert result.exit_code == 0, result.output
+    assert (again / "run.toml").read_bytes() == (out / "run.toml").read_bytes()
+    assert (again / "distilled.safetensors").read_bytes() == (
+        out / "distilled.safetensors"
+    ).read_bytes()
+
+
+def test_the_result_loads(finished):
+    out, _ = finished
+    distilled = distill_core.load(out)
+    images, labels = distilled.dataset.tensors
+    assert images.shape == (10, 3, 8, 8)
+    torch.testing.assert_close(labels.sum(1), torch.ones(10))
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    out = tmp_path / "none"
+    result = distill(*arguments(out, "--dry-run"))
+    assert result.exit_code == 0, result.output
+    assert not out.exists()
+    assert "one outer step: " in result.output
+    assert "budget   " in result.output
+    printed = result.output[: result.output.index("distill 0.")]
+    config = tomllib.loads(printed)
+    assert config["options"]["algo"]["window"] == 2
+    assert config["options"]["algo"]["clip_decay"] == 0.9
+
+
+def test_an_existing_run_is_never_overwritten_by_accident(finished, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    before = (copy / "manifest.json").read_bytes()
+    result = distill(*arguments(copy))
+    assert result.exit_code == 2
+    assert "exists already and is not empty" in result.stderr
+    assert f"distill run --resume --out {copy}" in result.stderr
+    assert (copy / "manifest.json").read_bytes() == before
+    result = distill(*arguments(copy, "--overwrite", "--seed", "3"))
+    assert result.exit_code == 0, result.output
+    assert json.loads((copy / "manifest.json").read_text())["seed"] == 3
+
+
+def test_overwrite_never_deletes_what_is_no_run(tmp_path):
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.tex").write_text("x")
+    result = distill(*arguments(precious, "--overwrite"))
+    assert result.exit_code == 2
+    assert "is not a run directory" in result.stderr
+    assert (precious / "chapter1.tex").exists()
+
+
+def test_a_mistake_with_overwrite_costs_nothing(finished, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    result = distill(*arguments(copy, "--overwrite", "-o", "dataset.size=9999"))
+    assert result.exit_code == 2
+    assert (copy / "distilled.safetensors").exists()
+
+
+def test_a_finished_run_goes_on_with_more_steps(finished, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    result = distill("run", "--resume", "--out", str(copy), "--steps", "6")
+    assert result.exit_code == 0, result.output
+    whole = tmp_path / "whole"
+    assert distill(*arguments(whole, "--steps", "6")).exit_code == 0
+    ours, theirs = (load_file(path / "distilled.safetensors") for path in (copy, whole))
+    for name, tensor in theirs.items():
+        assert torch.equal(tensor, ours[name]), name
+    steps = [line["step"] for line in lines_of(copy) if line["kind"] == "step"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_with_another_setting_names_it(finished):
+    out, _ = finished
+    result = distill("run", "--resume", "--out", str(out), "--seed", "9")
+    assert result.exit_code == 2
+    assert "belongs to a run with seed = 0, not 9" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_state_and_says_how_to_go_on(number, tmp_path):
+    out = tmp_path / "stopped"
+    environment = {**os.environ, "DISTILL_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "distill_core", *arguments(out, "--steps", "100000")]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    metrics = out / "metrics.jsonl"
+    limit = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"distill run --resume --out {out}" in errors.decode()
+    steps = [line["step"] for line in lines_of(out)]
+    assert steps == list(range(1, len(steps) + 1))
+    result = distill("run", "--resume", "--out", str(out), "--steps", str(len(steps) + 1))
+    assert result.exit_code == 0, result.output
+    assert len([line for line in lines_of(out) if line["kind"] == "step"]) == len(steps) + 1
+
+
+MISTAKES = {
+    "unknown component": (
+        ("--orderer", "pocco"),
+        "no orderer named 'pocco'.",
+        "Did you mean 'poco'?",
+    ),
+    "unknown option": (
+        ("-o", "repr.patchs=2x5"),
+        "unknown option repr.patchs.",
+        "Did you mean 'repr.patches'?",
+    ),
+    "unknown kind of option": (
+        ("-o", "labels.mode=fixed"),
+        "no kind of option named 'labels'.",
+        "labeler",
+    ),
+    "not an option at all": (("-o", "algo.window"), "-o algo.window has no effect.", "-o algo."),
+    "out of bounds": (
+        ("-o", "algo.window=0"),
+        "option algo.window = '0' is not valid.",
+        "greater than or equal to 1",
+    ),
+    "contradiction": (
+        ("-o", "algo.window=9"),
+        "option algo.window = 9 is longer than algo.total = 4.",
+        "1 <= window <= total",
+    ),
+    "no number": (("-o", "algo.inner_lr=fast"), "option algo.inner_lr = 'fast'", "number"),
+    "poster smaller than a patch": (("-o", "repr.size=6x20"), "6", "patch"),
+    "more classes than cells": (("-o", "repr.classes=1x5"), "5", "6"),
+    "budget that cannot be met": (("--ipc", "0.1"), "smaller than one patch", "--ipc"),
+    "negative budget": (("--ipc", "-1"), "option run.ipc = -1.0", "greater than 0"),
+    "network too deep": (("-o", "backbone.depth=9"), "9", "depth"),
+    "unknown device": (("--device", "gpu"), "device 'gpu' cannot be used", "auto, cpu"),
+    "best without validation": (
+        ("-o", "evaluate.select=best"),
+        "evaluate.select=best needs validation accuracies",
+        "evaluate.every",
+    ),
+    "validation of nothing": (
+        ("-o", "evaluate.every=1", "-o", "data.validation=0"),
+        "the validation split is empty",
+        "data.validation",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_three_lines_and_cost_nothing(case, tmp_path):
+    changes, what, also = MISTAKES[case]
+    out = tmp_path / "never"
+    result = distill(*arguments(out, *changes))
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert what in result.stderr.splitlines()[0]
+    assert also in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 3
+    assert not out.exists()
+
+
+def test_a_fraction_of_an_image_is_no_image(tmp_path):
+    chosen = ["--repr", "images", "--labeler", "soft", "--orderer", "identity", "--algo", "ratbptt"]
+    result = distill("run", *chosen, "--ipc", "0.5", "--out", str(tmp_path / "x"))
+    assert result.exit_code == 2
+    assert "0.5" in result.stderr.splitlines()[0]
+    assert "--repr poster" in result.stderr
+
+
+def test_nothing_chosen(tmp_path):
+    result = distill("run", "--repr", "poster", "--out", str(tmp_path / "x"))
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "nothing says which labeler, orderer, algo to use.",
+        "Expected --repr, --labeler, --orderer and --algo, or a file or preset with them.",
+        "Next: `distill list` shows what can be chosen, `distill presets` whole configurations.",
+    ]
+
+
+def test_unknown_preset_and_missing_file(tmp_path):
+    result = distill("run", "--preset", "podd-cifar10-09")
+    assert result.exit_code == 2
+    assert "Did you mean 'podd-cifar10-0.9'?" in result.stderr
+    result = distill("run", "--config", str(tmp_path / "no.toml"))
+    assert result.exit_code == 2
+    assert "there is no configuration file" in result.stderr
+    broken = tmp_path / "broken.toml"
+    broken.write_text("seed = \n")
+    result = distill("run", "--config", str(broken))
+    assert result.exit_code == 2
+    assert "line 1" in result.stderr
+
+
+def test_preset_and_config_together(tmp_path):
+    result = distill("run", "--preset", "podd-cifar10-0.9", "--config", "x.toml")
+    assert result.exit_code == 2
+    assert "--config and --preset were both given." in result.stderr
+
+
+def test_resume_needs_a_run(tmp_path):
+    result = distill("run", "--resume")
+    assert result.exit_code == 2
+    assert "--resume reads its configuration from the run directory" in result.stderr
+    result = distill("run", "--resume", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "is not a run directory" in result.stderr
