@@ -160,6 +160,10 @@ class Algorithm(ABC):
         del synthetic, rng
         return None
 
+    def notes(self) -> Mapping[str, str]:
+        """Return what the algorithm decided itself, for the console and the record."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that must survive between outer steps: tensors, numbers, text."""
         return {}

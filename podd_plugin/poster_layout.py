@@ -62,6 +62,7 @@ def poster_layout(
         on_canvas,
         num_images=spec.num_classes * max(1, round(images)),
         num_canvases=num_canvases,
+        small=spec.is_small,
         most=size if options.cyclic else (size[0] - patch_hw[0] + 1, size[1] - patch_hw[1] + 1),
     )
     layout = Layout(

@@ -20,7 +20,6 @@ OURS = ("registry", "distill_core", "podd_plugin")
 # A word that names a component and is something else too, with the reason.
 HOMONYMS = {
     ("export.py", "images"): "the format of pictures, in `distill export --format`",
-    ("evaluate.py", "random"): "the control of random real images, in the table of results",
 }
 
 

@@ -18,10 +18,18 @@ _ACTIVATIONS = {
 }
 
 
+PUBLISHED_WIDTH, SMALL_WIDTH = 128, 32
+
+
 class ConvNetOptions(Options):
     """Settings of `convnet`. Source: Zhao et al. 2021 (dataset condensation), used since."""
 
-    width: int = Field(128, ge=1, description="channels of every convolution")
+    width: int | None = Field(
+        None,
+        ge=1,
+        description=f"channels of every convolution; default: {PUBLISHED_WIDTH} as in the papers, "
+        f"{SMALL_WIDTH} for images below 28 pixels",
+    )
     depth: int | None = Field(
         None,
         ge=1,
@@ -50,9 +58,10 @@ class ConvNet(Backbone):
 
     def __init__(self, options: ConvNetOptions, *, spec: DataSpec) -> None:
         super().__init__()
-        if options.norm == "group" and options.width % _GROUPS:
+        maps = options.width or (SMALL_WIDTH if spec.is_small else PUBLISHED_WIDTH)
+        if options.norm == "group" and maps % _GROUPS:
             raise OptionError(
-                f"option backbone.width = {options.width} cannot be split into {_GROUPS} groups.",
+                f"option backbone.width = {maps} cannot be split into {_GROUPS} groups.",
                 expected=f"a multiple of {_GROUPS} with backbone.norm=group.",
                 next="change the width, or choose another norm.",
             )
@@ -63,15 +72,15 @@ class ConvNet(Backbone):
         for block in range(depth):
             padding = 3 if block == 0 and spec.image_shape == (1, 28, 28) else 1
             hw = (hw[0] + 2 * padding - 2, hw[1] + 2 * padding - 2)
-            layers.append(nn.Conv2d(channels, options.width, 3, padding=padding))
-            layers += _norm(options, hw)
+            layers.append(nn.Conv2d(channels, maps, 3, padding=padding))
+            layers += _norm(options.norm, maps, hw)
             layers.append(_ACTIVATIONS[options.activation]())
             if options.pooling != "none":
                 layers.append(nn.AvgPool2d(2) if options.pooling == "avg" else nn.MaxPool2d(2))
                 hw = (hw[0] // 2, hw[1] // 2)
             if min(hw) < 1:
                 raise _too_deep(spec, depth)
-            channels = options.width
+            channels = maps
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels * hw[0] * hw[1], spec.num_classes)
 
@@ -94,15 +103,14 @@ def default_depth(height: int, width: int) -> int:
     return 1 + (side >= 8) + (side >= 24) + (side >= 64)
 
 
-def _norm(options: ConvNetOptions, hw: tuple[int, int]) -> list[nn.Module]:
-    width = options.width
-    if options.norm == "instance":
+def _norm(norm: str, width: int, hw: tuple[int, int]) -> list[nn.Module]:
+    if norm == "instance":
         return [nn.GroupNorm(width, width)]
-    if options.norm == "group":
+    if norm == "group":
         return [nn.GroupNorm(_GROUPS, width)]
-    if options.norm == "batch":
+    if norm == "batch":
         return [nn.BatchNorm2d(width)]
-    if options.norm == "layer":
+    if norm == "layer":
         return [nn.LayerNorm([width, *hw])]
     return []
 

@@ -55,7 +55,7 @@ def distill_algorithms() -> list[Component]:
         Component(
             "ratbptt",
             f"{_HERE}.ratbptt:RatBptt",
-            f"{_HERE}.ratbptt:RatBpttOptions",
+            f"{_HERE}.ratbptt_options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
         )
     ]

@@ -56,9 +56,10 @@ class RatBptt(Algorithm):
 
     def __init__(self, options: RatBpttOptions, *, task: Task) -> None:
         self.options = options
+        self.settled = options.settle(small=task.real.spec.is_small)
         self.task = task
         self._augmentation = Augmentation.named(options.augment, task.real.spec.augmentations)
-        self._optimizer = _inner_optimizer(options)
+        self._optimizer = _inner_optimizer(options, self.settled.inner_lr)
         self._clips = {
             group: EmaClip(options.clip_decay, options.clip_factor)
             for group, wanted in (("data", options.clip), ("labels", options.label_clip))
@@ -66,8 +67,8 @@ class RatBptt(Algorithm):
         }
         self._curriculum = Curriculum(
             options.curriculum,
-            options.window,
-            options.total,
+            self.settled.window,
+            self.settled.total,
             options.min_offset,
             options.epoch_steps,
             options.patience,
@@ -75,8 +76,8 @@ class RatBptt(Algorithm):
 
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
         """Return Adam with one learning rate for pixels and one for labels."""
-        options = self.options
-        rates = {"data": options.pixel_lr, "labels": options.label_lr or options.pixel_lr}
+        pixel_lr = self.settled.pixel_lr
+        rates = {"data": pixel_lr, "labels": self.options.label_lr or pixel_lr}
         found = [
             {"params": list(groups[name]), "lr": lr, "name": name}
             for name, lr in rates.items()
@@ -97,7 +98,7 @@ class RatBptt(Algorithm):
         offset, window = self._curriculum.next(step, rng["curriculum"])
         model = FlatModel(self.task.new_backbone(rng["backbone"]))
         trained = self._unroll(synthetic, model, offset, window, rng)
-        outer = self._outer_loss(model, trained.theta, self.options.real_batch, rng)
+        outer = self._outer_loss(model, trained.theta, self.settled.real_batch, rng)
         trained.backward(outer.cotangent)
         self._curriculum.observe(outer.loss)
         return {
@@ -109,23 +110,36 @@ class RatBptt(Algorithm):
         }
 
     def recipe(self) -> Recipe:
-        """Return the training of the papers' evaluation: the inner loop, carried on."""
+        """Return the training of the papers' evaluation: the inner loop, carried on.
+
+        Three times as long as the longest inner loop, and 300 steps at least; the published
+        evaluation trains for 300 to 2000 steps (`evaluate.protocol=podd` for the last).
+        """
         options = self.options
         return Recipe(
             optimizer=options.inner_optimizer,
-            lr=options.inner_lr,
+            lr=self.settled.inner_lr,
             momentum=options.momentum,
             weight_decay=options.weight_decay,
             batch_size=options.batch,
-            steps=2000,
+            steps=max(300, 3 * self.settled.total),
             augment=options.augment,
         )
+
+    def notes(self) -> Mapping[str, str]:
+        """Say which settings followed from the size of the images."""
+        settled = self.settled
+        return {
+            "inner loop": f"window {settled.window} of at most {settled.total} steps, "
+            f"{self.options.inner_optimizer} at {settled.inner_lr:g}",
+            "outer step": f"{settled.real_batch} real images, pixels at {settled.pixel_lr:g}",
+        }
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
         """Run windows of one and two steps and one chunk of real images, and extrapolate."""
         del rng  # the run's streams stay where they are
         offset, window = self._curriculum.mean()
-        size = min(self.options.real_batch, len(self.task.real.train))
+        size = min(self.settled.real_batch, len(self.task.real.train))
         chunk = min(self.options.real_chunk, size)
         self._measure(synthetic, 1, chunk)  # the first run pays for what is set up once
         one, two = self._measure(synthetic, 1, chunk), self._measure(synthetic, 2, chunk)
@@ -233,7 +247,7 @@ class RatBptt(Algorithm):
         return metrics
 
 
-def _inner_optimizer(options: RatBpttOptions) -> InnerOptimizer:
+def _inner_optimizer(options: RatBpttOptions, lr: float) -> InnerOptimizer:
     if options.inner_optimizer == "adam":
-        return Adam(options.inner_lr)
-    return Sgd(options.inner_lr, options.momentum, options.weight_decay)
+        return Adam(lr)
+    return Sgd(lr, options.momentum, options.weight_decay)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,11 +12,36 @@ from distill_core.plugin import OptionError, Options
 CurriculumName = Literal["random", "fixed", "staged", "window", "none"]
 
 
-class RatBpttOptions(Options):
-    """Settings of `ratbptt`; the defaults are those of both papers on CIFAR-10."""
+# Of both papers on CIFAR-10; and, for images below 28 pixels, what was measured on digits.
+PUBLISHED: dict[str, Any] = {
+    "window": 60,
+    "total": 200,
+    "inner_lr": 1e-3,
+    "real_batch": 5000,
+    "pixel_lr": 1e-3,
+}
+SMALL: dict[str, Any] = {
+    "window": 10,
+    "total": 40,
+    "inner_lr": 3e-3,
+    "real_batch": 256,
+    "pixel_lr": 1e-2,
+}
 
-    window: int = Field(60, ge=1, description="inner steps that are differentiated")
-    total: int = Field(200, ge=1, description="longest inner loop, steps")
+
+def _default(name: str) -> str:
+    return f"default: {PUBLISHED[name]:g}; {SMALL[name]:g} for images below 28 pixels"
+
+
+class RatBpttOptions(Options):
+    """Settings of `ratbptt`; for images of 28 pixels and more, those of both papers."""
+
+    window: int | None = Field(
+        None, ge=1, description=f"inner steps that are differentiated; {_default('window')}"
+    )
+    total: int | None = Field(
+        None, ge=1, description=f"longest inner loop, steps; {_default('total')}"
+    )
     curriculum: CurriculumName = Field(
         "random",
         description="steps before the window: random; fixed (total - window); staged (more when "
@@ -31,21 +57,27 @@ class RatBpttOptions(Options):
         600, ge=1, description="outer steps without a new low before a staged curriculum goes on"
     )
     inner_optimizer: Literal["adam", "sgd"] = Field("adam", description="inner optimizer")
-    inner_lr: float = Field(1e-3, gt=0, description="learning rate of an inner step")
+    inner_lr: float | None = Field(
+        None, gt=0, description=f"learning rate of an inner step; {_default('inner_lr')}"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of inner SGD")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of inner SGD (papers: 5e-4)")
     batch: int = Field(96, ge=1, description="synthetic images per inner step")
     balanced: bool = Field(
         False, description="draw items of rare classes more often; no effect on full batches"
     )
-    real_batch: int = Field(5000, ge=1, description="real images per outer step")
+    real_batch: int | None = Field(
+        None, ge=1, description=f"real images per outer step; {_default('real_batch')}"
+    )
     real_chunk: int = Field(
         500,
         ge=1,
         description="real images at a time; changes memory, not the result (but for batch norm, "
         "whose statistics are those of a chunk)",
     )
-    pixel_lr: float = Field(1e-3, gt=0, description="learning rate of pixels, outer Adam")
+    pixel_lr: float | None = Field(
+        None, gt=0, description=f"learning rate of pixels, outer Adam; {_default('pixel_lr')}"
+    )
     label_lr: float | None = Field(
         None, gt=0, description="learning rate of labels, outer Adam; default: pixel_lr"
     )
@@ -57,20 +89,24 @@ class RatBpttOptions(Options):
     clip_factor: float = Field(2.0, gt=0, description="bound, times the average norm")
     clip_decay: float = Field(0.9, ge=0, lt=1, description="decay of the average norm")
 
+    def settle(self, *, small: bool) -> Settled:
+        """Fill the defaults that depend on the size of the images.
+
+        Raises:
+            OptionError: window, total and min_offset do not fit each other.
+        """
+        defaults = SMALL if small else PUBLISHED
+        chosen = {name: getattr(self, name) for name in defaults}
+        settled = Settled(
+            **{name: defaults[name] if chosen[name] is None else chosen[name] for name in defaults}
+        )
+        _check_lengths(self, settled.window, settled.total, default=int(defaults["window"]))
+        return settled
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.curriculum != "none" and self.window > self.total:
-            raise OptionError(
-                f"option algo.window = {self.window} is longer than algo.total = {self.total}.",
-                expected="1 <= window <= total.",
-                next="pass -o algo.window=60 (the default), or raise -o algo.total.",
-            )
-        if self.curriculum in {"random", "staged"} and self.min_offset > self.total - self.window:
-            raise OptionError(
-                f"option algo.min_offset = {self.min_offset} leaves no room for the window.",
-                expected=f"0 <= min_offset <= total - window = {self.total - self.window}.",
-                next="lower -o algo.min_offset, or raise -o algo.total.",
-            )
+        if self.window is not None and self.total is not None:
+            _check_lengths(self, self.window, self.total, default=PUBLISHED["window"])
         if self.inner_optimizer == "adam" and self.weight_decay:
             raise OptionError(
                 f"option algo.weight_decay = {self.weight_decay:g} has no effect.",
@@ -78,3 +114,29 @@ class RatBpttOptions(Options):
                 next="drop it, or pass -o algo.inner_optimizer=sgd.",
             )
         return self
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The options whose defaults depend on the size of the images, with their values."""
+
+    window: int
+    total: int
+    inner_lr: float
+    real_batch: int
+    pixel_lr: float
+
+
+def _check_lengths(options: RatBpttOptions, window: int, total: int, *, default: float) -> None:
+    if options.curriculum != "none" and window > total:
+        raise OptionError(
+            f"option algo.window = {window} is longer than algo.total = {total}.",
+            expected="1 <= window <= total.",
+            next=f"pass -o algo.window={default:g} (the default), or raise -o algo.total.",
+        )
+    if options.curriculum in {"random", "staged"} and options.min_offset > total - window:
+        raise OptionError(
+            f"option algo.min_offset = {options.min_offset} leaves no room for the window.",
+            expected=f"0 <= min_offset <= total - window = {total - window}.",
+            next="lower -o algo.min_offset, or raise -o algo.total.",
+        )

@@ -96,3 +96,8 @@ def test_too_many_blocks_are_refused() -> None:
 def test_a_width_without_groups_is_refused() -> None:
     with pytest.raises(OptionError, match=r"backbone\.width = 6 cannot be split"):
         convnet((3, 8, 8), width=6, norm="group")
+
+
+def test_width_follows_the_size_of_the_images() -> None:
+    assert convnet((1, 8, 8)).blocks[0].out_channels == 32
+    assert convnet((3, 32, 32)).blocks[0].out_channels == 128

@@ -19,7 +19,7 @@ from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.builtin.images import Images, ImagesOptions
 from distill_core.builtin.onehot import Onehot
 from distill_core.builtin.ratbptt import RatBptt
-from distill_core.builtin.ratbptt_options import RatBpttOptions
+from distill_core.builtin.ratbptt_options import RatBpttOptions, Settled
 from distill_core.builtin.soft import Soft
 from distill_core.clipping import gradient_norm
 from distill_core.contracts import Representation, Task
@@ -348,7 +348,7 @@ def test_the_recipe_is_the_inner_loop_carried_on() -> None:
         "weight_decay": 5e-4,
         "schedule": "constant",
         "batch_size": 48,
-        "steps": 2000,
+        "steps": 300,
         "augment": "flip_rotate",
     }
 
@@ -393,9 +393,24 @@ def test_the_estimate_grows_with_the_window_and_leaves_no_trace() -> None:
 )
 def test_settings_that_do_not_fit_each_other(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError) as caught:
-        check_options(RatBpttOptions, settings, where="algo")
+        check_options(RatBpttOptions, settings, where="algo").settle(small=False)
     assert str(caught.value) == text
-    assert check_options(RatBpttOptions, {"curriculum": "none", "window": 300}, where="algo")
+    free = check_options(RatBpttOptions, {"curriculum": "none", "window": 300}, where="algo")
+    assert free.settle(small=False).window == 300
+
+
+def test_defaults_are_the_papers_but_for_small_images() -> None:
+    options = RatBpttOptions(total=80)
+    assert options.settle(small=False) == Settled(
+        window=60, total=80, inner_lr=1e-3, real_batch=5000, pixel_lr=1e-3
+    )
+    assert options.settle(small=True) == Settled(
+        window=10, total=80, inner_lr=3e-3, real_batch=256, pixel_lr=1e-2
+    )
+    notes = ratbptt(real_data()).notes()
+    assert notes["inner loop"] == "window 10 of at most 40 steps, adam at 0.01"
+    with pytest.raises(OptionError, match=r"algo\.window = 60 is longer than algo\.total = 40"):
+        ratbptt(real_data(), window=60)
 
 
 def test_a_poster_without_overlap_and_fixed_labels_is_images_per_class() -> None:
