@@ -27,7 +27,7 @@ class ConsoleProgress:
         console: where to; its `is_terminal` decides between a bar and plain lines.
         steps: outer steps of the whole run.
         step: the step that the run goes on from.
-        minutes: time limit of the run, if it has one.
+        minutes: time that is left to the outer steps, if the run has a limit.
     """
 
     def __init__(
@@ -35,7 +35,8 @@ class ConsoleProgress:
     ) -> None:
         self.console = console
         self.steps, self.first, self.minutes = steps, step, minutes
-        self._begin = self._shown = time.monotonic()
+        self._shown = time.monotonic()
+        self._spent = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
@@ -65,6 +66,7 @@ class ConsoleProgress:
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show a step."""
+        self._spent += metrics["seconds"]
         text = describe(metrics)
         if self._bar:
             self._bar.update(self._task, completed=step, description=text)
@@ -72,7 +74,7 @@ class ConsoleProgress:
         now = time.monotonic()
         if step in (self.first + 1, self.steps) or now - self._shown > QUIET_SECONDS:
             self._shown = now
-            left = self._time_left(step, now)
+            left = self._time_left(step)
             self.console.print(f"step {step}/{self.steps}  {text}  {left}", highlight=False)
 
     def after_validation(self, step: int, accuracy: float) -> None:
@@ -82,11 +84,10 @@ class ConsoleProgress:
             highlight=False,
         )
 
-    def _time_left(self, step: int, now: float) -> str:
-        done = step - self.first
-        seconds = (now - self._begin) / done * (self.steps - step)
+    def _time_left(self, step: int) -> str:
+        seconds = self._spent / (step - self.first) * (self.steps - step)
         if self.minutes is not None:
-            seconds = min(seconds, 60 * self.minutes - (now - self._begin))
+            seconds = min(seconds, 60 * self.minutes - self._spent)
         return f"{duration(max(seconds, 0.0))} left"
 
 
@@ -95,8 +96,7 @@ def describe(metrics: Mapping[str, float]) -> str:
     parts = [f"loss {metrics['loss']:.4f}"]
     if "grad_norm" in metrics:
         parts.append(f"hypergradient {metrics['grad_norm']:.3g}")
-    if "seconds" in metrics:
-        parts.append(f"{metrics['seconds']:.2f} s/step")
+    parts.append(f"{metrics['seconds']:.2f} s/step")
     return "  ".join(parts)
 
 

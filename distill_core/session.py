@@ -80,9 +80,9 @@ def run(
     board = TensorBoardLog(run_dir, step=step)
     console.print(f"run      {run_dir}")
     try:
-        with ConsoleProgress(
-            console, steps=config.steps, step=step, minutes=config.minutes
-        ) as progress:
+        spent = float(state.get("seconds", 0.0)) / 60
+        left = None if config.minutes is None else max(config.minutes - spent, 0.0)
+        with ConsoleProgress(console, steps=config.steps, step=step, minutes=left) as progress:
             loop = OuterLoop(
                 assembly,
                 run_dir,

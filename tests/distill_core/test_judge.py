@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill_core.evaluate import evaluate
+from distill_core.judge import Candidate, check_validation, judge, table, validation_accuracy
+from registry import InputError, OptionError
+from tests.distill_core.small_run import small_assembly
+
+
+def test_a_candidate_is_what_the_assembly_holds():
+    assembly = small_assembly()
+    candidate = Candidate.of(assembly, step=3)
+    batch = assembly.synthetic.all()
+    assert torch.equal(candidate.batch.images, batch.images)
+    assert not candidate.batch.images.requires_grad
+    assert candidate.ipc == assembly.synthetic.budget().ipc
+    assert candidate.step == 3
+
+
+def test_the_verdict_is_measured_on_the_test_split():
+    assembly = small_assembly()
+    candidate = Candidate.of(assembly)
+    results = judge(candidate, assembly.real, assembly.config, assembly.make_backbone)
+    assert list(results) == ["distilled", "random", "full"]
+    by_hand = evaluate(
+        *candidate.batch,
+        recipe=candidate.training_recipe(assembly.config),
+        split=assembly.real.test,
+        augmentations=assembly.real.spec.augmentations,
+        make_backbone=assembly.make_backbone,
+        nets=2,
+        seed=assembly.config.seed,
+    )
+    assert results["distilled"].accuracies == by_hand.accuracies
+    assert len(results["random"].accuracies) == 2
+    assert len(results["full"].accuracies) == 1
+
+
+def test_controls_can_be_left_out():
+    assembly = small_assembly(evaluate={"controls": False, "nets": 1})
+    results = judge(Candidate.of(assembly), assembly.real, assembly.config, assembly.make_backbone)
+    assert list(results) == ["distilled"]
+    assert "1 network)" in table(results)
+
+
+def test_validation_never_sees_the_test_split():
+    assembly = small_assembly()
+    before = validation_accuracy(assembly)
+    assembly.real.test.images.fill_(float("nan"))
+    assert validation_accuracy(assembly) == before
+
+
+def test_validation_without_images_is_refused_before_work():
+    check_validation(small_assembly())
+    with pytest.raises(InputError, match="validation split is empty"):
+        check_validation(small_assembly(data={"validation": 0.0}, evaluate={"every": 1}))
+    with pytest.raises(OptionError, match=r"evaluate\.select=best"):
+        check_validation(small_assembly(evaluate={"select": "best"}))
+
+
+def test_the_table_names_every_column():
+    assembly = small_assembly()
+    results = judge(Candidate.of(assembly), assembly.real, assembly.config, assembly.make_backbone)
+    lines = table(results).splitlines()
+    assert lines[0] == "accuracy on the test set"
+    assert [line.split("  ")[1] for line in lines[1:]] == [
+        "distilled",
+        "random real images",
+        "full training set",
+    ]
+    assert "2 networks" in lines[1]
