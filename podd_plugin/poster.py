@@ -36,7 +36,7 @@ class PosterOptions(Options):
         None,
         description="rows x columns of patches on each canvas; they may repeat on a small one. "
         "Default: about 4 for each class and at least 96 in all, as most of the paper's "
-        "(6x16 for 2x5 classes), 2 for each class for images below 28 pixels, and no two in one "
+        "(6x16 for 2x5 classes), 1.2 for each class for images below 28 pixels, and no two in one "
         "place",
     )
     classes: GridShape | None = Field(

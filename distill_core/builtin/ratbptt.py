@@ -76,8 +76,7 @@ class RatBptt(Algorithm):
 
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
         """Return Adam with one learning rate for pixels and one for labels."""
-        pixel_lr = self.settled.pixel_lr
-        rates = {"data": pixel_lr, "labels": self.options.label_lr or pixel_lr}
+        rates = {"data": self.settled.pixel_lr, "labels": self.settled.label_lr}
         found = [
             {"params": list(groups[name]), "lr": lr, "name": name}
             for name, lr in rates.items()
@@ -132,7 +131,8 @@ class RatBptt(Algorithm):
         return {
             "inner loop": f"window {settled.window} of at most {settled.total} steps, "
             f"{self.options.inner_optimizer} at {settled.inner_lr:g}",
-            "outer step": f"{settled.real_batch} real images, pixels at {settled.pixel_lr:g}",
+            "outer step": f"{settled.real_batch} real images, pixels at {settled.pixel_lr:g}, "
+            f"labels at {settled.label_lr:g}",
         }
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:

@@ -21,12 +21,13 @@ PUBLISHED: dict[str, Any] = {
     "pixel_lr": 1e-3,
 }
 SMALL: dict[str, Any] = {
-    "window": 10,
-    "total": 40,
+    "window": 30,
+    "total": 50,
     "inner_lr": 3e-3,
     "real_batch": 256,
-    "pixel_lr": 1e-2,
+    "pixel_lr": 3e-2,
 }
+SMALL_LABEL_RATE = 1 / 3  # of pixel_lr; the papers use the same rate for both
 
 
 def _default(name: str) -> str:
@@ -79,7 +80,10 @@ class RatBpttOptions(Options):
         None, gt=0, description=f"learning rate of pixels, outer Adam; {_default('pixel_lr')}"
     )
     label_lr: float | None = Field(
-        None, gt=0, description="learning rate of labels, outer Adam; default: pixel_lr"
+        None,
+        gt=0,
+        description="learning rate of labels, outer Adam; default: pixel_lr; a third of it for "
+        "images below 28 pixels",
     )
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
         "flip_rotate", description="augmentation of synthetic and, drawn apart, of real images"
@@ -97,9 +101,9 @@ class RatBpttOptions(Options):
         """
         defaults = SMALL if small else PUBLISHED
         chosen = {name: getattr(self, name) for name in defaults}
-        settled = Settled(
-            **{name: defaults[name] if chosen[name] is None else chosen[name] for name in defaults}
-        )
+        values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
+        label_lr = self.label_lr or values["pixel_lr"] * (SMALL_LABEL_RATE if small else 1)
+        settled = Settled(**values, label_lr=label_lr)
         _check_lengths(self, settled.window, settled.total, default=int(defaults["window"]))
         return settled
 
@@ -125,6 +129,7 @@ class Settled:
     inner_lr: float
     real_batch: int
     pixel_lr: float
+    label_lr: float
 
 
 def _check_lengths(options: RatBpttOptions, window: int, total: int, *, default: float) -> None:

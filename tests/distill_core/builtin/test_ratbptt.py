@@ -402,14 +402,14 @@ def test_settings_that_do_not_fit_each_other(settings: dict[str, Any], text: str
 def test_defaults_are_the_papers_but_for_small_images() -> None:
     options = RatBpttOptions(total=80)
     assert options.settle(small=False) == Settled(
-        window=60, total=80, inner_lr=1e-3, real_batch=5000, pixel_lr=1e-3
+        window=60, total=80, inner_lr=1e-3, real_batch=5000, pixel_lr=1e-3, label_lr=1e-3
     )
     assert options.settle(small=True) == Settled(
-        window=10, total=80, inner_lr=3e-3, real_batch=256, pixel_lr=1e-2
+        window=30, total=80, inner_lr=3e-3, real_batch=256, pixel_lr=0.03, label_lr=0.01
     )
     notes = ratbptt(real_data()).notes()
-    assert notes["inner loop"] == "window 10 of at most 40 steps, adam at 0.01"
-    with pytest.raises(OptionError, match=r"algo\.window = 60 is longer than algo\.total = 40"):
+    assert notes["inner loop"] == "window 30 of at most 50 steps, adam at 0.01"
+    with pytest.raises(OptionError, match=r"algo\.window = 60 is longer than algo\.total = 50"):
         ratbptt(real_data(), window=60)
 
 
