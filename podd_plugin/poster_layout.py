@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import floor, sqrt
+from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,6 +63,7 @@ def poster_layout(
         num_images=spec.num_classes * max(1, round(images)),
         num_canvases=num_canvases,
         small=spec.is_small,
+        least=(ceil(size[0] / patch_hw[0]), ceil(size[1] / patch_hw[1])),
         most=size if options.cyclic else (size[0] - patch_hw[0] + 1, size[1] - patch_hw[1] + 1),
     )
     layout = Layout(

@@ -64,6 +64,7 @@ def patch_grid(
     num_images: int,
     num_canvases: int,
     small: bool = False,
+    least: tuple[int, int] = (1, 1),
     most: tuple[float, float] = (inf, inf),
 ) -> tuple[int, int]:
     """Choose rows and columns of patches for each canvas.
@@ -78,6 +79,7 @@ def patch_grid(
         num_images: images at the same budget: classes times images per class, at least one each.
         num_canvases: number of posters.
         small: images are below 28 pixels.
+        least: how many it takes on each axis to reach from border to border.
         most: how many different places there are on each axis; never more patches than that.
 
     >>> patch_grid((2, 5), num_images=10, num_canvases=1)
@@ -87,9 +89,9 @@ def patch_grid(
     if small:
         total = PATCHES_PER_SMALL_IMAGE * num_images
     total /= num_canvases
-    rows = _within(sqrt(total * shape[0] / shape[1]), most[0])
-    cols = _within(total / rows, most[1])
-    return _within(total / cols, most[0]), cols
+    rows = _within(sqrt(total * shape[0] / shape[1]), least[0], most[0])
+    cols = _within(total / rows, least[1], most[1])
+    return _within(total / cols, least[0], most[0]), cols
 
 
 def even_starts(side: int, length: int, count: int) -> list[int]:
@@ -123,5 +125,6 @@ def round_half_even(numerator: int, denominator: int) -> int:
     return round(Fraction(numerator, denominator))
 
 
-def _within(number: float, most: float) -> int:
-    return int(min(max(round(number), 1), most))
+def _within(wanted: float, least: int, most: float) -> int:
+    """Round to a whole number between `least` and `most`; the latter wins."""
+    return int(min(max(least, round(wanted)), most))

@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
     "real_batch": 256,
     "pixel_lr": 3e-2,
 }
-SMALL_LABEL_RATE = 1 / 3  # of pixel_lr; the papers use the same rate for both
+SMALL_LABEL_DIVISOR = 3  # of pixel_lr; the papers use one rate for both
 
 
 def _default(name: str) -> str:
@@ -102,7 +102,7 @@ class RatBpttOptions(Options):
         defaults = SMALL if small else PUBLISHED
         chosen = {name: getattr(self, name) for name in defaults}
         values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
-        label_lr = self.label_lr or values["pixel_lr"] * (SMALL_LABEL_RATE if small else 1)
+        label_lr = self.label_lr or values["pixel_lr"] / (SMALL_LABEL_DIVISOR if small else 1)
         settled = Settled(**values, label_lr=label_lr)
         _check_lengths(self, settled.window, settled.total, default=int(defaults["window"]))
         return settled
