@@ -58,7 +58,8 @@ def distill_orderers() -> list[Component]:
 
 @hookimpl
 def distill_presets() -> list[Preset]:
-    """Offer the configurations of the paper."""
+    """Offer the configurations of the paper, and some for a laptop."""
     from podd_plugin.presets import presets
+    from podd_plugin.quick import quick_presets
 
-    return presets()
+    return [*quick_presets(), *presets()]

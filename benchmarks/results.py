@@ -1,0 +1,114 @@
+"""The accuracy tables of docs/results.md: equal wall-clock budget, one run after the other.
+
+    python benchmarks/results.py digits --minutes 2.5 --out runs/digits
+    python benchmarks/results.py cifar10 --minutes 40 --out runs/cifar10 --data cifar10.zip \
+        --embeddings cifar10.npz
+    python benchmarks/results.py digits --out runs/digits --report
+
+A run that is there already is not done again, so an interrupted table is finished by calling the
+same command. `--report` only prints the table of the runs that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+POSTER = ["--repr", "poster", "--labeler", "poddl", "--orderer", "poco"]
+IMAGES = ["--repr", "images", "--orderer", "identity", "--ipc", "1"]
+
+
+def digits(_: argparse.Namespace) -> dict[str, list[str]]:
+    runs = {
+        "images-1.0-soft": [*IMAGES, "--labeler", "soft"],
+        "images-1.0-onehot": [*IMAGES, "--labeler", "onehot"],
+    }
+    for ipc in ("1.0", "0.7", "0.5", "0.3"):
+        for mode in ("learned", "fixed"):
+            runs[f"poster-{ipc}-{mode}"] = [*POSTER, "--ipc", ipc, "-o", f"labeler.mode={mode}"]
+    return runs
+
+
+def cifar10(args: argparse.Namespace) -> dict[str, list[str]]:
+    common = ["--dataset", "imagefolder", "-o", f"dataset.path={args.data}"]
+    common += ["-o", "data.whitening=zca", "-o", "backbone.width=32"]
+    for option in ("window=15", "total=50", "pixel_lr=0.01", "inner_lr=0.003", "real_batch=512"):
+        common += ["-o", f"algo.{option}"]
+    common += ["-o", "evaluate.every=100", "-o", "evaluate.steps=300"]
+    order = ["-o", "orderer.similarity=file", "-o", f"orderer.file={args.embeddings}"]
+    poster = [*POSTER, *order, "-o", "repr.patches=4x10", *common]
+    return {
+        "poster-1.0-fixed": [*poster, "--ipc", "1", "-o", "labeler.mode=fixed"],
+        "poster-0.4-learned": [*poster, "--ipc", "0.4", "-o", "labeler.mode=learned"],
+        "images-1.0-soft": [*IMAGES, "--labeler", "soft", *common],
+    }
+
+
+def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
+    out = args.out / name
+    if (out / "manifest.json").exists() and json.loads((out / "manifest.json").read_text())[
+        "results"
+    ]:
+        return
+    command = [sys.executable, "-m", "distill_core", "run", "--algo", "ratbptt"]
+    if (out / "checkpoint").exists():
+        command += ["--resume", "--out", str(out)]
+    else:
+        command += [*arguments, "--steps", "1000000", "--minutes", str(args.minutes)]
+        command += ["--seed", str(args.seed), "--out", str(out)]
+    subprocess.run(command, check=True)
+
+
+def report(names: list[str], out: Path) -> str:
+    lines = [
+        "| run | pixels | IPC | label numbers | outer steps | s/step | distilled | random real |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        path = out / name / "manifest.json"
+        record = json.loads(path.read_text()) if path.exists() else {}
+        if not record.get("results"):
+            continue
+        budget, steps = record["budget"], record["outer_steps"]
+        cells = [
+            name,
+            f"{budget['pixels']:.0f}",
+            f"{budget['ipc']:.3f}",
+            f"{budget['label_numbers']}",
+            f"{steps}",
+            f"{record['seconds'] / steps:.2f}",
+            accuracy(record["results"]["distilled"]),
+            accuracy(record["results"]["random"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def accuracy(result: dict[str, float]) -> str:
+    return f"{100 * result['mean']:.1f} +- {100 * result['std']:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suite", choices=["digits", "cifar10"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=2.5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, help="cifar10: folder or .zip of images")
+    parser.add_argument("--embeddings", type=Path, help="cifar10: .npz of class embeddings")
+    parser.add_argument("--report", action="store_true", help="only print the table")
+    args = parser.parse_args()
+    if args.suite == "cifar10" and not (args.report or (args.data and args.embeddings)):
+        parser.error("cifar10 needs --data and --embeddings")
+    runs = {"digits": digits, "cifar10": cifar10}[args.suite](args)
+    if not args.report:
+        for name, arguments in runs.items():
+            run(name, arguments, args)
+    print(report(list(runs), args.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Presets that finish on a laptop's CPU; what they reach is in docs/results.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_core.plugin import Preset
+
+_CHOICES = {"repr": "poster", "labeler": "poddl", "orderer": "poco", "algo": "ratbptt"}
+
+
+def quick_presets() -> list[Preset]:
+    """Return the quick configurations: no published figures, our own measurements."""
+    return [
+        Preset(
+            name="quick-digits",
+            summary="a poster of 0.9 IPC for 8x8 digits; about two minutes on a CPU",
+            config={**_CHOICES, "dataset": "digits", "ipc": 0.9, "steps": 600},
+        ),
+        *(
+            Preset(
+                name=f"quick-cifar10-{ipc}",
+                summary=f"a poster of {ipc} IPC for CIFAR-10, {mode} labels; 40 minutes on a CPU",
+                config=_cifar10(ipc, mode),
+            )
+            for ipc, mode in ((1.0, "fixed"), (0.4, "learned"))
+        ),
+    ]
+
+
+def _cifar10(ipc: float, mode: str) -> dict[str, Any]:
+    return {
+        **_CHOICES,
+        "dataset": "cifar10",
+        "backbone": "convnet",
+        "ipc": ipc,
+        "steps": 5000,
+        "minutes": 40.0,
+        "data": {"whitening": "zca"},
+        "evaluate": {"steps": 300, "every": 100},
+        "options": {
+            "repr": {"patches": "4x10"},
+            "labeler": {"mode": mode},
+            "algo": {
+                "window": 15,
+                "total": 50,
+                "inner_lr": 0.003,
+                "real_batch": 512,
+                "pixel_lr": 0.01,
+            },
+            "backbone": {"width": 32},
+        },
+    }
