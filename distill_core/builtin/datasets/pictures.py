@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from distill_core.builtin.datasets.tree import FileTree
+from distill_core.fitting import eight_bit
 from distill_core.plugin import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from registry import ExplainedError
 
 Colour = Literal["auto", "grey", "rgb"]
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm"),
 )
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 LARGEST_DEFAULT = 256
 
 
@@ -86,7 +84,7 @@ def _pixels(data: bytes, where: str, *, size: int, colour: Colour) -> np.ndarray
             # Large JPEGs are decoded at a half, quarter or eighth, still twice what is needed.
             image.draft(None, (2 * size, 2 * size))
             ImageOps.exif_transpose(image, in_place=True)
-            plain = _eight_bit(image)
+            plain = eight_bit(image)
         if colour != "auto":
             plain = plain.convert("L" if colour == "grey" else "RGB")
         return np.asarray(ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR))
@@ -94,27 +92,10 @@ def _pixels(data: bytes, where: str, *, size: int, colour: Colour) -> np.ndarray
         raise _unreadable(where, error) from None
 
 
-def _eight_bit(image: Image) -> Image:
-    """Any mode as "L" or "RGB"."""
-    from PIL import Image
-
-    grey = image.mode in {"1", "L", "LA"}
-    if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its values are not those of 8 or 16 bits")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("its values are floating point, of a range that nobody knows")
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("L" if grey else "RGB")
-
-
 def _unreadable(where: str, error: Exception) -> InputError:
+    reason = error.what if isinstance(error, ExplainedError) else str(error)
     return InputError(
-        f"{where} cannot be read as an image: {str(error).rstrip('.')}.",
+        f"{where} cannot be read as an image: {reason.rstrip('.')}.",
         expected="a whole image of 8 bits, or 16 bits grey.",
         next="replace, convert or remove it.",
     )

@@ -152,8 +152,8 @@ def _wide_tiff() -> bytes:
         (b"no picture", "cannot identify image file"),
         (encoded(_noise(32, 32))[:-200], "truncated|broken"),
         (encoded(_noise(32, 32), "JPEG")[:-200], "truncated"),
-        (_float_tiff(), "floating point"),
-        (_wide_tiff(), "8 or 16 bits"),
+        (_float_tiff(), "mode .F. and values of an unknown range"),
+        (_wide_tiff(), "mode .I. and values of an unknown range"),
     ],
     ids=["empty", "text", "half a PNG", "half a JPEG", "floating point", "32 bits"],
 )
