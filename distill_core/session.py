@@ -66,6 +66,7 @@ def run(
     """
     console = Console(highlight=False, soft_wrap=True)
     state = load_checkpoint(run_dir, config) if resume else {}
+    console.print(f"loading  {config.dataset}")
     assembly = assemble(
         config, plugins, class_grid=state.get("class_grid"), notes=state.get("notes")
     )

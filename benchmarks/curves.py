@@ -1,0 +1,40 @@
+"""Draw the learning curves of runs: validation accuracy by outer step and by minute.
+
+python benchmarks/curves.py docs/images/curves.png runs/cifar10/*
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import accumulate
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+
+def main(target: str, *runs: str) -> None:
+    figure, (by_step, by_minute) = pyplot.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    for run in runs:
+        lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").open()]
+        seconds = [line["seconds"] for line in lines if line["kind"] == "step"]
+        minutes = [0.0, *(total / 60 for total in accumulate(seconds))]
+        points = [
+            (line["step"], line["accuracy"]) for line in lines if line["kind"] == "validation"
+        ]
+        steps = [step for step, _ in points]
+        accuracy = [100 * value for _, value in points]
+        by_step.plot(steps, accuracy, marker=".", label=Path(run).name)
+        by_minute.plot([minutes[step] for step in steps], accuracy, marker=".")
+    by_step.set(xlabel="outer step", ylabel="validation accuracy, %")
+    by_minute.set(xlabel="minutes of outer steps, one thread")
+    by_step.legend()
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
