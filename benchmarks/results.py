@@ -29,6 +29,9 @@ def digits(_: argparse.Namespace) -> dict[str, list[str]]:
     for ipc in ("1.0", "0.7", "0.5", "0.3"):
         for mode in ("learned", "fixed"):
             runs[f"poster-{ipc}-{mode}"] = [*POSTER, "--ipc", ipc, "-o", f"labeler.mode={mode}"]
+    wide = ["-o", "repr.size=12x16", "-o", "repr.patches=2x6"]
+    for mode in ("learned", "fixed"):
+        runs[f"poster-0.3-{mode}-12x16"] = [*runs[f"poster-0.3-{mode}"], *wide]
     return runs
 
 
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="cifar10: folder or .zip of images")
     parser.add_argument("--embeddings", type=Path, help="cifar10: .npz of class embeddings")
+    parser.add_argument("--only", nargs="+", help="names of some of the runs")
     parser.add_argument("--report", action="store_true", help="only print the table")
     args = parser.parse_args()
     if args.suite == "cifar10" and not (args.report or (args.data and args.embeddings)):
@@ -106,6 +110,8 @@ def main() -> None:
     runs = {"digits": digits, "cifar10": cifar10}[args.suite](args)
     if not args.report:
         for name, arguments in runs.items():
+            if args.only and name not in args.only:
+                continue
             run(name, arguments, args)
     print(report(list(runs), args.out))
 
