@@ -79,7 +79,9 @@ def assemble(
     layout = representation.layout
     if class_grid is None:
         class_grid, notes = _order(maker, real, layout.grid_shape, rng["order"])
-    placement = Placement(layout, check_class_grid(class_grid, layout.grid_shape))
+    else:
+        class_grid = check_class_grid(class_grid, layout.grid_shape)
+    placement = Placement(layout, class_grid)
     labeler: Labeler = maker.make("labeler", "labeler", placement=placement)
     synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
     check_budget(synthetic.budget(), config.ipc)

@@ -178,13 +178,7 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
             options.pop(kind.option, None)
     if options or "options" in result:
         result["options"] = options
-    for key, value in stronger.items():
-        old = result.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            result[key] = _merge_tables(old, value)
-        else:
-            result[key] = value
-    return result
+    return _merge_tables(result, stronger)
 
 
 def _merge_tables(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distill_core.artefact import DISTILLED, MANIFEST, load
 from distill_core.assemble import assemble, backbone_maker, load_real, pick_device
 from distill_core.checkpoint import checkpoint_path, load_checkpoint
@@ -22,11 +20,11 @@ from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import AfterNet, Candidate, judge
 from distill_core.run import OuterLoop
+from distill_core.run_directory import METRICS
 from distill_core.synthetic import Batch
 from registry import InputError, Plugins
 
 EVALUATION = "evaluation"
-METRICS = "metrics.jsonl"
 
 
 def cross_evaluate(
@@ -93,10 +91,7 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
     state = load_checkpoint(run_dir, config)
     assembly = assemble(config, plugins, class_grid=state["class_grid"], notes=state["notes"])
     OuterLoop(assembly, run_dir).load_state_dict(state)
-    with torch.no_grad():
-        batch = assembly.synthetic.all()
-    ipc = assembly.synthetic.budget().ipc
-    return Candidate(batch, assembly.algorithm.recipe(), ipc, int(state["step"]))
+    return Candidate.of(assembly, step=int(state["step"]))
 
 
 def _check_data(fingerprint: str, real: RealData, run_dir: Path) -> None:

@@ -76,20 +76,6 @@ def presets(plugins: Plugins) -> dict[str, Preset]:
     return collect_presets(plugins).presets
 
 
-def preset_named(name: str, plugins: Plugins) -> Preset:
-    """Look a preset up.
-
-    Raises:
-        UnknownNameError: no plugin offers it; the nearest name is suggested.
-    """
-    known = presets(plugins)
-    if name not in known:
-        raise UnknownNameError(
-            "preset", name, known=known, next="`distill presets` shows what each of them does."
-        )
-    return known[name]
-
-
 def preset_settings(name: str, plugins: Plugins) -> dict[str, Any]:
     """Return the settings of a preset, as a configuration file would have them.
 

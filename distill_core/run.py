@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.assemble import Assembly
-from distill_core.checkpoint import load_checkpoint, save_checkpoint
+from distill_core.checkpoint import save_checkpoint
 from registry import ExplainedError
 
 Validate = Callable[[], float]
@@ -65,11 +65,6 @@ class OuterLoop:
         self.step = 0
         self.seconds = 0.0
         self.best: dict[str, Any] = {}
-
-    def resume(self) -> None:
-        """Continue from the newest checkpoint, bit for bit."""
-        state = load_checkpoint(self.run_dir, self.assembly.config)
-        self.load_state_dict(state)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do outer steps until the last one, the time limit, or until `stop()` is true.

@@ -8,7 +8,6 @@ saved, a second Ctrl-C at once with the last checkpoint.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,8 +113,8 @@ def _finish(
 ) -> dict[str, Result]:
     config = assembly.config
     if config.evaluate.select == "best":
-        loop.use_best()
-    _save(assembly, plugins, run_dir, loop)
+        loop.use_best()  # the last checkpoint's artefact holds the last state
+        _save(assembly, plugins, run_dir, loop)
     board.picture("poster", poster_array(assembly.synthetic, assembly.real), loop.step)
     board.picture("labels", label_heat_map(assembly.synthetic), loop.step)
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
@@ -189,7 +188,6 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self.at = 0.0
 
     def __call__(self) -> bool:
         return self.asked
@@ -197,7 +195,7 @@ class _Stop:
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked, self.at = True, time.monotonic()
+        self.asked = True
         Console(stderr=True).print("ending after this outer step; Ctrl-C again ends at once")
 
 

@@ -53,7 +53,7 @@ def train(
     Returns:
         The same network.
     """
-    # Cut from canvases they are channels-last, which is slower here, and rounds otherwise.
+    # An artefact's index tables cut them out channels-last, which is slower and rounds otherwise.
     images = images.contiguous()
     optimizer = make_optimizer(backbone, recipe)
     hw = (int(images.shape[-2]), int(images.shape[-1]))

@@ -54,7 +54,7 @@ def command(
     accuracy of fresh networks beside that of random real images of the same budget.
     """
     from distill_core.config import merge, parse_overrides, read_settings, resolve
-    from distill_core.discovery import discover, preset_named
+    from distill_core.discovery import discover, preset_settings
     from distill_core.run_directory import check_new, default_directory, settings_of
     from registry import OptionError
 
@@ -81,7 +81,7 @@ def command(
     elif config:
         weaker = read_settings(config)
     elif preset:
-        weaker = dict(preset_named(preset, plugins).config)
+        weaker = preset_settings(preset, plugins)
     resolved = resolve(merge(weaker, stronger), plugins)
     run_dir = out or default_directory(resolved)
     if not (resume or dry_run):
