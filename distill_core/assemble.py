@@ -18,6 +18,7 @@ from distill_core.config import RunConfig
 from distill_core.contracts import Algorithm, Backbone, Labeler, Orderer, Representation, Task
 from distill_core.data import DataSpec, RealData
 from distill_core.geometry import Placement, check_class_grid
+from distill_core.hypergradient.engine import Engine
 from distill_core.ordering import class_means, cosine_distances, ordering_score
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset, check_budget
@@ -34,6 +35,7 @@ class Assembly:
         synthetic: what is distilled, on the device.
         algorithm: how.
         make_backbone: makes a fresh network of the run's backbone, on the device.
+        engine: differentiates inner losses.
         placement: layout and class grid.
         rng: the named streams; those that starting values were drawn from have moved on.
         device: where tensors live.
@@ -45,6 +47,7 @@ class Assembly:
     synthetic: SyntheticDataset
     algorithm: Algorithm
     make_backbone: Callable[[Generator], Backbone]
+    engine: Engine
     placement: Placement
     rng: Streams
     device: torch.device
@@ -91,8 +94,9 @@ def assemble(
     make_backbone = backbone_maker(
         config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
     )
+    engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
     algorithm: Algorithm = maker.make(
-        "algorithm", "algo", task=Task(real=real, new_backbone=make_backbone)
+        "algorithm", "algo", task=Task(real=real, new_backbone=make_backbone, engine=engine)
     )
     _check_traits(config, labeler, algorithm)
     return Assembly(
@@ -101,6 +105,7 @@ def assemble(
         synthetic=synthetic.to(device),
         algorithm=algorithm,
         make_backbone=make_backbone,
+        engine=engine,
         placement=placement,
         rng=rng,
         device=device,

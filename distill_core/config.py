@@ -59,7 +59,35 @@ class EvaluateOptions(Options):
     full_steps: int = Field(2000, ge=1, description="steps on the full training set")
 
 
-SECTIONS: dict[str, type[Options]] = {"data": DataOptions, "evaluate": EvaluateOptions}
+class EngineOptions(Options):
+    """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides cost, not what is computed
+    (but for rounding)."""
+
+    path: Literal["auto", "kernels", "autograd"] = Field(
+        "auto",
+        description="derivatives by the ConvNet kernels (CPU, published ConvNet, C compiler), by "
+        "autograd (any network, any device), or the faster one that there is",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="type of activations in the kernels; bfloat16 is faster and coarser"
+    )
+    microbatch: int | None = Field(
+        None, ge=1, description="images of an inner batch at a time; default: all"
+    )
+    real_chunk: int = Field(250, ge=1, description="images of the real batch at a time")
+    max_memory: str | None = Field(
+        None,
+        pattern=r"^[0-9.]+ ?([KMGT]i?B?)?$",
+        description="memory that the process may take, for example 4GiB; chooses microbatch and "
+        "real_chunk (also --max-memory)",
+    )
+
+
+SECTIONS: dict[str, type[Options]] = {
+    "data": DataOptions,
+    "engine": EngineOptions,
+    "evaluate": EvaluateOptions,
+}
 
 
 class RunConfig(Options):
@@ -82,6 +110,7 @@ class RunConfig(Options):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
+    engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of the components, by kind"
@@ -118,9 +147,9 @@ def read_settings(path: Path) -> dict[str, Any]:
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn `-o kind.field=value` pairs into nested settings.
 
-    `data.*` and `evaluate.*` are the core's own, `run.*` a field of the run itself, everything
-    else a component's. Values are strings, which the models convert; lists, tables and quoted
-    strings are read as TOML.
+    `data.*`, `engine.*` and `evaluate.*` are the core's own, `run.*` a field of the run itself,
+    everything else a component's. Values are strings, which the models convert; lists, tables and
+    quoted strings are read as TOML.
 
     Raises:
         OptionError: a pair has another form, or its prefix is unknown.

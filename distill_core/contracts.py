@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
@@ -22,6 +22,7 @@ from distill_core.recipe import Recipe
 
 if TYPE_CHECKING:
     from distill_core.data import RawData, RealData
+    from distill_core.hypergradient.engine import Engine
     from distill_core.streams import Streams
     from distill_core.synthetic import SyntheticDataset
 
@@ -103,10 +104,12 @@ class Task:
     Attributes:
         real: the real data, on the device.
         new_backbone: makes a freshly initialised network on the device, in training mode.
+        engine: differentiates the inner loss of such networks.
     """
 
     real: RealData
     new_backbone: Callable[[Generator], Backbone]
+    engine: Engine
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,30 @@ class Dataset(Protocol):
         ...
 
 
+class ConvLayer(NamedTuple):
+    """Names of a block's parameters: 3x3 convolution, and the norm's scale and shift."""
+
+    weight: str
+    norm_weight: str
+    norm_bias: str
+
+
+@dataclass(frozen=True)
+class ConvBlocks:
+    """A network that the engine has kernels for: blocks of 3x3 convolution, instance norm, ReLU and
+    2x2 mean, all of stride 1 and padding 1, then the head on what is left, flattened.
+
+    Attributes:
+        layers: the blocks, from the images on.
+        padding: of the first convolution, which may be larger.
+        last_hw: height and width before the head.
+    """
+
+    layers: tuple[ConvLayer, ...]
+    padding: int
+    last_hw: tuple[int, int]
+
+
 class Backbone(nn.Module, ABC):
     """A network as features and a last linear layer.
 
@@ -198,6 +225,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
         """Return features (n, d) of images (n, C, h, w)."""
+
+    def conv_blocks(self) -> ConvBlocks | None:
+        """Return the network's structure if it is nothing but `ConvBlocks` and `head`, else None.
+
+        The engine then differentiates it by its own kernels, which know nothing else: a network
+        that returns a structure must compute just what that says.
+        """
+        return None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K)."""

@@ -83,8 +83,14 @@ class Split:
         """Draw images and labels uniformly without replacement; all of them if `size` >= N."""
         if size >= len(self):
             return self.images, self.labels
-        index = torch.randperm(len(self), generator=generator)[:size].to(self.images.device)
+        index = self.draw(size, generator=generator)
         return self.images[index], self.labels[index]
+
+    def draw(self, size: int, *, generator: Generator) -> Tensor:
+        """Draw the numbers of images, (n,) on the device: without replacement, at most all."""
+        if size >= len(self):
+            return torch.arange(len(self), device=self.images.device)
+        return torch.randperm(len(self), generator=generator)[:size].to(self.images.device)
 
 
 @dataclass(frozen=True)

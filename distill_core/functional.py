@@ -25,6 +25,7 @@ class FlatModel:
 
     Attributes:
         theta: (P,) its parameters, copied and detached.
+        num_classes: K, the length of its logits.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -34,7 +35,16 @@ class FlatModel:
         self._shapes = [parameter.shape for parameter in parameters.values()]
         self._sizes = [parameter.numel() for parameter in parameters.values()]
         self._buffers = {f"backbone.{n}": buffer for n, buffer in backbone.named_buffers()}
+        self.num_classes = backbone.head.out_features
         self.theta = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+
+    def places(self) -> dict[str, tuple[slice, torch.Size]]:
+        """Return where in the flat vector each named parameter lies, and its shape."""
+        found, start = {}, 0
+        for name, size, shape in zip(self._names, self._sizes, self._shapes, strict=True):
+            found[name.removeprefix("backbone.")] = (slice(start, start + size), shape)
+            start += size
+        return found
 
     def logits(self, theta: Tensor, images: Tensor) -> Tensor:
         """Return logits (n, K) of images (n, C, h, w); differentiable in both to any order."""

@@ -53,6 +53,7 @@ def manifest(
         "dataset_fingerprint": real.fingerprint,
         "class_order": [[names[k] for k in row] for row in grid.tolist()],
         "class_order_notes": assembly.notes,
+        "engine": assembly.engine.describe(),
         "algorithm_notes": dict(assembly.algorithm.notes()),
         "budget": assembly.synthetic.budget().as_dict(),
         "outer_steps": step,

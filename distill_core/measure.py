@@ -1,51 +1,80 @@
-"""Measuring what a computation costs: the tensors that autograd keeps for its backward pass."""
+"""Measuring what a computation costs: the tensor memory that is alive at its worst moment."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 
-class SavedBytes:
-    """Counts, within its block, the bytes that autograd saves; shared memory counts once.
+class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts, within its block, the bytes of tensors that are made there and alive together.
 
-    >>> import torch
-    >>> x = torch.ones(1000, requires_grad=True)
-    >>> with SavedBytes() as saved:
-    ...     y = (x.exp() ** 2).sum()
-    >>> saved.bytes
-    4000
+    Counts what PyTorch allocates for tensors, on any device and for graphs too, so the same code
+    gives the same number everywhere; scratch memory within an operation is not seen.
+
+    >>> with PeakBytes() as memory:
+    ...     x = torch.ones(1000)
+    ...     y = x + 1
+    ...     del x
+    ...     z = y * 2
+    >>> memory.peak, memory.alive
+    (8000, 8000)
 
     Attributes:
-        bytes: bytes saved so far.
+        alive: bytes alive now.
+        peak: the most that were alive at once since the start or the last `mark`.
     """
 
     def __init__(self) -> None:
-        self._hooks = saved_tensors_hooks(self._note, lambda tensor: tensor)
-        self._sizes: dict[int, int] = {}
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.alive = 0
+        self.peak = 0
+        self._known: set[int] = set()
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of all distinct storages that were saved."""
-        return sum(self._sizes.values())
+    def mark(self) -> int:
+        """Return the peak so far, and count anew from what is alive."""
+        peak, self.peak = self.peak, self.alive
+        return peak
 
-    def _note(self, tensor: Tensor) -> Tensor:
-        # The graph keeps the tensor, so its address is not given out again meanwhile.
-        storage = tensor.untyped_storage()
-        self._sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    def __enter__(self) -> Self:
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(
+    def __torch_dispatch__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._hooks.__exit__(kind, error, trace)
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and note what it made."""
+        del types
+        result = func(*args, **(kwargs or {}))
+        given = {_key(tensor) for tensor in _tensors((args, kwargs))}
+        for made in _tensors(result):
+            if _key(made) not in given:
+                self._note(made)
+        return result
+
+    def _note(self, tensor: torch.Tensor) -> None:
+        storage, key = tensor.untyped_storage(), _key(tensor)
+        if key in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(key)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.alive -= size
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

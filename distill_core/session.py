@@ -179,6 +179,7 @@ def _print_facts(console: Console, assembly: Assembly) -> None:
     )
     for name, note in assembly.notes.items():
         console.print(f"order    {name}: {note}", markup=False)
+    console.print(f"engine   {assembly.engine.describe()}", markup=False)
     for name, note in assembly.algorithm.notes().items():
         console.print(f"{config.algo:<8} {name}: {note}", markup=False)
 

@@ -7,7 +7,15 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from distill_core.plugin import Backbone, DataSpec, InputError, OptionError, Options
+from distill_core.plugin import (
+    Backbone,
+    ConvBlocks,
+    ConvLayer,
+    DataSpec,
+    InputError,
+    OptionError,
+    Options,
+)
 
 _GROUPS = 4
 _ACTIVATIONS = {
@@ -68,9 +76,20 @@ class ConvNet(Backbone):
         channels, height, width = spec.image_shape
         depth = options.depth or default_depth(height, width)
         layers: list[nn.Module] = []
+        names: list[ConvLayer] = []
+        first_padding = 3 if spec.image_shape == (1, 28, 28) else 1
         hw = (height, width)
         for block in range(depth):
-            padding = 3 if block == 0 and spec.image_shape == (1, 28, 28) else 1
+            padding = first_padding if block == 0 else 1
+            place = len(layers)
+            names.append(
+                ConvLayer(
+                    *(
+                        f"blocks.{name}"
+                        for name in (f"{place}.weight", f"{place + 1}.weight", f"{place + 1}.bias")
+                    )
+                )
+            )
             hw = (hw[0] + 2 * padding - 2, hw[1] + 2 * padding - 2)
             layers.append(nn.Conv2d(channels, maps, 3, padding=padding))
             layers += _norm(options.norm, maps, hw)
@@ -83,11 +102,21 @@ class ConvNet(Backbone):
             channels = maps
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels * hw[0] * hw[1], spec.num_classes)
+        published = (options.norm, options.pooling, options.activation)
+        self._structure = (
+            ConvBlocks(tuple(names), first_padding, hw)
+            if published == ("instance", "avg", "relu")
+            else None
+        )
 
     def embed(self, images: Tensor) -> Tensor:
         """Return features (n, d) of images (n, C, h, w)."""
         features: Tensor = self.blocks(images)
         return features.flatten(1)
+
+    def conv_blocks(self) -> ConvBlocks | None:
+        """Return the structure with the published norm, pooling and activation, else None."""
+        return self._structure
 
 
 def default_depth(height: int, width: int) -> int:

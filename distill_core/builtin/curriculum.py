@@ -82,6 +82,10 @@ class Curriculum:
             return 0, (self.window + self.total) / 2
         return self.next(0, torch.Generator())
 
+    def longest(self) -> int:
+        """Return the longest window that can come."""
+        return self.total if self.name == "window" else self.window
+
     def state_dict(self) -> dict[str, float]:
         """Return what must survive between outer steps."""
         return dict(self._state)

@@ -5,22 +5,24 @@ Source: Feng et al. 2024 (arXiv:2311.07025); the engine of PoDD (arXiv:2403.1204
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from distill_core.builtin.curriculum import Curriculum
 from distill_core.builtin.ratbptt_options import RatBpttOptions
 from distill_core.clipping import EmaClip, gradient_norm
-from distill_core.functional import FlatModel
-from distill_core.inner import Adam, InnerOptimizer, Sgd, Unrolled, unroll
-from distill_core.inner_batches import InnerBatches
-from distill_core.measure import SavedBytes
+from distill_core.hypergradient.batches import InnerBatches
+from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
+from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
+from distill_core.hypergradient.unroll import Unrolled, unroll
+from distill_core.measure import PeakBytes
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
@@ -33,22 +35,24 @@ from distill_core.plugin import (
 )
 
 
-class OuterLoss(NamedTuple):
-    """The outer loss of one real batch, the accuracy on it, and the gradient in theta (P,)."""
-
-    loss: float
-    accuracy: float
-    cotangent: Tensor
-
-
 class _Cost(NamedTuple):
-    """Seconds and bytes of a warm-up step, of a window and of a chunk of the outer loss."""
+    """Seconds and bytes of one short outer step.
 
-    warm_up: float
-    window: float
+    Attributes:
+        inner: seconds of an inner step.
+        outer: seconds of the outer loss.
+        back: seconds of a step of the window going back.
+        outer_bytes: peak until the outer loss is known.
+        back_bytes: peak from there on.
+        kept_bytes: what a step of the window leaves behind.
+    """
+
+    inner: float
     outer: float
-    window_bytes: int
+    back: float
     outer_bytes: int
+    back_bytes: int
+    kept_bytes: int
 
 
 class RatBptt(Algorithm):
@@ -95,9 +99,9 @@ class RatBptt(Algorithm):
     ) -> Mapping[str, float]:
         """Leave the gradient of the outer loss through the window in `.grad`, clipped."""
         offset, window = self._curriculum.next(step, rng["curriculum"])
-        model = FlatModel(self.task.new_backbone(rng["backbone"]))
-        trained = self._unroll(synthetic, model, offset, window, rng)
-        outer = self._outer_loss(model, trained.theta, self.settled.real_batch, rng)
+        loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
+        trained = self._unroll(synthetic, loss, offset, window, rng)
+        outer = self._outer_loss(loss, trained.theta, self.settled.real_batch, rng)
         trained.backward(outer.cotangent)
         self._curriculum.observe(outer.loss)
         return {
@@ -136,50 +140,55 @@ class RatBptt(Algorithm):
         }
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
-        """Run windows of one and two steps and one chunk of real images, and extrapolate."""
+        """Run a short outer step, and extrapolate; its memory is counted tensor by tensor."""
         del rng  # the run's streams stay where they are
-        offset, window = self._curriculum.mean()
+        mean_offset, mean_window = self._curriculum.mean()
+        longest = self._curriculum.longest()
         size = min(self.settled.real_batch, len(self.task.real.train))
-        chunk = min(self.options.real_chunk, size)
-        self._measure(synthetic, 1, chunk)  # the first run pays for what is set up once
-        one, two = self._measure(synthetic, 1, chunk), self._measure(synthetic, 2, chunk)
-        step_bytes = two.window_bytes - one.window_bytes
+        chunk = min(self.task.engine.real_chunk, size)
+        self._measure(synthetic, chunk)  # the first run pays for what is set up once
+        cost = self._measure(synthetic, chunk)
+        with PeakBytes() as memory:
+            counted = self._measure(synthetic, chunk, memory)
         seconds = (
-            offset * two.warm_up
-            + window * max(two.window - one.window, 0.0)
-            + size / chunk * two.outer
+            (mean_offset + mean_window) * cost.inner
+            + mean_window * cost.back
+            + size / chunk * cost.outer
         )
+        more = (longest - 1) * counted.kept_bytes
         return Estimate(
             seconds=seconds,
-            memory=int(window * step_bytes + max(step_bytes, two.outer_bytes)),
-            measured=f"a warm-up step, windows of 1 and 2 steps with their backward pass and "
-            f"{chunk} real images were run, for {offset:g} + {window:g} steps on average and "
-            f"{size} real images.",
+            memory=more + max(counted.outer_bytes, counted.back_bytes),
+            measured=f"an inner step, a window of one step and {chunk} real images were run, for "
+            f"{mean_offset:g} + {mean_window:g} steps on average and {size} real images.",
         )
 
-    def _measure(self, synthetic: SyntheticDataset, window: int, chunk: int) -> _Cost:
+    def _measure(
+        self, synthetic: SyntheticDataset, chunk: int, memory: PeakBytes | None = None
+    ) -> _Cost:
+        """Do an outer step with a warm-up of one step, a window of one and `chunk` real images."""
         rng = Streams(0)
-        model = FlatModel(self.task.new_backbone(rng["backbone"]))
-        start = time.perf_counter()
-        float(self._unroll(synthetic, model, 1, 0, rng).theta[0])  # waits for the device
-        warmed = time.perf_counter()
-        with SavedBytes() as window_saved:
-            trained = self._unroll(synthetic, model, 0, window, rng)
-        unrolled = time.perf_counter()
-        with SavedBytes() as outer_saved:
-            outer = self._outer_loss(model, trained.theta, chunk, rng)
-        evaluated = time.perf_counter()
-        trained.backward(outer.cotangent)
-        float(trained.theta[0])
-        ended = time.perf_counter()
+        loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
+        times = [time.perf_counter()]
+        trained = self._unroll(synthetic, loss, 1, 1, rng)
+        float(trained.theta[0])  # waits for the device
+        times.append(time.perf_counter())
+        outer = self._outer_loss(loss, trained.theta, chunk, rng)
+        times.append(time.perf_counter())
+        outer_bytes = memory.mark() if memory else 0
+        kept_bytes = trained.bytes_per_step()
+        float(trained.backward(outer.cotangent)[0])
+        times.append(time.perf_counter())
         for parameter in synthetic.parameters():
             parameter.grad = None
+        inner, outer_seconds, back = (b - a for a, b in itertools.pairwise(times))
         return _Cost(
-            warm_up=warmed - start,
-            window=unrolled - warmed + ended - evaluated,
-            outer=evaluated - unrolled,
-            window_bytes=window_saved.bytes,
-            outer_bytes=outer_saved.bytes,
+            inner=inner / 2,
+            outer=outer_seconds,
+            back=back,
+            outer_bytes=outer_bytes,
+            back_bytes=memory.mark() if memory else 0,
+            kept_bytes=kept_bytes,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,7 +211,7 @@ class RatBptt(Algorithm):
         self._curriculum.load_state_dict(parts["curriculum"])
 
     def _unroll(
-        self, synthetic: SyntheticDataset, model: FlatModel, offset: int, window: int, rng: Streams
+        self, synthetic: SyntheticDataset, loss: InnerLoss, offset: int, window: int, rng: Streams
     ) -> Unrolled:
         options = self.options
         batches = InnerBatches.draw(
@@ -213,27 +222,18 @@ class RatBptt(Algorithm):
             rng=rng,
             balanced=options.balanced,
         )
-        return unroll(model, self._optimizer, model.theta, batches, warm_up=offset, window=window)
+        theta = loss.model.theta
+        return unroll(loss, self._optimizer, theta, batches, warm_up=offset, window=window)
 
-    def _outer_loss(self, model: FlatModel, theta: Tensor, size: int, rng: Streams) -> OuterLoss:
-        """Mean loss on a real batch, chunk by chunk: no graph lives longer than its chunk."""
-        images, labels = self.task.real.train.batch(size, generator=rng["real"])
-        size = len(labels)
+    def _outer_loss(self, loss: InnerLoss, theta: Tensor, size: int, rng: Streams) -> OuterLoss:
+        """Mean loss on a real batch, drawn and augmented anew."""
+        real = self.task.real
+        index = real.train.draw(size, generator=rng["real"])
         draw = self._augmentation.draw(
-            size, (images.shape[2], images.shape[3]), generator=rng["augment"]
+            len(index), real.spec.image_shape[1:], generator=rng["augment"]
         )
-        theta = theta.detach().requires_grad_()
-        cotangent = torch.zeros_like(theta)
-        loss = torch.zeros((), device=theta.device, dtype=theta.dtype)
-        correct = torch.zeros((), device=theta.device, dtype=torch.int64)
-        for start in range(0, size, self.options.real_chunk):
-            part = slice(start, start + self.options.real_chunk)
-            logits = model.logits(theta, self._augmentation.apply(images[part], draw[part]))
-            chunk_loss = cross_entropy(logits, labels[part], reduction="sum") / size
-            cotangent += torch.autograd.grad(chunk_loss, theta)[0]
-            loss += chunk_loss.detach()
-            correct += (logits.detach().argmax(1) == labels[part]).sum()
-        return OuterLoss(float(loss), float(correct) / size, cotangent)
+        chunk = self.task.engine.real_chunk
+        return real_loss(loss, theta, real.train, index, draw, chunk=chunk)
 
     def _clip(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:
         metrics: dict[str, float] = {}

@@ -70,12 +70,6 @@ class RatBpttOptions(Options):
     real_batch: int | None = Field(
         None, ge=1, description=f"real images per outer step; {_default('real_batch')}"
     )
-    real_chunk: int = Field(
-        500,
-        ge=1,
-        description="real images at a time; changes memory, not the result (but for batch norm, "
-        "whose statistics are those of a chunk)",
-    )
     pixel_lr: float | None = Field(
         None, gt=0, description=f"learning rate of pixels, outer Adam; {_default('pixel_lr')}"
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill_core.backbones import new_backbone
 from distill_core.contracts import Algorithm, Estimate, Task
+from distill_core.hypergradient.engine import Engine
 from distill_core.recipe import Recipe
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
@@ -52,7 +53,7 @@ class _Trial:
         real = small_data()
         device = torch.device("cpu")
         network = partial(TinyBackbone, spec=real.spec)
-        task = Task(real, lambda generator: new_backbone(network, generator, device))
+        task = Task(real, lambda generator: new_backbone(network, generator, device), Engine())
         synthetic = small_synthetic(real, learned_labels=learned_labels)
         return _Trial(make(task=task), synthetic, Streams(0))
 

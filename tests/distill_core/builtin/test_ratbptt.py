@@ -25,8 +25,10 @@ from distill_core.clipping import gradient_norm
 from distill_core.contracts import Representation, Task
 from distill_core.data import DataSpec, RealData, Split
 from distill_core.geometry import Placement
-from distill_core.inner_batches import InnerBatches
+from distill_core.hypergradient.batches import InnerBatches
+from distill_core.hypergradient.engine import Engine
 from distill_core.losses import soft_cross_entropy
+from distill_core.measure import PeakBytes
 from distill_core.streams import Streams, seeded
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm
@@ -69,7 +71,12 @@ def poster_set(real: RealData) -> SyntheticDataset:
 SETS = {"images": images_set, "poster": poster_set}
 
 
-def ratbptt(real: RealData, backbone: ConvNetOptions = SMOOTH, **settings: Any) -> RatBptt:
+def ratbptt(
+    real: RealData,
+    backbone: ConvNetOptions = SMOOTH,
+    engine: Engine | None = None,
+    **settings: Any,
+) -> RatBptt:
     def make() -> ConvNet:
         return ConvNet(backbone, spec=real.spec).double()
 
@@ -79,7 +86,7 @@ def ratbptt(real: RealData, backbone: ConvNetOptions = SMOOTH, **settings: Any) 
         return made
 
     options = check_options(RatBpttOptions, {"inner_lr": 0.01, **settings}, where="algo")
-    return RatBptt(options, task=Task(real, fresh))
+    return RatBptt(options, task=Task(real, fresh, engine or Engine()))
 
 
 def plain_loss(
@@ -163,7 +170,14 @@ def test_the_hypergradient_agrees_with_central_differences(
     synthetic = SETS[kind](real)
     frozen = copy.deepcopy(synthetic)
     algorithm = ratbptt(
-        real, window=4, total=7, batch=7, real_batch=40, real_chunk=11, clip=False, **settings
+        real,
+        engine=Engine(real_chunk=11, microbatch=3),
+        window=4,
+        total=7,
+        batch=7,
+        real_batch=40,
+        clip=False,
+        **settings,
     )
     metrics = algorithm.outer_step(synthetic, step=0, rng=Streams(0))
     loss = plain_loss(algorithm, synthetic, frozen)
@@ -211,18 +225,22 @@ def gradients(synthetic: SyntheticDataset) -> list[Tensor]:
     return [p.grad.clone() for p in synthetic.parameters() if p.grad is not None]
 
 
-def outer_step(settings: dict[str, Any], *, seed: int = 0) -> tuple[dict[str, float], list[Tensor]]:
+def outer_step(
+    settings: dict[str, Any], *, seed: int = 0, engine: Engine | None = None
+) -> tuple[dict[str, float], list[Tensor]]:
     real = real_data()
     synthetic = poster_set(real)
-    algorithm = ratbptt(real, **{"window": 2, "total": 3, "real_batch": 40, **settings})
+    algorithm = ratbptt(
+        real, engine=engine, **{"window": 2, "total": 3, "real_batch": 40, **settings}
+    )
     metrics = algorithm.outer_step(synthetic, step=0, rng=Streams(seed))
     return dict(metrics), gradients(synthetic)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 39])
 def test_chunks_of_the_real_batch_change_nothing(chunk: int) -> None:
-    whole, expected = outer_step({"real_chunk": 40})
-    parts, found = outer_step({"real_chunk": chunk})
+    whole, expected = outer_step({}, engine=Engine(real_chunk=40))
+    parts, found = outer_step({}, engine=Engine(real_chunk=chunk))
     assert parts["accuracy"] == whole["accuracy"]
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-12)
     for one, other in zip(found, expected, strict=True):
@@ -353,7 +371,7 @@ def test_the_recipe_is_the_inner_loop_carried_on() -> None:
     }
 
 
-def test_the_estimate_grows_with_the_window_and_leaves_no_trace() -> None:
+def test_the_estimate_grows_by_what_a_step_keeps_and_leaves_no_trace() -> None:
     real = real_data()
     synthetic = poster_set(real)
     rng = Streams(0)
@@ -363,9 +381,31 @@ def test_the_estimate_grows_with_the_window_and_leaves_no_trace() -> None:
     assert rng.state_dict() == {}
     assert all(p.grad is None for p in synthetic.parameters())
     assert estimates[0].seconds > 0
-    # A step's share is exact; the part that does not grow is less than the rest.
-    assert 1.5 < estimates[1].memory / estimates[0].memory < 2
+    parameters = sum(p.nbytes for p in ConvNet(SMOOTH, spec=real.spec).double().parameters())
+    assert estimates[1].memory - estimates[0].memory == 10 * 4 * parameters  # theta, g, m, v
     assert "15 + 10 steps on average and 66 real images" in estimates[0].measured
+
+
+@pytest.mark.parametrize(
+    ("settings", "backbone", "engine"),
+    [
+        ({"window": 12, "real_batch": 60}, SMOOTH, Engine(real_chunk=20)),
+        ({"window": 3, "inner_optimizer": "sgd"}, ConvNetOptions(width=16), Engine(microbatch=4)),
+        ({"window": 5, "batch": 4}, ConvNetOptions(width=8), Engine(kernels=True, real_chunk=15)),
+    ],
+    ids=["autograd", "microbatches", "kernels"],
+)
+def test_the_memory_that_is_predicted_is_what_a_step_takes(
+    settings: dict[str, Any], backbone: ConvNetOptions, engine: Engine
+) -> None:
+    """Counted in bytes of tensors alive together, so that machine and allocator do not matter."""
+    real = real_data()
+    synthetic = poster_set(real)
+    algorithm = ratbptt(real, backbone, engine, total=20, curriculum="fixed", **settings)
+    predicted = algorithm.estimate(synthetic, rng=Streams(0)).memory
+    with PeakBytes() as memory:
+        algorithm.outer_step(synthetic, step=0, rng=Streams(0))
+    assert predicted == pytest.approx(memory.peak, rel=0.25)
 
 
 @pytest.mark.parametrize(

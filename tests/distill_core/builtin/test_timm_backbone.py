@@ -11,11 +11,14 @@ from torch import nn
 from distill_core.builtin.timm_backbone import TimmBackbone, TimmOptions, _switch_off_chance
 from distill_core.data import DataSpec
 from distill_core.functional import FlatModel
-from distill_core.inner import Adam, unroll
+from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.hypergradient.optimizers import Adam
+from distill_core.hypergradient.unroll import unroll
 from distill_core.streams import seeded
 from distill_core.synthetic import Batch
 from distill_core.testing import check_backbone
 from registry import InputError, UnknownNameError
+from tests.distill_core.hypergradient.small import Listed
 
 
 def made(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> TimmBackbone:
@@ -41,7 +44,9 @@ def test_it_can_be_distilled_with(name: str, shape: tuple[int, int, int]) -> Non
     model = FlatModel(made(name, shape))
     images = torch.randn(4, *shape, generator=seeded(0), requires_grad=True)
     batch = Batch(images, torch.eye(4))
-    trained = unroll(model, Adam(1e-3), model.theta, lambda _: batch, warm_up=1, window=2)
+    batches = Listed([batch] * 3)
+    loss = AutogradLoss(model)
+    trained = unroll(loss, Adam(1e-3), model.theta, batches, warm_up=1, window=2)
     trained.backward(torch.ones_like(trained.theta))
     assert images.grad is not None
     assert bool(torch.isfinite(images.grad).all())

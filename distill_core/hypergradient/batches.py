@@ -15,10 +15,10 @@ from distill_core.synthetic import Batch, SyntheticDataset
 class InnerBatches:
     """Synthetic training batches, augmented; calling it with a step gives the batch of that step.
 
-    All draws are kept, so the same step gives the same batch again. All items are expanded once,
-    and once more with their graph when gradients are on, and then only looked up: a quarter of
-    the time of expanding every batch (96 patches of 3x32x32), never more. Boxes that are no items
-    are expanded when their step comes.
+    All draws are kept, so the same step gives the same batch again. All items are expanded once
+    and then only looked up; gradients are collected in the items and go back through the expansion
+    once, in `flush`. Boxes that are no items are expanded when their step comes, and send their
+    gradients back at once.
 
     Args:
         synthetic: where images and labels come from.
@@ -32,7 +32,8 @@ class InnerBatches:
         self._synthetic = synthetic
         self._boxes = boxes
         self._draws = draws
-        self._everything: dict[bool, Batch] = {}
+        self._expanded: Batch | None = None
+        self._items: Batch | None = None
 
     @staticmethod
     def draw(
@@ -69,14 +70,31 @@ class InnerBatches:
         batch = self._plain(self._boxes[step])
         return Batch(Augmentation.apply(batch.images, self._draws[step]), batch.labels)
 
+    def flush(self) -> None:
+        """Pass the gradients that items have collected on to pixels and labels."""
+        if self._expanded is None or self._items is None:
+            return
+        grads = [item.grad for item in self._items]
+        made = [part for part, grad in zip(self._expanded, grads, strict=True) if grad is not None]
+        self._expanded = self._items = None
+        if made:
+            torch.autograd.backward(made, [grad for grad in grads if grad is not None])
+
     def _plain(self, boxes: Boxes) -> Batch:
         if bool((boxes.item < 0).any()):
             return self._synthetic.at(boxes)
-        graph = torch.is_grad_enabled()
-        if graph not in self._everything:
-            self._everything[graph] = self._synthetic.all()
-        everything = self._everything[graph]
+        items = self._all_items()
         if torch.equal(boxes.item, torch.arange(len(self._synthetic))):
-            return everything
-        index = boxes.item.to(everything.images.device)
-        return Batch(*(part.index_select(0, index) for part in everything))
+            return items
+        index = boxes.item.to(items.images.device)
+        return Batch(*(part.index_select(0, index) for part in items))
+
+    def _all_items(self) -> Batch:
+        """All items as leaves of the graph, which collect gradients."""
+        if self._items is None:
+            with torch.enable_grad():
+                self._expanded = self._synthetic.all()
+            self._items = Batch(
+                *(made.detach().requires_grad_(made.requires_grad) for made in self._expanded)
+            )
+        return self._items

@@ -1,0 +1,114 @@
+"""Which derivatives a run uses, kernels or autograd, and how many images at a time.
+
+Chosen once, before any work, and said; an algorithm asks `Engine.loss` for each network and does
+not know which it got.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from distill_core.config import EngineOptions
+from distill_core.contracts import Backbone
+from distill_core.functional import FlatModel
+from distill_core.hypergradient.convnet_loss import ConvNetLoss
+from distill_core.hypergradient.inner_loss import AutogradLoss, InnerLoss
+from distill_core.kernels.native import Unavailable, library
+from registry import InputError
+
+MIXES_IMAGES = (torch.nn.modules.batchnorm._BatchNorm,)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How inner losses are differentiated.
+
+    Attributes:
+        kernels: by the ConvNet kernels; else by autograd.
+        reason: why, half a sentence for the log.
+        precision: type of activations in the kernels.
+        microbatch: images of an inner batch at a time; None for all.
+        real_chunk: images of the real batch at a time.
+    """
+
+    kernels: bool = False
+    reason: str = "autograd by default"
+    precision: torch.dtype | None = None
+    microbatch: int | None = None
+    real_chunk: int = EngineOptions.model_fields["real_chunk"].default
+
+    @staticmethod
+    def choose(options: EngineOptions, backbone: Backbone, device: torch.device) -> Engine:
+        """Choose for a network like `backbone` on a device.
+
+        Raises:
+            InputError: the options ask for what this network or machine does not have.
+        """
+        obstacle = _obstacle(options, backbone, device)
+        wanted = options.path == "kernels" or options.precision == "bfloat16"
+        if obstacle and wanted and options.path != "autograd":
+            raise InputError(
+                f"the ConvNet kernels cannot be used: {obstacle}.",
+                expected="backbone convnet with its published norm, pooling and activation, "
+                "--device cpu, and a C compiler.",
+                next="leave -o engine.path and engine.precision out to differentiate by autograd.",
+            )
+        if options.microbatch and any(isinstance(m, MIXES_IMAGES) for m in backbone.modules()):
+            raise InputError(
+                "option engine.microbatch would change the result: batch normalisation mixes the "
+                "images of a batch.",
+                expected="no engine.microbatch with this backbone.",
+                next="drop it; -o algo.batch makes inner batches smaller.",
+            )
+        return Engine(
+            kernels=not obstacle,
+            reason=obstacle or "a ConvNet on the CPU",
+            precision=torch.bfloat16 if options.precision == "bfloat16" else None,
+            microbatch=options.microbatch,
+            real_chunk=options.real_chunk,
+        )
+
+    def loss(self, backbone: Backbone, *, chunk: int | None = None) -> InnerLoss:
+        """Return the inner loss of a network, in the mode in which it is.
+
+        Args:
+            backbone: the network; its parameters are copied.
+            chunk: images at a time, in place of `microbatch`.
+        """
+        model = FlatModel(backbone)
+        size = chunk or self.microbatch
+        structure = backbone.conv_blocks()
+        if self.kernels and structure is not None:
+            return ConvNetLoss(model, structure, storage=self.precision, microbatch=size)
+        return AutogradLoss(model, size)
+
+    def with_levers(self, *, microbatch: int | None, real_chunk: int) -> Engine:
+        """Return the same engine with other numbers of images at a time."""
+        return replace(self, microbatch=microbatch, real_chunk=real_chunk)
+
+    def describe(self) -> str:
+        """Return one line for the log and the manifest."""
+        if self.kernels:
+            precision = str(self.precision or torch.float32).removeprefix("torch.")
+            what = f"ConvNet kernels, {precision}"
+        else:
+            what = f"autograd ({self.reason})"
+        size = f"{self.microbatch} images" if self.microbatch else "a whole inner batch"
+        return f"{what}; {size} and {self.real_chunk} real images at a time"
+
+
+def _obstacle(options: EngineOptions, backbone: Backbone, device: torch.device) -> str:
+    """Why the kernels cannot be used, or nothing."""
+    if options.path == "autograd":
+        return "asked for by engine.path"
+    if backbone.conv_blocks() is None:
+        return f"no kernels for this {type(backbone).__name__}"
+    if device.type != "cpu":
+        return f"no kernels for {device.type}"
+    try:
+        library()
+    except Unavailable as error:
+        return str(error)
+    return ""

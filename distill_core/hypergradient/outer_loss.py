@@ -1,0 +1,53 @@
+"""The outer loss of most algorithms: how a trained network does on real images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distill_core.augment import Augmentation, Draw
+from distill_core.data import Split
+from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.synthetic import Batch
+
+
+class OuterLoss(NamedTuple):
+    """The outer loss of one real batch, the accuracy on it, and the gradient in theta (P,)."""
+
+    loss: float
+    accuracy: float
+    cotangent: Tensor
+
+
+def real_loss(
+    loss: InnerLoss, theta: Tensor, split: Split, index: Tensor, draw: Draw, *, chunk: int
+) -> OuterLoss:
+    """Return the mean cross-entropy on real images, chunk by chunk: memory is that of one chunk.
+
+    Args:
+        loss: the network and its derivatives.
+        theta: (P,).
+        split: the real images.
+        index: (N,) which of them, from `Split.draw`.
+        draw: their augmentation.
+        chunk: images at a time; the result is the same but for rounding, unless the network
+            normalises over batches, whose statistics are those of a chunk.
+    """
+    size = len(index)
+    cotangent = torch.zeros_like(theta)
+    total = torch.zeros((), device=theta.device, dtype=theta.dtype)
+    correct = torch.zeros((), device=theta.device, dtype=torch.int64)
+    for start in range(0, size, chunk):
+        part = slice(start, start + chunk)
+        found = split.labels[index[part]]
+        augmented = Augmentation.apply(split.images[index[part]], draw[part]).to(theta.dtype)
+        share = len(found) / size
+        targets = functional.one_hot(found, loss.num_classes).to(theta.dtype)
+        value, gradient, logits = loss.evaluate(theta, Batch(augmented, targets))
+        cotangent += share * gradient
+        total += share * value
+        correct += (logits.argmax(1) == found).sum()
+    return OuterLoss(float(total), float(correct) / size, cotangent)

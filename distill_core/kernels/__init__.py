@@ -1,0 +1,1 @@
+"""Compiled ConvNet blocks for the CPU: C sources, compiled when first needed."""

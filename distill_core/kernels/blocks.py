@@ -1,0 +1,188 @@
+"""ConvNet blocks as functions on tensors; each calls one C function of `blocks.h` or `first.h`.
+
+A block is a 3x3 convolution, instance norm, ReLU and 2x2 mean. Activations are (N, h, w, C), dense,
+in the storage type (float32, float64, or bfloat16); parameters and statistics are in the type of
+arithmetic (float32 for bfloat16). Letters as in `blocks.h`: z the convolution's output, a the
+block's, t for a tangent, P = dL'/d ta and Q = dL'/da, p = dL'/d tz and q = dL'/dz.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distill_core.kernels.native import library, threads
+
+STORAGE = {
+    torch.float32: (torch.float32, ctypes.c_float),
+    torch.float64: (torch.float64, ctypes.c_double),
+    torch.bfloat16: (torch.float32, ctypes.c_float),
+}
+EPSILON = 1e-5  # of PyTorch's norms
+
+
+class Norm(NamedTuple):
+    """Scale and shift of a norm, (C,) each; also their gradients and tangents."""
+
+    gain: Tensor
+    bias: Tensor
+
+
+class Layer(NamedTuple):
+    """A block's parameters, in the type of arithmetic; also their gradients and tangents.
+
+    Attributes:
+        weight: (C, C0, 3, 3), C0 channels below.
+        norm: after the convolution.
+    """
+
+    weight: Tensor
+    norm: Norm
+
+
+class Values(NamedTuple):
+    """What a convolution made: z (N, h, w, C), and two tensors like it whose sum is its tangent."""
+
+    z: Tensor
+    tz1: Tensor
+    tz2: Tensor
+
+
+class Cotangents(NamedTuple):
+    """P (N, h, w, C) = dL'/d ta, and two tensors like it whose sum is Q = dL'/da."""
+
+    P: Tensor
+    Q1: Tensor
+    Q2: Tensor
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks for one storage type.
+
+    Args:
+        storage: type of activations and cotangents in memory.
+
+    Raises:
+        Unavailable: there is no compiled library here.
+    """
+
+    storage: torch.dtype
+
+    def __post_init__(self) -> None:
+        library()
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """Type of parameters, statistics and sums."""
+        return STORAGE[self.storage][0]
+
+    def forward(self, z: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        """Return a (N, h/2, w/2, C) of z (N, h, w, C), and statistics (2, N, C) for `backward`."""
+        n, h, w, c = z.shape
+        a = self._empty(n, h // 2, w // 2, c)
+        stats = self._zeros(2, n, c)
+        self._call("forward", n, h, w, c, self._eps(), z, *norm, a, stats[0], stats[1])
+        return a, stats
+
+    def backward(self, z: Tensor, norm: Norm, stats: Tensor, P: Tensor) -> tuple[Tensor, Norm]:
+        """Return p (N, h, w, C), and the gradients of the norm."""
+        n, h, w, c = z.shape
+        p, sums = torch.empty_like(z), self._zeros(2, n, c)
+        self._call("backward", n, h, w, c, z, *norm, stats[0], stats[1], P, p, sums[0], sums[1])
+        return p, Norm(*sums.sum(1))
+
+    def tangent_forward(self, values: Values, norm: Norm, tangent: Norm) -> tuple[Tensor, Tensor]:
+        """Return a and ta as one tensor (2N, h/2, w/2, C), and statistics for the way back."""
+        n, h, w, c = values.z.shape
+        a, stats = self._empty(2 * n, h // 2, w // 2, c), self._zeros(n, 4, c)
+        self._call("tangent_forward", n, h, w, c, self._eps(), *values, *norm, *tangent,
+                   a[:n], a[n:], stats)  # fmt: skip
+        return a, stats
+
+    def tangent_backward(
+        self, values: Values, norm: Norm, tangent: Norm, stats: Tensor, above: Cotangents
+    ) -> tuple[Tensor, Norm]:
+        """Return q and p as one tensor (2N, h, w, C), and dL'/d of the norm.
+
+        Args:
+            values: as for `tangent_forward`.
+            norm: parameters.
+            tangent: direction in them.
+            stats: from `tangent_forward`.
+            above: with respect to a and ta.
+        """
+        n, h, w, c = values.z.shape
+        qp, sums = self._empty(2 * n, h, w, c), self._zeros(2, n, c)
+        self._call("tangent_backward", n, h, w, c, *values, *norm, tangent.gain, stats, *above,
+                   qp[n:], qp[:n], sums[0], sums[1])  # fmt: skip
+        return qp, Norm(*sums.sum(1))
+
+    def first_forward(self, images: Tensor, pad: int, layer: Layer) -> Tensor:
+        """Return a (N, h/2, w/2, C) of images (N, C0, h, w)."""
+        a = self._first_empty(images, pad, layer.weight)
+        self._first("first_forward", images, pad, layer.weight, layer.weight, *layer.norm, a)
+        return a
+
+    def first_backward(self, images: Tensor, pad: int, layer: Layer, P: Tensor) -> Layer:
+        """Return the gradients of the parameters; images get none."""
+        weight, norm = layer
+        dweight, sums = torch.empty_like(weight), self._zeros(2, len(images), len(weight))
+        self._first("first_backward", images, pad, weight, weight, *norm, P, dweight, *sums)
+        return Layer(dweight, Norm(*sums.sum(1)))
+
+    def first_tangent_forward(
+        self, images: Tensor, pad: int, layer: Layer, tangent: Layer
+    ) -> Tensor:
+        """Return a and ta as one tensor (2N, h/2, w/2, C); images have no tangent."""
+        n, weight = len(images), layer.weight
+        a = self._first_empty(images, pad, weight, copies=2)
+        self._first("first_tangent_forward", images, pad, weight, weight, tangent.weight,
+                    *layer.norm, *tangent.norm, a[:n], a[n:])  # fmt: skip
+        return a
+
+    def first_tangent_backward(
+        self, images: Tensor, pad: int, layer: Layer, tangent: Layer, above: Cotangents
+    ) -> tuple[Layer, Tensor]:
+        """Return dL'/d of the parameters and of the images."""
+        weight = layer.weight
+        dweight, dimages = torch.empty_like(weight), torch.empty_like(images)
+        sums = self._zeros(2, len(images), len(weight))
+        self._first("first_tangent_backward", images, pad, weight, weight, tangent.weight,
+                    *layer.norm, tangent.norm.gain, *above, dweight, *sums,
+                    dimages)  # fmt: skip
+        return Layer(dweight, Norm(*sums.sum(1))), dimages
+
+    def _first_empty(self, images: Tensor, pad: int, weight: Tensor, copies: int = 1) -> Tensor:
+        n, _, h, w = images.shape
+        pooled = ((h + 2 * pad - 2) // 2, (w + 2 * pad - 2) // 2)
+        return self._empty(copies * n, *pooled, len(weight))
+
+    def _first(self, name: str, images: Tensor, pad: int, weight: Tensor, *tensors: Tensor) -> None:
+        n, channels, h, w = images.shape
+        self._call(name, n, h, w, pad, channels, len(weight), self._eps(), images, *tensors)
+
+    def _call(self, name: str, *arguments: int | ctypes._SimpleCData[float] | Tensor) -> None:
+        function = getattr(library(), f"{name}_{str(self.storage).removeprefix('torch.')}")
+        if function(threads(), *(_argument(each) for each in arguments)):
+            raise MemoryError(f"no memory for the scratch of {name}")
+
+    def _eps(self) -> ctypes._SimpleCData[float]:
+        return STORAGE[self.storage][1](EPSILON)
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.storage)
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.arithmetic)
+
+
+def _argument(value: int | ctypes._SimpleCData[float] | Tensor) -> object:
+    if not isinstance(value, Tensor):
+        return value
+    assert value.is_contiguous(), "the C functions know no strides"
+    return ctypes.c_void_p(value.data_ptr())

@@ -1,0 +1,126 @@
+"""Compiles the C blocks on first use, keeps the library in the cache, and loads it.
+
+The library is for this processor and this source: its name in the cache is a digest of both and of
+the compiler's version. Without a compiler there is none, and distill differentiates by autograd.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from distill_core.cache import cache_dir
+
+SOURCES = ("blocks.c", "blocks.h", "first.h")
+MAX_THREADS = 256
+_TIMEOUT_SECONDS = 300
+_COMMON = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+# The first set that the compiler takes is used; the last is understood everywhere.
+_FLAGS = (
+    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    ("-march=native", "-fopenmp"),
+    ("-mcpu=native", "-fopenmp"),
+    ("-fopenmp",),
+    (),
+)
+
+
+class Unavailable(Exception):
+    """There is no compiled library here; the message is one sentence that says why."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """Return the loaded library, compiled if the cache does not have it.
+
+    Raises:
+        Unavailable: no compiler, or it does not accept the source.
+    """
+    compiler = _compiler()
+    path = _path(compiler)
+    if not _is_ours(path):
+        _compile(compiler, path)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise Unavailable(f"the compiled blocks cannot be loaded: {error}") from error
+
+
+def _compiler() -> str:
+    named = os.environ.get("CC", "").split()[:1]
+    for name in (*named, "cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return found
+    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)")
+
+
+def _path(compiler: str) -> Path:
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    for part in (_run([compiler, "--version"]).stdout, _processor(), str(_FLAGS + _COMMON)):
+        digest.update(part.encode())
+    return cache_dir() / "kernels" / f"blocks-{digest.hexdigest()[:32]}.so"
+
+
+def _processor() -> str:
+    """Text that differs between processors that may need different code."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    told = ("flags", "model name", "Features")
+    return "\n".join(sorted({line for line in lines if line.startswith(told)}))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file is there and no one else could have put it there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return mine and not found.st_mode & 0o022
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Compile beside the place and move there, so that no half-written file is ever loaded."""
+    source = Path(__file__).parent / SOURCES[0]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            made = Path(scratch) / path.name
+            for flags in _FLAGS:
+                command = [compiler, *_COMMON, *flags, str(source), "-o", str(made), "-lm"]
+                result = _run(command)
+                if result.returncode == 0:
+                    made.chmod(0o700)
+                    made.replace(path)
+                    return
+    except OSError as error:
+        raise Unavailable(f"the compiled blocks cannot be kept in the cache: {error}") from error
+    reason = (result.stderr.strip().splitlines() or ["no message"])[0]
+    raise Unavailable(f"{compiler} does not compile the blocks: {reason}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"{command[0]} cannot be run: {error}") from error
+
+
+def threads() -> int:
+    """Return how many threads a block may use: as many as PyTorch does."""
+    return min(torch.get_num_threads(), MAX_THREADS)

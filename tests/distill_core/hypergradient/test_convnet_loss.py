@@ -1,0 +1,128 @@
+"""The kernels' derivatives against autograd's, in every number type."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
+from distill_core.data import DataSpec
+from distill_core.functional import FlatModel
+from distill_core.hypergradient.convnet_loss import ConvNetLoss
+from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.streams import global_seed, seeded
+from distill_core.synthetic import Batch
+
+# Sizes with and without rests of pooling, of vectors and of blocks of channels.
+NETWORKS = [
+    ((3, 32, 32), 20, 3),
+    ((1, 28, 28), 16, 3),  # padded to 32x32
+    ((3, 8, 8), 9, 2),
+    ((1, 8, 8), 33, 1),
+    ((3, 13, 21), 17, 2),
+    ((2, 17, 19), 8, 3),
+]
+BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-5}
+
+
+def made(shape: tuple[int, int, int], width: int, depth: int, dtype: torch.dtype) -> ConvNet:
+    spec = DataSpec("made", tuple("abcdefg"), shape, ())
+    with global_seed(seeded(0)):
+        return ConvNet(ConvNetOptions(width=width, depth=depth), spec=spec).to(dtype)
+
+
+def drawn(net: ConvNet, shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Batch, Tensor]:
+    """A batch whose labels do not sum to 1, and a direction."""
+    generator = seeded(1)
+    images = torch.randn(5, *shape, generator=generator, dtype=dtype)
+    labels = torch.rand(5, 7, generator=generator, dtype=dtype)
+    size = sum(p.numel() for p in net.parameters())
+    return Batch(images, labels), torch.randn(size, generator=generator, dtype=dtype)
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize(("shape", "width", "depth"), NETWORKS)
+@pytest.mark.parametrize("microbatch", [None, 2])
+def test_all_derivatives_equal_those_of_autograd(
+    shape: tuple[int, int, int],
+    width: int,
+    depth: int,
+    dtype: torch.dtype,
+    microbatch: int | None,
+) -> None:
+    net = made(shape, width, depth, dtype)
+    model = FlatModel(net)
+    batch, vector = drawn(net, shape, dtype)
+    structure = net.conv_blocks()
+    assert structure is not None
+    ours, theirs = ConvNetLoss(model, structure, microbatch=microbatch), AutogradLoss(model)
+    evaluated = zip(
+        ours.evaluate(model.theta, batch), theirs.evaluate(model.theta, batch), strict=True
+    )
+    multiplied = zip(
+        ours.product(model.theta, batch, vector),
+        theirs.product(model.theta, batch, vector),
+        strict=True,
+    )
+    for found, wanted in (*evaluated, *multiplied):
+        assert found.shape == wanted.shape
+        assert found.dtype == dtype
+        assert error(found, wanted) < BOUNDS[dtype]
+
+
+def test_half_precision_points_the_same_way() -> None:
+    shape = (3, 32, 32)
+    net = made(shape, 32, 3, torch.float32)
+    model = FlatModel(net)
+    batch, vector = drawn(net, shape, torch.float32)
+    structure = net.conv_blocks()
+    assert structure is not None
+    ours = ConvNetLoss(model, structure, storage=torch.bfloat16)
+    theirs = AutogradLoss(model)
+    gradient = ours.evaluate(model.theta, batch).gradient
+    assert error(gradient, theirs.evaluate(model.theta, batch).gradient) < 0.1
+    found, wanted = (loss.product(model.theta, batch, vector) for loss in (ours, theirs))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == torch.float32
+        assert error(one, other) < 0.2
+
+
+def test_the_bias_before_a_norm_has_no_gradient_at_all() -> None:
+    net = made((3, 8, 8), 4, 2, torch.float32)
+    model = FlatModel(net)
+    batch, vector = drawn(net, (3, 8, 8), torch.float32)
+    structure = net.conv_blocks()
+    assert structure is not None
+    loss = ConvNetLoss(model, structure)
+    for flat in (
+        loss.evaluate(model.theta, batch).gradient,
+        loss.product(model.theta, batch, vector).theta,
+    ):
+        for name, (place, _) in model.places().items():
+            before_norm = name in {"blocks.0.bias", "blocks.4.bias"}
+            assert bool(flat[place].any()) != before_norm, name
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    net = made((3, 16, 16), 24, 2, torch.float32)
+    model = FlatModel(net)
+    batch, vector = drawn(net, (3, 16, 16), torch.float32)
+    structure = net.conv_blocks()
+    assert structure is not None
+    loss = ConvNetLoss(model, structure)
+    first, again = (loss.product(model.theta, batch, vector) for _ in range(2))
+    assert all(map(torch.equal, first, again))
+
+
+@pytest.mark.parametrize("option", ["norm", "pooling", "activation"])
+def test_other_networks_have_no_structure(option: str) -> None:
+    spec = DataSpec("made", ("a", "b"), (3, 8, 8), ())
+    other = {"norm": "batch", "pooling": "max", "activation": "silu"}
+    assert ConvNet(ConvNetOptions(width=4), spec=spec).conv_blocks() is not None
+    changed = ConvNetOptions.model_validate({"width": 4, option: other[option]})
+    assert ConvNet(changed, spec=spec).conv_blocks() is None

@@ -1,0 +1,86 @@
+"""The choice between kernels and autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
+from distill_core.config import EngineOptions
+from distill_core.data import DataSpec
+from distill_core.hypergradient import engine
+from distill_core.hypergradient.convnet_loss import ConvNetLoss
+from distill_core.hypergradient.engine import Engine
+from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.kernels.native import Unavailable
+from registry import InputError
+
+CPU = torch.device("cpu")
+
+
+def convnet(norm: str = "instance") -> ConvNet:
+    options = ConvNetOptions.model_validate({"width": 4, "norm": norm})
+    return ConvNet(options, spec=DataSpec("made", ("a", "b"), (3, 8, 8), ()))
+
+
+def test_kernels_are_the_default_where_they_can_be_used() -> None:
+    chosen = Engine.choose(EngineOptions(), convnet(), CPU)
+    assert chosen.kernels
+    assert isinstance(chosen.loss(convnet()), ConvNetLoss)
+    assert chosen.describe() == (
+        "ConvNet kernels, float32; a whole inner batch and 250 real images at a time"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "norm", "device", "reason"),
+    [
+        ({"path": "autograd"}, "instance", "cpu", "asked for by engine.path"),
+        ({}, "batch", "cpu", "no kernels for this ConvNet"),
+        ({}, "instance", "cuda", "no kernels for cuda"),
+    ],
+)
+def test_autograd_is_chosen_with_a_reason(
+    options: dict[str, str], norm: str, device: str, reason: str
+) -> None:
+    checked = EngineOptions.model_validate(options)
+    chosen = Engine.choose(checked, convnet(norm), torch.device(device))
+    assert not chosen.kernels
+    assert isinstance(chosen.loss(convnet(norm)), AutogradLoss)
+    assert f"autograd ({reason})" in chosen.describe()
+
+
+def no_compiler() -> None:
+    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)")
+
+
+def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "library", no_compiler)
+    chosen = Engine.choose(EngineOptions(microbatch=8), convnet(), CPU)
+    assert chosen.describe() == (
+        "autograd (there is no C compiler (cc, gcc, clang or $CC)); "
+        "8 images and 250 real images at a time"
+    )
+
+
+@pytest.mark.parametrize("option", [{"path": "kernels"}, {"precision": "bfloat16"}])
+def test_what_cannot_be_had_is_refused(
+    option: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "library", no_compiler)
+    with pytest.raises(InputError) as caught:
+        Engine.choose(EngineOptions.model_validate(option), convnet(), CPU)
+    assert caught.value.what == (
+        "the ConvNet kernels cannot be used: there is no C compiler (cc, gcc, clang or $CC)."
+    )
+
+
+def test_microbatches_that_would_change_the_result_are_refused() -> None:
+    with pytest.raises(InputError, match=r"batch normalisation mixes the images"):
+        Engine.choose(EngineOptions(microbatch=8), convnet("batch"), CPU)
+
+
+def test_half_precision_is_passed_on_and_said() -> None:
+    chosen = Engine.choose(EngineOptions(precision="bfloat16"), convnet(), CPU)
+    assert chosen.describe().startswith("ConvNet kernels, bfloat16")
+    assert chosen.precision == torch.bfloat16

@@ -1,0 +1,31 @@
+"""The loss on real images, in chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from distill_core.augment import Augmentation
+from distill_core.data import Split
+from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.hypergradient.outer_loss import real_loss
+from distill_core.streams import seeded
+from tests.distill_core.hypergradient.small import small_model
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_it_is_the_mean_cross_entropy_and_its_gradient(chunk: int) -> None:
+    model, generator = small_model(), seeded(0)
+    images = torch.randn(20, 1, 2, 2, generator=generator, dtype=torch.float64)
+    split = Split(images, torch.arange(20) % 3)
+    index = split.draw(9, generator=generator)
+    draw = Augmentation(("flip",)).draw(9, (2, 2), generator=generator)
+    theta = model.theta.requires_grad_()
+    logits = model.logits(theta, Augmentation.apply(images[index], draw))
+    expected = cross_entropy(logits, split.labels[index])
+    found = real_loss(AutogradLoss(model), theta, split, index, draw, chunk=chunk)
+    assert found.loss == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert found.accuracy == float((logits.argmax(1) == split.labels[index]).double().mean())
+    (gradient,) = torch.autograd.grad(expected, theta)
+    assert torch.allclose(found.cotangent, gradient, rtol=1e-10, atol=1e-14)

@@ -1,0 +1,66 @@
+"""Compiling, keeping and loading the C blocks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distill_core.kernels import native
+from distill_core.kernels.native import Unavailable, library
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and a loader that has loaded nothing."""
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path))
+    library.cache_clear()
+    yield tmp_path / "kernels"
+    library.cache_clear()
+
+
+def test_it_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library()
+    (kept,) = cache.iterdir()
+    assert kept.stat().st_mode & 0o022 == 0
+    library.cache_clear()
+    monkeypatch.setattr(native, "_compile", lambda *_: pytest.fail("compiled again"))
+    library()
+
+
+def test_a_library_that_others_can_write_is_not_loaded(cache: Path) -> None:
+    library()
+    (kept,) = cache.iterdir()
+    kept.write_bytes(b"planted")
+    kept.chmod(0o777)
+    library.cache_clear()
+    library()
+    assert kept.read_bytes()[:4] != b"plan"
+
+
+def test_no_compiler_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(Unavailable, match="there is no C compiler"):
+        library()
+
+
+def test_a_compiler_that_fails_is_quoted(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "mycc"
+    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "mycc: broken" >&2; exit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("CC", str(fake))
+    with pytest.raises(Unavailable, match=r"does not compile the blocks: mycc: broken"):
+        library()
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written_is_said(cache: Path) -> None:
+    cache.parent.chmod(0o500)
+    with pytest.raises(Unavailable, match="cannot be kept in the cache"):
+        library()
