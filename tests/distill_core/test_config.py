@@ -155,8 +155,8 @@ def test_an_override_of_an_unknown_kind() -> None:
         parse_overrides(["labler.mode=fixed"])
     assert str(caught.value) == (
         "no kind of option named 'labler'.\n"
-        "Expected one of: algo, backbone, data, dataset, engine, evaluate, labeler, orderer, repr, run. "
-        "Did you mean 'labeler'?\n"
+        "Expected one of: algo, backbone, data, dataset, engine, evaluate, labeler, orderer, repr, "
+        "run. Did you mean 'labeler'?\n"
         "Next: correct it."
     )
 
