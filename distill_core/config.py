@@ -80,6 +80,14 @@ class RunConfig(Options):
     )
     seed: int = Field(0, ge=0, description="seed of every random draw")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: int | None = Field(
+        None, ge=1, description="threads of a process; default: one for each physical core"
+    )
+    allocator: Literal["auto", "tuned", "stock"] = Field(
+        "auto",
+        description="tuned: glibc keeps the memory that is freed, twice as fast on CPUs; stock: "
+        "as the system has it; auto: tuned, unless another allocator or setting is in use",
+    )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")
