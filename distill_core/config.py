@@ -75,6 +75,14 @@ class RunConfig(Options):
         None, gt=0, description="pixel budget, images per class; default: the representation's"
     )
     steps: int = Field(300, ge=1, description="outer steps")
+    ema: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="decay of a moving average over the outer steps, which is validated, saved and "
+        "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
+        "(1 + t) / (10 + t); default: no average",
+    )
     minutes: float | None = Field(
         None, gt=0, description="stop after so many minutes of outer steps, if that comes first"
     )

@@ -58,6 +58,7 @@ def manifest(
         "budget": assembly.synthetic.budget().as_dict(),
         "outer_steps": step,
         "best_step": best_step,
+        "averaged": None if config.ema is None else f"moving average, run.ema = {config.ema:g}",
         "seconds": round(seconds, 3),
         "results": results or {},
     }

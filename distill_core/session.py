@@ -91,8 +91,8 @@ def run(
                 assembly,
                 run_dir,
                 observers=[metrics, board, progress],
-                validate=lambda: validation_accuracy(assembly),
-                on_checkpoint=lambda: _save(assembly, plugins, run_dir, loop),
+                validate=lambda: validation_accuracy(loop.result),
+                on_checkpoint=lambda: _save(loop.result, plugins, run_dir, loop),
             )
             if resume:
                 loop.load_state_dict(state)
@@ -100,7 +100,9 @@ def run(
                 complete = loop.run(stop)
         if not complete:
             raise Interrupted
-        return _finish(console, assembly, plugins, run_dir, loop=loop, metrics=metrics, board=board)
+        return _finish(
+            console, loop.result, plugins, run_dir, loop=loop, metrics=metrics, board=board
+        )
     finally:
         board.close()
 
