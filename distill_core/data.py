@@ -13,8 +13,9 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.config import DataOptions
+from distill_core.runtime import release_memory
 from distill_core.streams import seeded
-from distill_core.whitening import Whitening, fit_whitening
+from distill_core.whitening import Whitening, chunks, fit_whitening
 from registry import InputError
 
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout", "color")
@@ -121,20 +122,31 @@ class RealData:
         digest = fingerprint(raw, options, seed)
         generator = seeded(seed, "validation split")
         held = held_out(raw.train_labels, options.validation, generator=generator)
-        train_images = raw.train_images[~held]
-        whitening = fit_whitening(options.whitening, train_images, strength=options.zca_strength)
-
-        def split(images: Tensor, labels: Tensor) -> Split:
-            return Split(whitening.apply(images.to(device)), labels.to(device))
-
+        whitening = fit_whitening(
+            options.whitening, raw.train_images[~held], strength=options.zca_strength
+        )
+        release_memory()  # of the fit, before the largest tensors are made
+        local = whitening.to(device)
+        everything = torch.ones(len(raw.test_labels), dtype=torch.bool)
         return RealData(
             spec=raw.spec,
-            train=split(train_images, raw.train_labels[~held]),
-            validation=split(raw.train_images[held], raw.train_labels[held]),
-            test=split(raw.test_images, raw.test_labels),
+            train=_whitened(raw.train_images, raw.train_labels, ~held, local, device),
+            validation=_whitened(raw.train_images, raw.train_labels, held, local, device),
+            test=_whitened(raw.test_images, raw.test_labels, everything, local, device),
             whitening=whitening,
             fingerprint=digest,
         )
+
+
+def _whitened(
+    images: Tensor, labels: Tensor, which: Tensor, whitening: Whitening, device: torch.device
+) -> Split:
+    """Whiten the images where `which` (N,) is true, piece by piece into their final place."""
+    index = which.nonzero().flatten()
+    result = torch.empty((len(index), *images.shape[1:]), device=device)
+    for chunk in chunks(result):
+        result[chunk] = whitening.apply(images[index[chunk]].to(device))
+    return Split(result, labels[index].to(device))
 
 
 def check_raw(raw: RawData) -> None:

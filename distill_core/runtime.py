@@ -175,6 +175,12 @@ def tune_allocator() -> bool:
     return _tuned
 
 
+def release_memory() -> None:
+    """Give freed memory back to the system, which a tuned glibc does not do by itself."""
+    if has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _positive(text: str | None) -> int:
     """Return the positive number that a text is, or 0."""
     text = (text or "").strip()

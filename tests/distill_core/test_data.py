@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from distill_core import whitening
 from distill_core.config import DataOptions
 from distill_core.data import (
     DataSpec,
@@ -19,6 +20,8 @@ from distill_core.data import (
     fingerprint,
     held_out,
 )
+from distill_core.streams import seeded
+from distill_core.whitening import KINDS
 from registry import InputError
 
 SPEC = DataSpec("made", ("cat", "dog", "emu"), (2, 4, 5), ("flip", "rotate"))
@@ -188,3 +191,20 @@ def test_many_classes_without_images_are_not_all_listed() -> None:
 
 def test_a_test_set_may_lack_a_class() -> None:
     check_raw(_changed(test_labels=torch.zeros(7, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_whitening_piece_by_piece_gives_the_same_bits(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (30, 2, 4, 5), generator=generator).to(torch.uint8)
+    raw = dataclasses.replace(_raw(), train_images=images, test_images=images[:7])
+    monkeypatch.setattr(whitening, "CHUNK_NUMBERS", 4 * images[0].numel())
+    real = _prepare(raw, whitening=kind, validation=0.2)
+    held = held_out(raw.train_labels, 0.2, generator=seeded(0, "validation split"))
+    fitted = whitening.fit_whitening(kind, images[~held], strength=0.1)
+    assert torch.equal(real.train.images, fitted.apply(images[~held]))
+    assert torch.equal(real.validation.images, fitted.apply(images[held]))
+    assert torch.equal(real.test.images, fitted.apply(images[:7]))
+    assert real.train.labels.dtype == torch.int64

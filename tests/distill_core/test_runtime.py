@@ -131,3 +131,29 @@ def test_a_tuned_process_keeps_its_memory():
     }
     assert faults["tuned"] < 50
     assert faults["stock"] > 5 * (faults["tuned"] + 1)
+
+
+RELEASED = """
+import torch
+from distill_core.runtime import release_memory, tune_allocator
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+assert tune_allocator()
+torch.ones(2**20).add(1)
+before = resident()
+large = torch.ones(2**26)
+above = torch.ones(1000)
+del large
+kept = resident() - before
+release_memory()
+print(kept, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not has_glibc(), reason="only glibc can be tuned")
+def test_a_tuned_process_gives_memory_back_when_told():
+    command = [sys.executable, "-c", RELEASED]
+    kept, left = map(int, subprocess.check_output(command, text=True).split())
+    assert kept > 200  # of 256 MiB
+    assert left < 50
