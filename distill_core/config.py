@@ -28,6 +28,11 @@ class DataOptions(Options):
         "normalised, relative strength); zca_kornia as in MTT (absolute strength)",
     )
     zca_strength: float = Field(0.1, gt=0, description="regulariser of both ZCA variants")
+    storage: Literal["float32", "float16"] = Field(
+        "float32",
+        description="how whitened real images are kept; float16 takes half the memory and rounds "
+        "them to 3 digits; they are computed with in float32 either way",
+    )
     validation: float = Field(
         0.1, ge=0, lt=1, description="fraction of the training data kept for validation"
     )

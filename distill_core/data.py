@@ -72,7 +72,13 @@ class RawData:
 
 @dataclass(frozen=True)
 class Split:
-    """Whitened images (N, C, h, w) float32 and labels (N,) int64, on the device."""
+    """Whitened images and their labels, on the device.
+
+    Attributes:
+        images: (N, C, h, w) as they are kept: float32, or float16 with `data.storage=float16`.
+            `take` and `batch` give float32; use these, unless you need all images and no type.
+        labels: (N,) int64.
+    """
 
     images: Tensor
     labels: Tensor
@@ -80,12 +86,21 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, index: Tensor | slice) -> Tensor:
+        """Return the images at `index` to compute with: (n, C, h, w) float32."""
+        return full_precision(self.images[index])
+
     def batch(self, size: int, *, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw images and labels uniformly without replacement; all of them if `size` >= N."""
         if size >= len(self):
-            return self.images, self.labels
+            return full_precision(self.images), self.labels
         index = torch.randperm(len(self), generator=generator)[:size].to(self.images.device)
-        return self.images[index], self.labels[index]
+        return self.take(index), self.labels[index]
+
+
+def full_precision(images: Tensor) -> Tensor:
+    """Return half-precision images as float32, and others as they are."""
+    return images.float() if images.dtype == torch.float16 else images
 
 
 @dataclass(frozen=True)
@@ -127,26 +142,24 @@ class RealData:
         )
         release_memory()  # of the fit, before the largest tensors are made
         local = whitening.to(device)
-        everything = torch.ones(len(raw.test_labels), dtype=torch.bool)
+        dtype = torch.float16 if options.storage == "float16" else torch.float32
+
+        def split(images: Tensor, labels: Tensor, which: Tensor) -> Split:
+            """Whiten the images where `which` (N,) is true, piece by piece into their place."""
+            index = which.nonzero().flatten()
+            result = torch.empty((len(index), *images.shape[1:]), dtype=dtype, device=device)
+            for chunk in chunks(result):
+                result[chunk] = local.apply(images[index[chunk]].to(device)).to(dtype)
+            return Split(result, labels[index].to(device))
+
         return RealData(
             spec=raw.spec,
-            train=_whitened(raw.train_images, raw.train_labels, ~held, local, device),
-            validation=_whitened(raw.train_images, raw.train_labels, held, local, device),
-            test=_whitened(raw.test_images, raw.test_labels, everything, local, device),
+            train=split(raw.train_images, raw.train_labels, ~held),
+            validation=split(raw.train_images, raw.train_labels, held),
+            test=split(raw.test_images, raw.test_labels, raw.test_labels >= 0),
             whitening=whitening,
             fingerprint=digest,
         )
-
-
-def _whitened(
-    images: Tensor, labels: Tensor, which: Tensor, whitening: Whitening, device: torch.device
-) -> Split:
-    """Whiten the images where `which` (N,) is true, piece by piece into their final place."""
-    index = which.nonzero().flatten()
-    result = torch.empty((len(index), *images.shape[1:]), device=device)
-    for chunk in chunks(result):
-        result[chunk] = whitening.apply(images[index[chunk]].to(device))
-    return Split(result, labels[index].to(device))
 
 
 def check_raw(raw: RawData) -> None:
@@ -207,7 +220,11 @@ def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> No
 
 def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
     """Return a digest of everything that the prepared data depend on."""
-    digest = hashlib.sha256(f"{raw.spec}{options.model_dump_json()}{seed}".encode())
+    # The default storage is left out: it is newer than fingerprints in artefacts that exist.
+    settings = options.model_dump_json(
+        exclude={"storage"} if options.storage == "float32" else None
+    )
+    digest = hashlib.sha256(f"{raw.spec}{settings}{seed}".encode())
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().flatten().numpy().data)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import pytest
@@ -208,3 +209,38 @@ def test_whitening_piece_by_piece_gives_the_same_bits(
     assert torch.equal(real.validation.images, fitted.apply(images[held]))
     assert torch.equal(real.test.images, fitted.apply(images[:7]))
     assert real.train.labels.dtype == torch.int64
+
+
+def test_half_precision_is_kept_and_full_precision_computed_with() -> None:
+    full = _prepare(_raw(), validation=0.2)
+    half = _prepare(_raw(), validation=0.2, storage="float16")
+    for a, b in zip(
+        (full.train, full.validation, full.test),
+        (half.train, half.validation, half.test),
+        strict=True,
+    ):
+        assert b.images.dtype == torch.float16
+        assert torch.equal(b.images, a.images.half())
+        for size in (2, 99):
+            x, y = a.batch(size, generator=torch.Generator().manual_seed(0))
+            found, labels = b.batch(size, generator=torch.Generator().manual_seed(0))
+            assert found.dtype == b.take(slice(0, 1)).dtype == torch.float32
+            torch.testing.assert_close(found, x, atol=0, rtol=5e-4)
+            assert torch.equal(labels, y)
+    assert full.fingerprint != half.fingerprint
+
+
+def test_double_precision_is_left_alone() -> None:
+    split = Split(torch.ones(3, 2, 4, 5).double(), torch.arange(3))
+    assert split.batch(2, generator=torch.Generator())[0].dtype == torch.float64
+
+
+def test_fingerprints_from_before_there_was_a_choice_of_storage_hold() -> None:
+    """Artefacts that exist must still be recognised."""
+    raw, options = _raw(), DataOptions()
+    old = options.model_dump_json().replace('"storage":"float32",', "")
+    assert old == '{"whitening":"standardise","zca_strength":0.1,"validation":0.1}'
+    digest = hashlib.sha256(f"{raw.spec}{old}0".encode())
+    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+        digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    assert fingerprint(raw, options, 0) == digest.hexdigest()
