@@ -20,6 +20,7 @@ from distill_core.data import DataSpec, RealData
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine
 from distill_core.ordering import class_means, cosine_distances, ordering_score
+from distill_core.runtime import release_memory
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset, check_budget
 from registry import Catalogue, InputError, Plugins
@@ -119,10 +120,15 @@ def load_real(
     """Load, split and whiten the dataset of a run, and move it to the device."""
     maker = _Maker(config, plugins)
     dataset = maker.make("dataset", "dataset")
-    raw = maker.call("dataset", "dataset", dataset.load)
-    return RealData.prepare(
-        raw, config.data, seed=config.seed, device=device or pick_device(config.device)
+    # The raw images have no name here, so they are freed as soon as `prepare` is through.
+    real = RealData.prepare(
+        maker.call("dataset", "dataset", dataset.load),
+        config.data,
+        seed=config.seed,
+        device=device or pick_device(config.device),
     )
+    release_memory()
+    return real
 
 
 def backbone_maker(

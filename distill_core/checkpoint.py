@@ -20,8 +20,10 @@ from distill_core.files import read_tensors, write_tensors
 from registry import InputError
 
 FORMAT = 1
-# What may change when a run goes on: how long it is and how it is judged, not what it does.
-MAY_CHANGE = ("steps", "minutes", "device", "checkpoint_minutes", "evaluate")
+# What may change when a run goes on: how long it is, where it is computed and how it is judged,
+# not what it does. On another device or with other threads, sums round differently.
+LENGTH, PLACE = ("steps", "minutes", "checkpoint_minutes"), ("device", "threads", "allocator")
+MAY_CHANGE = (*LENGTH, *PLACE, "evaluate")
 
 
 def checkpoint_path(run_dir: Path) -> Path:

@@ -28,6 +28,11 @@ class DataOptions(Options):
         "normalised, relative strength); zca_kornia as in MTT (absolute strength)",
     )
     zca_strength: float = Field(0.1, gt=0, description="regulariser of both ZCA variants")
+    storage: Literal["float32", "float16"] = Field(
+        "float32",
+        description="how whitened real images are kept; float16 takes half the memory and rounds "
+        "them to 3 digits; they are computed with in float32 either way",
+    )
     validation: float = Field(
         0.1, ge=0, lt=1, description="fraction of the training data kept for validation"
     )
@@ -103,11 +108,27 @@ class RunConfig(Options):
         None, gt=0, description="pixel budget, images per class; default: the representation's"
     )
     steps: int = Field(300, ge=1, description="outer steps")
+    ema: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="decay of a moving average over the outer steps, which is validated, saved and "
+        "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
+        "(1 + t) / (10 + t); default: no average",
+    )
     minutes: float | None = Field(
         None, gt=0, description="stop after so many minutes of outer steps, if that comes first"
     )
     seed: int = Field(0, ge=0, description="seed of every random draw")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: int | None = Field(
+        None, ge=1, description="threads of a process; default: one for each physical core"
+    )
+    allocator: Literal["auto", "tuned", "stock"] = Field(
+        "auto",
+        description="tuned: glibc keeps the memory that is freed, twice as fast on CPUs; stock: "
+        "as the system has it; auto: tuned, unless another allocator or setting is in use",
+    )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")

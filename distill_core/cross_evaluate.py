@@ -90,8 +90,9 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
         )
     state = load_checkpoint(run_dir, config)
     assembly = assemble(config, plugins, class_grid=state["class_grid"], notes=state["notes"])
-    OuterLoop(assembly, run_dir).load_state_dict(state)
-    return Candidate.of(assembly, step=int(state["step"]))
+    loop = OuterLoop(assembly, run_dir)
+    loop.load_state_dict(state)
+    return Candidate.of(loop.result, step=int(state["step"]))
 
 
 def _check_data(fingerprint: str, real: RealData, run_dir: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.config import DataOptions
+from distill_core.runtime import release_memory
 from distill_core.streams import seeded
-from distill_core.whitening import Whitening, fit_whitening
+from distill_core.whitening import Whitening, chunks, fit_whitening
 from registry import InputError
 
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout", "color")
@@ -71,7 +72,13 @@ class RawData:
 
 @dataclass(frozen=True)
 class Split:
-    """Whitened images (N, C, h, w) float32 and labels (N,) int64, on the device."""
+    """Whitened images and their labels, on the device.
+
+    Attributes:
+        images: (N, C, h, w) as they are kept: float32, or float16 with `data.storage=float16`.
+            `take` and `batch` give float32; use these, unless you need all images and no type.
+        labels: (N,) int64.
+    """
 
     images: Tensor
     labels: Tensor
@@ -79,18 +86,27 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, index: Tensor | slice) -> Tensor:
+        """Return the images at `index` to compute with: (n, C, h, w) float32."""
+        return full_precision(self.images[index])
+
     def batch(self, size: int, *, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw images and labels uniformly without replacement; all of them if `size` >= N."""
         if size >= len(self):
-            return self.images, self.labels
+            return full_precision(self.images), self.labels
         index = self.draw(size, generator=generator)
-        return self.images[index], self.labels[index]
+        return self.take(index), self.labels[index]
 
     def draw(self, size: int, *, generator: Generator) -> Tensor:
         """Draw the numbers of images, (n,) on the device: without replacement, at most all."""
         if size >= len(self):
             return torch.arange(len(self), device=self.images.device)
         return torch.randperm(len(self), generator=generator)[:size].to(self.images.device)
+
+
+def full_precision(images: Tensor) -> Tensor:
+    """Return half-precision images as float32, and others as they are."""
+    return images.float() if images.dtype == torch.float16 else images
 
 
 @dataclass(frozen=True)
@@ -127,17 +143,26 @@ class RealData:
         digest = fingerprint(raw, options, seed)
         generator = seeded(seed, "validation split")
         held = held_out(raw.train_labels, options.validation, generator=generator)
-        train_images = raw.train_images[~held]
-        whitening = fit_whitening(options.whitening, train_images, strength=options.zca_strength)
+        whitening = fit_whitening(
+            options.whitening, raw.train_images[~held], strength=options.zca_strength
+        )
+        release_memory()  # of the fit, before the largest tensors are made
+        local = whitening.to(device)
+        dtype = torch.float16 if options.storage == "float16" else torch.float32
 
-        def split(images: Tensor, labels: Tensor) -> Split:
-            return Split(whitening.apply(images.to(device)), labels.to(device))
+        def split(images: Tensor, labels: Tensor, which: Tensor) -> Split:
+            """Whiten the images where `which` (N,) is true, piece by piece into their place."""
+            index = which.nonzero().flatten()
+            result = torch.empty((len(index), *images.shape[1:]), dtype=dtype, device=device)
+            for chunk in chunks(result):
+                result[chunk] = local.apply(images[index[chunk]].to(device)).to(dtype)
+            return Split(result, labels[index].to(device))
 
         return RealData(
             spec=raw.spec,
-            train=split(train_images, raw.train_labels[~held]),
-            validation=split(raw.train_images[held], raw.train_labels[held]),
-            test=split(raw.test_images, raw.test_labels),
+            train=split(raw.train_images, raw.train_labels, ~held),
+            validation=split(raw.train_images, raw.train_labels, held),
+            test=split(raw.test_images, raw.test_labels, raw.test_labels >= 0),
             whitening=whitening,
             fingerprint=digest,
         )
@@ -201,7 +226,11 @@ def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> No
 
 def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
     """Return a digest of everything that the prepared data depend on."""
-    digest = hashlib.sha256(f"{raw.spec}{options.model_dump_json()}{seed}".encode())
+    # The default storage is left out: it is newer than fingerprints in artefacts that exist.
+    settings = options.model_dump_json(
+        exclude={"storage"} if options.storage == "float32" else None
+    )
+    digest = hashlib.sha256(f"{raw.spec}{settings}{seed}".encode())
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().flatten().numpy().data)

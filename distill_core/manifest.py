@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from datetime import UTC, datetime
@@ -13,7 +12,9 @@ import torch
 
 from distill_core import __version__
 from distill_core.assemble import Assembly
+from distill_core.cores import count_cores
 from distill_core.hookspecs import KINDS
+from distill_core.runtime import allocator
 from registry import Plugins
 
 FORMAT = 1
@@ -58,6 +59,7 @@ def manifest(
         "budget": assembly.synthetic.budget().as_dict(),
         "outer_steps": step,
         "best_step": best_step,
+        "averaged": None if config.ema is None else f"moving average, run.ema = {config.ema:g}",
         "seconds": round(seconds, 3),
         "results": results or {},
     }
@@ -83,8 +85,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "name": name,
         "system": sys.platform,
-        "cores": os.cpu_count(),
+        "cores": count_cores(),
         "threads": torch.get_num_threads(),
+        "allocator": allocator(),
     }
 
 

@@ -27,8 +27,8 @@ def class_grid_shape(num_classes: int) -> tuple[int, int]:
 
 def class_means(real: RealData) -> Tensor:
     """Mean training image of every class, whitened: (K, C*h*w) float64 on the CPU."""
-    images, labels = real.train.images.flatten(1), real.train.labels
-    means = [images[labels == label].mean(0) for label in range(real.spec.num_classes)]
+    places = [real.train.labels == label for label in range(real.spec.num_classes)]
+    means = [real.train.take(place).flatten(1).mean(0) for place in places]
     return torch.stack(means).cpu().double()
 
 

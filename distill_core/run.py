@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.assemble import Assembly
+from distill_core.averaging import MovingAverage
 from distill_core.checkpoint import save_checkpoint
 from registry import ExplainedError
 
@@ -62,9 +64,18 @@ class OuterLoop:
         self.on_checkpoint = on_checkpoint
         self.groups = trained_groups(assembly)
         self.optimizer = assembly.algorithm.outer_optimizer(self.groups)
+        ema = assembly.config.ema
+        self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)
         self.step = 0
         self.seconds = 0.0
         self.best: dict[str, Any] = {}
+
+    @property
+    def result(self) -> Assembly:
+        """The parts with what the run gives: the moving average, if there is one."""
+        if self.average is None:
+            return self.assembly
+        return replace(self.assembly, synthetic=self.average.synthetic)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do outer steps until the last one, the time limit, or until `stop()` is true.
@@ -102,6 +113,7 @@ class OuterLoop:
             "step": self.step,
             "seconds": self.seconds,
             "synthetic": dict(assembly.synthetic.state_dict()),
+            "average": self.average.state_dict() if self.average else {},
             "algorithm": assembly.algorithm.state_dict(),
             "meta": [parameter.detach() for parameter in assembly.algorithm.meta_parameters()],
             "optimizer": self.optimizer.state_dict(),
@@ -116,6 +128,8 @@ class OuterLoop:
         assembly = self.assembly
         self.step, self.seconds = state["step"], state["seconds"]
         assembly.synthetic.load_state_dict(state["synthetic"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         assembly.algorithm.load_state_dict(state["algorithm"])
         with torch.no_grad():
             for parameter, value in zip(
@@ -129,7 +143,7 @@ class OuterLoop:
     def use_best(self) -> None:
         """Put the state that was best on the validation split in place of the last one."""
         if self.best:
-            self.assembly.synthetic.load_state_dict(self.best["synthetic"])
+            self.result.synthetic.load_state_dict(self.best["synthetic"])
 
     def _outer_step(self) -> None:
         assembly = self.assembly
@@ -141,6 +155,8 @@ class OuterLoop:
         check_hypergradients(self.groups, step=self.step, config=assembly.config)
         self.optimizer.step()
         assembly.synthetic.project()
+        if self.average:
+            self.average.update(assembly.synthetic, step=self.step)
         self.step += 1
         duration = time.monotonic() - begin
         self.seconds += duration
@@ -154,7 +170,7 @@ class OuterLoop:
             return
         accuracy = self.validate()
         if options.select == "best" and accuracy > self.best.get("accuracy", -1.0):
-            state = self.assembly.synthetic.state_dict()
+            state = self.result.synthetic.state_dict()
             self.best = {
                 "step": self.step,
                 "accuracy": accuracy,

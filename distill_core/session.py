@@ -17,7 +17,7 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact import save_artefact
-from distill_core.assemble import Assembly, assemble
+from distill_core.assemble import Assembly, assemble, pick_device
 from distill_core.checkpoint import load_checkpoint
 from distill_core.config import RunConfig, to_toml
 from distill_core.evaluate import Result
@@ -29,6 +29,7 @@ from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
 from distill_core.run import OuterLoop
 from distill_core.run_directory import CONFIG, METRICS, begin
+from distill_core.runtime import prepare
 from distill_core.streams import Streams
 from registry import Plugins
 
@@ -41,8 +42,10 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
     """Print the resolved configuration, the budget and the cost of an outer step."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(to_toml(config), markup=False)
+    machine = prepare(config)
     assembly = assemble(config, plugins)
     _print_facts(console, assembly)
+    console.print(f"machine  {assembly.device}, {machine}")
     estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
     if estimate is None:
         console.print(f"cost     algorithm '{config.algo}' cannot predict it")
@@ -64,6 +67,7 @@ def run(
         ExplainedError: as the parts say.
     """
     console = Console(highlight=False, soft_wrap=True)
+    console.print(f"machine  {pick_device(config.device)}, {prepare(config)}")
     state = load_checkpoint(run_dir, config) if resume else {}
     console.print(f"loading  {config.dataset}")
     assembly = assemble(
@@ -87,8 +91,8 @@ def run(
                 assembly,
                 run_dir,
                 observers=[metrics, board, progress],
-                validate=lambda: validation_accuracy(assembly),
-                on_checkpoint=lambda: _save(assembly, plugins, run_dir, loop),
+                validate=lambda: validation_accuracy(loop.result),
+                on_checkpoint=lambda: _save(loop.result, plugins, run_dir, loop),
             )
             if resume:
                 loop.load_state_dict(state)
@@ -96,7 +100,9 @@ def run(
                 complete = loop.run(stop)
         if not complete:
             raise Interrupted
-        return _finish(console, assembly, plugins, run_dir, loop=loop, metrics=metrics, board=board)
+        return _finish(
+            console, loop.result, plugins, run_dir, loop=loop, metrics=metrics, board=board
+        )
     finally:
         board.close()
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
 from distill_core.augment import Augmentation
-from distill_core.data import Split
+from distill_core.data import Split, full_precision
 from distill_core.losses import soft_cross_entropy
 from distill_core.recipe import Recipe
 
@@ -42,7 +42,7 @@ def train(
 
     Args:
         backbone: a network of K outputs on the device of `images`.
-        images: (n, C, h, w).
+        images: (n, C, h, w); half-precision ones are trained on in float32.
         labels: (n, K) soft labels, or (n,) int64 classes.
         recipe: optimizer, schedule, batch size and steps; its `augment` is not read.
         augmentation: applied to every batch.
@@ -113,7 +113,7 @@ def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     backbone.eval()
     right = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     for start in range(0, len(split), chunk):
-        logits = backbone(split.images[start : start + chunk])
+        logits = backbone(split.take(slice(start, start + chunk)))
         right += (logits.argmax(1) == split.labels[start : start + chunk]).sum()
     backbone.train(was_training)
     return int(right) / len(split)
@@ -123,9 +123,9 @@ def _batch(
     images: Tensor, labels: Tensor, size: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     if size >= len(images):
-        return images, labels
+        return full_precision(images), labels
     index = torch.randperm(len(images), generator=generator)[:size].to(images.device)
-    return images[index], labels[index]
+    return full_precision(images[index]), labels[index]
 
 
 def _soft(labels: Tensor, logits: Tensor) -> Tensor:

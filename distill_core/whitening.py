@@ -70,6 +70,10 @@ class Whitening:
         """Return all that must be stored; `from_tensors` takes it back."""
         return dict(self.values)
 
+    def to(self, device: torch.device) -> Whitening:
+        """Return the same whitening on a device, so that `apply` need not move it there."""
+        return Whitening(self.kind, {name: t.to(device) for name, t in self.values.items()})
+
     def apply(self, images: Tensor) -> Tensor:
         """Whiten images.
 
@@ -81,7 +85,7 @@ class Whitening:
         """
         result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
         values = {name: tensor.to(images.device) for name, tensor in self.values.items()}
-        for chunk in _chunks(images):
+        for chunk in chunks(images):
             result[chunk] = self._whiten(_unit(images[chunk], torch.float32), values)
         return result
 
@@ -100,7 +104,7 @@ class Whitening:
         values = {name: tensor.to(images.device) for name, tensor in self.values.items()}
         if "matrix" in values:
             values["inverse"] = self._inverse.to(images.device)
-        for chunk in _chunks(images):
+        for chunk in chunks(images):
             pictures = self._colour(images[chunk].float(), values)
             result[chunk] = self._bounded(pictures) if in_range else pictures
         return result
@@ -195,7 +199,7 @@ def _fit_channels(images: Tensor) -> dict[str, Tensor]:
 def _fit_zca(images: Tensor, strength: float) -> dict[str, Tensor]:
     d = images[0].numel()
     covariance = torch.zeros(d, d, dtype=torch.float64)
-    for chunk in _chunks(images):
+    for chunk in chunks(images):
         covariance += _gram(_normalise(_unit(images[chunk], torch.float64).flatten(1)))
     covariance /= len(images)
     mean_eigenvalue = float(covariance.trace()) / d
@@ -206,11 +210,11 @@ def _fit_zca(images: Tensor, strength: float) -> dict[str, Tensor]:
 def _fit_kornia(images: Tensor, strength: float) -> dict[str, Tensor]:
     d = images[0].numel()
     mean = torch.zeros(d, dtype=torch.float64)
-    for chunk in _chunks(images):
+    for chunk in chunks(images):
         mean += _unit(images[chunk], torch.float64).flatten(1).sum(0)
     mean /= len(images)
     covariance = torch.zeros(d, d, dtype=torch.float64)
-    for chunk in _chunks(images):
+    for chunk in chunks(images):
         covariance += _gram(_unit(images[chunk], torch.float64).flatten(1) - mean)
     covariance /= max(len(images) - 1, 1)
     return {"matrix": _inverse_root(covariance, strength), "mean": mean.float()}
@@ -248,7 +252,8 @@ def _per_channel(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def _chunks(images: Tensor) -> Iterator[slice]:
+def chunks(images: Tensor) -> Iterator[slice]:
+    """Yield the pieces in which images (N, C, h, w) are worked on, to keep temporaries small."""
     size = max(1, CHUNK_NUMBERS // max(1, images[:1].numel()))
     for start in range(0, len(images), size):
         yield slice(start, start + size)

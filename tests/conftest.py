@@ -14,6 +14,7 @@ from distill_core.config import DataOptions
 from distill_core.data import DataSpec, RawData, RealData
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the commands, which set the threads of the process
 settings.register_profile("distill", deadline=None, max_examples=50, print_blob=True)
 settings.load_profile("distill")
 

@@ -105,7 +105,7 @@ class Photometric:
 
 def class_colours(real: RealData) -> Tensor:
     """Mean colour of every class, un-whitened: (K, C) float64."""
-    means = class_means(real).to(real.train.images)
+    means = class_means(real).float().to(real.train.images.device)
     pictures = real.whitening.invert(means.reshape(-1, *real.spec.image_shape))
     return pictures.mean(dim=(2, 3)).cpu().double()
 

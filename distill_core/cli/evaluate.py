@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distill_core.evaluate import Result
     from registry import Plugins
 
-MAY_SET = ("backbone", "evaluate")
+MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 
 
 @click.command()
@@ -47,6 +47,9 @@ def command(
     configs = rows(settings_of(run), {**changed, "device": device}, backbones, plugins)
 
     from distill_core.cross_evaluate import cross_evaluate
+    from distill_core.runtime import prepare
+
+    click.echo(f"machine: {prepare(next(iter(configs.values())))}", err=True)
 
     def after_net(what: str, net: int, value: float) -> None:
         click.echo(f"{what}: network {net + 1} {100 * value:.2f} %", err=True)
@@ -67,10 +70,12 @@ def changes(overrides: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]
     from registry import OptionError
 
     for pair in overrides:
-        if pair.partition(".")[0] not in MAY_SET:
+        name = pair.partition("=")[0].strip()
+        if not {name, name.partition(".")[0]} & set(MAY_SET):
             raise OptionError(
                 f"-o {pair} cannot be changed after the run.",
-                expected="-o backbone.FIELD=VALUE or -o evaluate.FIELD=VALUE.",
+                expected="-o backbone.FIELD=VALUE, -o evaluate.FIELD=VALUE, -o run.threads=N or "
+                "-o run.allocator=VALUE.",
                 next="leave it out, or distill again with it.",
             )
     changed = parse_overrides(overrides)

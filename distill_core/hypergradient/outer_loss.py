@@ -43,7 +43,7 @@ def real_loss(
     for start in range(0, size, chunk):
         part = slice(start, start + chunk)
         found = split.labels[index[part]]
-        augmented = Augmentation.apply(split.images[index[part]], draw[part]).to(theta.dtype)
+        augmented = Augmentation.apply(split.take(index[part]), draw[part])
         share = len(found) / size
         targets = functional.one_hot(found, loss.num_classes).to(theta.dtype)
         value, gradient, logits = loss.evaluate(theta, Batch(augmented, targets))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from distill_core import whitening
 from distill_core.config import DataOptions
 from distill_core.data import (
     DataSpec,
@@ -19,6 +21,8 @@ from distill_core.data import (
     fingerprint,
     held_out,
 )
+from distill_core.streams import seeded
+from distill_core.whitening import KINDS
 from registry import InputError
 
 SPEC = DataSpec("made", ("cat", "dog", "emu"), (2, 4, 5), ("flip", "rotate"))
@@ -188,3 +192,55 @@ def test_many_classes_without_images_are_not_all_listed() -> None:
 
 def test_a_test_set_may_lack_a_class() -> None:
     check_raw(_changed(test_labels=torch.zeros(7, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_whitening_piece_by_piece_gives_the_same_bits(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (30, 2, 4, 5), generator=generator).to(torch.uint8)
+    raw = dataclasses.replace(_raw(), train_images=images, test_images=images[:7])
+    monkeypatch.setattr(whitening, "CHUNK_NUMBERS", 4 * images[0].numel())
+    real = _prepare(raw, whitening=kind, validation=0.2)
+    held = held_out(raw.train_labels, 0.2, generator=seeded(0, "validation split"))
+    fitted = whitening.fit_whitening(kind, images[~held], strength=0.1)
+    assert torch.equal(real.train.images, fitted.apply(images[~held]))
+    assert torch.equal(real.validation.images, fitted.apply(images[held]))
+    assert torch.equal(real.test.images, fitted.apply(images[:7]))
+    assert real.train.labels.dtype == torch.int64
+
+
+def test_half_precision_is_kept_and_full_precision_computed_with() -> None:
+    full = _prepare(_raw(), validation=0.2)
+    half = _prepare(_raw(), validation=0.2, storage="float16")
+    for a, b in zip(
+        (full.train, full.validation, full.test),
+        (half.train, half.validation, half.test),
+        strict=True,
+    ):
+        assert b.images.dtype == torch.float16
+        assert torch.equal(b.images, a.images.half())
+        for size in (2, 99):
+            x, y = a.batch(size, generator=torch.Generator().manual_seed(0))
+            found, labels = b.batch(size, generator=torch.Generator().manual_seed(0))
+            assert found.dtype == b.take(slice(0, 1)).dtype == torch.float32
+            torch.testing.assert_close(found, x, atol=0, rtol=5e-4)
+            assert torch.equal(labels, y)
+    assert full.fingerprint != half.fingerprint
+
+
+def test_double_precision_is_left_alone() -> None:
+    split = Split(torch.ones(3, 2, 4, 5).double(), torch.arange(3))
+    assert split.batch(2, generator=torch.Generator())[0].dtype == torch.float64
+
+
+def test_fingerprints_from_before_there_was_a_choice_of_storage_hold() -> None:
+    """Artefacts that exist must still be recognised."""
+    raw, options = _raw(), DataOptions()
+    old = options.model_dump_json().replace('"storage":"float32",', "")
+    assert old == '{"whitening":"standardise","zca_strength":0.1,"validation":0.1}'
+    digest = hashlib.sha256(f"{raw.spec}{old}0".encode())
+    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+        digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    assert fingerprint(raw, options, 0) == digest.hexdigest()

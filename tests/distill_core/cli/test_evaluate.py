@@ -52,8 +52,9 @@ def test_a_row_for_each_backbone(run_dir: Path) -> None:
 
 def test_options_of_the_backbone(run_dir: Path) -> None:
     options = ("-o", "backbone.width=2", "-o", "evaluate.controls=false", "--nets", "2")
-    result = distill("evaluate", str(run_dir), *options)
+    result = distill("evaluate", str(run_dir), *options, "-o", "run.threads=1")
     assert result.exit_code == 0, result.stderr
+    assert "machine: 1 thread (of " in result.stderr
     assert "+-" in result.stdout
     (path,) = (run_dir / "evaluation").iterdir()
     assert json.loads(path.read_text())["settings"]["convnet"]["options"]["width"] == 2
@@ -63,6 +64,7 @@ def test_options_of_the_backbone(run_dir: Path) -> None:
     ("arguments", "message"),
     [
         (["-o", "data.whitening=zca"], "cannot be changed after the run"),
+        (["-o", "run.seed=1"], "cannot be changed after the run"),
         (["-o", "backbone.widht=3"], "Did you mean 'backbone.width'?"),
         (["--backbone", "convnte"], "Did you mean 'convnet'?"),
         (["--protocol", "paper"], "'recipe', 'podd', 'rat' or 'dc'"),

@@ -305,3 +305,25 @@ def test_resume_needs_a_run(tmp_path):
     result = distill("run", "--resume", "--out", str(tmp_path))
     assert result.exit_code == 2
     assert "is not a run directory" in result.stderr
+
+
+def test_the_machine_is_shown_recorded_and_overridable(finished, tmp_path):
+    out, output = finished
+    assert "machine  cpu, 1 thread (of " in output
+    hardware = json.loads((out / "manifest.json").read_text())["hardware"]
+    assert hardware["threads"] == 1
+    assert hardware["allocator"] in {"tuned", "stock"}
+    assert hardware["cores"] >= 1
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    changed = ("-o", "run.threads=2", "-o", "run.allocator=stock")
+    threads = torch.get_num_threads()
+    try:
+        result = distill("run", "--resume", "--out", str(again), *changed)
+        assert result.exit_code == 0, result.output
+        assert "machine  cpu, 2 threads (of " in result.output
+        hardware = json.loads((again / "manifest.json").read_text())["hardware"]
+        assert hardware["threads"] == 2
+        assert tomllib.loads((again / "run.toml").read_text())["allocator"] == "stock"
+    finally:
+        torch.set_num_threads(threads)
