@@ -80,9 +80,17 @@ def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             expected="the bytes that the run wrote.",
             next="restore it from a copy, or start again with --overwrite.",
         )
-    _check_config(header["config"], config.model_dump(mode="json"), path)
+    _check_config(_completed(header["config"]), config.model_dump(mode="json"), path)
     state: dict[str, Any] = _decode(tree, tensors)
     return state
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults of options that are newer than the checkpoint."""
+    try:
+        return RunConfig.model_validate(config).model_dump(mode="json")
+    except ValueError:  # an option that is gone: the comparison names it
+        return config
 
 
 def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:

@@ -117,6 +117,23 @@ def test_length_and_judging_may_change(tmp_path):
     assert load_checkpoint(tmp_path, longer) == {"x": 1}
 
 
+def test_options_that_are_newer_than_a_checkpoint_have_their_defaults(tmp_path):
+    save_checkpoint(tmp_path, {"step": 3}, small_config())
+    path = checkpoint_path(tmp_path)
+    tensors, header = read_tensors(path)
+    for name in ("ema", "threads", "allocator"):
+        del header["config"][name]
+    del header["config"]["data"]["storage"]
+    write_tensors(path, tensors, header)
+    assert load_checkpoint(tmp_path, small_config()) == {"step": 3}
+    with pytest.raises(InputError, match=r"belongs to a run with ema = None, not 0\.5"):
+        load_checkpoint(tmp_path, small_config(ema=0.5))
+    header["config"]["gone"] = 1
+    write_tensors(path, tensors, header)
+    with pytest.raises(InputError, match="belongs to a run with"):
+        load_checkpoint(tmp_path, small_config())
+
+
 def test_a_full_disk_keeps_the_old_state(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, {"x": 1}, small_config())
 
