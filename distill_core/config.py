@@ -81,6 +81,9 @@ class RunConfig(Options):
     seed: int = Field(0, ge=0, description="seed of every random draw")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    rank_timeout_minutes: float = Field(
+        10.0, gt=0, description="minutes that processes of one run wait for each other in a step"
+    )
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")
     options: dict[str, dict[str, Any]] = Field(

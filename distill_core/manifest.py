@@ -27,6 +27,7 @@ def manifest(
     seconds: float,
     results: dict[str, Any] | None = None,
     best_step: int | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -37,6 +38,7 @@ def manifest(
         seconds: wall-clock seconds spent in them.
         results: what the evaluation found, once it is done.
         best_step: the step whose state was kept, where the validation split chose it.
+        processes: how many made each outer step together, at the end.
     """
     config, real = assembly.config, assembly.real
     grid = assembly.placement.class_grid
@@ -57,6 +59,7 @@ def manifest(
         "budget": assembly.synthetic.budget().as_dict(),
         "outer_steps": step,
         "best_step": best_step,
+        "processes": processes,
         "seconds": round(seconds, 3),
         "results": results or {},
     }
