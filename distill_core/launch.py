@@ -72,7 +72,7 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         exit_code = Path(folder) / "exit_code"
         os.environ[EXIT_CODE_FILE] = str(exit_code)
-        os.environ.setdefault("OMP_NUM_THREADS", str(_threads(procs)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_each(procs)))
         os.environ.setdefault(_SHUTDOWN, str(int(patience)))
         config = LaunchConfig(
             min_nodes=1,
@@ -107,7 +107,8 @@ def leave_exit_code(code: int) -> None:
         Path(path).write_text(str(code))
 
 
-def _threads(procs: int) -> int:
+def threads_of_each(procs: int) -> int:
+    """Return torch's share of the physical cores for each of several processes."""
     import torch
 
     return max(1, torch.get_num_threads() // procs)

@@ -48,7 +48,7 @@ class OuterLoop:
             called every `evaluate.every` outer steps.
         on_checkpoint: called after every checkpoint (it writes the artefact).
         ranks: the processes of the run. All make the same steps in the same order; only rank 0
-            writes, validates for the record and has observers.
+            writes and has observers.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class OuterLoop:
     def _outer_step(self) -> None:
         assembly = self.assembly
         begin = time.monotonic()
-        if self.ranks.size > 1:
+        if self.ranks.size > 1 and self.ranks.is_main:
             # Streams and algorithm move on before the ranks meet; see `rescue`.
             self._before = copied(self._own_state())
         self.optimizer.zero_grad(set_to_none=True)

@@ -109,7 +109,7 @@ def run(
             )
             if resume:
                 loop.load_state_dict(state)
-            with stop_flag(quiet=not ranks.is_main) as stop, _rescue(loop):
+            with stop_flag(ranks) as stop, _rescue(loop):
                 complete = loop.run(stop)
         if not complete:
             raise Interrupted
@@ -167,7 +167,7 @@ def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks:
                 expected=f"{fingerprint[:12]}..., the same files for every process.",
                 next="copy the data files of one machine to all.",
             )
-    ranks.any(False)  # nothing is written or deleted before all are ready
+    ranks.broadcast(ranks.gather(None))  # nothing is written or deleted before all are ready
     return assembly
 
 

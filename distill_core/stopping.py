@@ -1,4 +1,8 @@
-"""Signals: the first ends a run after its outer step, a second Ctrl-C ends it at once."""
+"""Signals: the first ends a run after its outer step, a second Ctrl-C ends it at once.
+
+Of several processes each takes note of its own signals; the outer loop decides together. Their
+launcher turns a second Ctrl-C into something else, so it changes nothing there.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,19 @@ from types import FrameType
 
 from rich.console import Console
 
-from distill_core.distributed import RankLostError
+from distill_core.distributed import ALONE, RankLostError, Ranks
 
 
 class Stop:
     """Becomes true at the first signal.
 
     Args:
-        quiet: say nothing about it.
+        ranks: the processes of the run; the first says that it is ending.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, ranks: Ranks = ALONE) -> None:
         self.asked = False
-        self.quiet = quiet
+        self.ranks = ranks
 
     def __call__(self) -> bool:
         """Return whether a signal has come."""
@@ -36,15 +40,16 @@ class Stop:
         del frame
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not (self.asked or self.quiet):
-            Console(stderr=True).print("ending after this outer step; Ctrl-C again ends at once")
+        if self.ranks.is_main and not self.asked:
+            again = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
+            Console(stderr=True).print(f"ending after this outer step{again}")
         self.asked = True
 
 
 @contextmanager
-def stop_flag(*, quiet: bool = False) -> Iterator[Stop]:
+def stop_flag(ranks: Ranks = ALONE) -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into a flag for a while."""
-    stop = Stop(quiet=quiet)
+    stop = Stop(ranks)
     old = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

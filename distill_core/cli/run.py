@@ -82,7 +82,10 @@ def _run(*, ranks: Ranks | None = None, procs: int | None = None, **given: Any) 
     main = ranks is None or ranks.is_main
     if ranks is not None:
         check_procs(procs)
-    plan = _plan(**given, is_main=main)
+    plan = _plan(**given) if main else None
+    if ranks is not None:
+        plan = _same_plan(plan, ranks)
+    assert plan is not None
     if given["dry_run"]:
         return plan.preview() if main else 0
 
@@ -111,6 +114,19 @@ def _run(*, ranks: Ranks | None = None, procs: int | None = None, **given: Any) 
     return 0
 
 
+def _same_plan(plan: _Plan | None, ranks: Ranks) -> _Plan:
+    """Tell the other ranks what rank 0 read, since files may be on its machine alone."""
+    from distill_core.config import RunConfig
+    from distill_core.discovery import discover
+
+    told = ranks.broadcast(
+        plan and {"config": plan.config.model_dump(mode="json"), "run_dir": str(plan.run_dir)}
+    )
+    if plan is not None:
+        return plan
+    return _Plan(RunConfig.model_validate(told["config"]), discover(), Path(told["run_dir"]))
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What the command line asks for, checked as far as it can be without loading data."""
@@ -135,7 +151,6 @@ def _plan(
     dry_run: bool,
     resume: bool,
     overwrite: bool,
-    is_main: bool = True,
     **flags: Any,
 ) -> _Plan:
     from distill_core.config import merge, parse_overrides, read_settings, resolve
@@ -169,6 +184,6 @@ def _plan(
         weaker = preset_settings(preset, plugins)
     resolved = resolve(merge(weaker, stronger), plugins)
     run_dir = out or default_directory(resolved)
-    if is_main and not (resume or dry_run):
+    if not (resume or dry_run):
         check_new(run_dir, overwrite=overwrite)
     return _Plan(resolved, plugins, run_dir)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from distill_core.assemble import assemble
 from distill_core.checkpoint import load_checkpoint
 from distill_core.distributed import ALONE, Group, join
 from distill_core.judge import Candidate, judge, validation_accuracy
-from distill_core.launch import check_processes, launched
 from distill_core.run import OuterLoop
 from distill_core.streams import streams_of_rank
 from distill_core.trees import unpack
@@ -155,6 +155,15 @@ def test_a_rank_that_fails_leaves_the_state_of_the_last_complete_step(folder: Pa
     assert max(first["seconds"], second["seconds"]) < 15
 
 
+def test_a_session_goes_on_with_all(folder: Path, found: Found):
+    assert found[0]["gone on"] == found[1]["gone on"]
+    state = load_checkpoint(folder / "whole", small_config(**RUN))
+    assert state["step"] == 6
+    assert len(state["others"]) == 1
+    manifest = json.loads((folder / "whole" / "manifest.json").read_text())
+    assert manifest["processes"] == 2
+
+
 def test_a_mistake_is_told_once_and_ends_all_with_its_code(folder: Path, found: Found):
     assert [rank["mistake"] for rank in found] == [2, 2]
     lines = (folder / "errors0").read_text().splitlines()
@@ -218,7 +227,6 @@ def test_rank_0_draws_what_a_single_process_draws():
 def test_no_launcher_is_one_process():
     assert join({}) is ALONE
     assert join({"WORLD_SIZE": "1", "RANK": "0"}) is ALONE
-    assert not launched({"WORLD_SIZE": ""})
     assert ALONE.device("auto") == "auto"
 
 
@@ -235,14 +243,8 @@ def test_half_an_environment_is_named():
 def test_devices_are_one_for_each_process(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(OptionError, match="'cuda:1' cannot be shared by 3 processes"):
         Third().device("cuda:1")
-    with pytest.raises(OptionError, match="cannot be shared by 2 processes"):
-        check_processes(2, "cuda:0")
-    check_processes(64, "cpu")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    check_processes(2, "auto")
-    with pytest.raises(OptionError, match="--procs 3 needs 3 CUDA devices, and 2 can be seen"):
-        check_processes(3, "auto")
     monkeypatch.setattr("torch.cuda.set_device", lambda _: None)
     third = Third()
     third.local_rank = 1

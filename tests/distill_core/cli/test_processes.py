@@ -91,7 +91,7 @@ def test_a_signal_to_the_parent_saves_and_one_process_goes_on(start: Start, tmp_
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.splitlines() == [
-        "ending after this outer step; Ctrl-C again ends at once",
+        "ending after this outer step",
         "Interrupted; the state is saved. To go on:",
         f"  distill run --resume --out {out} --procs 2",
     ]
