@@ -17,12 +17,14 @@ from torch import Tensor
 
 from distill_core.config import RunConfig
 from distill_core.files import read_tensors, write_tensors
+from distill_core.trees import decode, encode
 from registry import InputError
 
 FORMAT = 1
 # What may change when a run goes on: how long it is, where it is computed and how it is judged,
-# not what it does. On another device or with other threads, sums round differently.
-LENGTH, PLACE = ("steps", "minutes", "checkpoint_minutes"), ("device", "threads", "allocator")
+# not what it does. On another device or with other threads or kernels, sums round differently.
+LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
+PLACE = ("device", "threads", "allocator", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate")
 
 
@@ -38,7 +40,7 @@ def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) 
         EnvironmentFault: it cannot be written (disk full); the old one is untouched.
     """
     tensors: dict[str, Tensor] = {}
-    tree = _encode(state, "state", tensors)
+    tree = encode(state, "state", tensors)
     path = checkpoint_path(run_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {
@@ -81,7 +83,7 @@ def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             next="restore it from a copy, or start again with --overwrite.",
         )
     _check_config(_completed(header["config"]), config.model_dump(mode="json"), path)
-    state: dict[str, Any] = _decode(tree, tensors)
+    state: dict[str, Any] = decode(tree, tensors)
     return state
 
 
@@ -102,31 +104,6 @@ def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) ->
             expected="the same configuration but for " + ", ".join(MAY_CHANGE) + ".",
             next="leave the changed setting out, or start a new run with --out.",
         )
-
-
-def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return `value` as JSON; tensors are put aside under their path and referred to."""
-    if isinstance(value, Tensor):
-        tensors[name] = value.detach()
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        items = [[key, _encode(part, f"{name}.{key}", tensors)] for key, part in value.items()]
-        return {"items": items}
-    if isinstance(value, (list, tuple)):
-        return [_encode(part, f"{name}.{place}", tensors) for place, part in enumerate(value)]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot hold")
-
-
-def _decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(tree, dict):
-        if "tensor" in tree:
-            return tensors[tree["tensor"]]
-        return {key: _decode(part, tensors) for key, part in tree["items"]}
-    if isinstance(tree, list):
-        return [_decode(part, tensors) for part in tree]
-    return tree
 
 
 def _digest(tree: Any, tensors: Mapping[str, Tensor]) -> str:

@@ -130,6 +130,9 @@ class RunConfig(Options):
         "as the system has it; auto: tuned, unless another allocator or setting is in use",
     )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    rank_timeout_minutes: float = Field(
+        10.0, gt=0, description="minutes that processes of one run wait for each other in a step"
+    )
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")

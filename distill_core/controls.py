@@ -20,6 +20,7 @@ from torch.nn import functional
 from distill_core.cache import cache_dir
 from distill_core.contracts import Backbone
 from distill_core.data import RealData
+from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result, evaluate, evaluate_drawn
 from distill_core.files import write_atomically
 from distill_core.recipe import Recipe
@@ -112,12 +113,14 @@ def random_control(
     nets: int,
     seed: int,
     after_net: Callable[[int, float], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Train on real images of the same pixel budget, drawn anew for every network.
 
     Args:
         ipc: what the distilled set costs, images per class.
         recipe: as for the distilled set.
+        ranks: share the networks out.
     """
     budget = real_budget(ipc, real.spec.image_shape[1:])
     result = evaluate_drawn(
@@ -129,6 +132,7 @@ def random_control(
         nets=nets,
         seed=seed,
         after_net=after_net,
+        ranks=ranks,
     )
     return result.noted(str(budget))
 
@@ -143,6 +147,7 @@ def full_control(
     nets: int,
     seed: int,
     after_net: Callable[[int, float], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Train on the whole training split, or read from the cache what that gave before.
 
@@ -150,11 +155,13 @@ def full_control(
         recipe: as for the distilled set, but for batches of 128 and `steps`.
         steps: training steps.
         backbone: name and options of the backbone, for the key of the cache.
+        ranks: share the networks out. The cache of rank 0 decides; others may see another one.
     """
     recipe = recipe.model_copy(update={"batch_size": FULL_BATCH, "steps": steps})
     path = full_path(real, recipe=recipe, backbone=backbone, nets=nets, seed=seed)
-    if (known := _read(path)) is not None:
-        return known.noted(f"from the cache ({path})")
+    cached = _read(path) if ranks.is_main else None
+    if known := ranks.broadcast(cached and cached.as_dict()):
+        return Result.from_dict(known).noted(f"from the cache ({path})")
     result = evaluate(
         real.train.images,
         real.train.labels,
@@ -165,8 +172,10 @@ def full_control(
         nets=nets,
         seed=seed,
         after_net=after_net,
+        ranks=ranks,
     ).noted(f"all {len(real.train)} training images")
-    write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
+    if ranks.is_main:
+        write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
     return result
 
 

@@ -10,13 +10,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from distill_core.augment import Augmentation
 from distill_core.contracts import Backbone
 from distill_core.data import Split
+from distill_core.distributed import ALONE, Ranks
 from distill_core.recipe import Recipe
 from distill_core.streams import seeded
 from distill_core.synthetic import Batch
@@ -98,6 +100,7 @@ def evaluate(
     nets: int,
     seed: int,
     after_net: Callable[[int, float], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Train fresh networks on one training set and measure each on a split of the real data.
 
@@ -114,6 +117,7 @@ def evaluate(
         nets: how many networks.
         seed: seed of all draws.
         after_net: called with k and its accuracy, for progress.
+        ranks: share the networks out; all must call this, and all return the same.
     """
     return evaluate_drawn(
         lambda _: Batch(images, labels),
@@ -124,6 +128,7 @@ def evaluate(
         nets=nets,
         seed=seed,
         after_net=after_net,
+        ranks=ranks,
     )
 
 
@@ -137,6 +142,7 @@ def evaluate_drawn(
     nets: int,
     seed: int,
     after_net: Callable[[int, float], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Like `evaluate`, with a training set of its own for every network.
 
@@ -147,10 +153,12 @@ def evaluate_drawn(
     begin = time.monotonic()
     augmentation = Augmentation.named(recipe.augment, augmentations)
     at_steps = sorted({step for step in CHECKPOINTS if step < recipe.steps} | {recipe.steps})
-    found: dict[int, list[float]] = {step: [] for step in at_steps}
-    for k in range(nets):
+    found: dict[int, dict[int, float]] = {}
+    for k in ranks.share(nets):
         images, labels = draw(seeded(seed, "evaluate data", k))
         generator = seeded(seed, "evaluate", k)
+        curve: dict[int, float] = {}
+        found[k] = curve
         train(
             make_backbone(generator),
             images,
@@ -159,16 +167,32 @@ def evaluate_drawn(
             augmentation=augmentation,
             generator=generator,
             at_steps=at_steps,
-            observe=lambda step, backbone: found[step].append(accuracy(backbone, split)),
+            observe=partial(_observe, curve, split),
         )
         if after_net is not None:
-            after_net(k, found[recipe.steps][-1])
+            after_net(k, curve[recipe.steps])
+    curves = _join(found, ranks, nets)
+    if after_net is not None:
+        for k in set(range(nets)) - set(found):
+            after_net(k, curves[k][recipe.steps])
     return Result(
-        accuracies=tuple(found[recipe.steps]),
-        checkpoints={step: tuple(values) for step, values in found.items()},
+        accuracies=tuple(curve[recipe.steps] for curve in curves),
+        checkpoints={step: tuple(curve[step] for curve in curves) for step in at_steps},
         recipe=recipe,
         seconds=time.monotonic() - begin,
     )
+
+
+def _observe(curve: dict[int, float], split: Split, step: int, backbone: nn.Module) -> None:
+    curve[step] = accuracy(backbone, split)
+
+
+def _join(found: dict[int, dict[int, float]], ranks: Ranks, nets: int) -> list[dict[int, float]]:
+    """Return the accuracies by step of every network, in order, on all ranks."""
+    parts = ranks.gather(found)
+    whole = {k: curve for part in parts for k, curve in part.items()}
+    whole = ranks.broadcast(whole)
+    return [whole[k] for k in range(nets)]
 
 
 def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = None) -> Recipe:

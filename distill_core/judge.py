@@ -17,6 +17,7 @@ from distill_core.config import RunConfig
 from distill_core.contracts import Backbone
 from distill_core.controls import full_control, random_control
 from distill_core.data import RealData
+from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result, evaluate, protocol
 from distill_core.recipe import Recipe
 from distill_core.synthetic import Batch
@@ -76,6 +77,7 @@ def judge(
     make_backbone: Callable[[Generator], Backbone],
     *,
     after_net: AfterNet = lambda what, net, value: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Result]:
     """Judge a training set and its two controls with one backbone, on the test split.
 
@@ -85,6 +87,7 @@ def judge(
         config: seed, backbone's name and options, and `evaluate`.
         make_backbone: makes a fresh network of that backbone.
         after_net: told the column, the number of the network and its accuracy.
+        ranks: share the networks out; all must call this, and all return the same.
     """
     options = config.evaluate
     recipe = candidate.training_recipe(config)
@@ -98,11 +101,18 @@ def judge(
             nets=options.nets,
             seed=config.seed,
             after_net=partial(after_net, "distilled"),
+            ranks=ranks,
         )
     }
     if options.controls:
         results |= _controls(
-            real, config, make_backbone, recipe=recipe, ipc=candidate.ipc, after_net=after_net
+            real,
+            config,
+            make_backbone,
+            recipe=recipe,
+            ipc=candidate.ipc,
+            after_net=after_net,
+            ranks=ranks,
         )
     return results
 
@@ -115,6 +125,7 @@ def _controls(
     recipe: Recipe,
     ipc: float,
     after_net: AfterNet = lambda what, net, value: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Result]:
     """Judge random real images of the same pixel budget, and the full training set."""
     options = config.evaluate
@@ -127,6 +138,7 @@ def _controls(
             nets=options.nets,
             seed=config.seed,
             after_net=partial(after_net, "random"),
+            ranks=ranks,
         ),
         "full": full_control(
             real,
@@ -137,11 +149,12 @@ def _controls(
             nets=options.full_nets,
             seed=config.seed,
             after_net=partial(after_net, "full"),
+            ranks=ranks,
         ),
     }
 
 
-def validation_accuracy(assembly: Assembly) -> float:
+def validation_accuracy(assembly: Assembly, ranks: Ranks = ALONE) -> float:
     """Train a few networks on the current state; mean accuracy on the validation split."""
     candidate = Candidate.of(assembly)
     config = assembly.config
@@ -153,6 +166,7 @@ def validation_accuracy(assembly: Assembly) -> float:
         make_backbone=assembly.make_backbone,
         nets=config.evaluate.every_nets,
         seed=config.seed,
+        ranks=ranks,
     ).mean
 
 

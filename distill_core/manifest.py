@@ -28,6 +28,7 @@ def manifest(
     seconds: float,
     results: dict[str, Any] | None = None,
     best_step: int | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -38,6 +39,7 @@ def manifest(
         seconds: wall-clock seconds spent in them.
         results: what the evaluation found, once it is done.
         best_step: the step whose state was kept, where the validation split chose it.
+        processes: how many made each outer step together, at the end.
     """
     config, real = assembly.config, assembly.real
     grid = assembly.placement.class_grid
@@ -60,6 +62,7 @@ def manifest(
         "outer_steps": step,
         "best_step": best_step,
         "averaged": None if config.ema is None else f"moving average, run.ema = {config.ema:g}",
+        "processes": processes,
         "seconds": round(seconds, 3),
         "results": results or {},
     }

@@ -1,17 +1,17 @@
 """One run from its configuration to its verdict: what `distill run` does.
 
-Assembles, distills with the outer loop, saves, judges, and says what happened. Signals are
-handled here: the first Ctrl-C or SIGTERM ends the run after the current step with its state
-saved, a second Ctrl-C at once with the last checkpoint.
+Assembles, distills with the outer loop, saves, judges, and says what happened. Of several
+processes that make a run together only rank 0 writes and prints. The first Ctrl-C or SIGTERM
+ends the run after the current step with its state saved, a second Ctrl-C at once with the last
+checkpoint (`stopping.py`).
 """
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from distill_core.artefact import save_artefact
 from distill_core.assemble import Assembly, assemble, pick_device
 from distill_core.checkpoint import load_checkpoint
 from distill_core.config import RunConfig, to_toml
+from distill_core.distributed import ALONE, RankLostError, Ranks
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
@@ -27,11 +28,12 @@ from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
 from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
-from distill_core.run import OuterLoop
+from distill_core.run import Observer, OuterLoop
 from distill_core.run_directory import CONFIG, METRICS, begin
 from distill_core.runtime import prepare
+from distill_core.stopping import stop_flag
 from distill_core.streams import Streams
-from registry import Plugins
+from registry import InputError, Plugins
 
 
 class Interrupted(Exception):
@@ -58,30 +60,45 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
 
 
 def run(
-    config: RunConfig, plugins: Plugins, run_dir: Path, *, resume: bool, overwrite: bool
+    config: RunConfig,
+    plugins: Plugins,
+    run_dir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Result]:
     """Distill, save and judge; return what was found, by name.
 
+    Args:
+        config: the resolved configuration.
+        plugins: what is installed.
+        run_dir: where the run is kept; only rank 0 reads or writes it.
+        resume: go on with the run that is there.
+        overwrite: delete the run that is there.
+        ranks: the processes that make the run together; each calls this.
+
     Raises:
         Interrupted: a signal ended the run; the state is saved.
+        RankLostError: another process ended; the state is saved if there was a step.
         ExplainedError: as the parts say.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"machine  {pick_device(config.device)}, {prepare(config)}")
-    state = load_checkpoint(run_dir, config) if resume else {}
+    console = Console(highlight=False, soft_wrap=True, quiet=not ranks.is_main)
+    machine = prepare(config)
+    ranks.limit(config.rank_timeout_minutes)
+    state = load_checkpoint(run_dir, config) if resume and ranks.is_main else {}
+    state = ranks.broadcast(state)
+    console.print(f"machine  {pick_device(ranks.device(config.device))}, {machine}")
     console.print(f"loading  {config.dataset}")
-    assembly = assemble(
-        config, plugins, class_grid=state.get("class_grid"), notes=state.get("notes")
-    )
-    check_validation(assembly)
-    _print_facts(console, assembly)
-    if resume:
-        write_atomically(run_dir / CONFIG, to_toml(config).encode())
-    else:
-        begin(run_dir, config, overwrite=overwrite)
+    assembly = _assemble(config, plugins, state, ranks)
+    _print_facts(console, assembly, ranks)
+    if ranks.is_main:
+        if resume:
+            write_atomically(run_dir / CONFIG, to_toml(config).encode())
+        else:
+            begin(run_dir, config, overwrite=overwrite)
     step = int(state.get("step", 0))
-    metrics = MetricsFile(run_dir / METRICS, step=step)
-    board = TensorBoardLog(run_dir, step=step)
+    log = _Log(run_dir, step) if ranks.is_main else None
     console.print(f"run      {run_dir}")
     try:
         spent = float(state.get("seconds", 0.0)) / 60
@@ -90,39 +107,98 @@ def run(
             loop = OuterLoop(
                 assembly,
                 run_dir,
-                observers=[metrics, board, progress],
-                validate=lambda: validation_accuracy(loop.result),
-                on_checkpoint=lambda: _save(loop.result, plugins, run_dir, loop),
+                observers=[*log.observers, progress] if log else (),
+                validate=lambda: validation_accuracy(loop.result, ranks),
+                on_checkpoint=lambda: _save(plugins, run_dir, loop),
+                ranks=ranks,
             )
             if resume:
                 loop.load_state_dict(state)
-            with _stop_flag() as stop:
+            with stop_flag(ranks) as stop, _rescue(loop):
                 complete = loop.run(stop)
         if not complete:
             raise Interrupted
-        return _finish(
-            console, loop.result, plugins, run_dir, loop=loop, metrics=metrics, board=board
-        )
+        with _rescue(loop):
+            return _finish(console, plugins, run_dir, loop=loop, log=log)
     finally:
-        board.close()
+        if log:
+            log.board.close()
+
+
+class _Log:
+    """What rank 0 writes while the run goes on."""
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        self.metrics = MetricsFile(run_dir / METRICS, step=step)
+        self.board = TensorBoardLog(run_dir, step=step)
+        self.observers: tuple[Observer, ...] = (self.metrics, self.board)
+
+    def results(self, loop: OuterLoop, results: dict[str, Result]) -> None:
+        """Write poster, labels, settings and what fresh networks reached."""
+        assembly, board, step = loop.result, self.board, loop.step
+        board.picture("poster", poster_array(assembly.synthetic, assembly.real), step)
+        board.picture("labels", label_heat_map(assembly.synthetic), step)
+        for name, result in results.items():
+            line = {"kind": "evaluation", "step": step, "what": name}
+            self.metrics.write({**line, **result.as_dict()})
+        config = assembly.config
+        choices = {name: config.chosen(name) for name in ("repr", "labeler", "orderer", "algo")}
+        board.settings(choices, {name: result.mean for name, result in results.items()})
+
+
+def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks: Ranks) -> Assembly:
+    """Assemble on rank 0, which may have to fill the cache, and then on the others.
+
+    They take over its class grid: what an orderer finds may depend on what a machine has.
+
+    Raises:
+        InputError: a rank has other data than rank 0, or the parts do not fit.
+    """
+    config = config.model_copy(update={"device": ranks.device(config.device)})
+    order = {"class_grid": state.get("class_grid"), "notes": state.get("notes")}
+    if ranks.is_main:
+        assembly = assemble(config, plugins, **order)
+        check_validation(assembly)
+        order = {"class_grid": assembly.placement.class_grid, "notes": assembly.notes}
+        ranks.broadcast({**order, "data": assembly.real.fingerprint})
+    else:
+        order = ranks.broadcast(None)
+        fingerprint = order.pop("data")
+        assembly = assemble(config, plugins, **order)
+        if assembly.real.fingerprint != fingerprint:
+            raise InputError(
+                f"rank {ranks.rank} has other data than rank 0: their fingerprint is "
+                f"{assembly.real.fingerprint[:12]}...",
+                expected=f"{fingerprint[:12]}..., the same files for every process.",
+                next="copy the data files of one machine to all.",
+            )
+    ranks.broadcast(ranks.gather(None))  # nothing is written or deleted before all are ready
+    return assembly
+
+
+@contextmanager
+def _rescue(loop: OuterLoop) -> Iterator[None]:
+    """Save what there is when another process ends, and say where it is."""
+    try:
+        yield
+    except RankLostError as error:
+        step = loop.rescue()
+        raise RankLostError(
+            error.what,
+            expected=error.expected,
+            next=f"the state is saved at outer step {step}; go on with "
+            f"`distill run --resume --out {loop.run_dir}`, with any number of processes.",
+        ) from error
 
 
 def _finish(
-    console: Console,
-    assembly: Assembly,
-    plugins: Plugins,
-    run_dir: Path,
-    *,
-    loop: OuterLoop,
-    metrics: MetricsFile,
-    board: TensorBoardLog,
+    console: Console, plugins: Plugins, run_dir: Path, *, loop: OuterLoop, log: _Log | None
 ) -> dict[str, Result]:
+    assembly = loop.result
     config = assembly.config
     if config.evaluate.select == "best":
         loop.use_best()  # the last checkpoint's artefact holds the last state
-        _save(assembly, plugins, run_dir, loop)
-    board.picture("poster", poster_array(assembly.synthetic, assembly.real), loop.step)
-    board.picture("labels", label_heat_map(assembly.synthetic), loop.step)
+        _save(plugins, run_dir, loop)
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
     results = judge(
         Candidate.of(assembly, step=loop.step),
@@ -132,27 +208,24 @@ def _finish(
         after_net=lambda what, net, accuracy: console.print(
             f"         {NAMES[what]}: network {net + 1} {100 * accuracy:.2f} %"
         ),
+        ranks=loop.ranks,
     )
     console.print(table(results), markup=False)
-    for name, result in results.items():
-        metrics.write({"kind": "evaluation", "step": loop.step, "what": name, **result.as_dict()})
-    choices = {name: config.chosen(name) for name in ("repr", "labeler", "orderer", "algo")}
-    board.settings(choices, {name: result.mean for name, result in results.items()})
-    _save(assembly, plugins, run_dir, loop, results=results)
+    if log:
+        log.results(loop, results)
+    _save(plugins, run_dir, loop, results=results)
     console.print(f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)")
     return results
 
 
 def _save(
-    assembly: Assembly,
-    plugins: Plugins,
-    run_dir: Path,
-    loop: OuterLoop,
-    *,
-    results: dict[str, Result] | None = None,
+    plugins: Plugins, run_dir: Path, loop: OuterLoop, *, results: dict[str, Result] | None = None
 ) -> None:
     """Write the artefact and the pictures; done at every checkpoint, so that a running run can
     be looked at."""
+    assembly, ranks = loop.result, loop.ranks
+    if not ranks.is_main:
+        return
     record = manifest(
         assembly,
         plugins,
@@ -160,6 +233,7 @@ def _save(
         seconds=loop.seconds,
         results={name: result.as_dict() for name, result in (results or {}).items()},
         best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
+        processes=ranks.size,
     )
     save_artefact(
         run_dir,
@@ -170,13 +244,14 @@ def _save(
     )
 
 
-def _print_facts(console: Console, assembly: Assembly) -> None:
+def _print_facts(console: Console, assembly: Assembly, ranks: Ranks = ALONE) -> None:
     config, layout = assembly.config, assembly.placement.layout
     real = assembly.real
     h, w = layout.canvas_hw
+    processes = f", {ranks.size} processes" if ranks.size > 1 else ""
     console.print(
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
-        f"{config.algo} on {config.dataset} ({assembly.device})\n"
+        f"{config.algo} on {config.dataset} ({assembly.device}{processes})\n"
         f"data     {len(real.train)} training, {len(real.validation)} validation, "
         f"{len(real.test)} test images; {real.spec.num_classes} classes\n"
         f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
@@ -188,30 +263,3 @@ def _print_facts(console: Console, assembly: Assembly) -> None:
     console.print(f"engine   {assembly.engine.describe()}", markup=False)
     for name, note in assembly.algorithm.notes().items():
         console.print(f"{config.algo:<8} {name}: {note}", markup=False)
-
-
-class _Stop:
-    """Becomes true at the first signal."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        Console(stderr=True).print("ending after this outer step; Ctrl-C again ends at once")
-
-
-@contextmanager
-def _stop_flag() -> Iterator[_Stop]:
-    stop = _Stop()
-    old = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

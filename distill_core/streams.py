@@ -15,19 +15,24 @@ class Streams:
 
     Adding a stream does not move the others. All are saved in a checkpoint.
 
+    Args:
+        seed: the run's seed.
+        *names: set these streams apart from others of the same seed.
+
     >>> a, b = Streams(0), Streams(0)
     >>> _ = torch.rand(3, generator=a["draw"])
     >>> bool((torch.rand(2, generator=a["real"]) == torch.rand(2, generator=b["real"])).all())
     True
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *names: object) -> None:
         self.seed = seed
+        self.names = names
         self._generators: dict[str, Generator] = {}
 
     def __getitem__(self, name: str) -> Generator:
         if name not in self._generators:
-            self._generators[name] = seeded(self.seed, name)
+            self._generators[name] = seeded(self.seed, *self.names, name)
         return self._generators[name]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -39,6 +44,20 @@ class Streams:
         self._generators = {}
         for name, value in state.items():
             self[name].set_state(value)
+
+
+def streams_of_rank(seed: int, rank: int, *, since: int = 0) -> Streams:
+    """Return the streams of one process of a run.
+
+    Args:
+        seed: the run's seed.
+        rank: the process; rank 0 draws what a run of one process draws.
+        since: the outer step before which this rank was not there: draws of the same rank
+            before that are not made again.
+    """
+    if rank == 0:
+        return Streams(seed)
+    return Streams(seed, "rank", rank, *(("since", since) if since else ()))
 
 
 def seeded(seed: int, *names: object) -> Generator:

@@ -22,9 +22,11 @@ class Display:
 
     Attributes:
         traceback: print the traceback before the three lines.
+        arguments: the command line, for a command that starts others like itself.
     """
 
     traceback: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 def run_safely(call: Callable[[], object], display: Display) -> int:

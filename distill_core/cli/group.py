@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
         """Run the command line and leave the process with its exit code."""
-        display = Display()
+        display = Display(arguments=tuple(sys.argv[1:] if args is None else args))
         call = super().main
         settings = {**extra, "standalone_mode": False, "obj": display}
         sys.exit(

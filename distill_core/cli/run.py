@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from distill_core.cli.errors import INTERRUPTED, Display
+from distill_core.cli.processes import as_rank, check_procs
+from distill_core.launch import check_processes, launch, launched
+
+if TYPE_CHECKING:
+    from distill_core.config import RunConfig
+    from distill_core.distributed import Ranks
+    from registry import Plugins
 
 SETTINGS = (
     ("repr", str, "Representation of the synthetic pixels."),
@@ -37,7 +49,100 @@ def _with_settings(function: Any) -> Any:
 @click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
-def command(
+@click.option("--procs", type=click.IntRange(min=1), help="Processes on this machine [default: 1].")
+@click.pass_obj
+def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
+    """Distill a dataset: any representation, labeler, orderer and algorithm.
+
+    The result is a run directory with the distilled tensors, a picture, metrics, and the
+    accuracy of fresh networks beside that of random real images of the same budget.
+    """
+    if launched(os.environ):
+        from distill_core.distributed import join
+
+        ranks = join(os.environ)
+        return as_rank(ranks, lambda: _run(ranks=ranks, procs=procs, **given), display)
+    if procs is not None and procs > 1:
+        return _start(display.arguments, procs, **given)
+    return _run(**given)
+
+
+def _start(arguments: Sequence[str], procs: int, **given: Any) -> int:
+    """Find the user's mistakes, then start the processes."""
+    plan = _plan(**given)
+    if given["dry_run"]:
+        return plan.preview()
+    check_processes(procs, plan.config.device)
+    patience = 60 * plan.config.rank_timeout_minutes
+    return launch(arguments, procs, run_dir=plan.run_dir, patience=patience)
+
+
+def _run(*, ranks: Ranks | None = None, procs: int | None = None, **given: Any) -> int:
+    """Be one process of a run, or all of it."""
+    main = ranks is None or ranks.is_main
+    if ranks is not None:
+        check_procs(procs)
+    plan = _plan(**given) if main else None
+    if ranks is not None:
+        plan = _same_plan(plan, ranks)
+    assert plan is not None
+    if given["dry_run"]:
+        return plan.preview() if main else 0
+
+    from distill_core import session
+    from distill_core.checkpoint import checkpoint_path
+    from distill_core.distributed import ALONE
+
+    going_on = f"distill run --resume --out {plan.run_dir}" + (f" --procs {procs}" if procs else "")
+    try:
+        session.run(
+            plan.config,
+            plan.plugins,
+            plan.run_dir,
+            resume=given["resume"],
+            overwrite=given["overwrite"],
+            ranks=ranks or ALONE,
+        )
+    except session.Interrupted:
+        if main:
+            click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        if main and checkpoint_path(plan.run_dir).exists():
+            click.echo(f"Interrupted. From the last checkpoint:\n  {going_on}", err=True)
+        raise
+    return 0
+
+
+def _same_plan(plan: _Plan | None, ranks: Ranks) -> _Plan:
+    """Tell the other ranks what rank 0 read, since files may be on its machine alone."""
+    from distill_core.config import RunConfig
+    from distill_core.discovery import discover
+
+    told = ranks.broadcast(
+        plan and {"config": plan.config.model_dump(mode="json"), "run_dir": str(plan.run_dir)}
+    )
+    if plan is not None:
+        return plan
+    return _Plan(RunConfig.model_validate(told["config"]), discover(), Path(told["run_dir"]))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the command line asks for, checked as far as it can be without loading data."""
+
+    config: RunConfig
+    plugins: Plugins
+    run_dir: Path
+
+    def preview(self) -> int:
+        from distill_core import session
+
+        session.preview(self.config, self.plugins)
+        return 0
+
+
+def _plan(
     *,
     out: Path | None,
     config: Path | None,
@@ -47,12 +152,7 @@ def command(
     resume: bool,
     overwrite: bool,
     **flags: Any,
-) -> int:
-    """Distill a dataset: any representation, labeler, orderer and algorithm.
-
-    The result is a run directory with the distilled tensors, a picture, metrics, and the
-    accuracy of fresh networks beside that of random real images of the same budget.
-    """
+) -> _Plan:
     from distill_core.config import merge, parse_overrides, read_settings, resolve
     from distill_core.discovery import discover, preset_settings
     from distill_core.run_directory import check_new, default_directory, settings_of
@@ -86,22 +186,4 @@ def command(
     run_dir = out or default_directory(resolved)
     if not (resume or dry_run):
         check_new(run_dir, overwrite=overwrite)
-
-    from distill_core import session
-    from distill_core.checkpoint import checkpoint_path
-    from distill_core.cli.errors import INTERRUPTED
-
-    if dry_run:
-        session.preview(resolved, plugins)
-        return 0
-    going_on = f"distill run --resume --out {run_dir}"
-    try:
-        session.run(resolved, plugins, run_dir, resume=resume, overwrite=overwrite)
-    except session.Interrupted:
-        click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        if checkpoint_path(run_dir).exists():
-            click.echo(f"Interrupted. From the last checkpoint:\n  {going_on}", err=True)
-        raise
-    return 0
+    return _Plan(resolved, plugins, run_dir)

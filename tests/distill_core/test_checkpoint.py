@@ -113,7 +113,7 @@ def test_another_configuration_is_refused_by_field(tmp_path, changes, name):
 
 def test_length_and_judging_may_change(tmp_path):
     save_checkpoint(tmp_path, {"x": 1}, small_config())
-    longer = small_config(steps=9, minutes=3, evaluate={"nets": 1})
+    longer = small_config(steps=9, minutes=3, rank_timeout_minutes=1, evaluate={"nets": 1})
     assert load_checkpoint(tmp_path, longer) == {"x": 1}
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from distill_core.streams import Streams, global_seed, seeded
+from distill_core.streams import Streams, global_seed, seeded, streams_of_rank
 
 seeds = st.integers(0, 2**40)
 names = st.text(min_size=1, max_size=8)
@@ -100,3 +100,12 @@ def test_global_seed_is_put_back_after_an_error() -> None:
     except KeyError:
         pass
     assert torch.equal(state, torch.get_rng_state())
+
+
+@given(seeds, st.integers(1, 9), st.integers(1, 9))
+def test_ranks_draw_apart_and_the_first_as_if_alone(seed: int, rank: int, since: int) -> None:
+    alone, other = Streams(seed), streams_of_rank(seed, rank)
+    later = streams_of_rank(seed, rank, since=since)
+    drawn = [draw(streams["real"]).tolist() for streams in (alone, other, later)]
+    assert drawn[0] != drawn[1] != drawn[2] != drawn[0]
+    assert draw(streams_of_rank(seed, 0, since=since)["real"]).tolist() == drawn[0]

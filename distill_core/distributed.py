@@ -1,0 +1,281 @@
+"""The processes of one run: what they average, gather and tell each other.
+
+`Ranks` is one process alone, for which all of that is trivial; `Group` is many, through
+torch.distributed. Code that is given a `Ranks` need not know which it is. Small messages and
+everything that must notice a dead process travel by gloo; gradients on CUDA devices by nccl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from distill_core.launch import launched
+from distill_core.trees import pack, unpack
+from registry import EnvironmentFault, InputError, OptionError
+
+# Loading data and training networks may take long, and a process that died is noticed by its
+# closed connection, so nobody's patience has to end this.
+_PATIENCE = timedelta(days=7)
+_GOODBYE_SECONDS = 5.0
+_GOODBYE_SECONDS_TO_THE_LOST = 1.0
+
+
+class RankLostError(EnvironmentFault):
+    """Another process of the run ended or does not answer."""
+
+
+class Ranks:
+    """A run of one process.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+    """
+
+    rank = 0
+    size = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and prints."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Return which of `count` equal tasks are this rank's."""
+        return range(self.rank, count, self.size)
+
+    def device(self, name: str) -> str:
+        """Return this rank's device for the device that the user named."""
+        return name
+
+    def limit(self, minutes: float) -> None:
+        """Bound the time that ranks wait for each other in an outer step."""
+
+    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average `.grad` over ranks, in place; an absent one is zero, unless absent on all."""
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether it is set on any rank."""
+        return flags
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value (a tree, see `trees`) on rank 0, and nothing elsewhere."""
+        return [value]
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value (a tree, see `trees`) on every rank."""
+        return value
+
+    def hand_over(self, error: BaseException) -> None:
+        """Leave an error for rank 0 to tell, which is the only one that speaks."""
+
+    def end(self, code: int) -> int:
+        """Take leave of the other ranks; return the exit code, which is rank 0's."""
+        return code
+
+
+ALONE = Ranks()
+
+
+class Group(Ranks):
+    """One of several processes.
+
+    Args:
+        store: where the processes meet.
+        rank: number of this process.
+        size: how many there are.
+        local_rank: number of this process on its machine; its CUDA device.
+    """
+
+    def __init__(self, store: Store, *, rank: int, size: int, local_rank: int = 0) -> None:
+        self.rank, self.size, self.local_rank = rank, size, local_rank
+        self._store = PrefixStore("distill", store)
+        self._backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(
+            self._backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
+        )
+        self._step_group: dist.ProcessGroup | None = None
+        self._lost = False
+
+    def device(self, name: str) -> str:
+        """Return "cuda:LOCAL_RANK" for CUDA, and any other device as it is.
+
+        Raises:
+            OptionError: one CUDA device was named for all processes.
+        """
+        if name.startswith("cuda:"):
+            raise OptionError(
+                f"device '{name}' cannot be shared by {self.size} processes.",
+                expected="auto, cpu or cuda; each process takes a CUDA device of its own.",
+                next="pass --device cuda, and choose devices with CUDA_VISIBLE_DEVICES.",
+            )
+        if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+            if self.local_rank < torch.cuda.device_count():
+                torch.cuda.set_device(self.local_rank)
+            return f"cuda:{self.local_rank}"
+        return name
+
+    def limit(self, minutes: float) -> None:
+        """Make the group in which outer steps meet, with a time limit."""
+        with self._collective():
+            group = dist.new_group(backend=self._backend, timeout=timedelta(minutes=minutes))
+        assert isinstance(group, dist.ProcessGroup)
+        self._step_group = group
+
+    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average `.grad` over ranks in one all-reduce, in place."""
+        trained = list(parameters)
+        # One number more for every parameter: on how many ranks it has a gradient.
+        present = torch.tensor([float(p.grad is not None) for p in trained])
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        flat = torch.cat([*(part.reshape(-1) for part in parts), present.to(parts[0])])
+        if flat.device.type == "cuda":
+            self.any(False)  # nccl does not notice a dead process; gloo does, at once
+        else:
+            flat = flat.cpu()
+        with self._collective():
+            dist.all_reduce(flat, group=self._step_group)
+        *sums, counts = torch.split(flat, [*(part.numel() for part in parts), len(parts)])
+        for parameter, total, count in zip(trained, sums, counts.tolist(), strict=True):
+            mean = (total / self.size).view_as(parameter).to(parameter)
+            parameter.grad = mean if count else None
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Combine flags by "or"."""
+        counts = torch.tensor(flags, dtype=torch.int32)
+        with self._collective():
+            dist.all_reduce(counts, dist.ReduceOp.MAX, group=self._step_group)
+        return tuple(bool(count) for count in counts.tolist())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Send the value to rank 0."""
+        data = _bytes(value)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        with self._collective():
+            dist.all_gather(sizes, torch.tensor([len(data)]))
+            longest = int(max(sizes))
+            padded = torch.cat([data, data.new_zeros(longest - len(data))])
+            parts = [torch.empty_like(padded) for _ in sizes] if self.is_main else None
+            dist.gather(padded, parts)
+        return [_value(part[: int(size)]) for part, size in zip(parts or [], sizes, strict=False)]
+
+    def broadcast(self, value: Any) -> Any:
+        """Receive rank 0's value."""
+        data = _bytes(value if self.is_main else None)
+        size = torch.tensor([len(data)])
+        with self._collective():
+            dist.broadcast(size, 0)
+            data = data if self.is_main else torch.empty(int(size), dtype=torch.uint8)
+            dist.broadcast(data, 0)
+        return value if self.is_main else _value(data)
+
+    def hand_over(self, error: BaseException) -> None:
+        """Put the error where rank 0 looks when it misses this rank."""
+        if isinstance(error, RankLostError):
+            return  # another rank's end is the cause, not this one's
+        text = f"{type(error).__name__}: {error}" if not hasattr(error, "what") else str(error)
+        with contextlib.suppress(RuntimeError):
+            self._store.set(f"failed/{self.rank}", text)
+
+    def end(self, code: int) -> int:
+        """Close the connections, so that nobody waits in vain, and wait for rank 0's exit code.
+
+        A launcher kills all processes when it sees one fail; so rank 0, which has something to
+        print, is given time, and others end with its exit code.
+        """
+        self._step_group = None
+        patience = _GOODBYE_SECONDS if self.is_main else _PATIENCE.total_seconds()
+        if self._lost:
+            # Rank 0 may be the one; whoever is left has noticed as well.
+            patience = _GOODBYE_SECONDS_TO_THE_LOST if self.is_main else _GOODBYE_SECONDS
+        with contextlib.suppress(RuntimeError):
+            if self.is_main:
+                self._store.set("code", str(code))
+            dist.destroy_process_group()
+            if self.is_main:
+                self._store.add("gone", 0)
+                self._wait(lambda: self._store.add("gone", 0) >= self.size - 1, patience)
+            elif self._wait(lambda: self._store.check(["code"]), patience):
+                code = int(self._store.get("code"))
+                self._store.add("gone", 1)
+        return code
+
+    @staticmethod
+    def _wait(done: Callable[[], bool], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not (reached := done()) and time.monotonic() < end:
+            time.sleep(0.02)  # so that signals get through
+        return reached
+
+    @contextlib.contextmanager
+    def _collective(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            self._lost = True
+            raise RankLostError(
+                self._cause(error),
+                expected="all processes of the run until it is complete.",
+                next="see what that process printed, and start again.",
+            ) from error
+
+    def _cause(self, error: RuntimeError) -> str:
+        with contextlib.suppress(RuntimeError):
+            for rank in range(self.size):
+                if self._store.check([f"failed/{rank}"]):
+                    text = self._store.get(f"failed/{rank}").decode()
+                    return f"rank {rank} of {self.size} failed with: {' '.join(text.split())}"
+        reason = str(error).split("] ", 1)[-1].split(". ")[0].splitlines()[0]
+        return f"one of {self.size} processes has ended or does not answer: {reason}."
+
+
+def join(environment: Mapping[str, str]) -> Ranks:
+    """Meet the other processes that a launcher started, if there are any.
+
+    Args:
+        environment: as torchrun sets it: WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
+
+    Raises:
+        InputError: only some of these are set.
+        RankLostError: the others do not come.
+    """
+    if not launched(environment):
+        return ALONE
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if missing:
+        raise InputError(
+            f"WORLD_SIZE is {environment['WORLD_SIZE']}, but {', '.join(missing)} is not set.",
+            expected="the environment that torchrun makes for every process.",
+            next="start the run with torchrun or --procs, or unset WORLD_SIZE.",
+        )
+    try:
+        store, rank, size = next(rendezvous("env://"))
+        return Group(
+            store, rank=rank, size=size, local_rank=int(environment.get("LOCAL_RANK", "0"))
+        )
+    except (RuntimeError, ValueError) as error:
+        raise RankLostError(
+            f"the processes did not find each other: {str(error).splitlines()[0]}.",
+            expected=f"{environment['WORLD_SIZE']} processes that reach "
+            f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}.",
+            next="check that all were started, with the same address, and that no firewall is "
+            "between them.",
+        ) from error
+
+
+def _bytes(value: Any) -> Tensor:
+    return torch.frombuffer(bytearray(pack(value)), dtype=torch.uint8)
+
+
+def _value(data: Tensor) -> Any:
+    return unpack(data.numpy().tobytes())

@@ -1,0 +1,63 @@
+"""Signals: the first ends a run after its outer step, a second Ctrl-C ends it at once.
+
+Of several processes each takes note of its own signals; the outer loop decides together. Their
+launcher turns a second Ctrl-C into something else, so it changes nothing there.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+
+from distill_core.distributed import ALONE, RankLostError, Ranks
+
+
+class Stop:
+    """Becomes true at the first signal.
+
+    Args:
+        ranks: the processes of the run; the first says that it is ending.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.asked = False
+        self.ranks = ranks
+
+    def __call__(self) -> bool:
+        """Return whether a signal has come."""
+        return self.asked
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal.
+
+        Raises:
+            KeyboardInterrupt: it is Ctrl-C, and not the first signal.
+        """
+        del frame
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.ranks.is_main and not self.asked:
+            again = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
+            Console(stderr=True).print(f"ending after this outer step{again}")
+        self.asked = True
+
+
+@contextmanager
+def stop_flag(ranks: Ranks = ALONE) -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a flag for a while."""
+    stop = Stop(ranks)
+    old = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    except RankLostError:
+        # The launcher asks all processes to end when one has died. This one is about to, and
+        # has to say first where the state is.
+        old[signal.SIGTERM] = signal.SIG_IGN
+        raise
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

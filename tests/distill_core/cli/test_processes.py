@@ -1,0 +1,177 @@
+"""Runs of two processes from the command line, which are started, stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill_core.cli.errors import Display
+from distill_core.cli.processes import as_rank, check_procs
+from distill_core.distributed import ALONE
+from distill_core.launch import EXIT_CODE_FILE
+from registry import OptionError
+from tests.distill_core.cli.small_args import arguments, distill
+
+ROOT = Path(__file__).parents[3]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    def start(*args: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distill_core", *args],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "DISTILL_CACHE": str(tmp_path / "cache"),
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def wait_for_steps(out: Path, processes: list[subprocess.Popen[str]]) -> None:
+    metrics, limit = out / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        assert all(process.poll() is None for process in processes)
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def step_of(out: Path) -> int:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if line["kind"] == "step"]
+    assert steps == list(range(1, len(steps) + 1))
+    return len(steps)
+
+
+def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
+    out = tmp_path / "run"
+    process = start(*arguments(out, "--procs", "2"))
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert "on shapes (cpu, 2 processes)" in printed
+    assert printed.count("step 4/4  loss") == 1
+    assert printed.count("distilled: network") == 2
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["processes"] == 2
+    assert set(manifest["results"]) == {"distilled", "random", "full"}
+    writers = {path.name.split(".")[-2] for path in out.glob("events.out.tfevents.*")}
+    assert len(writers) == 1  # the number of the one process that writes
+    alone = tmp_path / "alone"
+    assert distill(*arguments(alone)).exit_code == 0
+    one, two = (load_file(path / "distilled.safetensors") for path in (alone, out))
+    assert torch.equal(one["class_grid"], two["class_grid"])
+    assert not torch.equal(one["pixels"], two["pixels"])
+
+
+def test_a_signal_to_the_parent_saves_and_one_process_goes_on(start: Start, tmp_path: Path):
+    out = tmp_path / "run"
+    process = start(*arguments(out, "--procs", "2", "--steps", "100000"))
+    wait_for_steps(out, [process])
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines() == [
+        "ending after this outer step",
+        "Interrupted; the state is saved. To go on:",
+        f"  distill run --resume --out {out} --procs 2",
+    ]
+    more = step_of(out) + 1
+    result = distill("run", "--resume", "--out", str(out), "--steps", str(more))
+    assert result.exit_code == 0, result.output
+    assert step_of(out) == more
+    assert json.loads((out / "manifest.json").read_text())["processes"] == 1
+
+
+def test_a_killed_rank_ends_the_run_with_a_state_that_goes_on(start: Start, tmp_path: Path):
+    """Without torchrun: the environment is all that a launcher gives."""
+    out = tmp_path / "run"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    first, second = (
+        start(
+            *arguments(out, "--steps", "100000"),
+            WORLD_SIZE="2",
+            RANK=str(rank),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in range(2)
+    )
+    wait_for_steps(out, [first, second])
+    second.kill()
+    begin = time.monotonic()
+    _, errors = first.communicate(timeout=60)
+    assert time.monotonic() - begin < 20
+    second.communicate()
+    assert first.returncode == 1
+    what, expected, then = errors.splitlines()
+    assert what.startswith("one of 2 processes has ended or does not answer: ")
+    assert expected == "Expected all processes of the run until it is complete."
+    step = step_of(out)
+    assert then == (
+        f"Next: the state is saved at outer step {step}; go on with "
+        f"`distill run --resume --out {out}`, with any number of processes."
+    )
+    result = distill("run", "--resume", "--out", str(out), "--steps", str(step + 1))
+    assert result.exit_code == 0, result.output
+    assert step_of(out) == step + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        (("--procs", "2", "--orderer", "pocco"), "no orderer named 'pocco'."),
+        (
+            ("--procs", "2", "--device", "cuda:1"),
+            "device 'cuda:1' cannot be shared",
+        ),
+        (("--procs", "0"), "invalid value for '--procs'"),
+    ],
+)
+def test_other_mistakes_are_found_before_anything_is_started(
+    changes: tuple[str, ...], what: str, tmp_path: Path
+):
+    result = distill(*arguments(tmp_path / "never", *changes))
+    assert result.exit_code == 2
+    assert what in result.stderr.splitlines()[0]
+
+
+def test_dry_run_starts_nothing(tmp_path: Path):
+    result = distill(*arguments(tmp_path / "none", "--procs", "2", "--dry-run"))
+    assert result.exit_code == 0, result.output
+    assert "one outer step: " in result.output
+
+
+def test_procs_under_a_launcher_is_a_mistake():
+    with pytest.raises(OptionError) as caught:
+        check_procs(2, {})
+    assert caught.value.what == ("--procs 2 was given to a process that a launcher had started.")
+    check_procs(None, {})
+    check_procs(2, {EXIT_CODE_FILE: "a file of the process that started it"})
+
+
+def test_rank_0_leaves_its_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv(EXIT_CODE_FILE, str(tmp_path / "code"))
+    assert as_rank(ALONE, lambda: 130, Display()) == 130
+    assert (tmp_path / "code").read_text() == "130"
