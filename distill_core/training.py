@@ -17,7 +17,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from distill_core.augment import Augmentation
 from distill_core.data import Split, full_precision
-from distill_core.losses import soft_cross_entropy
+from distill_core.hypergradient.training_gradient import training_gradient
 from distill_core.recipe import Recipe
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -56,6 +56,8 @@ def train(
     # An artefact's index tables cut them out channels-last, which is slower and rounds otherwise.
     images = images.contiguous()
     optimizer = make_optimizer(backbone, recipe)
+    fill_gradients = training_gradient(backbone, images.device)
+    num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
     hw = (int(images.shape[-2]), int(images.shape[-1]))
     backbone.train()
     for step in range(recipe.steps):
@@ -63,9 +65,7 @@ def train(
             group["lr"] = learning_rate(recipe, step)
         batch, targets = _batch(images, labels, recipe.batch_size, generator)
         draw = augmentation.draw(len(batch), hw, generator=generator)
-        logits = backbone(augmentation.apply(batch, draw))
-        optimizer.zero_grad(set_to_none=True)
-        soft_cross_entropy(logits, _soft(targets, logits)).backward()  # type: ignore[no-untyped-call]
+        fill_gradients(augmentation.apply(batch, draw), _soft(targets, num_classes, batch.dtype))
         optimizer.step()
         if observe is not None and step + 1 in at_steps:
             observe(step + 1, backbone)
@@ -128,8 +128,18 @@ def _batch(
     return full_precision(images[index]), labels[index]
 
 
-def _soft(labels: Tensor, logits: Tensor) -> Tensor:
-    """(n, K) in the dtype of the logits; class numbers become one-hot rows."""
+def _soft(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """(n, K) in the dtype of the images; class numbers become one-hot rows."""
     if labels.ndim == 1:
-        labels = functional.one_hot(labels, logits.shape[1])
-    return labels.to(logits.dtype)
+        labels = functional.one_hot(labels, num_classes)
+    return labels.to(dtype)
+
+
+@torch.no_grad()
+def _outputs(backbone: nn.Module, images: Tensor) -> int:
+    """K, for class numbers, which do not tell."""
+    was_training = backbone.training
+    backbone.eval()
+    logits = backbone(images[:1])
+    backbone.train(was_training)
+    return int(logits.shape[1])

@@ -43,8 +43,11 @@ def library() -> ctypes.CDLL:
     """Return the loaded library, compiled if the cache does not have it.
 
     Raises:
-        Unavailable: no compiler, or it does not accept the source.
+        Unavailable: no compiler, or it does not accept the source, or the environment variable
+            DISTILL_KERNELS is "off".
     """
+    if os.environ.get("DISTILL_KERNELS") == "off":
+        raise Unavailable("DISTILL_KERNELS is off")
     compiler = _compiler()
     path = _path(compiler)
     if not _is_ours(path):

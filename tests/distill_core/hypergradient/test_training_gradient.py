@@ -1,0 +1,54 @@
+"""Gradients of ordinary training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
+from distill_core.data import DataSpec
+from distill_core.hypergradient.training_gradient import training_gradient
+from distill_core.kernels.native import library
+from distill_core.losses import soft_cross_entropy
+from distill_core.streams import global_seed, seeded
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_it_fills_in_the_gradient_of_the_loss(norm: str) -> None:
+    spec = DataSpec("made", ("a", "b", "c"), (3, 8, 8), ())
+    options = ConvNetOptions.model_validate({"width": 6, "norm": norm})
+    with global_seed(seeded(0)):
+        network = ConvNet(options, spec=spec).double()
+    images = torch.randn(5, 3, 8, 8, generator=seeded(1), dtype=torch.float64)
+    labels = torch.rand(5, 3, generator=seeded(2), dtype=torch.float64)
+    network.head.weight.requires_grad_(False)
+    loss = soft_cross_entropy(network(images), labels)
+    learned = [p for p in network.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(loss, learned)
+    fill = training_gradient(network, CPU)
+    for _ in range(2):  # the second call replaces, it does not add
+        fill(images, labels)
+    for parameter, wanted in zip(learned, expected, strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, wanted, rtol=1e-9, atol=1e-12)
+    assert network.head.weight.grad is None
+
+
+def test_any_module_will_do() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    training_gradient(network, CPU)(torch.ones(3, 1, 2, 2), torch.eye(2)[[0, 1, 0]])
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILL_KERNELS", "off")
+    library.cache_clear()
+    spec = DataSpec("made", ("a", "b"), (3, 8, 8), ())
+    network = ConvNet(ConvNetOptions(width=2), spec=spec)
+    training_gradient(network, CPU)(torch.ones(2, 3, 8, 8), torch.eye(2))
+    assert all(p.grad is not None for p in network.parameters())
+    monkeypatch.undo()
+    library.cache_clear()
