@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         grid_of_names,
         match_names,
     )
+    from distill_core.clipping import EmaClip, gradient_norm
     from distill_core.contracts import (
         Algorithm,
         Backbone,
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
         period_of,
     )
     from distill_core.grid import GridShape
+    from distill_core.hypergradient.batches import InnerBatches
+    from distill_core.hypergradient.engine import Engine
+    from distill_core.hypergradient.inner_loss import InnerLoss
+    from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
+    from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
+    from distill_core.hypergradient.unroll import Batches, Unrolled, unroll
     from distill_core.labels import (
         ItemTable,
         check_every_class,
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
         majority_labels,
         normalise_rows,
     )
+    from distill_core.measure import PeakBytes
     from distill_core.ordering import (
         class_features,
         class_grid_shape,
@@ -73,32 +81,43 @@ if TYPE_CHECKING:
     from registry import Options
 
 _LAZY = {
+    "Adam": "distill_core.hypergradient.optimizers",
     "Algorithm": "distill_core.contracts",
     "Augmentation": "distill_core.augment",
     "Backbone": "distill_core.contracts",
     "Batch": "distill_core.synthetic",
+    "Batches": "distill_core.hypergradient.unroll",
     "Boxes": "distill_core.geometry",
     "Budget": "distill_core.synthetic",
     "ConvBlocks": "distill_core.contracts",
     "ConvLayer": "distill_core.contracts",
     "DataSpec": "distill_core.data",
     "Dataset": "distill_core.contracts",
+    "EmaClip": "distill_core.clipping",
+    "Engine": "distill_core.hypergradient.engine",
     "Estimate": "distill_core.contracts",
     "GridShape": "distill_core.grid",
+    "InnerBatches": "distill_core.hypergradient.batches",
+    "InnerLoss": "distill_core.hypergradient.inner_loss",
+    "InnerOptimizer": "distill_core.hypergradient.optimizers",
     "ItemTable": "distill_core.labels",
     "Labeler": "distill_core.contracts",
     "Layout": "distill_core.geometry",
     "Options": "registry.options",
     "Orderer": "distill_core.contracts",
+    "OuterLoss": "distill_core.hypergradient.outer_loss",
+    "PeakBytes": "distill_core.measure",
     "Placement": "distill_core.geometry",
     "RawData": "distill_core.data",
     "RealData": "distill_core.data",
     "Recipe": "distill_core.recipe",
     "Representation": "distill_core.contracts",
+    "Sgd": "distill_core.hypergradient.optimizers",
     "Split": "distill_core.data",
     "Streams": "distill_core.streams",
     "SyntheticDataset": "distill_core.synthetic",
     "Task": "distill_core.contracts",
+    "Unrolled": "distill_core.hypergradient.unroll",
     "arrange": "distill_core.arrangement",
     "check_every_class": "distill_core.labels",
     "class_coverage": "distill_core.geometry",
@@ -108,6 +127,7 @@ _LAZY = {
     "cosine_distances": "distill_core.ordering",
     "draw_real": "distill_core.starting",
     "gather_boxes": "distill_core.geometry",
+    "gradient_norm": "distill_core.clipping",
     "grid_adjacency": "distill_core.arrangement",
     "grid_cells": "distill_core.geometry",
     "grid_of_names": "distill_core.class_names",
@@ -119,15 +139,19 @@ _LAZY = {
     "ordering_score": "distill_core.ordering",
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
+    "real_loss": "distill_core.hypergradient.outer_loss",
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
+    "unroll": "distill_core.hypergradient.unroll",
 }
 
 __all__ = [
+    "Adam",
     "Algorithm",
     "Augmentation",
     "Backbone",
     "Batch",
+    "Batches",
     "Boxes",
     "Budget",
     "Component",
@@ -135,9 +159,14 @@ __all__ = [
     "ConvLayer",
     "DataSpec",
     "Dataset",
+    "EmaClip",
+    "Engine",
     "EnvironmentFault",
     "Estimate",
     "GridShape",
+    "InnerBatches",
+    "InnerLoss",
+    "InnerOptimizer",
     "InputError",
     "ItemTable",
     "Labeler",
@@ -145,16 +174,20 @@ __all__ = [
     "OptionError",
     "Options",
     "Orderer",
+    "OuterLoss",
+    "PeakBytes",
     "Placement",
     "Preset",
     "RawData",
     "RealData",
     "Recipe",
     "Representation",
+    "Sgd",
     "Split",
     "Streams",
     "SyntheticDataset",
     "Task",
+    "Unrolled",
     "arrange",
     "check_every_class",
     "class_coverage",
@@ -164,6 +197,7 @@ __all__ = [
     "cosine_distances",
     "draw_real",
     "gather_boxes",
+    "gradient_norm",
     "grid_adjacency",
     "grid_cells",
     "grid_of_names",
@@ -176,8 +210,10 @@ __all__ = [
     "ordering_score",
     "overlap_area",
     "period_of",
+    "real_loss",
     "starting_noise",
     "swap_descent",
+    "unroll",
 ]
 
 

@@ -16,22 +16,27 @@ from torch.optim import Optimizer
 
 from distill_core.builtin.curriculum import Curriculum
 from distill_core.builtin.ratbptt_options import RatBpttOptions
-from distill_core.clipping import EmaClip, gradient_norm
-from distill_core.hypergradient.batches import InnerBatches
-from distill_core.hypergradient.inner_loss import InnerLoss
-from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
-from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
-from distill_core.hypergradient.unroll import Unrolled, unroll
-from distill_core.measure import PeakBytes
 from distill_core.plugin import (
+    Adam,
     Algorithm,
     Augmentation,
+    EmaClip,
     Estimate,
+    InnerBatches,
+    InnerLoss,
+    InnerOptimizer,
     InputError,
+    OuterLoss,
+    PeakBytes,
     Recipe,
+    Sgd,
     Streams,
     SyntheticDataset,
     Task,
+    Unrolled,
+    gradient_norm,
+    real_loss,
+    unroll,
 )
 
 
