@@ -24,7 +24,7 @@ FORMAT = 1
 # What may change when a run goes on: how long it is, where it is computed and how it is judged,
 # not what it does. On another device or with other threads or kernels, sums round differently.
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
-PLACE = ("device", "threads", "allocator", "engine")
+PLACE = ("device", "threads", "allocator", "procs", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate")
 
 

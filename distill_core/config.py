@@ -129,6 +129,11 @@ class RunConfig(Options):
         description="tuned: glibc keeps the memory that is freed, twice as fast on CPUs; stock: "
         "as the system has it; auto: tuned, unless another allocator or setting is in use",
     )
+    procs: int = Field(
+        1,
+        ge=1,
+        description="processes on this machine, which average their hypergradients (also --procs)",
+    )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     rank_timeout_minutes: float = Field(
         10.0, gt=0, description="minutes that processes of one run wait for each other in a step"

@@ -23,6 +23,19 @@ def launched(environment: Mapping[str, str]) -> bool:
     return environment.get("WORLD_SIZE", "1") not in ("", "0", "1")
 
 
+def usable(procs: int, device: str) -> int:
+    """Return the processes that a configuration, not the command line, asks for, or 1.
+
+    A preset is written for one kind of machine: one with fewer cores, or with a GPU, is better
+    off with a single process.
+    """
+    if procs == 1 or count_cores() < procs or device not in ("auto", "cpu"):
+        return 1
+    import torch
+
+    return 1 if device == "auto" and torch.cuda.is_available() else procs
+
+
 def check_processes(procs: int, device: str) -> None:
     """Refuse more processes than there are devices for them.
 

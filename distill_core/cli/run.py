@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 
 from distill_core.cli.errors import INTERRUPTED, Display
 from distill_core.cli.processes import as_rank, check_procs
-from distill_core.launch import check_processes, launch, launched
+from distill_core.launch import check_processes, launch, launched, usable
 
 if TYPE_CHECKING:
     from distill_core.config import RunConfig
@@ -61,39 +60,36 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
         from distill_core.distributed import join
 
         ranks = join(os.environ)
-        return as_rank(ranks, lambda: _run(ranks=ranks, procs=procs, **given), display)
-    if procs is not None and procs > 1:
-        return _start(display.arguments, procs, **given)
-    return _run(**given)
-
-
-def _start(arguments: Sequence[str], procs: int, **given: Any) -> int:
-    """Find the user's mistakes, then start the processes."""
-    plan = _plan(**given)
+        return as_rank(ranks, lambda: _as_rank(ranks, procs, **given), display)
+    plan = _plan(procs=procs, **given)
     if given["dry_run"]:
         return plan.preview()
-    check_processes(procs, plan.config.device)
-    patience = 60 * plan.config.rank_timeout_minutes
-    return launch(arguments, procs, run_dir=plan.run_dir, patience=patience)
+    wanted = procs or usable(plan.config.procs, plan.config.device)
+    if wanted > 1:
+        check_processes(wanted, plan.config.device)
+        patience = 60 * plan.config.rank_timeout_minutes
+        return launch(display.arguments, wanted, run_dir=plan.run_dir, patience=patience)
+    return _run(plan, **given)
 
 
-def _run(*, ranks: Ranks | None = None, procs: int | None = None, **given: Any) -> int:
-    """Be one process of a run, or all of it."""
-    main = ranks is None or ranks.is_main
-    if ranks is not None:
-        check_procs(procs)
-    plan = _plan(**given) if main else None
-    if ranks is not None:
-        plan = _same_plan(plan, ranks)
-    assert plan is not None
+def _as_rank(ranks: Ranks, procs: int | None, **given: Any) -> int:
+    """Be one process of a run."""
+    check_procs(procs)
+    plan = _same_plan(_plan(procs=procs, **given) if ranks.is_main else None, ranks)
     if given["dry_run"]:
-        return plan.preview() if main else 0
+        return plan.preview() if ranks.is_main else 0
+    return _run(plan, ranks, **given)
+
+
+def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
+    """Distill, in this process or together with others."""
+    main = ranks is None or ranks.is_main
 
     from distill_core import session
     from distill_core.checkpoint import checkpoint_path
     from distill_core.distributed import ALONE
 
-    going_on = f"distill run --resume --out {plan.run_dir}" + (f" --procs {procs}" if procs else "")
+    going_on = f"distill run --resume --out {plan.run_dir}"
     try:
         session.run(
             plan.config,

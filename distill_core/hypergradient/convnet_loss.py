@@ -1,8 +1,8 @@
 """The inner loss of the paper's ConvNet, by hand-derived tangents and adjoints.
 
 One product takes a forward pass with its tangent along the vector and one sweep back through both:
-eight convolutions for each layer, where a gradient takes three. PyTorch convolves, channels last;
-what lies between convolutions, and the first block whole, are the C functions of `kernels`.
+eight convolutions for each layer, where a gradient takes three. All of it is C functions of
+`kernels`, but for the head.
 
 The bias of a convolution has no effect before a norm; its gradient is exactly zero here, where
 autograd finds rounding errors.
@@ -18,7 +18,8 @@ from torch import Tensor
 from distill_core.contracts import ConvBlocks
 from distill_core.functional import FlatModel
 from distill_core.hypergradient.inner_loss import Evaluation, Product, parts
-from distill_core.kernels.blocks import Blocks, Cotangents, Layer, Norm, Values
+from distill_core.kernels import convolution
+from distill_core.kernels.blocks import Blocks, Cotangents, Layer, Norm
 from distill_core.synthetic import Batch
 
 
@@ -94,7 +95,7 @@ class ConvNetLoss:
         a = blocks.first_forward(images, pad, first)
         kept = []
         for layer in later:
-            z = _convolve(a, layer.weight)
+            z = convolution.forward(a, layer.weight)
             above, stats = blocks.forward(z, layer.norm)
             kept.append((a, z, stats))
             a = above
@@ -109,7 +110,7 @@ class ConvNetLoss:
         for depth in range(len(later), 0, -1):
             layer, (below, z, stats) = later[depth - 1], kept.pop()
             p, norm = blocks.backward(z, layer.norm, stats, P)
-            P, weight = _convolve_back(p, below, layer.weight)
+            P, weight = convolution.backward(p, below, layer.weight)
             self._add_layer(gradient, depth, Layer(weight, norm))
         self._add_layer(gradient, 0, blocks.first_backward(images, pad, first, P))
         return Evaluation(-(labels * log_probabilities).sum() * scale, gradient, logits)
@@ -125,12 +126,11 @@ class ConvNetLoss:
         both = blocks.first_tangent_forward(images, pad, first, tfirst)
         kept = []
         for layer, tlayer in zip(later, tlater, strict=True):
-            z, tz = _halves(_convolve(both, layer.weight))
-            values = Values(z, tz, _convolve(both[:n], tlayer.weight))
+            values = convolution.tangent_forward(both, layer.weight, tlayer.weight)
             above, stats = blocks.tangent_forward(values, layer.norm, tlayer.norm)
             kept.append((both, values, stats))
             both = above
-        features, tfeatures = _halves(both.flatten(1).to(blocks.arithmetic))
+        features, tfeatures = convolution.halves(both.flatten(1).to(blocks.arithmetic))
         logits = torch.addmm(network.head_bias, features, network.head.t())
         tlogits = tangent.head_bias + tfeatures @ network.head.t() + features @ tangent.head.t()
         scale = share / n
@@ -143,13 +143,11 @@ class ConvNetLoss:
         self._add_head(hessian, dlogits.t() @ features + dtlogits.t() @ tfeatures, dlogits.sum(0))
         P = (dtlogits @ network.head).to(both.dtype).view_as(both[:n])
         Q = (dlogits @ network.head + dtlogits @ tangent.head).to(both.dtype).view_as(P)
-        cotangents = Cotangents(P, Q, torch.zeros_like(Q))
+        cotangents = Cotangents(P, Q)
         for depth in range(len(later), 0, -1):
             layer, tlayer, (both, values, stats) = later[depth - 1], tlater[depth - 1], kept.pop()
             qp, norm = blocks.tangent_backward(values, layer.norm, tlayer.norm, stats, cotangents)
-            back, weight = _convolve_back(qp, both, layer.weight)
-            Q2 = _convolve_back_input(qp[n:], both[n:], tlayer.weight)
-            cotangents = Cotangents(back[n:], back[:n], Q2)
+            cotangents, weight = convolution.tangent_backward(qp, both, layer.weight, tlayer.weight)
             self._add_layer(hessian, depth, Layer(weight, norm))
         below, dimages = blocks.first_tangent_backward(images, pad, first, tfirst, cotangents)
         self._add_layer(hessian, 0, below)
@@ -180,47 +178,3 @@ class ConvNetLoss:
         by_channel = head.view(len(head), h, w, -1).permute(0, 3, 1, 2).reshape(len(head), -1)
         self._part(to, "head.weight").add_(by_channel)
         self._part(to, "head.bias").add_(bias)
-
-
-_GEOMETRY = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, ..., groups
-
-
-def _convolve(a: Tensor, weight: Tensor) -> Tensor:
-    """(N, h, w, C0) to (N, h, w, C)."""
-    out = torch.ops.aten.convolution(_planes(a), _weight(weight, a), None, *_GEOMETRY)
-    return _pixels(out)
-
-
-def _convolve_back(p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the input and of the weight, for the gradient p of the output."""
-    dinput, dweight, _ = torch.ops.aten.convolution_backward(
-        _planes(p), _planes(a), _weight(weight, a), None, *_GEOMETRY, [True, True, False]
-    )
-    return _pixels(dinput), dweight
-
-
-def _convolve_back_input(p: Tensor, a: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of the input alone; of a only shape and type are read."""
-    dinput, _, _ = torch.ops.aten.convolution_backward(
-        _planes(p), _planes(a), _weight(weight, a), None, *_GEOMETRY, [True, False, False]
-    )
-    return _pixels(dinput)
-
-
-def _weight(weight: Tensor, a: Tensor) -> Tensor:
-    return weight.to(a.dtype, memory_format=torch.channels_last)
-
-
-def _planes(a: Tensor) -> Tensor:
-    """(N, h, w, C) as (N, C, h, w), channels last; no copy."""
-    return a.permute(0, 3, 1, 2)
-
-
-def _pixels(z: Tensor) -> Tensor:
-    """(N, C, h, w) as dense (N, h, w, C); no copy where it is channels last."""
-    return z.permute(0, 2, 3, 1).contiguous()
-
-
-def _halves(both: Tensor) -> tuple[Tensor, Tensor]:
-    half = len(both) // 2
-    return both[:half], both[half:]

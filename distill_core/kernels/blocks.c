@@ -42,6 +42,7 @@ static inline void save_bfloat16(uint16_t *p, float value)
 #define NAME(x) x##_float32
 #include "blocks.h"
 #include "first.h"
+#include "winograd.h"
 #undef REAL
 #undef STORE
 #undef ROOT
@@ -53,6 +54,7 @@ static inline void save_bfloat16(uint16_t *p, float value)
 #define NAME(x) x##_float64
 #include "blocks.h"
 #include "first.h"
+#include "winograd.h"
 #undef REAL
 #undef STORE
 #undef ROOT

@@ -164,10 +164,9 @@ int NAME(backward)(int threads, int N, int h, int w, int C, const STORE *z, cons
     return 0;
 }
 
-/* tz is the sum of tz1 and tz2. stats holds, for each image, four rows of C: mean, rate, tmean,
- * slope. */
+/* stats holds, for each image, four rows of C: mean, rate, tmean, slope. */
 int NAME(tangent_forward)(int threads, int N, int h, int w, int C, REAL eps, const STORE *z,
-                           const STORE *tz1, const STORE *tz2, const REAL *gain, const REAL *bias,
+                           const STORE *tz, const REAL *gain, const REAL *bias,
                            const REAL *tgain, const REAL *tbias, STORE *a, STORE *ta, REAL *stats)
 {
     int ph = h / 2, pw = w / 2;
@@ -175,7 +174,7 @@ int NAME(tangent_forward)(int threads, int N, int h, int w, int C, REAL eps, con
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int n = 0; n < N; n++) {
         long first = (long)n * h * w * C;
-        const STORE *zn = z + first, *t1 = tz1 + first, *t2 = tz2 + first;
+        const STORE *zn = z + first, *tzn = tz + first;
         STORE *an = a + (long)n * ph * pw * C, *tan = ta + (long)n * ph * pw * C;
         REAL *restrict m = stats + (long)n * 4 * C, *restrict r = m + C, *restrict tm = r + C,
                        *restrict slope = tm + C;
@@ -184,9 +183,9 @@ int NAME(tangent_forward)(int threads, int N, int h, int w, int C, REAL eps, con
         EACH (int c = 0; c < C; c++) tm[c] = slope[c] = 0;
         for (long i = 0; i < (long)h * w; i++)
             EACH (int c = 0; c < C; c++) {
-                REAL tz = LOAD(t1 + i * C + c) + LOAD(t2 + i * C + c);
-                tm[c] += tz;
-                slope[c] += tz * (LOAD(zn + i * C + c) - m[c]);
+                REAL tangent = LOAD(tzn + i * C + c);
+                tm[c] += tangent;
+                slope[c] += tangent * (LOAD(zn + i * C + c) - m[c]);
             }
         EACH (int c = 0; c < C; c++) {
             tm[c] *= share;
@@ -205,9 +204,9 @@ int NAME(tangent_forward)(int threads, int N, int h, int w, int C, REAL eps, con
                     REAL sum = 0, tsum = 0;
 #define CORNER(at)                                                     \
     {                                                                  \
-        REAL value = LOAD(zn + at), tz = LOAD(t1 + at) + LOAD(t2 + at); \
+        REAL value = LOAD(zn + at), tangent = LOAD(tzn + at);          \
         REAL u = scale[c] * value + shift[c];                          \
-        REAL tu = scale[c] * tz + onx[c] * value + tshift[c];          \
+        REAL tu = scale[c] * tangent + onx[c] * value + tshift[c];          \
         sum += u > 0 ? u : 0;                                          \
         tsum += u > 0 ? tu : 0;                                        \
     }
@@ -224,19 +223,19 @@ int NAME(tangent_forward)(int threads, int N, int h, int w, int C, REAL eps, con
     return 0;
 }
 
-/* Q is the sum of Q1 and Q2; dgain and dbias hold N rows of C. */
+/* dgain and dbias hold N rows of C. */
 int NAME(tangent_backward)(int threads, int N, int h, int w, int C, const STORE *z,
-                            const STORE *tz1, const STORE *tz2, const REAL *gain, const REAL *bias,
-                            const REAL *tgain, const REAL *stats, const STORE *P, const STORE *Q1,
-                            const STORE *Q2, STORE *p, STORE *q, REAL *dgain, REAL *dbias)
+                            const STORE *tz, const REAL *gain, const REAL *bias,
+                            const REAL *tgain, const REAL *stats, const STORE *P, const STORE *Q,
+                            STORE *p, STORE *q, REAL *dgain, REAL *dbias)
 {
     int ph = h / 2, pw = w / 2;
     REAL share = (REAL)1 / (REAL)((long)h * w);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int n = 0; n < N; n++) {
         long first = (long)n * h * w * C, pfirst = (long)n * ph * pw * C;
-        const STORE *zn = z + first, *t1 = tz1 + first, *t2 = tz2 + first;
-        const STORE *Pn = P + pfirst, *Qa = Q1 + pfirst, *Qb = Q2 + pfirst;
+        const STORE *zn = z + first, *tzn = tz + first;
+        const STORE *Pn = P + pfirst, *Qn = Q + pfirst;
         STORE *pn = p + first, *qn = q + first;
         const REAL *m = stats + (long)n * 4 * C, *r = m + C, *tm = r + C, *slope = tm + C;
         REAL *restrict gsum = dgain + (long)n * C, *restrict esum = dbias + (long)n * C;
@@ -254,12 +253,12 @@ int NAME(tangent_backward)(int threads, int N, int h, int w, int C, const STORE 
                     REAL value = LOAD(zn + i + c), away = value - m[c];
                     REAL live = scale[c] * value + shift[c] > 0 ? (REAL)0.25 : 0;
                     REAL d = live * LOAD(Pn + j + c);
-                    REAL e = live * (LOAD(Qa + j + c) + LOAD(Qb + j + c));
+                    REAL e = live * LOAD(Qn + j + c);
                     dsum[c] += d;
                     dxsum[c] += d * away;
                     esum[c] += e;
                     exsum[c] += e * away;
-                    dtsum[c] += d * (LOAD(t1 + i + c) + LOAD(t2 + i + c));
+                    dtsum[c] += d * LOAD(tzn + i + c);
                 }
             }
         EACH (int c = 0; c < C; c++)
@@ -275,10 +274,10 @@ int NAME(tangent_backward)(int threads, int N, int h, int w, int C, const STORE 
                     REAL value = LOAD(zn + i + c), away = value - m[c];
                     REAL live = scale[c] * value + shift[c] > 0 ? quarter : 0;
                     REAL d = live * LOAD(Pn + j + c);
-                    REAL e = live * (LOAD(Qa + j + c) + LOAD(Qb + j + c));
-                    REAL tz = LOAD(t1 + i + c) + LOAD(t2 + i + c);
+                    REAL e = live * LOAD(Qn + j + c);
+                    REAL tangent = LOAD(tzn + i + c);
                     SAVE(pn + i + c, co[0][c] * d + co[1][c] * away + co[2][c]);
-                    SAVE(qn + i + c, co[3][c] * e + co[4][c] * d + co[5][c] * tz + co[6][c] * away +
+                    SAVE(qn + i + c, co[3][c] * e + co[4][c] * d + co[5][c] * tangent + co[6][c] * away +
                                          co[7][c]);
                 }
             }

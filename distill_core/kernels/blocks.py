@@ -15,12 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distill_core.kernels.native import library, threads
+from distill_core.kernels.native import Argument, call, library
 
-STORAGE = {
-    torch.float32: (torch.float32, ctypes.c_float),
-    torch.float64: (torch.float64, ctypes.c_double),
-    torch.bfloat16: (torch.float32, ctypes.c_float),
+ARITHMETIC = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.bfloat16: torch.float32,
 }
 EPSILON = 1e-5  # of PyTorch's norms
 
@@ -45,19 +45,17 @@ class Layer(NamedTuple):
 
 
 class Values(NamedTuple):
-    """What a convolution made: z (N, h, w, C), and two tensors like it whose sum is its tangent."""
+    """What a convolution made: z (N, h, w, C), and its tangent."""
 
     z: Tensor
-    tz1: Tensor
-    tz2: Tensor
+    tz: Tensor
 
 
 class Cotangents(NamedTuple):
-    """P (N, h, w, C) = dL'/d ta, and two tensors like it whose sum is Q = dL'/da."""
+    """P = dL'/d ta and Q = dL'/da, (N, h, w, C) each."""
 
     P: Tensor
-    Q1: Tensor
-    Q2: Tensor
+    Q: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Blocks:
     @property
     def arithmetic(self) -> torch.dtype:
         """Type of parameters, statistics and sums."""
-        return STORAGE[self.storage][0]
+        return ARITHMETIC[self.storage]
 
     def forward(self, z: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
         """Return a (N, h/2, w/2, C) of z (N, h, w, C), and statistics (2, N, C) for `backward`."""
@@ -166,23 +164,15 @@ class Blocks:
         n, channels, h, w = images.shape
         self._call(name, n, h, w, pad, channels, len(weight), self._eps(), images, *tensors)
 
-    def _call(self, name: str, *arguments: int | ctypes._SimpleCData[float] | Tensor) -> None:
-        function = getattr(library(), f"{name}_{str(self.storage).removeprefix('torch.')}")
-        if function(threads(), *(_argument(each) for each in arguments)):
-            raise MemoryError(f"no memory for the scratch of {name}")
+    def _call(self, name: str, *arguments: Argument) -> None:
+        call(name, self.storage, *arguments)
 
-    def _eps(self) -> ctypes._SimpleCData[float]:
-        return STORAGE[self.storage][1](EPSILON)
+    def _eps(self) -> ctypes.c_float | ctypes.c_double:
+        number = ctypes.c_double if self.storage == torch.float64 else ctypes.c_float
+        return number(EPSILON)
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.storage)
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.arithmetic)
-
-
-def _argument(value: int | ctypes._SimpleCData[float] | Tensor) -> object:
-    if not isinstance(value, Tensor):
-        return value
-    assert value.is_contiguous(), "the C functions know no strides"
-    return ctypes.c_void_p(value.data_ptr())

@@ -166,17 +166,16 @@ static void NAME(put_row)(const first *f, const REAL *row, int n, long y, int c0
     }
 }
 
-/* Read one pooled row of a block of channels from P1 + P2, spread over pairs and divided by 4:
+/* Read one pooled row of a block of channels, spread over pairs and divided by 4:
  * BLOCK rows of `wide`, zero beyond 2 pw. */
-static void NAME(spread_row)(const first *f, const STORE *P1, const STORE *P2, int n, long y,
+static void NAME(spread_row)(const first *f, const STORE *P, int n, long y,
                              int c0, REAL *out)
 {
     int count = f->C - c0 < BLOCK ? f->C - c0 : BLOCK;
     for (long x = 0; x < f->pw; x++) {
         long from = (((long)n * f->ph + y) * f->pw + x) * f->C + c0;
         for (int k = 0; k < count; k++) {
-            REAL value = LOAD(P1 + from + k);
-            if (P2) value += LOAD(P2 + from + k);
+            REAL value = LOAD(P + from + k);
             out[k * f->wide + 2 * x] = out[k * f->wide + 2 * x + 1] = (REAL)0.25 * value;
         }
     }
@@ -321,7 +320,7 @@ int NAME(first_backward)(int threads, int N, int h, int w, int pad, int inputs, 
             for (int c0 = 0; c0 < C; c0 += BLOCK) {
                 NAME(convolve_block)(&f, image, f.packed, c0, z);
                 for (long y = 0; y < f.ph; y++)
-                    NAME(spread_row)(&f, P, NULL, n, y, c0, spread + y * BLOCK * f.wide);
+                    NAME(spread_row)(&f, P, n, y, c0, spread + y * BLOCK * f.wide);
                 for (int k = 0; k < BLOCK && c0 + k < C; k++) {
                     REAL mean, rate, *zk = z + k * f.plane;
                     REAL *pk = p + k * f.bordered_plane + MARGIN * f.bordered + LANES;
@@ -426,7 +425,7 @@ int NAME(first_tangent_forward)(int threads, int N, int h, int w, int pad, int i
 int NAME(first_tangent_backward)(int threads, int N, int h, int w, int pad, int inputs, int C,
                                  REAL eps, const REAL *x, const REAL *weight, const REAL *tweight,
                                  const REAL *gain, const REAL *bias, const REAL *tgain,
-                                 const STORE *P, const STORE *Q1, const STORE *Q2, REAL *dweight,
+                                 const STORE *P, const STORE *Q, REAL *dweight,
                                  REAL *dgain, REAL *dbias, REAL *dimages)
 {
     first f = {.threads = threads, .N = N, .h = h, .w = w, .pad = pad, .inputs = inputs, .C = C,
@@ -457,8 +456,8 @@ int NAME(first_tangent_backward)(int threads, int N, int h, int w, int pad, int 
                 NAME(convolve_block)(&f, image, f.packed, c0, z);
                 NAME(convolve_block)(&f, image, f.tpacked, c0, tz);
                 for (long y = 0; y < f.ph; y++) {
-                    NAME(spread_row)(&f, P, NULL, n, y, c0, spread + y * BLOCK * f.wide);
-                    NAME(spread_row)(&f, Q1, Q2, n, y, c0, spread_q + y * BLOCK * f.wide);
+                    NAME(spread_row)(&f, P, n, y, c0, spread + y * BLOCK * f.wide);
+                    NAME(spread_row)(&f, Q, n, y, c0, spread_q + y * BLOCK * f.wide);
                 }
                 for (int k = 0; k < BLOCK && c0 + k < C; k++) {
                     int c = c0 + k;

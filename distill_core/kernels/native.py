@@ -20,7 +20,7 @@ import torch
 
 from distill_core.cache import cache_dir
 
-SOURCES = ("blocks.c", "blocks.h", "first.h")
+SOURCES = ("blocks.c", "blocks.h", "first.h", "winograd.h")
 MAX_THREADS = 256
 _TIMEOUT_SECONDS = 300
 _COMMON = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
@@ -124,6 +124,28 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         raise Unavailable(f"{command[0]} cannot be run: {error}") from error
 
 
-def threads() -> int:
-    """Return how many threads a block may use: as many as PyTorch does."""
-    return min(torch.get_num_threads(), MAX_THREADS)
+Argument = int | ctypes.c_float | ctypes.c_double | torch.Tensor | None
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Argument) -> None:
+    """Call a C function for a type of numbers, on as many threads as PyTorch uses.
+
+    Args:
+        name: of the function, without the type.
+        dtype: type of its arrays.
+        arguments: what follows the number of threads; tensors must be dense, None is NULL.
+
+    Raises:
+        MemoryError: there is none for its scratch.
+    """
+    function = getattr(library(), f"{name}_{str(dtype).removeprefix('torch.')}")
+    threads = min(torch.get_num_threads(), MAX_THREADS)
+    if function(threads, *map(_pointer, arguments)):
+        raise MemoryError(f"no memory for the scratch of {name}")
+
+
+def _pointer(value: Argument) -> object:
+    if not isinstance(value, torch.Tensor):
+        return value
+    assert value.is_contiguous(), "the C functions know no strides"
+    return ctypes.c_void_p(value.data_ptr())

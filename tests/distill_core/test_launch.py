@@ -12,6 +12,7 @@ from distill_core.launch import (
     launched,
     leave_exit_code,
     threads_of_each,
+    usable,
 )
 from registry import OptionError
 
@@ -53,3 +54,15 @@ def test_an_exit_code_is_left_where_the_parent_looks(
     monkeypatch.setenv(EXIT_CODE_FILE, str(tmp_path / "code"))
     leave_exit_code(2)
     assert (tmp_path / "code").read_text() == "2"
+
+
+@pytest.mark.parametrize(
+    ("procs", "device", "cuda", "expected"),
+    [(2, "auto", False, 2), (2, "auto", True, 1), (2, "cpu", True, 2), (9, "cpu", False, 1)],
+)
+def test_a_configuration_asks_for_no_more_than_the_machine_has(
+    procs: int, device: str, cuda: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill_core.launch.count_cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    assert usable(procs, device) == expected

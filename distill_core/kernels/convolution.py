@@ -1,0 +1,136 @@
+"""Convolutions 3x3 of stride 1 and padding 1, channels last, and their tangents and adjoints.
+
+In float32 and float64 by Winograd's algorithm (`winograd.h`), about twice as fast as PyTorch's
+direct one here; in bfloat16, for which Winograd is too coarse, by PyTorch. A tangent sees both
+activations a and their tangents ta as one tensor (2N, h, w, C): first a, then ta.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distill_core.kernels.blocks import Cotangents, Values
+from distill_core.kernels.native import call
+
+_GEOMETRY = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, ..., groups
+
+
+def forward(a: Tensor, weight: Tensor) -> Tensor:
+    """Return z (N, h, w, C) of a (N, h, w, C0) and weight (C, C0, 3, 3)."""
+    if _direct(a):
+        return _convolve(a, weight)
+    z = a.new_empty(*a.shape[:3], len(weight))
+    _winograd(weight, None, (a, None), (z, None), turned=False)
+    return z
+
+
+def backward(p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of a and of the weight for the gradient p (N, h, w, C) of z."""
+    if _direct(a):
+        return _convolve_back(p, a, weight)
+    da = torch.empty_like(a)
+    _winograd(weight, None, (p, None), (da, None), turned=True)
+    return da, _weight_gradient(weight, (a, p), (None, None))
+
+
+def tangent_forward(both: Tensor, weight: Tensor, tweight: Tensor) -> Values:
+    """Return z and tz = W * ta + tW * a, of a and ta (2N, h, w, C0)."""
+    a, ta = halves(both)
+    if _direct(a):
+        z, tz = halves(_convolve(both, weight))
+        return Values(z, tz.add_(_convolve(a, tweight)))
+    z = a.new_empty(*a.shape[:3], len(weight))
+    tz = torch.empty_like(z)
+    _winograd(weight, tweight, (a, ta), (z, tz), turned=False)
+    return Values(z, tz)
+
+
+def tangent_backward(
+    qp: Tensor, both: Tensor, weight: Tensor, tweight: Tensor
+) -> tuple[Cotangents, Tensor]:
+    """Return dL'/d ta and dL'/da, and dL'/d weight.
+
+    Args:
+        qp: q = dL'/dz and p = dL'/d tz as one tensor (2N, h, w, C).
+        both: a and ta (2N, h, w, C0).
+        weight: (C, C0, 3, 3).
+        tweight: its tangent.
+    """
+    (q, p), (a, ta) = halves(qp), halves(both)
+    if _direct(a):
+        back, dweight = _convolve_back(qp, both, weight)
+        Q, P = halves(back)
+        return Cotangents(P, Q.add_(_convolve_back_input(p, ta, tweight))), dweight
+    P, Q = torch.empty_like(a), torch.empty_like(a)
+    _winograd(weight, tweight, (p, q), (P, Q), turned=True)
+    return Cotangents(P, Q), _weight_gradient(weight, (a, q), (ta, p))
+
+
+def halves(both: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the second half of a batch, as views."""
+    half = len(both) // 2
+    return both[:half], both[half:]
+
+
+def _direct(a: Tensor) -> bool:
+    return a.dtype == torch.bfloat16
+
+
+def _winograd(
+    weight: Tensor,
+    tweight: Tensor | None,
+    given: tuple[Tensor, Tensor | None],
+    made: tuple[Tensor, Tensor | None],
+    *,
+    turned: bool,
+) -> None:
+    n, h, w, _ = given[0].shape
+    outputs, inputs = weight.shape[:2]
+    call("winograd", weight.dtype, n, h, w, inputs, outputs, int(turned), weight, tweight,
+         *given, *made)  # fmt: skip
+
+
+def _weight_gradient(
+    weight: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor | None, Tensor | None]
+) -> Tensor:
+    """The sum of the gradients of two pairs of inputs and gradients of outputs."""
+    n, h, w, _ = first[0].shape
+    outputs, inputs = weight.shape[:2]
+    dweight = torch.empty_like(weight)
+    call("winograd_weight", weight.dtype, n, h, w, inputs, outputs, *first, *second, dweight)
+    return dweight
+
+
+def _convolve(a: Tensor, weight: Tensor) -> Tensor:
+    out = torch.ops.aten.convolution(_planes(a), _like(weight, a), None, *_GEOMETRY)
+    return _pixels(out)
+
+
+def _convolve_back(p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    da, dweight, _ = torch.ops.aten.convolution_backward(
+        _planes(p), _planes(a), _like(weight, a), None, *_GEOMETRY, [True, True, False]
+    )
+    return _pixels(da), dweight
+
+
+def _convolve_back_input(p: Tensor, a: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the input alone; of a only shape and type are read."""
+    da, _, _ = torch.ops.aten.convolution_backward(
+        _planes(p), _planes(a), _like(weight, a), None, *_GEOMETRY, [True, False, False]
+    )
+    return _pixels(da)
+
+
+def _like(weight: Tensor, a: Tensor) -> Tensor:
+    return weight.to(a.dtype, memory_format=torch.channels_last)
+
+
+def _planes(a: Tensor) -> Tensor:
+    """(N, h, w, C) as (N, C, h, w), channels last; no copy."""
+    return a.permute(0, 3, 1, 2)
+
+
+def _pixels(z: Tensor) -> Tensor:
+    """(N, C, h, w) as dense (N, h, w, C); no copy where it is channels last."""
+    return z.permute(0, 2, 3, 1).contiguous()
