@@ -3,6 +3,8 @@
     python benchmarks/results.py digits --minutes 2.5 --out runs/digits
     python benchmarks/results.py cifar10 --minutes 40 --out runs/cifar10 --data cifar10.zip \
         --embeddings cifar10.npz
+    python benchmarks/results.py hour --minutes 60 --out runs/hour --data cifar10.zip \
+        --embeddings cifar10.npz
     python benchmarks/results.py digits --out runs/digits --report
 
 A run that is there already is not done again, so an interrupted table is finished by calling the
@@ -50,17 +52,39 @@ def cifar10(args: argparse.Namespace) -> dict[str, list[str]]:
     }
 
 
+def hour(args: argparse.Namespace) -> dict[str, list[str]]:
+    """The preset `cifar10-cpu-hour` on other budgets, and on images, judged at width 128."""
+    common = ["--preset", "cifar10-cpu-hour", "--dataset", "imagefolder"]
+    common += ["-o", f"dataset.path={args.data}"]
+    common += ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false"]
+    order = ["-o", "orderer.similarity=file", "-o", f"orderer.file={args.embeddings}"]
+    runs = {
+        f"poster-{ipc}": [*common, *order, "--ipc", ipc] for ipc in ("1.0", "0.7", "0.4", "0.3")
+    }
+    runs["images-1.0"] = [*common, *IMAGES, "--labeler", "soft"]
+    return runs
+
+
+def judge_wide(out: Path) -> None:
+    """Eight networks of the published width on a result, and on its controls."""
+    if not list(out.glob("evaluation/*.json")):
+        command = [sys.executable, "-m", "distill_core", "evaluate", str(out), "--nets", "8"]
+        command += ["-o", "backbone.width=128", "-o", "evaluate.controls=true"]
+        subprocess.run(command, check=True)
+
+
 def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
     out = args.out / name
     if (out / "manifest.json").exists() and json.loads((out / "manifest.json").read_text())[
         "results"
     ]:
         return
-    command = [sys.executable, "-m", "distill_core", "run", "--algo", "ratbptt"]
+    command = [sys.executable, "-m", "distill_core", "run"]
     if (out / "checkpoint").exists():
         command += ["--resume", "--out", str(out)]
     else:
-        command += [*arguments, "--steps", "1000000", "--minutes", str(args.minutes)]
+        algorithm = [] if "--preset" in arguments else ["--algo", "ratbptt"]
+        command += [*algorithm, *arguments, "--steps", "1000000", "--minutes", str(args.minutes)]
         command += ["--seed", str(args.seed), "--out", str(out)]
     subprocess.run(command, check=True)
 
@@ -75,6 +99,8 @@ def report(names: list[str], out: Path) -> str:
         record = json.loads(path.read_text()) if path.exists() else {}
         if not record.get("results"):
             continue
+        for judged in sorted((out / name).glob("evaluation/*.json")):
+            record["results"] = json.loads(judged.read_text())["results"]["convnet"]
         budget, steps = record["budget"], record["outer_steps"]
         cells = [
             name,
@@ -96,7 +122,7 @@ def accuracy(result: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suite", choices=["digits", "cifar10"])
+    parser.add_argument("suite", choices=["digits", "cifar10", "hour"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=2.5)
     parser.add_argument("--seed", type=int, default=0)
@@ -105,14 +131,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of some of the runs")
     parser.add_argument("--report", action="store_true", help="only print the table")
     args = parser.parse_args()
-    if args.suite == "cifar10" and not (args.report or (args.data and args.embeddings)):
-        parser.error("cifar10 needs --data and --embeddings")
-    runs = {"digits": digits, "cifar10": cifar10}[args.suite](args)
+    if args.suite != "digits" and not (args.report or (args.data and args.embeddings)):
+        parser.error(f"{args.suite} needs --data and --embeddings")
+    runs = {"digits": digits, "cifar10": cifar10, "hour": hour}[args.suite](args)
     if not args.report:
         for name, arguments in runs.items():
             if args.only and name not in args.only:
                 continue
             run(name, arguments, args)
+            if args.suite == "hour":
+                judge_wide(args.out / name)
     print(report(list(runs), args.out))
 
 
