@@ -1,0 +1,87 @@
+"""Convolutions, tangents and adjoints against PyTorch's in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from distill_core.kernels import convolution
+from distill_core.streams import seeded
+
+BOUNDS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def reference(a: Tensor, weight: Tensor) -> Tensor:
+    return conv2d(a.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)
+
+
+def close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
+    assert found.shape == wanted.shape
+    error = float((found.double() - wanted).norm() / wanted.norm())
+    assert error < BOUNDS[dtype]
+
+
+def check(dtype: torch.dtype, n: int, hw: tuple[int, int], channels: tuple[int, int]) -> None:
+    """All four functions; the references are derivatives by autograd, from the same numbers."""
+    inputs, outputs = channels
+    generator = seeded(n, hw, channels)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype).double()
+
+    both, qp = drawn(2 * n, *hw, inputs), drawn(2 * n, *hw, outputs)
+    # Parameters are float32 beside bfloat16 activations, but must survive the rounding here.
+    weight, tweight = drawn(outputs, inputs, 3, 3), drawn(outputs, inputs, 3, 3)
+    parameters = torch.float32 if dtype == torch.bfloat16 else dtype
+    given_both, given_qp = both.to(dtype), qp.to(dtype)
+    given_weights = weight.to(parameters), tweight.to(parameters)
+
+    a, ta, w, tw = (t.requires_grad_() for t in (both[:n], both[n:], weight, tweight))
+    z, tz = reference(a, w), reference(ta, w) + reference(a, tw)
+    values = convolution.tangent_forward(given_both, *given_weights)
+    close(convolution.forward(given_both[:n], given_weights[0]), z.detach(), dtype)
+    close(values.z, z.detach(), dtype)
+    close(values.tz, tz.detach(), dtype)
+
+    q, p = qp[:n], qp[n:]
+    da, dweight = torch.autograd.grad((z * p).sum(), (a, w), retain_graph=True)
+    found_a, found_weight = convolution.backward(given_qp[n:], given_both[:n], given_weights[0])
+    close(found_a, da, dtype)
+    close(found_weight, dweight, dtype)
+
+    Q, P, dweight = torch.autograd.grad((z * q).sum() + (tz * p).sum(), (a, ta, w))
+    cotangents, found_weight = convolution.tangent_backward(given_qp, given_both, *given_weights)
+    close(cotangents.P, P, dtype)
+    close(cotangents.Q, Q, dtype)
+    close(found_weight, dweight, dtype)
+
+
+@given(
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 20), st.integers(1, 35)),
+)
+@settings(max_examples=25)
+def test_any_size_is_right_in_double_precision(
+    n: int, hw: tuple[int, int], channels: tuple[int, int]
+) -> None:
+    check(torch.float64, n, hw, channels)
+
+
+@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize("hw", [(16, 16), (7, 13)])
+def test_every_type_keeps_its_precision(dtype: torch.dtype, hw: tuple[int, int]) -> None:
+    check(dtype, 5, hw, (64, 48))
+
+
+def test_more_threads_than_one_are_right() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        check(torch.float64, 2, (9, 6), (17, 33))
+    finally:
+        torch.set_num_threads(before)
