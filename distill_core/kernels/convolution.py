@@ -21,7 +21,7 @@ def forward(a: Tensor, weight: Tensor) -> Tensor:
     if _direct(a):
         return _convolve(a, weight)
     z = a.new_empty(*a.shape[:3], len(weight))
-    _winograd(weight, None, (a, None), (z, None), turned=False)
+    _call("winograd_forward", a, weight, a, weight, z)
     return z
 
 
@@ -29,9 +29,9 @@ def backward(p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of a and of the weight for the gradient p (N, h, w, C) of z."""
     if _direct(a):
         return _convolve_back(p, a, weight)
-    da = torch.empty_like(a)
-    _winograd(weight, None, (p, None), (da, None), turned=True)
-    return da, _weight_gradient(weight, (a, p), (None, None))
+    da, dweight = torch.empty_like(a), torch.empty_like(weight)
+    _call("winograd_backward", a, weight, p, a, weight, da, dweight)
+    return da, dweight
 
 
 def tangent_forward(both: Tensor, weight: Tensor, tweight: Tensor) -> Values:
@@ -42,7 +42,7 @@ def tangent_forward(both: Tensor, weight: Tensor, tweight: Tensor) -> Values:
         return Values(z, tz.add_(_convolve(a, tweight)))
     z = a.new_empty(*a.shape[:3], len(weight))
     tz = torch.empty_like(z)
-    _winograd(weight, tweight, (a, ta), (z, tz), turned=False)
+    _call("winograd_tangent_forward", a, weight, a, ta, weight, tweight, z, tz)
     return Values(z, tz)
 
 
@@ -62,9 +62,9 @@ def tangent_backward(
         back, dweight = _convolve_back(qp, both, weight)
         Q, P = halves(back)
         return Cotangents(P, Q.add_(_convolve_back_input(p, ta, tweight))), dweight
-    P, Q = torch.empty_like(a), torch.empty_like(a)
-    _winograd(weight, tweight, (p, q), (P, Q), turned=True)
-    return Cotangents(P, Q), _weight_gradient(weight, (a, q), (ta, p))
+    P, Q, dweight = torch.empty_like(a), torch.empty_like(a), torch.empty_like(weight)
+    _call("winograd_tangent_backward", a, weight, q, p, a, ta, weight, tweight, Q, P, dweight)
+    return Cotangents(P, Q), dweight
 
 
 def halves(both: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,29 +77,10 @@ def _direct(a: Tensor) -> bool:
     return a.dtype == torch.bfloat16
 
 
-def _winograd(
-    weight: Tensor,
-    tweight: Tensor | None,
-    given: tuple[Tensor, Tensor | None],
-    made: tuple[Tensor, Tensor | None],
-    *,
-    turned: bool,
-) -> None:
-    n, h, w, _ = given[0].shape
-    outputs, inputs = weight.shape[:2]
-    call("winograd", weight.dtype, n, h, w, inputs, outputs, int(turned), weight, tweight,
-         *given, *made)  # fmt: skip
-
-
-def _weight_gradient(
-    weight: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor | None, Tensor | None]
-) -> Tensor:
-    """The sum of the gradients of two pairs of inputs and gradients of outputs."""
-    n, h, w, _ = first[0].shape
-    outputs, inputs = weight.shape[:2]
-    dweight = torch.empty_like(weight)
-    call("winograd_weight", weight.dtype, n, h, w, inputs, outputs, *first, *second, dweight)
-    return dweight
+def _call(name: str, a: Tensor, weight: Tensor, *arrays: Tensor) -> None:
+    """Call a function of winograd.h, for the sizes of `a` (N, h, w, C0) and `weight`."""
+    n, h, w, inputs = a.shape
+    call(name, weight.dtype, n, h, w, inputs, len(weight), *arrays)
 
 
 def _convolve(a: Tensor, weight: Tensor) -> Tensor:
