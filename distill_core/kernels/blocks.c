@@ -1,6 +1,6 @@
 /* ConvNet blocks on the CPU for three kinds of numbers. The maths is in blocks.h (from the
- * convolution's output on) and first.h (the first block, convolution included). native.py compiles
- * this file on first use and calls it through ctypes. */
+ * convolution's output on), first.h (the first block, convolution included) and winograd.h (the
+ * other convolutions). native.py compiles this file on first use and calls it through ctypes. */
 
 #include <math.h>
 #include <stdint.h>

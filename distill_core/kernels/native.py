@@ -20,7 +20,14 @@ import torch
 
 from distill_core.cache import cache_dir
 
-SOURCES = ("blocks.c", "blocks.h", "first.h", "winograd.h")
+SOURCES = (
+    "blocks.c",
+    "blocks.h",
+    "first.h",
+    "winograd.h",
+    "winograd_transforms.h",
+    "winograd_products.h",
+)
 MAX_THREADS = 256
 _TIMEOUT_SECONDS = 300
 _COMMON = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
