@@ -155,14 +155,15 @@ class RatBptt(Algorithm):
         cost = self._measure(synthetic, chunk)
         with PeakBytes() as memory:
             counted = self._measure(synthetic, chunk, memory)
-        seconds = (
-            (mean_offset + mean_window) * cost.inner
-            + mean_window * cost.back
-            + size / chunk * cost.outer
-        )
+        phases = {
+            "inner steps": (mean_offset + mean_window) * cost.inner,
+            "outer loss": size / chunk * cost.outer,
+            "way back": mean_window * cost.back,
+        }
         more = (longest - 1) * counted.kept_bytes
         return Estimate(
-            seconds=seconds,
+            seconds=sum(phases.values()),
+            phases=phases,
             memory=more + max(counted.outer_bytes, counted.back_bytes),
             measured=f"an inner step, a window of one step and {chunk} real images were run, for "
             f"{mean_offset:g} + {mean_window:g} steps on average and {size} real images.",

@@ -18,8 +18,9 @@ from tests.distill_core.cli.fakes import distill, process
 
 # The public interface: a component adds options, never flags. Change it only on purpose.
 FLAGS = {
-    "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler --minutes "
-    "--orderer --out --overwrite --preset --procs --repr --resume --seed --steps -o",
+    "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
+    "--max-memory --minutes --orderer --out --overwrite --preset --procs --repr --resume --seed "
+    "--steps -o",
     "evaluate": "--backbone --device --nets --protocol -o run",
     "list": "kind",
     "show": "kind name",
