@@ -70,6 +70,7 @@ def assemble(
     *,
     class_grid: Tensor | None = None,
     notes: Mapping[str, str] | None = None,
+    real: RealData | None = None,
 ) -> Assembly:
     """Make everything that a run needs.
 
@@ -78,12 +79,13 @@ def assemble(
         plugins: what is installed.
         class_grid: the grid of a run that is resumed; the orderer is not asked again.
         notes: the notes of that run.
+        real: used in place of the dataset's images.
 
     Raises:
         ExplainedError: a component cannot do what is asked, or two do not fit each other.
     """
     device = pick_device(config.device)
-    real = load_real(config, plugins, device=device)
+    real = real or load_real(config, plugins, device=device)
     rng = Streams(config.seed)
     maker = _Maker(config, plugins)
     representation: Representation = maker.make(

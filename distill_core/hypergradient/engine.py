@@ -92,13 +92,16 @@ class Engine:
 
     def describe(self) -> str:
         """Return one line for the log and the manifest."""
-        if self.kernels:
-            precision = str(self.precision or torch.float32).removeprefix("torch.")
-            what = f"ConvNet kernels, {precision}"
-        else:
-            what = f"autograd ({self.reason})"
+        reason = "" if self.kernels else f" ({self.reason})"
         memory = f"; {self.memory}" if self.memory else ""
-        return f"{what}; {self.images()}{memory}"
+        return f"{self.how()}{reason}; {self.images()}{memory}"
+
+    def how(self) -> str:
+        """Return how derivatives are taken, in words."""
+        if not self.kernels:
+            return "autograd"
+        precision = str(self.precision or torch.float32).removeprefix("torch.")
+        return f"ConvNet kernels, {precision}"
 
     def images(self) -> str:
         """Return how many images are taken at a time, in words."""

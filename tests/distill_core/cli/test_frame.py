@@ -26,6 +26,7 @@ FLAGS = {
     "show": "kind name",
     "plugins": "",
     "presets": "name",
+    "bench": "--json --path --preset --quick",
     "export": "--format --out run",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
@@ -73,7 +74,7 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: evaluate, export, list, plugins, presets, run, show. "
+        "Expected one of: bench, evaluate, export, list, plugins, presets, run, show. "
         "Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )
@@ -257,6 +258,7 @@ TELL = (
         ("run --labler", 2, ()),
         ("evaluate --help", 0, ()),
         ("export --help", 0, ()),
+        ("bench --help", 0, ()),
         ("show --help", 0, ()),
     ],
 )
