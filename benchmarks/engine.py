@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import Machine, processor, spread
 
-CHILD = Path(__file__).with_name("engine_child.py")
 PRESET = {"warm_up": 70, "window": 60, "real": 5000}
 MIB = 2**20
-Asked = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,49 +37,6 @@ class Row:
     goal: str
     measured: str
     how: str
-
-
-class Machine:
-    """Starts measurements, keeps all that they return."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.record: list[dict[str, Any]] = []
-
-    def start(self, asked: Asked) -> subprocess.Popen[str]:
-        threads = asked.get("threads", self.threads)
-        # The children's own setting of the allocator must not be overruled.
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-        root = str(CHILD.parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        return subprocess.Popen(
-            [sys.executable, str(CHILD), json.dumps({**asked, "threads": threads})],
-            env={**kept, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def end(self, process: subprocess.Popen[str], asked: Asked) -> dict[str, Any]:
-        out, _ = process.communicate("\n")
-        if process.returncode:
-            raise SystemExit(f"this measurement failed: {json.dumps(asked)}")
-        found: dict[str, Any] = json.loads(out.splitlines()[-1])
-        self.record.append({"asked": asked, "found": found})
-        print(f"  {json.dumps(asked)}\n    {json.dumps(found)}", file=sys.stderr, flush=True)
-        return found
-
-    def measure(self, **asked: Any) -> dict[str, Any]:
-        return self.end(self.start(asked), asked)
-
-    def take_turns(
-        self, variants: Mapping[str, Asked], repeats: int
-    ) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-        for _ in range(repeats):
-            for name, asked in variants.items():
-                found[name].append(self.measure(**asked))
-        return found
 
 
 def speed(machine: Machine, repeats: int) -> list[Row]:
@@ -259,14 +212,6 @@ SECTIONS: dict[str, Callable[[Machine, int], list[Row]]] = {
 }
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return "median (min to max)"."""
-    middle = f"{median(values):.{digits}f}"
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     """Return the table, with what it was measured on."""
     facts = "; ".join(f"{name} {value}" for name, value in about.items())
@@ -274,14 +219,6 @@ def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     lines.append("|---|---|---|---|")
     lines += [f"| {r.figure} | {r.goal} | {r.measured} | {r.how} |" for r in rows]
     return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -300,12 +237,12 @@ def main() -> None:
         "threads": args.threads,
         "torch": torch.__version__,
         "allocator": "tuned glibc unless said otherwise",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "repeats": args.repeats,
     }
     text = markdown(rows, about)
     print(text)
-    stem = args.out / f"engine-{about['date']}"
+    stem = args.out / f"engine-{datetime.now(UTC):%Y-%m-%d-%H%M}"
     record = {**about, "rows": [asdict(r) for r in rows], "measurements": machine.record}
     stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     stem.with_suffix(".md").write_text(text)
