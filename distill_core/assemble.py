@@ -7,7 +7,7 @@ once, from its options and from what came before it. Nothing is trained here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,19 @@ from torch import Generator, Tensor
 
 from distill_core.backbones import new_backbone
 from distill_core.config import RunConfig
-from distill_core.contracts import Algorithm, Backbone, Labeler, Orderer, Representation, Task
+from distill_core.contracts import (
+    Algorithm,
+    Backbone,
+    Estimate,
+    Labeler,
+    Orderer,
+    Representation,
+    Task,
+)
 from distill_core.data import DataSpec, RealData
 from distill_core.geometry import Placement, check_class_grid
-from distill_core.hypergradient.engine import Engine
+from distill_core.hypergradient.engine import Engine, mixes_images
+from distill_core.hypergradient.memory import memory_in_use, stay_within
 from distill_core.ordering import class_means, cosine_distances, ordering_score
 from distill_core.runtime import release_memory
 from distill_core.streams import Streams
@@ -61,6 +70,7 @@ def assemble(
     *,
     class_grid: Tensor | None = None,
     notes: Mapping[str, str] | None = None,
+    real: RealData | None = None,
 ) -> Assembly:
     """Make everything that a run needs.
 
@@ -69,12 +79,13 @@ def assemble(
         plugins: what is installed.
         class_grid: the grid of a run that is resumed; the orderer is not asked again.
         notes: the notes of that run.
+        real: used in place of the dataset's images.
 
     Raises:
         ExplainedError: a component cannot do what is asked, or two do not fit each other.
     """
     device = pick_device(config.device)
-    real = load_real(config, plugins, device=device)
+    real = real or load_real(config, plugins, device=device)
     rng = Streams(config.seed)
     maker = _Maker(config, plugins)
     representation: Representation = maker.make(
@@ -95,22 +106,46 @@ def assemble(
     make_backbone = backbone_maker(
         config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
     )
+    synthetic = synthetic.to(device)
     engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
-    algorithm: Algorithm = maker.make(
-        "algorithm", "algo", task=Task(real=real, new_backbone=make_backbone, engine=engine)
-    )
+    task = Task(real=real, new_backbone=make_backbone, engine=engine)
+    algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
     _check_traits(config, labeler, algorithm)
+    if config.engine.max_memory:
+        task = replace(task, engine=_within_memory(maker, task, synthetic, device))
+        algorithm = maker.make("algorithm", "algo", task=task)
     return Assembly(
         config=config,
         real=real,
-        synthetic=synthetic.to(device),
+        synthetic=synthetic,
         algorithm=algorithm,
         make_backbone=make_backbone,
-        engine=engine,
+        engine=task.engine,
         placement=placement,
         rng=rng,
         device=device,
         notes=dict(notes or {}),
+    )
+
+
+def _within_memory(
+    maker: _Maker, task: Task, synthetic: SyntheticDataset, device: torch.device
+) -> Engine:
+    """Choose how many images are taken at a time, by short outer steps of trial algorithms."""
+
+    def predict(engine: Engine) -> Estimate | None:
+        algorithm: Algorithm = maker.make("algorithm", "algo", task=replace(task, engine=engine))
+        estimate = algorithm.estimate(synthetic, rng=Streams(maker.config.seed))
+        release_memory()
+        return estimate
+
+    backbone = task.new_backbone(Generator().manual_seed(0))
+    return stay_within(
+        task.engine,
+        maker.config.engine.max_memory or "",
+        in_use=memory_in_use(device),
+        predict=predict,
+        largest=None if mixes_images(backbone) else len(synthetic),
     )
 
 

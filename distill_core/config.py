@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from distill_core.hookspecs import KINDS
+from distill_core.sizes import parse_size
 from registry import InputError, OptionError, Plugins, UnknownNameError
 from registry.options import Options, check_options
 
@@ -82,10 +83,16 @@ class EngineOptions(Options):
     real_chunk: int = Field(250, ge=1, description="images of the real batch at a time")
     max_memory: str | None = Field(
         None,
-        pattern=r"^[0-9.]+ ?([KMGT]i?B?)?$",
-        description="memory that the process may take, for example 4GiB; chooses microbatch and "
-        "real_chunk (also --max-memory)",
+        description="memory that a process may take on its device, for example 4GiB; smaller "
+        "microbatch and real_chunk are chosen where needed (also --max-memory)",
     )
+
+    @field_validator("max_memory")
+    @classmethod
+    def _check_size(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_size(text, what="engine.max_memory")
+        return text
 
 
 SECTIONS: dict[str, type[Options]] = {

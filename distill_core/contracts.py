@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
@@ -120,11 +120,13 @@ class Estimate:
         seconds: expected wall-clock seconds.
         memory: expected peak of memory that the step itself needs, bytes.
         measured: one sentence: what was run to find out.
+        phases: parts of `seconds` by name; empty where they are not known.
     """
 
     seconds: float
     memory: int
     measured: str
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 class Algorithm(ABC):
@@ -179,7 +181,11 @@ class Algorithm(ABC):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Real images. Made by `factory(options)`; nothing is read before `load`."""
+    """Real images. Made by `factory(options)`; nothing is read before `load`.
+
+    It may have a method `outline()` that returns a `DataSpec` without reading anything, for
+    `distill bench`: that of `load`, but that class names may be made up.
+    """
 
     def load(self) -> RawData:
         """Read everything. A missing or unusable file raises `InputError` naming it."""

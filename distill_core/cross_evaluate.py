@@ -89,6 +89,9 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
             next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
         )
     state = load_checkpoint(run_dir, config)
+    # Nothing is distilled here, so no outer step has to be tried for its memory.
+    engine = config.engine.model_copy(update={"max_memory": None})
+    config = config.model_copy(update={"engine": engine})
     assembly = assemble(config, plugins, class_grid=state["class_grid"], notes=state["notes"])
     loop = OuterLoop(assembly, run_dir)
     loop.load_state_dict(state)

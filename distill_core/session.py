@@ -23,6 +23,7 @@ from distill_core.config import RunConfig, to_toml
 from distill_core.distributed import ALONE, RankLostError, Ranks
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
+from distill_core.hypergradient.memory import memory_in_use
 from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
 from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
@@ -31,6 +32,7 @@ from distill_core.progress import ConsoleProgress, duration
 from distill_core.run import Observer, OuterLoop
 from distill_core.run_directory import CONFIG, METRICS, begin
 from distill_core.runtime import prepare
+from distill_core.sizes import size_text
 from distill_core.stopping import stop_flag
 from distill_core.streams import Streams
 from registry import InputError, Plugins
@@ -48,6 +50,7 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
     assembly = assemble(config, plugins)
     _print_facts(console, assembly)
     console.print(f"machine  {assembly.device}, {machine}")
+    in_use = memory_in_use(assembly.device)
     estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
     if estimate is None:
         console.print(f"cost     algorithm '{config.algo}' cannot predict it")
@@ -55,7 +58,9 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
     whole = duration(estimate.seconds * config.steps)
     console.print(
         f"cost     one outer step: {estimate.seconds:.2f} s and {estimate.memory / 2**20:.0f} "
-        f"MiB beyond the data; {config.steps} steps: {whole}\n         ({estimate.measured})"
+        f"MiB beyond the data; {config.steps} steps: {whole}\n         ({estimate.measured})\n"
+        f"memory   {size_text(in_use)} in use now, {size_text(in_use + estimate.memory)} predicted "
+        "at the peak of an outer step"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -58,6 +59,10 @@ class _Cost(NamedTuple):
     outer_bytes: int
     back_bytes: int
     kept_bytes: int
+
+
+_TIMES = ("inner", "outer", "back")
+MEASUREMENTS, MEASURED_SECONDS = 5, 1.0
 
 
 class RatBptt(Algorithm):
@@ -152,21 +157,30 @@ class RatBptt(Algorithm):
         size = min(self.settled.real_batch, len(self.task.real.train))
         chunk = min(self.task.engine.real_chunk, size)
         self._measure(synthetic, chunk)  # the first run pays for what is set up once
-        cost = self._measure(synthetic, chunk)
+        cost = self._typical(synthetic, chunk)
         with PeakBytes() as memory:
             counted = self._measure(synthetic, chunk, memory)
-        seconds = (
-            (mean_offset + mean_window) * cost.inner
-            + mean_window * cost.back
-            + size / chunk * cost.outer
-        )
+        phases = {
+            "inner steps": (mean_offset + mean_window) * cost.inner,
+            "outer loss": size / chunk * cost.outer,
+            "way back": mean_window * cost.back,
+        }
         more = (longest - 1) * counted.kept_bytes
         return Estimate(
-            seconds=seconds,
+            seconds=sum(phases.values()),
+            phases=phases,
             memory=more + max(counted.outer_bytes, counted.back_bytes),
             measured=f"an inner step, a window of one step and {chunk} real images were run, for "
             f"{mean_offset:g} + {mean_window:g} steps on average and {size} real images.",
         )
+
+    def _typical(self, synthetic: SyntheticDataset, chunk: int) -> _Cost:
+        """Median of a few measurements, one where they are long: a machine may have other work."""
+        costs, until = [self._measure(synthetic, chunk)], time.perf_counter() + MEASURED_SECONDS
+        while len(costs) < MEASUREMENTS and time.perf_counter() < until:
+            costs.append(self._measure(synthetic, chunk))
+        middle = {name: median(getattr(c, name) for c in costs) for name in _TIMES}
+        return costs[0]._replace(**middle)
 
     def _measure(
         self, synthetic: SyntheticDataset, chunk: int, memory: PeakBytes | None = None

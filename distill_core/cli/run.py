@@ -49,6 +49,7 @@ def _with_settings(function: Any) -> Any:
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
 @click.option("--procs", type=click.IntRange(min=1), help="Processes on this machine [default: 1].")
+@click.option("--max-memory", help="Memory that a process may take on its device, as 4GiB.")
 @click.pass_obj
 def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
     """Distill a dataset: any representation, labeler, orderer and algorithm.
@@ -147,6 +148,7 @@ def _plan(
     dry_run: bool,
     resume: bool,
     overwrite: bool,
+    max_memory: str | None,
     **flags: Any,
 ) -> _Plan:
     from distill_core.config import merge, parse_overrides, read_settings, resolve
@@ -155,10 +157,10 @@ def _plan(
     from registry import OptionError
 
     plugins = discover()
-    stronger = merge(
-        {name: value for name, value in flags.items() if value is not None},
-        parse_overrides(overrides),
-    )
+    chosen = {name: value for name, value in flags.items() if value is not None}
+    if max_memory is not None:
+        chosen["engine"] = {"max_memory": max_memory}
+    stronger = merge(chosen, parse_overrides(overrides))
     if resume and (config or preset or overwrite or out is None):
         raise OptionError(
             "--resume reads its configuration from the run directory.",

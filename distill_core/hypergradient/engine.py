@@ -31,6 +31,7 @@ class Engine:
         precision: type of activations in the kernels.
         microbatch: images of an inner batch at a time; None for all.
         real_chunk: images of the real batch at a time.
+        memory: what was predicted of the memory that is allowed, for the log; or nothing.
     """
 
     kernels: bool = False
@@ -38,6 +39,7 @@ class Engine:
     precision: torch.dtype | None = None
     microbatch: int | None = None
     real_chunk: int = EngineOptions.model_fields["real_chunk"].default
+    memory: str = ""
 
     @staticmethod
     def choose(options: EngineOptions, backbone: Backbone, device: torch.device) -> Engine:
@@ -55,7 +57,7 @@ class Engine:
                 "--device cpu, and a C compiler.",
                 next="leave -o engine.path and engine.precision out to differentiate by autograd.",
             )
-        if options.microbatch and any(isinstance(m, MIXES_IMAGES) for m in backbone.modules()):
+        if options.microbatch and mixes_images(backbone):
             raise InputError(
                 "option engine.microbatch would change the result: batch normalisation mixes the "
                 "images of a batch.",
@@ -90,13 +92,26 @@ class Engine:
 
     def describe(self) -> str:
         """Return one line for the log and the manifest."""
-        if self.kernels:
-            precision = str(self.precision or torch.float32).removeprefix("torch.")
-            what = f"ConvNet kernels, {precision}"
-        else:
-            what = f"autograd ({self.reason})"
+        reason = "" if self.kernels else f" ({self.reason})"
+        memory = f"; {self.memory}" if self.memory else ""
+        return f"{self.how()}{reason}; {self.images()}{memory}"
+
+    def how(self) -> str:
+        """Return how derivatives are taken, in words."""
+        if not self.kernels:
+            return "autograd"
+        precision = str(self.precision or torch.float32).removeprefix("torch.")
+        return f"ConvNet kernels, {precision}"
+
+    def images(self) -> str:
+        """Return how many images are taken at a time, in words."""
         size = f"{self.microbatch} images" if self.microbatch else "a whole inner batch"
-        return f"{what}; {size} and {self.real_chunk} real images at a time"
+        return f"{size} and {self.real_chunk} real images at a time"
+
+
+def mixes_images(backbone: Backbone) -> bool:
+    """Say whether a network's result for an image depends on the others of its batch."""
+    return any(isinstance(module, MIXES_IMAGES) for module in backbone.modules())
 
 
 def _obstacle(options: EngineOptions, backbone: Backbone, device: torch.device) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from distill_core.contracts import Dataset
-from distill_core.data import RawData, check_raw
+from distill_core.data import DataSpec, RawData, check_raw
 from distill_core.testing.assertions import demand, repeatable
 from registry import InputError
 
 
 def check_dataset(make: Callable[..., Dataset], *, name: str = "unnamed") -> None:
-    """Check a dataset: it loads, twice the same, and what it loads holds together.
+    """Check a dataset: it loads, twice the same, what it loads holds together, and is as outlined.
 
     Args:
         make: called as `make()`.
@@ -47,7 +47,20 @@ def check_dataset(make: Callable[..., Dataset], *, name: str = "unnamed") -> Non
         demand(labels.dtype == torch.int64, who, f"has labels of {labels.dtype}, not torch.int64")
     for tensor in (raw.train_images, raw.test_images):
         demand(tensor.device.type == "cpu", who, "loads images to another device than the CPU")
+    _check_outline(who, make(), raw.spec)
     names = raw.spec.class_names
     demand(isinstance(names, tuple), who, "has class names that are no tuple")
     demand(len(set(names)) == len(names), who, "has two classes of one name")
     demand(all(name.strip() for name in names), who, "has a class without a name")
+
+
+def _check_outline(who: str, dataset: Dataset, spec: DataSpec) -> None:
+    """What was known before is what is loaded, but for the names of the classes."""
+    outline = getattr(dataset, "outline", None)
+    if outline is None:
+        return
+    known, loaded = (
+        (each.name, each.num_classes, each.image_shape, each.augmentations)
+        for each in (outline(), spec)
+    )
+    demand(known == loaded, who, f"outlines {known} but loads {loaded}")

@@ -40,6 +40,10 @@ class Cub200:
 
     options: Cub200Options
 
+    def outline(self) -> DataSpec:
+        """Return what is known before loading; classes have no names."""
+        return self._spec(tuple(f"class {k}" for k in range(200)))
+
     def load(self) -> RawData:
         """Read the images that the lists of the dataset name.
 
@@ -60,17 +64,16 @@ class Cub200:
         train = torch.tensor([is_train[key] == "1" for key in files])
         names = tuple(name.partition(".")[2] or name for name in classes.values())
         return RawData(
-            spec=DataSpec(
-                "cub200",
-                names,
-                (3, self.options.size, self.options.size),
-                ("flip", "rotate", "scale", "crop", "cutout"),
-            ),
+            spec=self._spec(names),
             train_images=images[train],
             train_labels=labels[train],
             test_images=images[~train],
             test_labels=labels[~train],
         )
+
+    def _spec(self, names: tuple[str, ...]) -> DataSpec:
+        shape = (3, self.options.size, self.options.size)
+        return DataSpec("cub200", names, shape, ("flip", "rotate", "scale", "crop", "cutout"))
 
 
 def _table(tree: FileTree, file: str, keys: set[str] | None = None) -> dict[str, str]:

@@ -28,6 +28,10 @@ class Digits:
 
     options: DigitsOptions
 
+    def outline(self) -> DataSpec:
+        """Return what is known before loading."""
+        return DataSpec("digits", DIGITS, (1, 8, 8), WRITING)
+
     def load(self) -> RawData:
         """Read the images from scikit-learn."""
         from sklearn.datasets import load_digits
@@ -38,7 +42,7 @@ class Digits:
         labels = torch.from_numpy(bunch.target).long()
         testing = held_out(labels, 0.2, generator=seeded(0, "digits split"))
         return RawData(
-            spec=DataSpec("digits", DIGITS, (1, 8, 8), WRITING),
+            spec=self.outline(),
             train_images=images[~testing],
             train_labels=labels[~testing],
             test_images=images[testing],

@@ -19,6 +19,7 @@ from distill_core.streams import seeded
 SHAPES = ("disc", "square", "triangle", "ring", "cross")
 PATTERNS = ("plain", "banded", "striped", "checked")
 HUES = ("red", "amber", "lime", "green", "azure", "blue", "pink")
+AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout")  # a hue tells classes apart
 CHUNK = 1024  # images drawn at once
 
 
@@ -38,18 +39,18 @@ class Shapes:
 
     options: ShapesOptions
 
+    def outline(self) -> DataSpec:
+        """Return what is known before loading."""
+        side = self.options.size
+        names = class_names(self.options.classes)
+        return DataSpec("shapes", names, (3, side, side), AUGMENTATIONS)
+
     def load(self) -> RawData:
         """Draw all images."""
-        names = class_names(self.options.classes)
         train_images, train_labels = self._part("train", self.options.train_per_class)
         test_images, test_labels = self._part("test", self.options.test_per_class)
         return RawData(
-            spec=DataSpec(
-                "shapes",
-                names,
-                (3, self.options.size, self.options.size),
-                ("flip", "rotate", "scale", "crop", "cutout"),
-            ),
+            spec=self.outline(),
             train_images=train_images,
             train_labels=train_labels,
             test_images=test_images,

@@ -39,6 +39,10 @@ class TinyImagenet:
 
     options: TinyImagenetOptions
 
+    def outline(self) -> DataSpec:
+        """Return what is known before loading; classes have no names."""
+        return self._spec(tuple(f"class {k}" for k in range(200)))
+
     def load(self) -> RawData:
         """Read all images of both parts.
 
@@ -56,14 +60,17 @@ class TinyImagenet:
             files = [file for file, _ in pairs]
             images = read_pictures(tree, files, size=self.options.size, colour="rgb")
         labels = torch.tensor([label for _, label in pairs])
-        shape = (3, self.options.size, self.options.size)
         return RawData(
-            spec=DataSpec("tiny_imagenet", names, shape, AUGMENTATIONS),
+            spec=self._spec(names),
             train_images=images[: len(train)],
             train_labels=labels[: len(train)],
             test_images=images[len(train) :],
             test_labels=labels[len(train) :],
         )
+
+    def _spec(self, names: tuple[str, ...]) -> DataSpec:
+        shape = (3, self.options.size, self.options.size)
+        return DataSpec("tiny_imagenet", names, shape, AUGMENTATIONS)
 
 
 def _default_root() -> Path:

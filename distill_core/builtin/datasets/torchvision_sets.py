@@ -35,14 +35,23 @@ class TorchvisionSet:
         source: its name in `torchvision.datasets`.
         augmentations: operations that keep its labels.
         class_names: names that are better than torchvision's, or none.
+        num_classes: how many classes there are.
+        image_shape: C, h, w.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     augmentations: ClassVar[tuple[str, ...]] = AUGMENTATIONS
     class_names: ClassVar[tuple[str, ...]] = ()
+    num_classes: ClassVar[int] = 10
+    image_shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
 
     options: TorchvisionOptions
+
+    def outline(self) -> DataSpec:
+        """Return what is known before loading; classes may have no names."""
+        names = self.class_names or tuple(f"class {k}" for k in range(self.num_classes))
+        return DataSpec(self.name, names, self.image_shape, self.augmentations)
 
     def load(self) -> RawData:
         """Read the images, after a download if the options ask for one.
@@ -111,6 +120,7 @@ class Cifar100(TorchvisionSet):
 
     name = "cifar100"
     source = "CIFAR100"
+    num_classes = 100
 
 
 class Mnist(TorchvisionSet):
@@ -118,6 +128,7 @@ class Mnist(TorchvisionSet):
 
     name = "mnist"
     source = "MNIST"
+    image_shape = (1, 28, 28)
     augmentations = WRITING
     class_names = DIGITS
 
@@ -127,6 +138,7 @@ class FashionMnist(TorchvisionSet):
 
     name = "fashion_mnist"
     source = "FashionMNIST"
+    image_shape = (1, 28, 28)
 
 
 class Svhn(TorchvisionSet):

@@ -18,13 +18,15 @@ from tests.distill_core.cli.fakes import distill, process
 
 # The public interface: a component adds options, never flags. Change it only on purpose.
 FLAGS = {
-    "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler --minutes "
-    "--orderer --out --overwrite --preset --procs --repr --resume --seed --steps -o",
+    "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
+    "--max-memory --minutes --orderer --out --overwrite --preset --procs --repr --resume --seed "
+    "--steps -o",
     "evaluate": "--backbone --device --nets --protocol -o run",
     "list": "kind",
     "show": "kind name",
     "plugins": "",
     "presets": "name",
+    "bench": "--json --path --preset --quick",
     "export": "--format --out run",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
@@ -72,7 +74,7 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: evaluate, export, list, plugins, presets, run, show. "
+        "Expected one of: bench, evaluate, export, list, plugins, presets, run, show. "
         "Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )
@@ -256,6 +258,7 @@ TELL = (
         ("run --labler", 2, ()),
         ("evaluate --help", 0, ()),
         ("export --help", 0, ()),
+        ("bench --help", 0, ()),
         ("show --help", 0, ()),
     ],
 )

@@ -119,6 +119,17 @@ def test_dry_run_writes_nothing(tmp_path):
     assert config["options"]["algo"]["clip_decay"] == 0.9
 
 
+def test_a_limit_of_memory_is_kept_and_recorded(tmp_path):
+    out = tmp_path / "limited"
+    result = distill(*arguments(out, "--max-memory", "500GiB", "--steps", "1"))
+    assert result.exit_code == 0, result.output
+    engine = json.loads((out / "manifest.json").read_text())["engine"]
+    assert engine.endswith("predicted of 500GiB")
+    assert f"engine   {engine}\n" in result.output
+    result = distill(*arguments(out, "--max-memory", "500GiB", "--dry-run"))
+    assert "predicted at the peak of an outer step" in result.output
+
+
 def test_an_existing_run_is_never_overwritten_by_accident(finished, tmp_path):
     out, _ = finished
     copy = tmp_path / "copy"
@@ -226,6 +237,16 @@ MISTAKES = {
         ("-o", "algo.window=9"),
         "option algo.window = 9 is longer than algo.total = 4.",
         "1 <= window <= total",
+    ),
+    "memory without a unit": (
+        ("--max-memory", "4"),
+        "option engine.max_memory = '4' is no amount of memory.",
+        "for example 4GiB",
+    ),
+    "too little memory": (
+        ("--max-memory", "1MiB"),
+        "no way to stay within engine.max_memory = 1MiB was found",
+        "data.storage=float16",
     ),
     "no number": (("-o", "algo.inner_lr=fast"), "option algo.inner_lr = 'fast'", "number"),
     "poster smaller than a patch": (("-o", "repr.size=6x20"), "6", "patch"),

@@ -71,3 +71,13 @@ def test_faults_of_datasets(broken: Any, sentence: str) -> None:
     text = fault(check_dataset, broken)
     assert text.startswith("dataset 'x' ")
     assert sentence in text
+
+
+def test_an_outline_that_is_not_what_is_loaded() -> None:
+    class Outlined(Dots):
+        def outline(self) -> DataSpec:
+            return DataSpec("dots", ("?", "!"), (1, 4, 5), ())
+
+    assert "outlines ('dots', 2, (1, 4, 5), ()) but loads ('dots', 2, (1, 4, 4), ())" in fault(
+        check_dataset, Outlined
+    )

@@ -1,0 +1,204 @@
+"""What an outer step of each preset costs on this machine: what `distill bench` does.
+
+Nothing is downloaded: real images are noise of the dataset's shape, which a dataset tells by
+`outline`. Seconds and memory are the algorithm's own prediction from short measured steps.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import torch
+
+from distill_core.assemble import Assembly, assemble, pick_device
+from distill_core.config import RunConfig, merge, resolve
+from distill_core.contracts import Estimate
+from distill_core.cores import count_cores
+from distill_core.data import DataSpec, RealData, Split
+from distill_core.discovery import discover
+from distill_core.presets import Preset
+from distill_core.runtime import prepare, release_memory
+from distill_core.streams import Streams, seeded
+from distill_core.whitening import Whitening
+from registry import InputError, Plugins
+
+REAL_IMAGES = 100_000  # more than any real batch
+PATIENCE = 300.0  # seconds that processes wait for each other to be ready
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cost of one outer step.
+
+    Attributes:
+        preset: which configuration.
+        path: what was asked for, as `engine.path`.
+        engine: what that came to.
+        threads: of the process.
+        seconds: of an outer step, extrapolated.
+        phases: parts of that, by name.
+        memory: bytes that the step needs beyond process and data, extrapolated.
+        processes: how many processes of one thread were tried, too; 0 for none.
+        speed_up: outer steps per second of these together, against this process.
+        measured: what was run.
+    """
+
+    preset: str
+    path: str
+    engine: str
+    threads: int
+    seconds: float
+    phases: Mapping[str, float]
+    memory: int
+    processes: int
+    speed_up: float
+    measured: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary."""
+        return asdict(self)
+
+
+def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
+    """Return the first preset of each dataset, network and algorithm's options.
+
+    Presets that differ in the poster's size or the labels alone cost about the same.
+    """
+    found: dict[str, str] = {}
+    for name, preset in presets.items():
+        config = resolve(preset.config, plugins)
+        kinds = ("dataset", "backbone", "algo")
+        parts = [(config.chosen(kind), config.options[kind]) for kind in kinds]
+        found.setdefault(repr(parts), name)
+    return list(found.values())
+
+
+def bench(
+    presets: Mapping[str, Preset], plugins: Plugins, paths: Iterable[str], *, processes: bool = True
+) -> Iterator[Line | InputError]:
+    """Yield the cost of every preset by every path, or why it cannot be had.
+
+    Args:
+        presets: which, by name.
+        plugins: what is installed.
+        paths: values of `engine.path`; one that comes to the same as an earlier one is left out.
+        processes: also try as many processes of one thread as there are cores, with the first.
+    """
+    for name, preset in presets.items():
+        engines: set[str] = set()
+        for path in paths:
+            config = resolve(merge(preset.config, {"engine": {"path": path}}), plugins)
+            try:
+                line = measure(name, config, plugins, processes=processes and not engines)
+            except InputError as error:
+                yield error
+                break
+            if line.engine not in engines:
+                engines.add(line.engine)
+                yield line
+
+
+def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool = False) -> Line:
+    """Return the cost of an outer step of a configuration.
+
+    Raises:
+        InputError: the dataset does not say what it is like, or the algorithm cannot predict.
+    """
+    machine = prepare(config)
+    assembly = stand_in(config, plugins)
+    estimate = _estimate(assembly)
+    cores = count_cores()
+    number = cores if processes and cores > 1 and assembly.device.type == "cpu" else 0
+    release_memory()
+    together = rate_of_processes(config, number) if number else 0.0
+    return Line(
+        preset=name,
+        path=config.engine.path,
+        engine=assembly.engine.how(),
+        threads=machine.threads,
+        seconds=estimate.seconds,
+        phases=estimate.phases,
+        memory=estimate.memory,
+        processes=number,
+        speed_up=together * estimate.seconds,
+        measured=estimate.measured,
+    )
+
+
+def stand_in(config: RunConfig, plugins: Plugins) -> Assembly:
+    """Assemble a run with noise for real images and classes in the order of their numbers.
+
+    Raises:
+        InputError: the dataset does not say what it is like.
+    """
+    dataset = plugins["dataset"].create(config.dataset, config.options["dataset"])
+    outline = getattr(dataset, "outline", None)
+    if outline is None:
+        raise InputError(
+            f"dataset '{config.dataset}' does not say what it is like without its files.",
+            expected="a dataset with a method `outline`.",
+            next="`distill run --dry-run` predicts the cost with its files.",
+        )
+    spec: DataSpec = outline()
+    representation = plugins["representation"].create(
+        config.repr, config.options["repr"], spec=spec, ipc=config.ipc
+    )
+    # Not the orderer's: it may want files, and positions cost the same whatever the class.
+    class_grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
+    real = noise(spec, pick_device(config.device))
+    return assemble(config, plugins, class_grid=class_grid, real=real)
+
+
+def noise(spec: DataSpec, device: torch.device) -> RealData:
+    """Return real data of a shape: one image of noise, many times, which takes no memory."""
+    image = torch.randn(1, *spec.image_shape, generator=seeded(0, "noise")).to(device)
+
+    def split(count: int) -> Split:
+        labels = torch.arange(count, device=device) % spec.num_classes
+        return Split(image.expand(count, *spec.image_shape), labels)
+
+    few = split(spec.num_classes)
+    return RealData(spec, split(REAL_IMAGES), few, few, Whitening("none"), fingerprint="noise")
+
+
+def rate_of_processes(config: RunConfig, number: int) -> float:
+    """Return outer steps per second of processes of one thread that work at the same time."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(number)
+    single = config.model_copy(update={"threads": 1})
+    with ProcessPoolExecutor(number, spawn, _meet, (barrier,)) as pool:
+        seconds = list(pool.map(_seconds, [single] * number))
+    return sum(1 / each for each in seconds)
+
+
+_barrier: Barrier | None = None
+
+
+def _meet(barrier: Barrier) -> None:
+    """Keep what the processes wait for each other with; it cannot be sent later."""
+    global _barrier  # noqa: PLW0603
+    _barrier = barrier
+
+
+def _seconds(config: RunConfig) -> float:
+    assert _barrier is not None
+    prepare(config)
+    assembly = stand_in(config, discover())
+    _barrier.wait(PATIENCE)
+    return _estimate(assembly).seconds
+
+
+def _estimate(assembly: Assembly) -> Estimate:
+    estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(0))
+    if estimate is None:
+        raise InputError(
+            f"algorithm '{assembly.config.algo}' cannot predict its cost.",
+            expected="an algorithm that can.",
+            next="run a few outer steps; metrics.jsonl has their seconds.",
+        )
+    return estimate

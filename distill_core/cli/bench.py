@@ -1,0 +1,82 @@
+"""`distill bench`: what an outer step of each preset costs on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from distill_core.cli.tables import print_table
+from distill_core.discovery import collect_presets, discover
+from registry import InputError
+
+if TYPE_CHECKING:
+    from distill_core.bench import Line
+
+HEADERS = ("preset", "engine", "seconds", "of these", "memory", "processes")
+PATHS = ("auto", "kernels", "autograd")
+
+
+@click.command()
+@click.option("--preset", "names", multiple=True, help="A preset; can be given again.")
+@click.option(
+    "--quick/--all", default=True, help="One preset of each kind of cost [default], or every one."
+)
+@click.option(
+    "--path",
+    "paths",
+    multiple=True,
+    type=click.Choice(PATHS),
+    help="engine.path; can be given again [default: auto and autograd].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything measured.")
+def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json: bool) -> None:
+    """Show what an outer step of each preset costs on this machine.
+
+    Seconds and memory are extrapolated from short steps on noise in the shape of the dataset, so
+    nothing is downloaded. Memory is what a step needs beyond the process and its data. The last
+    column is the speed of several processes of one thread, against the one of this line.
+    """
+    from distill_core.bench import bench, selection
+
+    plugins = discover()
+    found = collect_presets(plugins)
+    if names:
+        chosen = {name: found.find(name) for name in names}
+    elif quick:
+        chosen = {name: found.presets[name] for name in selection(found.presets, plugins)}
+    else:
+        chosen = found.presets
+    lines: list[Line] = []
+    for line in bench(chosen, plugins, paths or ("auto", "autograd")):
+        if isinstance(line, InputError):
+            if names:
+                raise line
+            click.echo(line, err=True)
+            continue
+        lines.append(line)
+        click.echo(f"{line.preset}: {line.seconds:.3g} s", err=True)
+    if as_json:
+        _print_json(lines)
+    else:
+        print_table(HEADERS, [row(line) for line in lines], title="One outer step (extrapolated)")
+
+
+def row(line: Line) -> tuple[str, ...]:
+    """Return the cells of `HEADERS`."""
+    from distill_core.sizes import size_text
+
+    phases = ", ".join(f"{name} {seconds:.3g}" for name, seconds in line.phases.items())
+    several = f"{line.processes}: {line.speed_up:.2f} times" if line.processes else ""
+    engine = f"{line.engine}, {line.threads} thread{'s' if line.threads > 1 else ''}"
+    memory = size_text(line.memory)
+    return (line.preset, engine, f"{line.seconds:.3g}", phases, memory, several)
+
+
+def _print_json(lines: list[Line]) -> None:
+    import json
+
+    from distill_core.manifest import versions
+
+    record = {"versions": versions(), "lines": [line.as_dict() for line in lines]}
+    click.echo(json.dumps(record, indent=1))

@@ -1,0 +1,106 @@
+"""Staying within an amount of memory: how many images the engine takes at a time.
+
+Fewer images at a time cost a little time and change nothing but rounding, so the first choice in
+order of preference that is predicted to fit is taken. The prediction is the algorithm's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distill_core.contracts import Estimate
+from distill_core.hypergradient.engine import Engine
+from distill_core.sizes import parse_size, size_text
+from registry import InputError
+
+REAL_CHUNKS = (250, 100, 50, 25)
+MICROBATCHES = (48, 24, 12, 6, 3, 1)
+
+
+def stay_within(
+    engine: Engine,
+    limit: str,
+    *,
+    in_use: int,
+    predict: Callable[[Engine], Estimate | None],
+    largest: int | None,
+) -> Engine:
+    """Return the engine, with fewer images at a time where that is needed to fit.
+
+    Args:
+        engine: as it was chosen.
+        limit: what may be used in all, for example "4GiB".
+        in_use: bytes in use before the first step.
+        predict: runs a short outer step with an engine, and says what a whole one will take.
+        largest: most images that an inner batch can have; None where batches must not be split,
+            since the network mixes their images.
+
+    Raises:
+        InputError: no choice fits, or the algorithm cannot predict its memory.
+    """
+    allowed, least, last = parse_size(limit, what="engine.max_memory"), 0, engine
+    for candidate in candidates(engine, largest):
+        estimate = predict(candidate)
+        if estimate is None:
+            raise InputError(
+                f"option engine.max_memory = {limit} cannot be kept: the algorithm does not "
+                "predict its memory.",
+                expected="an algorithm that does, as `distill run --dry-run` shows.",
+                next="leave --max-memory out; -o engine.microbatch and engine.real_chunk lower "
+                "memory by hand.",
+            )
+        needed = in_use + estimate.memory
+        if needed <= allowed:
+            return replace(candidate, memory=f"{size_text(needed)} predicted of {limit}")
+        if not least or needed < least:
+            least, last = needed, candidate
+    raise InputError(
+        f"no way to stay within engine.max_memory = {limit} was found: {size_text(in_use)} are in "
+        f"use before the first step, and the least for a whole run is {size_text(least)}, with "
+        f"{last.images()}.",
+        expected=f"at least {size_text(least)}.",
+        next="raise --max-memory, or lower -o algo.window, algo.batch or backbone.width, or keep "
+        "real images in half the memory with -o data.storage=float16.",
+    )
+
+
+def candidates(engine: Engine, largest: int | None) -> Iterator[Engine]:
+    """Yield engines in order of preference: as it is, then fewer images at a time.
+
+    >>> [(e.real_chunk, e.microbatch) for e in candidates(Engine(real_chunk=60), 20)]
+    [(60, None), (50, None), (25, None), (25, 12), (25, 6), (25, 3), (25, 1)]
+    """
+    yield engine
+    if largest is None:
+        return
+    chunk, microbatch = engine.real_chunk, engine.microbatch
+    for smaller in REAL_CHUNKS:
+        if smaller < chunk:
+            chunk = smaller
+            yield engine.with_levers(microbatch=microbatch, real_chunk=chunk)
+    for smaller in MICROBATCHES:
+        if smaller < (microbatch or largest):
+            microbatch = smaller
+            yield engine.with_levers(microbatch=microbatch, real_chunk=chunk)
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Return the bytes that this process uses now on a device; on the CPU, what is resident."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(each for each in status.read_text().splitlines() if each.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    # Elsewhere only the peak can be had without another package; macOS counts it in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,52 @@
+"""Amounts of memory, as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from registry import OptionError
+
+UNITS = {
+    **{f"{letter}B": 1000**power for power, letter in enumerate(("K", "M", "G", "T"), start=1)},
+    **{f"{letter}iB": 1024**power for power, letter in enumerate(("K", "M", "G", "T"), start=1)},
+    **{letter: 1024**power for power, letter in enumerate(("K", "M", "G", "T"), start=1)},
+}
+
+
+def parse_size(text: str, *, what: str) -> int:
+    """Return the bytes of an amount such as "4GiB", "500MB" or "2.5G".
+
+    KiB, MiB, GiB and TiB, or K, M, G and T, are powers of 1024; KB, MB, GB and TB are powers of
+    1000. There is no amount without a unit.
+
+    Args:
+        text: the amount.
+        what: the option that it belongs to, for the message.
+
+    Raises:
+        OptionError: it is none, or not positive.
+
+    >>> parse_size("500MB", what="size"), parse_size("1.5 GiB", what="size")
+    (500000000, 1610612736)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text.strip(), re.ASCII)
+    size = int(float(found[1]) * UNITS[found[2]]) if found and found[2] in UNITS else 0
+    if size < 1:
+        raise OptionError(
+            f"option {what} = '{text}' is no amount of memory.",
+            expected="a number and a unit, for example 4GiB, 2.5G (the same as GiB) or 500MB "
+            "(powers of 1000).",
+            next=f"correct it; units are {', '.join(UNITS)}.",
+        )
+    return size
+
+
+def size_text(size: float) -> str:
+    """Write an amount for people.
+
+    >>> size_text(1610612736), size_text(3 * 2**20), size_text(5000)
+    ('1.50 GiB', '3 MiB', '5 KiB')
+    """
+    if size >= 2**30:
+        return f"{size / 2**30:.2f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"

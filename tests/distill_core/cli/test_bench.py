@@ -1,0 +1,72 @@
+"""`distill bench`: a table, or JSON, of what outer steps cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from distill_core import bench
+from distill_core.bench import Line
+from registry import InputError
+from tests.distill_core.cli.fakes import distill, spiral, use
+
+LINE = Line(
+    preset="quick",
+    path="auto",
+    engine="by hand",
+    threads=2,
+    seconds=1.5,
+    phases={"there": 0.5, "back": 1.0},
+    memory=3 * 2**20,
+    processes=2,
+    speed_up=1.25,
+    measured="nothing was run.",
+)
+ERROR = InputError("it cannot be had.", expected="more.", next="look.")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace what measures by something that notes what it is asked."""
+    use(monkeypatch, "bench", ("helix", spiral()))
+    calls: list[Any] = []
+
+    def measure(presets: Any, plugins: Any, paths: Any) -> Iterator[Line | InputError]:
+        calls.append((list(presets), list(paths)))
+        yield ERROR
+        yield LINE
+
+    monkeypatch.setattr(bench, "bench", measure)
+    monkeypatch.setattr(bench, "selection", lambda presets, plugins: list(presets)[:1])
+    return calls
+
+
+def test_a_table(asked: list[Any]) -> None:
+    result = distill("bench")
+    assert result.exit_code == 0, result.output
+    assert [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()] == [
+        ["preset", "engine", "seconds", "of these", "memory", "processes"],
+        ["quick", "by hand, 2 threads", "1.5", "there 0.5, back 1", "3 MiB", "2: 1.25 times"],
+    ]
+    assert result.stderr.splitlines() == [*str(ERROR).splitlines(), "quick: 1.5 s"]
+    assert asked == [(["quick"], ["auto", "autograd"])]
+
+
+def test_json_has_everything(asked: list[Any]) -> None:
+    result = distill("bench", "--all", "--path", "kernels", "--json")
+    record = json.loads(result.stdout)
+    assert record["lines"] == [LINE.as_dict()]
+    assert "torch" in record["versions"]
+    assert asked == [(["quick"], ["kernels"])]
+
+
+def test_a_preset_by_name_must_be_there_and_possible(asked: list[Any]) -> None:
+    result = distill("bench", "--preset", "qick")
+    assert result.exit_code == 2
+    assert "Did you mean 'quick'?" in result.stderr
+    result = distill("bench", "--preset", "quick")
+    assert result.exit_code == 2
+    assert result.stderr == f"{ERROR}\n"

@@ -1,0 +1,70 @@
+"""What `distill bench` measures: structure and counts, never times."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill_core.bench import Line, bench, measure, noise, rate_of_processes, selection, stand_in
+from distill_core.config import merge
+from distill_core.data import DataSpec
+from distill_core.discovery import presets
+from distill_core.presets import Preset
+from registry import InputError
+from tests.distill_core.small_run import SMALL, installed, small_config
+
+
+def test_one_preset_of_each_kind_of_cost() -> None:
+    found = presets(installed())
+    chosen = selection(found, installed())
+    datasets = {found[name].config["dataset"] for name in found}
+    assert datasets == {found[name].config["dataset"] for name in chosen}
+    assert len(chosen) < len(found) / 3
+    assert chosen[0] == next(iter(found))
+
+
+def test_a_line_has_phases_that_add_up() -> None:
+    line = measure("small", small_config(), installed())
+    assert set(line.phases) == {"inner steps", "outer loss", "way back"}
+    assert line.seconds == pytest.approx(sum(line.phases.values()))
+    assert line.memory > 0
+    assert line.processes == 0
+    assert line.as_dict()["preset"] == "small"
+
+
+def test_no_files_and_no_orderer_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = small_config(dataset="cub200", ipc=0.9, options={"dataset": {"size": 8}})
+    assembly = stand_in(config, installed())
+    assert assembly.real.spec.num_classes == 200
+    assert assembly.placement.class_grid.flatten().tolist() == list(range(200))
+
+
+def test_noise_takes_no_memory() -> None:
+    spec = DataSpec("made", ("a", "b", "c"), (3, 8, 8), ())
+    real = noise(spec, torch.device("cpu"))
+    assert len(real.train) == 100_000
+    assert real.train.images.untyped_storage().nbytes() == 4 * 3 * 8 * 8
+    assert real.train.labels[:4].tolist() == [0, 1, 2, 0]
+
+
+def test_both_paths_of_a_preset_and_no_path_twice() -> None:
+    small = {"small": Preset("small", "", SMALL)}
+    lines = list(bench(small, installed(), ("auto", "autograd", "autograd"), processes=False))
+    assert all(isinstance(line, Line) for line in lines)
+    engines = [line.engine for line in lines if isinstance(line, Line)]
+    assert len(engines) == len(set(engines))
+    assert engines[-1] == "autograd"
+
+
+def test_a_dataset_that_needs_its_files_is_named() -> None:
+    folder = {"dataset": "imagefolder", "options": {"dataset": {"path": "x"}}}
+    settings = merge(SMALL, folder)
+    found = list(bench({"own": Preset("own", "", settings)}, installed(), ("auto",)))
+    (error,) = found
+    assert isinstance(error, InputError)
+    assert "dataset 'imagefolder' does not say what it is like" in error.what
+
+
+def test_processes_work_at_the_same_time() -> None:
+    assert rate_of_processes(small_config(), 2) > 0
