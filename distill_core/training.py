@@ -140,6 +140,6 @@ def _outputs(backbone: nn.Module, images: Tensor) -> int:
     """K, for class numbers, which do not tell."""
     was_training = backbone.training
     backbone.eval()
-    logits = backbone(images[:1])
+    logits = backbone(full_precision(images[:1]))
     backbone.train(was_training)
     return int(logits.shape[1])
