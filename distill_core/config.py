@@ -123,6 +123,11 @@ class RunConfig(Options):
         "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
         "(1 + t) / (10 + t); default: no average",
     )
+    lr_decay: Literal["none", "linear", "cosine"] = Field(
+        "none",
+        description="how all outer learning rates fall to zero over the run, by its steps or its "
+        "minutes, whichever is further; with minutes, other timings give other bits",
+    )
     minutes: float | None = Field(
         None, gt=0, description="stop after so many minutes of outer steps, if that comes first"
     )

@@ -18,6 +18,7 @@ from distill_core.assemble import Assembly
 from distill_core.averaging import MovingAverage
 from distill_core.checkpoint import save_checkpoint
 from distill_core.distributed import ALONE, Ranks
+from distill_core.schedule import RateSchedule
 from distill_core.streams import streams_of_rank
 from distill_core.trees import copied
 from registry import ExplainedError
@@ -75,6 +76,7 @@ class OuterLoop:
         self.since = 0
         self.groups = trained_groups(assembly)
         self.optimizer = assembly.algorithm.outer_optimizer(self.groups)
+        self.schedule = RateSchedule(self.optimizer, assembly.config.lr_decay)
         ema = assembly.config.ema
         self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)
         self.step = 0
@@ -233,6 +235,7 @@ class OuterLoop:
         )
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
         check_hypergradients(self.groups, step=self.step, config=assembly.config)
+        self.schedule.apply(self._progress())
         self.optimizer.step()
         assembly.synthetic.project()
         if self.average:
@@ -259,6 +262,15 @@ class OuterLoop:
             }
         for observer in self.observers:
             observer.after_validation(self.step, accuracy)
+
+    def _progress(self) -> float:
+        """What is done of the run, 0 to 1; the same on all ranks, whose clocks differ."""
+        config = self.assembly.config
+        done = self.step / config.steps
+        if config.minutes is None or config.lr_decay == "none":
+            return done
+        done = max(done, self.seconds / (60 * config.minutes))
+        return float(self.ranks.broadcast({"done": done})["done"])
 
     def _out_of_time(self) -> bool:
         minutes = self.assembly.config.minutes

@@ -1,0 +1,49 @@
+"""How the outer learning rates fall over a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch.optim import Optimizer
+
+Decay = Literal["none", "linear", "cosine"]
+
+
+class RateSchedule:
+    """Scales the learning rates of an optimizer by how much of a run is done.
+
+    Args:
+        optimizer: its rates now are those of the beginning.
+        decay: "none"; "linear" or "cosine", which end at zero.
+    """
+
+    def __init__(self, optimizer: Optimizer, decay: Decay) -> None:
+        self.optimizer, self.decay = optimizer, decay
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def apply(self, progress: float) -> None:
+        """Set the rates for the next update.
+
+        Args:
+            progress: what is done of the run, 0 to 1.
+        """
+        share = factor(self.decay, progress)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
+
+
+def factor(decay: Decay, progress: float) -> float:
+    """Return what the rates are multiplied by.
+
+    >>> [factor("linear", done) for done in (0, 0.25, 1, 2)]
+    [1.0, 0.75, 0.0, 0.0]
+    >>> round(factor("cosine", 0.5), 6), factor("none", 0.9)
+    (0.5, 1.0)
+    """
+    done = min(max(progress, 0.0), 1.0)
+    if decay == "linear":
+        return 1.0 - done
+    if decay == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0
