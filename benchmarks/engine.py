@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from machine import Machine, processor, spread
 
+# To see that everything works; the figures mean nothing.
+SMOKE = {"width": 8, "batch": 8, "warm_up": 1, "real": 40}
 PRESET = {"warm_up": 70, "window": 60, "real": 5000}
 MIB = 2**20
 
@@ -182,7 +184,10 @@ def patches(machine: Machine, repeats: int) -> list[Row]:
 
 def processes(machine: Machine, repeats: int) -> list[Row]:
     """Several processes of one thread, against one process with all threads."""
-    count, asked = machine.threads, {"what": "rate", "path": "kernels", "seconds": 30}
+    count, asked = (
+        machine.threads,
+        {"what": "rate", "path": "kernels", "seconds": 2 if machine.sizes else 30},
+    )
     one, several = [], []
     for _ in range(repeats):
         for rates, number, threads in ((one, 1, count), (several, count, 1)):
@@ -227,8 +232,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the two files")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to try the script")
     args = parser.parse_args()
-    machine, rows = Machine(args.threads), []
+    machine, rows = Machine(args.threads, sizes=SMOKE if args.smoke else {}), []
     for name in args.only:
         print(name, file=sys.stderr)
         rows += SECTIONS[name](machine, args.repeats)
@@ -240,6 +246,8 @@ def main() -> None:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "repeats": args.repeats,
     }
+    if args.smoke:
+        about["sizes"] = "of a smoke test"
     text = markdown(rows, about)
     print(text)
     stem = args.out / f"engine-{datetime.now(UTC):%Y-%m-%d-%H%M}"

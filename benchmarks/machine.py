@@ -17,20 +17,26 @@ Asked = dict[str, Any]
 
 
 class Machine:
-    """Starts measurements, keeps all that they return."""
+    """Starts measurements, keeps all that they return.
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    Args:
+        threads: of each process, unless a measurement says otherwise.
+        sizes: of the outer step, in place of what measurements ask for.
+    """
+
+    def __init__(self, threads: int, sizes: Mapping[str, int]) -> None:
+        self.threads, self.sizes = threads, sizes
         self.record: list[dict[str, Any]] = []
 
     def start(self, asked: Asked) -> subprocess.Popen[str]:
         threads = asked.get("threads", self.threads)
+        sizes = {**asked.get("sizes", {}), **self.sizes}
         # The children's own setting of the allocator must not be overruled.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         root = str(CHILD.parents[1])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            [sys.executable, str(CHILD), json.dumps({**asked, "threads": threads})],
+            [sys.executable, str(CHILD), json.dumps({**asked, "sizes": sizes, "threads": threads})],
             env={**kept, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -143,7 +143,7 @@ def _within_memory(
     return stay_within(
         task.engine,
         maker.config.engine.max_memory or "",
-        in_use=memory_in_use(device),
+        in_use=lambda: memory_in_use(device),
         predict=predict,
         largest=None if mixes_images(backbone) else len(synthetic),
     )

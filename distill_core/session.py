@@ -31,7 +31,7 @@ from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
 from distill_core.run import Observer, OuterLoop
 from distill_core.run_directory import CONFIG, METRICS, begin
-from distill_core.runtime import prepare
+from distill_core.runtime import prepare, release_memory
 from distill_core.sizes import size_text
 from distill_core.stopping import stop_flag
 from distill_core.streams import Streams
@@ -50,17 +50,18 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
     assembly = assemble(config, plugins)
     _print_facts(console, assembly)
     console.print(f"machine  {assembly.device}, {machine}")
-    in_use = memory_in_use(assembly.device)
     estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
     if estimate is None:
         console.print(f"cost     algorithm '{config.algo}' cannot predict it")
         return
+    release_memory()
+    in_use = memory_in_use(assembly.device)
     whole = duration(estimate.seconds * config.steps)
     console.print(
         f"cost     one outer step: {estimate.seconds:.2f} s and {estimate.memory / 2**20:.0f} "
         f"MiB beyond the data; {config.steps} steps: {whole}\n         ({estimate.measured})\n"
-        f"memory   {size_text(in_use)} in use now, {size_text(in_use + estimate.memory)} predicted "
-        "at the peak of an outer step"
+        f"memory   {size_text(in_use)} in use between steps, {size_text(in_use + estimate.memory)} "
+        "predicted at the peak of an outer step"
     )
 
 

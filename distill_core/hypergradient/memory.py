@@ -26,7 +26,7 @@ def stay_within(
     engine: Engine,
     limit: str,
     *,
-    in_use: int,
+    in_use: Callable[[], int],
     predict: Callable[[Engine], Estimate | None],
     largest: int | None,
 ) -> Engine:
@@ -35,7 +35,8 @@ def stay_within(
     Args:
         engine: as it was chosen.
         limit: what may be used in all, for example "4GiB".
-        in_use: bytes in use before the first step.
+        in_use: counts the bytes in use between steps; asked after each trial, since the first step
+            of a process also loads code, which stays.
         predict: runs a short outer step with an engine, and says what a whole one will take.
         largest: most images that an inner batch can have; None where batches must not be split,
             since the network mixes their images.
@@ -44,6 +45,7 @@ def stay_within(
         InputError: no choice fits, or the algorithm cannot predict its memory.
     """
     allowed, least, last = parse_size(limit, what="engine.max_memory"), 0, engine
+    between = 0
     for candidate in candidates(engine, largest):
         estimate = predict(candidate)
         if estimate is None:
@@ -54,14 +56,15 @@ def stay_within(
                 next="leave --max-memory out; -o engine.microbatch and engine.real_chunk lower "
                 "memory by hand.",
             )
-        needed = in_use + estimate.memory
+        between = in_use()
+        needed = between + estimate.memory
         if needed <= allowed:
             return replace(candidate, memory=f"{size_text(needed)} predicted of {limit}")
         if not least or needed < least:
             least, last = needed, candidate
     raise InputError(
-        f"no way to stay within engine.max_memory = {limit} was found: {size_text(in_use)} are in "
-        f"use before the first step, and the least for a whole run is {size_text(least)}, with "
+        f"no way to stay within engine.max_memory = {limit} was found: {size_text(between)} are in "
+        f"use between steps, and the least for a whole run is {size_text(least)}, with "
         f"{last.images()}.",
         expected=f"at least {size_text(least)}.",
         next="raise --max-memory, or lower -o algo.window, algo.batch or backbone.width, or keep "

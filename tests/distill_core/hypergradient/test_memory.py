@@ -27,7 +27,7 @@ def predict(engine: Engine) -> Estimate:
 
 def fitted(limit: str, engine: Engine | None = None, *, largest: int | None = BATCH) -> Engine:
     return stay_within(
-        engine or Engine(), limit, in_use=100 * MIB, predict=predict, largest=largest
+        engine or Engine(), limit, in_use=lambda: 100 * MIB, predict=predict, largest=largest
     )
 
 
@@ -64,9 +64,9 @@ def test_nothing_fits() -> None:
     with pytest.raises(InputError) as caught:
         fitted("110MiB")
     assert caught.value.what == (
-        "no way to stay within engine.max_memory = 110MiB was found: 100 MiB are in use before the "
-        "first step, and the least for a whole run is 111 MiB, with 1 images and 25 real images "
-        "at a time."
+        "no way to stay within engine.max_memory = 110MiB was found: 100 MiB are in use between "
+        "steps, and the least for a whole run is 111 MiB, with 1 images and 25 real images at a "
+        "time."
     )
     assert caught.value.expected == "at least 111 MiB."
     assert "algo.window" in (caught.value.next or "")
@@ -83,7 +83,7 @@ def test_batches_that_must_stay_whole_are_not_split() -> None:
 
 def test_an_algorithm_without_a_prediction() -> None:
     with pytest.raises(InputError, match="does not predict its memory"):
-        stay_within(Engine(), "1GiB", in_use=0, predict=lambda _: None, largest=1)
+        stay_within(Engine(), "1GiB", in_use=lambda: 0, predict=lambda _: None, largest=1)
 
 
 @pytest.mark.parametrize("path", ["kernels", "autograd"])
