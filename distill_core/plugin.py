@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         grid_of_names,
         match_names,
     )
-    from distill_core.clipping import EmaClip, gradient_norm
+    from distill_core.clipping import EmaClip, clip_norm, gradient_norm
     from distill_core.contracts import (
         Algorithm,
         Backbone,
@@ -124,6 +124,7 @@ _LAZY = {
     "class_features": "distill_core.ordering",
     "class_grid_shape": "distill_core.ordering",
     "class_means": "distill_core.ordering",
+    "clip_norm": "distill_core.clipping",
     "cosine_distances": "distill_core.ordering",
     "draw_real": "distill_core.starting",
     "gather_boxes": "distill_core.geometry",
@@ -194,6 +195,7 @@ __all__ = [
     "class_features",
     "class_grid_shape",
     "class_means",
+    "clip_norm",
     "cosine_distances",
     "draw_real",
     "gather_boxes",

@@ -57,7 +57,13 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.ratbptt:RatBptt",
             f"{_HERE}.ratbptt_options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
-        )
+        ),
+        Component(
+            "bptt",
+            f"{_HERE}.bptt:Bptt",
+            f"{_HERE}.bptt_options:BpttOptions",
+            "backpropagation through the whole of an inner loop with momentum",
+        ),
     ]
 
 
