@@ -64,6 +64,12 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.bptt_options:BpttOptions",
             "backpropagation through the whole of an inner loop with momentum",
         ),
+        Component(
+            "dd",
+            f"{_HERE}.dd:Dd",
+            f"{_HERE}.dd_options:DdOptions",
+            "a few steps of gradient descent with learned rates",
+        ),
     ]
 
 
