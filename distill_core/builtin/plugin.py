@@ -9,14 +9,20 @@ _HERE = "distill_core.builtin"
 
 @hookimpl
 def distill_representations() -> list[Component]:
-    """Offer whole images."""
+    """Offer whole images, learned or real."""
     return [
         Component(
             "images",
             f"{_HERE}.images:Images",
             f"{_HERE}.images:ImagesOptions",
             "whole images, the same number for every class",
-        )
+        ),
+        Component(
+            "coreset",
+            f"{_HERE}.coreset:Coreset",
+            f"{_HERE}.coreset_options:CoresetOptions",
+            "chosen real images, the same number for every class; nothing to learn",
+        ),
     ]
 
 
@@ -69,6 +75,12 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.dd:Dd",
             f"{_HERE}.dd_options:DdOptions",
             "a few steps of gradient descent with learned rates",
+        ),
+        Component(
+            "none",
+            f"{_HERE}.nothing:Nothing",
+            "distill_core.recipe:Recipe",
+            "learns nothing: the start is judged as it is; for coresets",
         ),
     ]
 
