@@ -18,6 +18,12 @@ def distill_representations() -> list[Component]:
             "whole images, the same number for every class",
         ),
         Component(
+            "basis",
+            f"{_HERE}.basis:Basis",
+            f"{_HERE}.basis:BasisOptions",
+            "mixtures of a few images that all classes share",
+        ),
+        Component(
             "coreset",
             f"{_HERE}.coreset:Coreset",
             f"{_HERE}.coreset_options:CoresetOptions",
