@@ -63,6 +63,11 @@ class Assembly:
     device: torch.device
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def steps(self) -> int:
+        """Outer steps of the whole run: none with an algorithm that learns nothing."""
+        return self.config.steps if self.algorithm.learns else 0
+
 
 def assemble(
     config: RunConfig,
@@ -100,18 +105,18 @@ def assemble(
     labeler: Labeler = maker.make("labeler", "labeler", placement=placement)
     synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
     check_budget(synthetic.budget(), config.ipc)
-    with torch.no_grad():
-        maker.call("representation", "repr", representation.reset, placement, real,
-                   generator=rng["init"])  # fmt: skip
     make_backbone = backbone_maker(
         config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
     )
-    synthetic = synthetic.to(device)
     engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
     task = Task(real=real, new_backbone=make_backbone, engine=engine)
     algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
-    _check_traits(config, labeler, algorithm)
-    if config.engine.max_memory:
+    _check_traits(config, synthetic, labeler, algorithm)
+    with torch.no_grad():
+        maker.call("representation", "repr", representation.reset, placement, real,
+                   generator=rng["init"])  # fmt: skip
+    synthetic = synthetic.to(device)
+    if config.engine.max_memory and algorithm.learns:
         task = replace(task, engine=_within_memory(maker, task, synthetic, device))
         algorithm = maker.make("algorithm", "algo", task=task)
     return Assembly(
@@ -241,7 +246,16 @@ def _order(
     return grid, notes
 
 
-def _check_traits(config: RunConfig, labeler: Labeler, algorithm: Algorithm) -> None:
+def _check_traits(
+    config: RunConfig, synthetic: SyntheticDataset, labeler: Labeler, algorithm: Algorithm
+) -> None:
+    if algorithm.learns and not synthetic.groups():
+        raise InputError(
+            f"there is nothing to learn: neither representation '{config.repr}' nor labeler "
+            f"'{config.labeler}' has parameters for algorithm '{config.algo}'.",
+            expected="a representation or a labeler with parameters.",
+            next="choose another --repr or --labeler, or --algo none to judge it as it is.",
+        )
     if algorithm.needs_simplex and not labeler.simplex:
         raise InputError(
             f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "

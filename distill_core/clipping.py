@@ -1,4 +1,4 @@
-"""Gradient clipping relative to a moving average of the gradient's own norm."""
+"""Gradient clipping: at a fixed norm, or relative to a moving average of the norm."""
 
 from __future__ import annotations
 
@@ -59,3 +59,20 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
     """Return the Euclidean norm of all gradients together; absent ones count as zero."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+
+
+@torch.no_grad()
+def clip_norm(parameters: Sequence[nn.Parameter], bound: float) -> bool:
+    """Scale `.grad` of all parameters together down to a norm of at most `bound`, in place.
+
+    Returns:
+        Whether it was above. A norm that is not finite leaves the gradient as it is, for the
+        engine to stop the run.
+    """
+    norm = gradient_norm(parameters)
+    if not bound < norm < math.inf:
+        return False
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(bound / norm)
+    return True

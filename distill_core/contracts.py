@@ -32,8 +32,9 @@ class Representation(nn.Module, ABC):
 
     Made by `factory(options, spec=DataSpec, ipc=float | None)`, on the CPU; `ipc` is the pixel
     budget in images per class that the user asked for, None for the component's own default.
-    Its parameters are the group "data". Stored numbers are counted from `state_dict()`, so an
-    index table must be a non-persistent buffer.
+    Its parameters are the group "data"; one that has none leaves nothing to learn but labels.
+    Stored numbers are counted from `state_dict()`, so an index table must be a non-persistent
+    buffer.
 
     Attributes:
         layout: where its training images and class cells lie; fixed.
@@ -134,9 +135,13 @@ class Algorithm(ABC):
 
     Attributes:
         needs_simplex: it can only use labels that are distributions over classes.
+        learns: it trains something. Otherwise a run makes no outer step: what the representation
+            starts with is saved and judged, and neither `outer_optimizer` nor `outer_step` is
+            called.
     """
 
     needs_simplex: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
 
     @abstractmethod
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from distill_core.data import RealData
 from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result, evaluate, evaluate_drawn
 from distill_core.files import write_atomically
+from distill_core.real_budget import RealBudget, enlarge, real_budget, shrink
 from distill_core.recipe import Recipe
 from distill_core.starting import draw_real
 from distill_core.synthetic import Batch
@@ -30,53 +29,6 @@ from distill_core.whitening import Whitening
 
 FULL_BATCH = 128
 FULL_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class RealBudget:
-    """What a pixel budget buys in real images.
-
-    Attributes:
-        per_class: images of every class.
-        stored_hw: height and width at which each is stored.
-        image_hw: height and width at which networks see them.
-    """
-
-    per_class: int
-    stored_hw: tuple[int, int]
-    image_hw: tuple[int, int]
-
-    @property
-    def ipc(self) -> float:
-        """Pixels stored, in images per class."""
-        return self.per_class * math.prod(self.stored_hw) / math.prod(self.image_hw)
-
-    def __str__(self) -> str:
-        h, w = self.stored_hw
-        what = "whole" if self.stored_hw == self.image_hw else f"down-scaled to {h}x{w} pixels"
-        return f"{self.per_class} real image(s) per class, {what} ({self.ipc:.3f} IPC)"
-
-
-def real_budget(
-    ipc: float, image_hw: tuple[int, int], *, per_class: int | None = None
-) -> RealBudget:
-    """Spend a pixel budget on real images: whole ones, or smaller ones below 1 IPC.
-
-    Args:
-        ipc: budget in images per class.
-        image_hw: size of a whole image.
-        per_class: images of every class; None for as many as fit whole, and at least one. More
-            of them are stored smaller. One pixel is the least, even where that is too much.
-
-    >>> real_budget(2.7, (32, 32)).per_class, real_budget(0.25, (32, 32)).stored_hw
-    (2, (16, 16))
-    """
-    slack = 1e-9
-    if per_class is None:
-        per_class = max(1, math.floor(ipc + slack))
-    scale = min(1.0, math.sqrt(ipc / per_class))
-    h, w = (max(1, math.floor(scale * side + slack)) for side in image_hw)
-    return RealBudget(per_class, (h, w), image_hw)
 
 
 def real_batch(real: RealData, budget: RealBudget, *, generator: Generator) -> Batch:
@@ -98,10 +50,7 @@ def real_batch(real: RealData, budget: RealBudget, *, generator: Generator) -> B
 
 def downscale(images: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
     """Store whitened images (n, C, h, w) at the budget's size and bring them back to their own."""
-    raw = whitening.invert(images)
-    small = functional.interpolate(raw, budget.stored_hw, mode="bilinear", antialias=True)
-    back = functional.interpolate(small, budget.image_hw, mode="bilinear")
-    return whitening.apply(back).to(images)
+    return enlarge(shrink(images, budget, whitening), budget, whitening).to(images)
 
 
 def random_control(

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
         swap_descent,
     )
     from distill_core.augment import Augmentation
+    from distill_core.backbones import new_backbone
     from distill_core.class_names import (
         grid_of_names,
         match_names,
     )
-    from distill_core.clipping import EmaClip, gradient_norm
+    from distill_core.clipping import EmaClip, clip_norm, gradient_norm
     from distill_core.contracts import (
         Algorithm,
         Backbone,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         neighbour_distance,
         ordering_score,
     )
+    from distill_core.real_budget import RealBudget, enlarge, real_budget, shrink
     from distill_core.recipe import Recipe
     from distill_core.starting import (
         draw_real,
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     )
     from distill_core.streams import Streams
     from distill_core.synthetic import Batch, Budget, SyntheticDataset
+    from distill_core.whitening import Whitening
     from registry import Options
 
 _LAZY = {
@@ -109,6 +112,7 @@ _LAZY = {
     "PeakBytes": "distill_core.measure",
     "Placement": "distill_core.geometry",
     "RawData": "distill_core.data",
+    "RealBudget": "distill_core.real_budget",
     "RealData": "distill_core.data",
     "Recipe": "distill_core.recipe",
     "Representation": "distill_core.contracts",
@@ -118,14 +122,17 @@ _LAZY = {
     "SyntheticDataset": "distill_core.synthetic",
     "Task": "distill_core.contracts",
     "Unrolled": "distill_core.hypergradient.unroll",
+    "Whitening": "distill_core.whitening",
     "arrange": "distill_core.arrangement",
     "check_every_class": "distill_core.labels",
     "class_coverage": "distill_core.geometry",
     "class_features": "distill_core.ordering",
     "class_grid_shape": "distill_core.ordering",
     "class_means": "distill_core.ordering",
+    "clip_norm": "distill_core.clipping",
     "cosine_distances": "distill_core.ordering",
     "draw_real": "distill_core.starting",
+    "enlarge": "distill_core.real_budget",
     "gather_boxes": "distill_core.geometry",
     "gradient_norm": "distill_core.clipping",
     "grid_adjacency": "distill_core.arrangement",
@@ -135,11 +142,14 @@ _LAZY = {
     "majority_labels": "distill_core.labels",
     "match_names": "distill_core.class_names",
     "neighbour_distance": "distill_core.ordering",
+    "new_backbone": "distill_core.backbones",
     "normalise_rows": "distill_core.labels",
     "ordering_score": "distill_core.ordering",
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
+    "real_budget": "distill_core.real_budget",
     "real_loss": "distill_core.hypergradient.outer_loss",
+    "shrink": "distill_core.real_budget",
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
     "unroll": "distill_core.hypergradient.unroll",
@@ -179,6 +189,7 @@ __all__ = [
     "Placement",
     "Preset",
     "RawData",
+    "RealBudget",
     "RealData",
     "Recipe",
     "Representation",
@@ -188,14 +199,17 @@ __all__ = [
     "SyntheticDataset",
     "Task",
     "Unrolled",
+    "Whitening",
     "arrange",
     "check_every_class",
     "class_coverage",
     "class_features",
     "class_grid_shape",
     "class_means",
+    "clip_norm",
     "cosine_distances",
     "draw_real",
+    "enlarge",
     "gather_boxes",
     "gradient_norm",
     "grid_adjacency",
@@ -206,11 +220,14 @@ __all__ = [
     "majority_labels",
     "match_names",
     "neighbour_distance",
+    "new_backbone",
     "normalise_rows",
     "ordering_score",
     "overlap_area",
     "period_of",
+    "real_budget",
     "real_loss",
+    "shrink",
     "starting_noise",
     "swap_descent",
     "unroll",

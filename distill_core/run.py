@@ -75,7 +75,8 @@ class OuterLoop:
             self.rng = streams_of_rank(assembly.config.seed, ranks.rank)
         self.since = 0
         self.groups = trained_groups(assembly)
-        self.optimizer = assembly.algorithm.outer_optimizer(self.groups)
+        learns = assembly.algorithm.learns
+        self.optimizer = assembly.algorithm.outer_optimizer(self.groups) if learns else None
         self.schedule = RateSchedule(self.optimizer, assembly.config.lr_decay)
         ema = assembly.config.ema
         self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)
@@ -105,7 +106,7 @@ class OuterLoop:
         config = self.assembly.config
         saved = time.monotonic()
         complete, out_of_time = True, self._out_of_time()
-        while self.step < config.steps and not out_of_time:
+        while self.step < self.assembly.steps and not out_of_time:
             self._outer_step()
             self._validate_if_due()
             # Together, or some ranks would wait for others that have stopped.
@@ -115,7 +116,7 @@ class OuterLoop:
                 time.monotonic() - saved > 60 * config.checkpoint_minutes,
             )
             if stopped:
-                complete = self.step >= config.steps
+                complete = self.step >= self.assembly.steps
                 break
             if due:
                 self.checkpoint()
@@ -154,7 +155,8 @@ class OuterLoop:
         if self.average:
             self.average.load_state_dict(state["average"])
         self._load_meta(state["meta"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.best = dict(state["best"])
         others = state.get("others", [])  # runs of one process had no such entry at first
         known = state if rank == 0 else others[rank - 1] if rank <= len(others) else None
@@ -187,7 +189,7 @@ class OuterLoop:
             "synthetic": dict(assembly.synthetic.state_dict()),
             "average": self.average.state_dict() if self.average else {},
             "meta": self._meta(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
             "class_grid": assembly.placement.class_grid,
             "notes": assembly.notes,
             "best": self.best,
@@ -225,6 +227,7 @@ class OuterLoop:
 
     def _outer_step(self) -> None:
         assembly = self.assembly
+        assert self.optimizer is not None
         begin = time.monotonic()
         if self.ranks.size > 1 and self.ranks.is_main:
             # Streams and algorithm move on before the ranks meet; see `rescue`.
@@ -279,6 +282,8 @@ class OuterLoop:
 
 def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
     """Return all trained parameters by group: "data", "labels", "algorithm"."""
+    if not assembly.algorithm.learns:
+        return {}
     groups = assembly.synthetic.groups()
     meta = list(assembly.algorithm.meta_parameters())
     return {**groups, "algorithm": meta} if meta else groups

@@ -14,13 +14,14 @@ class RateSchedule:
     """Scales the learning rates of an optimizer by how much of a run is done.
 
     Args:
-        optimizer: its rates now are those of the beginning.
+        optimizer: its rates now are those of the beginning; None where nothing is learned.
         decay: "none"; "linear" or "cosine", which end at zero.
     """
 
-    def __init__(self, optimizer: Optimizer, decay: Decay) -> None:
-        self.optimizer, self.decay = optimizer, decay
-        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+    def __init__(self, optimizer: Optimizer | None, decay: Decay) -> None:
+        self.decay = decay
+        self._groups = optimizer.param_groups if optimizer else []
+        self._rates = [float(group["lr"]) for group in self._groups]
 
     def apply(self, progress: float) -> None:
         """Set the rates for the next update.
@@ -29,7 +30,7 @@ class RateSchedule:
             progress: what is done of the run, 0 to 1.
         """
         share = factor(self.decay, progress)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+        for group, rate in zip(self._groups, self._rates, strict=True):
             group["lr"] = rate * share
 
 

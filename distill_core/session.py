@@ -50,6 +50,9 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
     assembly = assemble(config, plugins)
     _print_facts(console, assembly)
     console.print(f"machine  {assembly.device}, {machine}")
+    if not assembly.steps:
+        console.print(f"cost     no outer steps: algorithm '{config.algo}' learns nothing")
+        return
     estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
     if estimate is None:
         console.print(f"cost     algorithm '{config.algo}' cannot predict it")
@@ -109,7 +112,7 @@ def run(
     try:
         spent = float(state.get("seconds", 0.0)) / 60
         left = None if config.minutes is None else max(config.minutes - spent, 0.0)
-        with ConsoleProgress(console, steps=config.steps, step=step, minutes=left) as progress:
+        with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
             loop = OuterLoop(
                 assembly,
                 run_dir,

@@ -81,6 +81,10 @@ class SyntheticDataset(nn.Module):
         images = self.representation.expand(boxes)
         return Batch(images, self.labeler.labels(boxes, images))
 
+    def items(self, index: Tensor) -> Boxes:
+        """Return the boxes of the items `index` (n,): nothing is drawn."""
+        return self.placement.layout.items[index]
+
     def all(self) -> Batch:
         """Return every item."""
         return self.at(self.placement.layout.items)

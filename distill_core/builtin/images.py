@@ -50,7 +50,7 @@ class Images(Representation):
     def __init__(self, options: ImagesOptions, *, spec: DataSpec, ipc: float | None = None) -> None:
         super().__init__()
         self.options = options
-        self.layout = _layout(spec, _whole(1 if ipc is None else ipc))
+        self.layout = image_layout(spec, _whole(1 if ipc is None else ipc))
         self.pixels = nn.Parameter(torch.zeros(self.layout.num_canvases, *spec.image_shape))
 
     @torch.no_grad()
@@ -84,7 +84,8 @@ def _whole(ipc: float) -> int:
     return int(ipc)
 
 
-def _layout(spec: DataSpec, ipc: int) -> Layout:
+def image_layout(spec: DataSpec, ipc: int) -> Layout:
+    """Return the layout of `ipc` images of every class, each item, canvas and cell in one."""
     _, height, width = spec.image_shape
     number = spec.num_classes * ipc
     whole = torch.tensor([0, 0, height, width]).expand(number, 4)

@@ -9,14 +9,26 @@ _HERE = "distill_core.builtin"
 
 @hookimpl
 def distill_representations() -> list[Component]:
-    """Offer whole images."""
+    """Offer whole images, learned or real."""
     return [
         Component(
             "images",
             f"{_HERE}.images:Images",
             f"{_HERE}.images:ImagesOptions",
             "whole images, the same number for every class",
-        )
+        ),
+        Component(
+            "basis",
+            f"{_HERE}.basis:Basis",
+            f"{_HERE}.basis:BasisOptions",
+            "mixtures of a few images that all classes share",
+        ),
+        Component(
+            "coreset",
+            f"{_HERE}.coreset:Coreset",
+            f"{_HERE}.coreset_options:CoresetOptions",
+            "chosen real images, the same number for every class; nothing to learn",
+        ),
     ]
 
 
@@ -57,7 +69,25 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.ratbptt:RatBptt",
             f"{_HERE}.ratbptt_options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
-        )
+        ),
+        Component(
+            "bptt",
+            f"{_HERE}.bptt:Bptt",
+            f"{_HERE}.bptt_options:BpttOptions",
+            "backpropagation through the whole of an inner loop with momentum",
+        ),
+        Component(
+            "dd",
+            f"{_HERE}.dd:Dd",
+            f"{_HERE}.dd_options:DdOptions",
+            "a few steps of gradient descent with learned rates",
+        ),
+        Component(
+            "none",
+            f"{_HERE}.nothing:Nothing",
+            "distill_core.recipe:Recipe",
+            "learns nothing: the start is judged as it is; for coresets",
+        ),
     ]
 
 

@@ -48,6 +48,8 @@ SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("dataset", "imagefolder"): image_folder,
     ("dataset", "shapes"): lambda folder: {"size": 8, "train_per_class": 3, "test_per_class": 2},
     ("algorithm", "ratbptt"): lambda folder: {"window": 4, "total": 9},
+    ("algorithm", "dd"): lambda folder: {"steps": 3},
+    ("algorithm", "bptt"): lambda folder: {"steps": 3, "real_per_class": 4},
 }
 
 

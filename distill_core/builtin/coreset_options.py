@@ -1,0 +1,44 @@
+"""Settings of `coreset`, apart from it so that checking them imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from distill_core.plugin import OptionError, Options
+
+
+class CoresetOptions(Options):
+    """Settings of `coreset`."""
+
+    method: Literal["random", "herding", "kcenter", "forgetting"] = Field(
+        "random",
+        description="how images are chosen: at random; herding (their mean follows the class's); "
+        "kcenter (each farthest from those chosen before); forgetting (most often unlearned)",
+    )
+    per_class: int | None = Field(
+        None,
+        ge=1,
+        description="images of every class; default: as many as fit whole, at least one. More are "
+        "stored smaller, and scaled up for use",
+    )
+    features: Literal["pixels", "network"] = Field(
+        "pixels",
+        description="of herding and kcenter: whitened pixels (no training), or those of a ConvNet "
+        "trained on all real images, as in the literature",
+    )
+    epochs: int = Field(
+        10, ge=1, description="of features=network and forgetting: passes over the real images"
+    )
+    width: int = Field(32, ge=1, description="width of the ConvNet that is trained for these")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.features == "network" and self.method not in {"herding", "kcenter"}:
+            raise OptionError(
+                f"option repr.features = network has no effect with repr.method = {self.method}.",
+                expected="repr.method = herding or kcenter, which compare features.",
+                next="drop it, or choose one of these methods.",
+            )
+        return self
