@@ -57,7 +57,13 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.ratbptt:RatBptt",
             f"{_HERE}.ratbptt_options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
-        )
+        ),
+        Component(
+            "dm",
+            f"{_HERE}.dm:DistributionMatching",
+            f"{_HERE}.dm_options:DmOptions",
+            "class means of features, matched under random networks; fixed labels",
+        ),
     ]
 
 
