@@ -63,7 +63,7 @@ class DcOptions(ByClassOptions):
     distance: Literal["layers", "mse", "cosine"] = Field(
         "layers",
         description="between gradients: 1 - cosine for every output of every layer, biases and "
-        "norms left out; mean square; or 1 - cosine of all numbers together",
+        "norms left out; sum of squared differences; or 1 - cosine of all numbers together",
     )
     learn_labels: bool = Field(
         False, description="send learned labels a hypergradient too (not published; noisy)"

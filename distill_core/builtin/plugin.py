@@ -59,6 +59,18 @@ def distill_algorithms() -> list[Component]:
             "backpropagation through a random window of an inner loop",
         ),
         Component(
+            "dc",
+            f"{_HERE}.matching:GradientMatching",
+            f"{_HERE}.matching_options:DcOptions",
+            "gradients of every class, matched under networks that train on the result",
+        ),
+        Component(
+            "dsa",
+            f"{_HERE}.matching:GradientMatching",
+            f"{_HERE}.matching_options:DsaOptions",
+            "dc with real and synthetic images augmented alike",
+        ),
+        Component(
             "dm",
             f"{_HERE}.dm:DistributionMatching",
             f"{_HERE}.dm_options:DmOptions",
