@@ -5,7 +5,10 @@ Source: Zhao & Bilen 2023 (arXiv:2110.04181); soft labels are ours and reduce to
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +25,41 @@ from distill_core.builtin.by_class import (
     outer_sgd,
 )
 from distill_core.builtin.dm_options import DmOptions
+from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
     Backbone,
     Draw,
+    Estimate,
     Recipe,
     Streams,
     SyntheticDataset,
     Task,
     mixes_images,
 )
+
+
+class _Made(NamedTuple):
+    """What one outer step matches.
+
+    Attributes:
+        backbone: a frozen network.
+        images: (n, C, h, w) all items; carries the gradient.
+        shares: (n, k) their weights in the means of k classes, without gradient.
+        classes: those classes.
+        draws: the augmentation of each of them.
+        scale: factor of the loss.
+        unmatched: number of drawn classes without an item.
+    """
+
+    backbone: Backbone
+    images: Tensor
+    shares: Tensor
+    classes: list[int]
+    draws: list[Draw]
+    scale: float
+    unmatched: int
 
 
 class DistributionMatching(Algorithm):
@@ -58,6 +85,57 @@ class DistributionMatching(Algorithm):
     ) -> Mapping[str, float]:
         """Leave the gradient of the squared distances of all class means in `.grad`."""
         del step
+        made = self._prepare(synthetic, rng)
+        real = self._real_means(made, rng)
+        loss = ((self._means(made) - real) ** 2).sum() * made.scale
+        torch.autograd.backward(loss)
+        return {
+            "loss": float(loss.detach()),
+            **finish_gradients(synthetic, normalize=self.options.coverage_normalize),
+            "unmatched_classes": made.unmatched,
+        }
+
+    def recipe(self) -> Recipe:
+        """Return the training of the published evaluation."""
+        return matching_recipe(self.options.augment)
+
+    def notes(self) -> Mapping[str, str]:
+        """Say what becomes of labels."""
+        return {"labels": "stay as they are; published runs start from real images"}
+
+    def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
+        """Run an outer step with the real images of one class, and extrapolate."""
+        del rng  # the run's streams stay where they are
+        (real, matching), memory = measure_parts(lambda: self._measure(synthetic))
+        phases = {"real images": real, "synthetic images": matching}
+        size = self.options.real_batch
+        return Estimate(
+            seconds=real + matching,
+            phases=phases,
+            memory=memory,
+            measured=f"a step was run, with at most {size} real images of one class in place of all"
+            " classes.",
+        )
+
+    def _measure(self, synthetic: SyntheticDataset) -> tuple[float, float]:
+        """Seconds that real images take, of all classes, and synthetic ones."""
+        rng, times = Streams(0), [time.perf_counter()]
+        made = self._prepare(synthetic, rng)
+        # A network that mixes images needs all of them.
+        some = len(made.classes) if mixes_images(made.backbone) else 1
+        part = made._replace(classes=made.classes[:some], draws=made.draws[:some])
+        real = self._real_means(part, rng)
+        float(real[0, 0])  # waits for the device
+        times.append(time.perf_counter())
+        torch.autograd.backward(((self._means(made) - real) ** 2).sum())
+        finish_gradients(synthetic, normalize=self.options.coverage_normalize)
+        times.append(time.perf_counter())
+        clear_gradients(synthetic)
+        first, second = (b - a for a, b in itertools.pairwise(times))
+        return first * len(made.classes) / some, second
+
+    def _prepare(self, synthetic: SyntheticDataset, rng: Streams) -> _Made:
+        """Make a network, expand the items, and draw classes and their augmentations."""
         options, num_classes = self.options, synthetic.spec.num_classes
         backbone = self.task.new_backbone(rng["backbone"]).requires_grad_(False)
         classes = draw_classes(num_classes, options.class_batch, generator=rng["classes"])
@@ -71,71 +149,54 @@ class DistributionMatching(Algorithm):
             per_class=options.mode == "per_class_aug",
             rng=rng,
         )
-        real = self._real_means(backbone, matched, draws, rng)
-        found = self._means(backbone, batch.images, shares[:, matched], draws)
-        loss = ((found - real) ** 2).sum() * (num_classes / len(classes))
-        torch.autograd.backward(loss)
-        return {
-            "loss": float(loss.detach()),
-            **finish_gradients(synthetic, normalize=options.coverage_normalize),
-            "unmatched_classes": len(classes) - len(matched),
-        }
+        return _Made(
+            backbone=backbone,
+            images=batch.images,
+            shares=shares[:, matched],
+            classes=matched,
+            draws=draws,
+            scale=num_classes / len(classes),
+            unmatched=len(classes) - len(matched),
+        )
 
-    def recipe(self) -> Recipe:
-        """Return the training of the published evaluation."""
-        return matching_recipe(self.options.augment)
+    def _means(self, made: _Made) -> Tensor:
+        """(k, d) mean features of synthetic images for k classes, from one forward pass for all.
 
-    def notes(self) -> Mapping[str, str]:
-        """Say what becomes of labels."""
-        return {"labels": "stay as they are; published runs start from real images"}
-
-    def _means(
-        self, backbone: Backbone, images: Tensor, shares: Tensor, draws: Sequence[Draw]
-    ) -> Tensor:
-        """(k, d) weighted mean features of k classes, from one forward pass for all.
-
-        Args:
-            backbone: frozen.
-            images: (n, C, h, w), carries the gradient.
-            shares: (n, k) weights of the images, without gradient.
-            draws: the augmentation of each class. Where classes differ in it, an image is passed
-                once for every class that it has a share of.
+        Where classes differ in augmentation, an image is passed once for every class that it
+        has a share of.
         """
+        images, draws = made.images, made.draws
         if all(draw is draws[0] for draw in draws) or not draws[0].operation:
             augmented = Augmentation.apply(images, draws[0].shared(len(images)))
-            return shares.T @ backbone.embed(augmented)
-        item, column = shares.nonzero(as_tuple=True)
-        by_class = column.argsort(stable=True)
-        item, column = item[by_class], column[by_class]
+            return made.shares.T @ made.backbone.embed(augmented)
+        column, item = made.shares.T.nonzero(as_tuple=True)
         counts = torch.bincount(column, minlength=len(draws)).tolist()
         parts = [
             Augmentation.apply(images[members], draw.shared(len(members)))
             for members, draw in zip(torch.split(item, counts), draws, strict=True)
         ]
-        features = backbone.embed(torch.cat(parts))
-        weighted = shares[item, column, None] * features
+        features = made.backbone.embed(torch.cat(parts))
+        weighted = made.shares[item, column, None] * features
         return features.new_zeros(len(draws), features.shape[1]).index_add(0, column, weighted)
 
     @torch.no_grad()
-    def _real_means(
-        self, backbone: Backbone, classes: Sequence[int], draws: Sequence[Draw], rng: Streams
-    ) -> Tensor:
+    def _real_means(self, made: _Made, rng: Streams) -> Tensor:
         """(k, d) mean features of a real batch of each class, some images at a time.
 
         A network that normalises over batches sees the images of all classes at once.
         """
-        size, generator = self.options.real_batch, rng["real"]
-        index = [self._real.draw(label, size, generator=generator) for label in classes]
-        train = self.task.real.train
+        size, train = self.options.real_batch, self.task.real.train
+        index = [self._real.draw(label, size, generator=rng["real"]) for label in made.classes]
         parts = [
-            (members, draw.shared(len(members))) for members, draw in zip(index, draws, strict=True)
+            (members, draw.shared(len(members)))
+            for members, draw in zip(index, made.draws, strict=True)
         ]
-        if mixes_images(backbone):
+        if mixes_images(made.backbone):
             images = [Augmentation.apply(train.take(members), draw) for members, draw in parts]
-            features = backbone.embed(torch.cat(images))
+            features = made.backbone.embed(torch.cat(images))
             by_class = torch.split(features, [len(each) for each in index])
             return torch.stack([each.mean(0) for each in by_class])
-        return torch.stack([self._real_mean(backbone, *part) for part in parts])
+        return torch.stack([self._real_mean(made.backbone, *part) for part in parts])
 
     def _real_mean(self, backbone: Backbone, index: Tensor, draw: Draw) -> Tensor:
         """(d,) mean features of the real images `index`."""

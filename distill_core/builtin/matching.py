@@ -6,6 +6,7 @@ augmentation. Soft labels are ours and reduce to them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +27,13 @@ from distill_core.builtin.by_class import (
 )
 from distill_core.builtin.gradient_distance import gradient_distance
 from distill_core.builtin.matching_options import DcOptions
+from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
     Batch,
     Draw,
+    Estimate,
     InnerBatches,
     InnerLoss,
     InputError,
@@ -96,7 +99,10 @@ class GradientMatching(Algorithm):
             network = self._fresh(rng["backbone"])
         else:
             network.theta = self._trained(network, synthetic, epochs, rng)
-        metrics = self._match(network, synthetic, rng)
+        classes = draw_classes(
+            synthetic.spec.num_classes, self.options.class_batch, generator=rng["classes"]
+        )
+        metrics = self._match(network, synthetic, classes, rng)
         network.passes += 1
         self._network = network if network.passes < passes else None
         return {
@@ -108,6 +114,39 @@ class GradientMatching(Algorithm):
     def recipe(self) -> Recipe:
         """Return the training of the published evaluation."""
         return matching_recipe(self.options.augment)
+
+    def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
+        """Match one class, the largest, train for one epoch, and extrapolate."""
+        del rng  # the run's streams stay where they are
+        num_classes = synthetic.spec.num_classes
+        passes, epochs = self.options.loops(len(synthetic) / num_classes)
+        (matching, training), memory = measure_parts(lambda: self._measure(synthetic))
+        classes = min(self.options.class_batch or num_classes, num_classes)
+        mean_epochs = epochs * (passes - 1) / passes
+        phases = {"matching": classes * matching, "training": mean_epochs * training}
+        return Estimate(
+            seconds=sum(phases.values()),
+            phases=phases,
+            memory=memory,
+            measured="a class was matched and the network trained for an epoch, for "
+            f"{classes} classes and {mean_epochs:g} epochs on average.",
+        )
+
+    def _measure(self, synthetic: SyntheticDataset) -> tuple[float, float]:
+        """Seconds of matching the class with most items, and of an epoch."""
+        rng = Streams(0)
+        with torch.no_grad():
+            shares = class_shares(synthetic.all().labels, self.options.threshold)
+        largest = int((shares > 0).sum(0).argmax())
+        network = self._fresh(rng["backbone"])
+        times = [time.perf_counter()]
+        self._match(network, synthetic, [largest], rng)
+        finish_gradients(synthetic, normalize=self.options.coverage_normalize)
+        times.append(time.perf_counter())
+        float(self._trained(network, synthetic, 1, rng)[0])  # waits for the device
+        times.append(time.perf_counter())
+        clear_gradients(synthetic)
+        return times[1] - times[0], times[2] - times[1]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the network that the next outer step goes on with, if there is one."""
@@ -147,11 +186,10 @@ class GradientMatching(Algorithm):
         return theta
 
     def _match(
-        self, network: _Ageing, synthetic: SyntheticDataset, rng: Streams
+        self, network: _Ageing, synthetic: SyntheticDataset, classes: Sequence[int], rng: Streams
     ) -> dict[str, float]:
         """Leave the gradient of the distance in `.grad`, class by class: memory is that of one."""
         options, num_classes = self.options, synthetic.spec.num_classes
-        classes = draw_classes(num_classes, options.class_batch, generator=rng["classes"])
         made = synthetic.at(synthetic.draw(len(synthetic), generator=rng["draw"]))
         images = made.images.detach().requires_grad_(made.images.requires_grad)
         labels = made.labels.detach()

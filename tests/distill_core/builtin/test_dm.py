@@ -15,6 +15,7 @@ from distill_core.builtin.dm import DistributionMatching
 from distill_core.builtin.dm_options import DmOptions
 from distill_core.data import RealData
 from distill_core.hypergradient.engine import Engine
+from distill_core.measure import PeakBytes
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm
@@ -221,6 +222,19 @@ def test_the_recipe_is_the_published_evaluation() -> None:
     assert (recipe.optimizer, recipe.lr, recipe.momentum) == ("sgd", 0.01, 0.9)
     assert (recipe.schedule, recipe.steps, recipe.augment) == ("step", 1000, "dsa")
     assert dm(real_data(), augment="none").recipe().steps == 300
+
+
+def test_the_estimate_is_what_a_step_takes_and_leaves_no_trace() -> None:
+    real = real_data()
+    synthetic, rng = poster_set(real), Streams(0)
+    algorithm = dm(real, augment="none", engine=Engine(real_chunk=4))
+    estimate = algorithm.estimate(synthetic, rng=rng)
+    assert rng.state_dict() == {}
+    assert all(p.grad is None for p in synthetic.parameters())
+    assert set(estimate.phases) == {"real images", "synthetic images"}
+    with PeakBytes() as memory:
+        algorithm.outer_step(synthetic, step=0, rng=Streams(0))
+    assert estimate.memory == pytest.approx(memory.peak, rel=0.05)
 
 
 def test_it_learns() -> None:

@@ -18,6 +18,7 @@ from distill_core.contracts import Backbone
 from distill_core.data import RealData
 from distill_core.hypergradient.engine import Engine
 from distill_core.kernels.native import Unavailable, library
+from distill_core.measure import PeakBytes
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm
@@ -323,6 +324,24 @@ def test_the_recipe_is_the_published_evaluation() -> None:
     }
     recipe = dc(real_data(), augment="dsa").recipe()
     assert (recipe.steps, recipe.augment) == (1000, "dsa")
+
+
+def test_the_estimate_is_what_a_step_takes_and_leaves_no_trace() -> None:
+    real = real_data()
+    synthetic, rng = poster_set(real), Streams(0)
+    algorithm = dc(real, outer_loop=4, inner_loop=8)
+    algorithm.outer_step(synthetic, step=0, rng=Streams(0))
+    before = algorithm.state_dict()
+    for parameter in synthetic.parameters():
+        parameter.grad = None
+    estimate = algorithm.estimate(synthetic, rng=rng)
+    assert rng.state_dict() == {}
+    assert all(p.grad is None for p in synthetic.parameters())
+    assert algorithm.state_dict() == before
+    assert "6 classes and 6 epochs on average" in estimate.measured
+    with PeakBytes() as memory:
+        dc(real).outer_step(synthetic, step=0, rng=Streams(0))
+    assert estimate.memory == pytest.approx(memory.peak, rel=0.1)
 
 
 def test_it_learns() -> None:
