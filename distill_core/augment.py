@@ -50,6 +50,14 @@ class Draw:
     def __getitem__(self, part: slice) -> Draw:
         return Draw(self.operation, self.values[part])
 
+    def shared(self, num: int) -> Draw:
+        """Return a draw that gives the parameters of its first image to `num` images.
+
+        Real and synthetic images are augmented alike by one draw that both share (siamese
+        augmentation, Zhao & Bilen 2021).
+        """
+        return Draw(self.operation, self.values[:1].expand(num, -1))
+
 
 @dataclass(frozen=True)
 class Augmentation:

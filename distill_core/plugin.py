@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         grid_adjacency,
         swap_descent,
     )
-    from distill_core.augment import Augmentation
+    from distill_core.augment import Augmentation, Draw
     from distill_core.backbones import new_backbone
     from distill_core.class_names import (
         grid_of_names,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Representation,
         Task,
     )
+    from distill_core.coverage import normalize_by_coverage
     from distill_core.data import DataSpec, RawData, RealData, Split
     from distill_core.geometry import (
         Boxes,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     )
     from distill_core.grid import GridShape
     from distill_core.hypergradient.batches import InnerBatches
-    from distill_core.hypergradient.engine import Engine
+    from distill_core.hypergradient.engine import Engine, mixes_images
     from distill_core.hypergradient.inner_loss import InnerLoss
     from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
     from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
@@ -96,6 +97,7 @@ _LAZY = {
     "ConvLayer": "distill_core.contracts",
     "DataSpec": "distill_core.data",
     "Dataset": "distill_core.contracts",
+    "Draw": "distill_core.augment",
     "EmaClip": "distill_core.clipping",
     "Engine": "distill_core.hypergradient.engine",
     "Estimate": "distill_core.contracts",
@@ -141,9 +143,11 @@ _LAZY = {
     "item_coverage": "distill_core.labels",
     "majority_labels": "distill_core.labels",
     "match_names": "distill_core.class_names",
+    "mixes_images": "distill_core.hypergradient.engine",
     "neighbour_distance": "distill_core.ordering",
     "new_backbone": "distill_core.backbones",
     "normalise_rows": "distill_core.labels",
+    "normalize_by_coverage": "distill_core.coverage",
     "ordering_score": "distill_core.ordering",
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
@@ -169,6 +173,7 @@ __all__ = [
     "ConvLayer",
     "DataSpec",
     "Dataset",
+    "Draw",
     "EmaClip",
     "Engine",
     "EnvironmentFault",
@@ -219,9 +224,11 @@ __all__ = [
     "item_coverage",
     "majority_labels",
     "match_names",
+    "mixes_images",
     "neighbour_distance",
     "new_backbone",
     "normalise_rows",
+    "normalize_by_coverage",
     "ordering_score",
     "overlap_area",
     "period_of",

@@ -123,6 +123,23 @@ class SyntheticDataset(nn.Module):
         mass = labels.sum(0)
         return (labels / mass.clamp_min(1e-12) * (mass > 0)).sum(1)
 
+    @torch.enable_grad()
+    def coverage(self) -> list[Tensor]:
+        """Count how many items touch each number of group "data", parameter by parameter.
+
+        Returns:
+            The gradient of the sum of all items, a tensor for each parameter of
+            `groups()["data"]`; 1 everywhere where every item has pixels of its own. It is a
+            count where pixels are stored as they are, or where items are means of them.
+        """
+        parameters = self.groups().get("data", [])
+        if not parameters:
+            return []
+        images = self.representation.expand(self.placement.layout.items)
+        return list(
+            torch.autograd.grad(images.sum(), parameters, allow_unused=True, materialize_grads=True)
+        )
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trained parameters by group; a group without parameters is left out."""
         found = {

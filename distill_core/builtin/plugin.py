@@ -88,6 +88,24 @@ def distill_algorithms() -> list[Component]:
             "distill_core.recipe:Recipe",
             "learns nothing: the start is judged as it is; for coresets",
         ),
+        Component(
+            "dc",
+            f"{_HERE}.matching:GradientMatching",
+            f"{_HERE}.matching_options:DcOptions",
+            "gradients of every class, matched under networks that train on the result",
+        ),
+        Component(
+            "dsa",
+            f"{_HERE}.matching:GradientMatching",
+            f"{_HERE}.matching_options:DsaOptions",
+            "dc with real and synthetic images augmented alike",
+        ),
+        Component(
+            "dm",
+            f"{_HERE}.dm:DistributionMatching",
+            f"{_HERE}.dm_options:DmOptions",
+            "class means of features, matched under random networks; fixed labels",
+        ),
     ]
 
 
