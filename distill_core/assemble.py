@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.backbones import new_backbone
+from distill_core.cache import cache_dir
 from distill_core.config import RunConfig
 from distill_core.contracts import (
     Algorithm,
@@ -25,6 +26,7 @@ from distill_core.contracts import (
     Task,
 )
 from distill_core.data import DataSpec, RealData
+from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine, mixes_images
 from distill_core.hypergradient.memory import memory_in_use, stay_within
@@ -108,7 +110,8 @@ def assemble(
     )
     synthetic = synthetic.to(device)
     engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
-    task = Task(real=real, new_backbone=make_backbone, engine=engine)
+    experts = expert_store(config, real, make_backbone, engine)
+    task = Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts)
     algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
     _check_traits(config, labeler, algorithm)
     if config.engine.max_memory:
@@ -189,6 +192,23 @@ def backbone_maker(
 
     make(Generator().manual_seed(0))
     return make
+
+
+def expert_store(
+    config: RunConfig,
+    real: RealData,
+    make_backbone: Callable[[Generator], Backbone],
+    engine: Engine,
+) -> Experts:
+    """Return the expert trajectories of a run's backbone on its data, kept in the cache."""
+    return Experts(
+        real,
+        make_backbone,
+        engine,
+        backbone={"name": config.backbone, "options": config.options["backbone"]},
+        seed=config.seed,
+        folder=cache_dir() / "experts",
+    )
 
 
 def pick_device(name: str) -> torch.device:

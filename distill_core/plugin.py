@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         Task,
     )
     from distill_core.data import DataSpec, RawData, RealData, Split
+    from distill_core.experts import ExpertRecipe
+    from distill_core.experts_store import Experts
     from distill_core.geometry import (
         Boxes,
         Layout,
@@ -96,6 +98,8 @@ _LAZY = {
     "EmaClip": "distill_core.clipping",
     "Engine": "distill_core.hypergradient.engine",
     "Estimate": "distill_core.contracts",
+    "ExpertRecipe": "distill_core.experts",
+    "Experts": "distill_core.experts_store",
     "GridShape": "distill_core.grid",
     "InnerBatches": "distill_core.hypergradient.batches",
     "InnerLoss": "distill_core.hypergradient.inner_loss",
@@ -163,6 +167,8 @@ __all__ = [
     "Engine",
     "EnvironmentFault",
     "Estimate",
+    "ExpertRecipe",
+    "Experts",
     "GridShape",
     "InnerBatches",
     "InnerLoss",
