@@ -57,7 +57,13 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.ratbptt:RatBptt",
             f"{_HERE}.ratbptt_options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
-        )
+        ),
+        Component(
+            "mtt",
+            f"{_HERE}.mtt:Mtt",
+            f"{_HERE}.trajectory_options:MttOptions",
+            "a student's parameters matched to those of networks trained on the real data",
+        ),
     ]
 
 
