@@ -109,9 +109,7 @@ def assemble(
         config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
     )
     synthetic = synthetic.to(device)
-    engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
-    experts = expert_store(config, real, make_backbone, engine)
-    task = Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts)
+    task = _task(config, real, make_backbone, device)
     algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
     _check_traits(config, labeler, algorithm)
     if config.engine.max_memory:
@@ -129,6 +127,41 @@ def assemble(
         device=device,
         notes=dict(notes or {}),
     )
+
+
+def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
+    """Make a run's algorithm without a synthetic dataset, for what it does ahead of a run.
+
+    Raises:
+        ExplainedError: a component cannot do what is asked.
+    """
+    device = pick_device(config.device)
+    real = load_real(config, plugins, device=device)
+    make_backbone = backbone_maker(
+        config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
+    )
+    task = _task(config, real, make_backbone, device)
+    algorithm: Algorithm = _Maker(config, plugins).make("algorithm", "algo", task=task)
+    return algorithm
+
+
+def _task(
+    config: RunConfig,
+    real: RealData,
+    make_backbone: Callable[[Generator], Backbone],
+    device: torch.device,
+) -> Task:
+    """What an algorithm is given; expert trajectories are kept in the cache."""
+    engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
+    experts = Experts(
+        real,
+        make_backbone,
+        engine,
+        backbone={"name": config.backbone, "options": config.options["backbone"]},
+        seed=config.seed,
+        folder=cache_dir() / "experts",
+    )
+    return Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts)
 
 
 def _within_memory(
@@ -192,23 +225,6 @@ def backbone_maker(
 
     make(Generator().manual_seed(0))
     return make
-
-
-def expert_store(
-    config: RunConfig,
-    real: RealData,
-    make_backbone: Callable[[Generator], Backbone],
-    engine: Engine,
-) -> Experts:
-    """Return the expert trajectories of a run's backbone on its data, kept in the cache."""
-    return Experts(
-        real,
-        make_backbone,
-        engine,
-        backbone={"name": config.backbone, "options": config.options["backbone"]},
-        seed=config.seed,
-        folder=cache_dir() / "experts",
-    )
 
 
 def pick_device(name: str) -> torch.device:
