@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from distill_core.hypergradient.inner_loss import InnerLoss
     from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
     from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
-    from distill_core.hypergradient.unroll import Batches, Unrolled, unroll
+    from distill_core.hypergradient.unroll import Batches, Unrolled, send, unroll
     from distill_core.labels import (
         ItemTable,
         check_every_class,
@@ -144,6 +144,7 @@ _LAZY = {
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
     "real_loss": "distill_core.hypergradient.outer_loss",
+    "send": "distill_core.hypergradient.unroll",
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
     "unroll": "distill_core.hypergradient.unroll",
@@ -217,6 +218,7 @@ __all__ = [
     "overlap_area",
     "period_of",
     "real_loss",
+    "send",
     "starting_noise",
     "swap_descent",
     "unroll",

@@ -64,6 +64,12 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.trajectory_options:MttOptions",
             "a student's parameters matched to those of networks trained on the real data",
         ),
+        Component(
+            "tesla",
+            f"{_HERE}.tesla:Tesla",
+            f"{_HERE}.trajectory_options:TeslaOptions",
+            "as mtt, with TESLA's first-order gradient",
+        ),
     ]
 
 
