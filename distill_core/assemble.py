@@ -65,6 +65,11 @@ class Assembly:
     device: torch.device
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ema(self) -> float | None:
+        """Decay of the moving average: the run's, or else what the algorithm asks for."""
+        return self.algorithm.default_ema() if self.config.ema is None else self.config.ema
+
 
 def assemble(
     config: RunConfig,

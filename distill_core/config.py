@@ -121,7 +121,7 @@ class RunConfig(Options):
         lt=1,
         description="decay of a moving average over the outer steps, which is validated, saved and "
         "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
-        "(1 + t) / (10 + t); default: no average",
+        "(1 + t) / (10 + t); default: no average, or what the algorithm asks for",
     )
     minutes: float | None = Field(
         None, gt=0, description="stop after so many minutes of outer steps, if that comes first"

@@ -164,6 +164,10 @@ class Algorithm(ABC):
         """Return scalars that the algorithm learns (group "algorithm"), on the device."""
         return ()
 
+    def default_ema(self) -> float | None:
+        """Return the decay of the moving average where `run.ema` says nothing; None for none."""
+        return None
+
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Do what takes long before the first outer step, and tell how it goes.
 

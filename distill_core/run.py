@@ -75,7 +75,7 @@ class OuterLoop:
         self.since = 0
         self.groups = trained_groups(assembly)
         self.optimizer = assembly.algorithm.outer_optimizer(self.groups)
-        ema = assembly.config.ema
+        ema = assembly.ema
         self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)
         self.step = 0
         self.seconds = 0.0

@@ -65,6 +65,12 @@ def distill_algorithms() -> list[Component]:
             "a student's parameters matched to those of networks trained on the real data",
         ),
         Component(
+            "ftd",
+            f"{_HERE}.ftd:Ftd",
+            f"{_HERE}.trajectory_options:FtdOptions",
+            "as mtt, with experts in flat regions and a moving average",
+        ),
+        Component(
             "tesla",
             f"{_HERE}.tesla:Tesla",
             f"{_HERE}.trajectory_options:TeslaOptions",

@@ -170,3 +170,31 @@ class TeslaOptions(MttOptions):
         """Return the row of the table of defaults for some data."""
         found = super().case(num_classes, side)
         return TESLA_FEW_CLASSES if found is FEW_CLASSES else found
+
+
+FTD_FEW_CLASSES: dict[str, Any] = FEW_CLASSES
+FTD_MANY_CLASSES: dict[str, Any] = {**MANY_CLASSES, "syn_steps": 40}
+FTD_LARGE_IMAGES: dict[str, Any] = {**LARGE_IMAGES, "syn_steps": 30}
+_FTD_CASES = (FTD_FEW_CLASSES, FTD_MANY_CLASSES, FTD_LARGE_IMAGES)
+_FTD_AVERAGES = (0.9999, 0.9995, 0.999)
+
+
+class FtdOptions(MttOptions):
+    """Settings of `ftd`; the defaults are those published for one image per class."""
+
+    syn_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps of the student on synthetic data; " + _default("syn_steps", _FTD_CASES),
+    )
+    rho: float = Field(
+        0.01, ge=0, description="radius of flat experts, sharpness-aware; 0: plain SGD"
+    )
+
+    def case(self, num_classes: int, side: int) -> dict[str, Any]:
+        """Return the row of the table of defaults for some data."""
+        return _FTD_CASES[CASES.index(super().case(num_classes, side))]
+
+    def average(self, num_classes: int, side: int) -> float:
+        """Return the published decay of the moving average for some data."""
+        return _FTD_AVERAGES[_FTD_CASES.index(self.case(num_classes, side))]

@@ -49,6 +49,7 @@ SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("dataset", "shapes"): lambda folder: {"size": 8, "train_per_class": 3, "test_per_class": 2},
     ("algorithm", "ratbptt"): lambda folder: {"window": 4, "total": 9},
     ("algorithm", "tesla"): lambda folder: {"syn_steps": 3, "experts": 2},
+    ("algorithm", "ftd"): lambda folder: {"syn_steps": 3, "experts": 2},
     ("algorithm", "mtt"): lambda folder: {"syn_steps": 3, "experts": 2},
 }
 
