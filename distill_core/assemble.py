@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.backbones import new_backbone
+from distill_core.cache import cache_dir
 from distill_core.config import RunConfig
 from distill_core.contracts import (
     Algorithm,
@@ -25,6 +26,7 @@ from distill_core.contracts import (
     Task,
 )
 from distill_core.data import DataSpec, RealData
+from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine, mixes_images
 from distill_core.hypergradient.memory import memory_in_use, stay_within
@@ -68,6 +70,11 @@ class Assembly:
         """Outer steps of the whole run: none with an algorithm that learns nothing."""
         return self.config.steps if self.algorithm.learns else 0
 
+    @property
+    def ema(self) -> float | None:
+        """Decay of the moving average: the run's, or else what the algorithm asks for."""
+        return self.algorithm.default_ema() if self.config.ema is None else self.config.ema
+
 
 def assemble(
     config: RunConfig,
@@ -108,8 +115,7 @@ def assemble(
     make_backbone = backbone_maker(
         config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
     )
-    engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
-    task = Task(real=real, new_backbone=make_backbone, engine=engine)
+    task = _task(config, real, make_backbone, device)
     algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
     _check_traits(config, synthetic, labeler, algorithm)
     with torch.no_grad():
@@ -131,6 +137,41 @@ def assemble(
         device=device,
         notes=dict(notes or {}),
     )
+
+
+def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
+    """Make a run's algorithm without a synthetic dataset, for what it does ahead of a run.
+
+    Raises:
+        ExplainedError: a component cannot do what is asked.
+    """
+    device = pick_device(config.device)
+    real = load_real(config, plugins, device=device)
+    make_backbone = backbone_maker(
+        config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
+    )
+    task = _task(config, real, make_backbone, device)
+    algorithm: Algorithm = _Maker(config, plugins).make("algorithm", "algo", task=task)
+    return algorithm
+
+
+def _task(
+    config: RunConfig,
+    real: RealData,
+    make_backbone: Callable[[Generator], Backbone],
+    device: torch.device,
+) -> Task:
+    """What an algorithm is given; expert trajectories are kept in the cache."""
+    engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
+    experts = Experts(
+        real,
+        make_backbone,
+        engine,
+        backbone={"name": config.backbone, "options": config.options["backbone"]},
+        seed=config.seed,
+        folder=cache_dir() / "experts",
+    )
+    return Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts)
 
 
 def _within_memory(

@@ -7,7 +7,7 @@ here, and nothing of a component but its options model.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,7 +121,7 @@ class RunConfig(Options):
         lt=1,
         description="decay of a moving average over the outer steps, which is validated, saved and "
         "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
-        "(1 + t) / (10 + t); default: no average",
+        "(1 + t) / (10 + t); default: no average, or what the algorithm asks for",
     )
     lr_decay: Literal["none", "linear", "cosine"] = Field(
         "none",
@@ -260,32 +260,49 @@ def _merge_tables(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dic
     return result
 
 
-def resolve(settings: Mapping[str, Any], plugins: Plugins) -> RunConfig:
+def resolve(
+    settings: Mapping[str, Any],
+    plugins: Plugins,
+    *,
+    needed: Collection[str] = ("repr", "labeler", "orderer", "algo"),
+) -> RunConfig:
     """Check settings against the run's model and every chosen component's, and fill defaults.
 
     The result names every option, so that it reproduces the run even if a default changes.
 
+    Args:
+        settings: as `merge` makes them.
+        plugins: what is installed.
+        needed: which of the kinds without a default must be chosen. The others are left empty,
+            for a configuration that is no run's.
+
     Raises:
         UnknownNameError, OptionError: what is wrong, with the nearest valid name.
     """
-    missing = [name for name in ("repr", "labeler", "orderer", "algo") if not settings.get(name)]
+    missing = [name for name in needed if not settings.get(name)]
     if missing:
+        flags = [f"--{name}" for name in needed]
+        asked = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
         raise OptionError(
             f"nothing says which {', '.join(missing)} to use.",
-            expected="--repr, --labeler, --orderer and --algo, or a file or preset with them.",
+            expected=f"{asked}, or a file or preset with {'them' if flags[1:] else 'it'}.",
             next="`distill list` shows what can be chosen, `distill presets` whole configurations.",
         )
     for section, model in SECTIONS.items():
         if isinstance(settings.get(section), Mapping):
             # On their own first, so that a mistake is called what the user called it.
             check_options(model, settings[section], where=section)
-    config = check_options(RunConfig, settings, where="run")
     known = {kind.option: kind for kind in KINDS}
+    unneeded = {n for n in known if RunConfig.model_fields[n].is_required()} - set(needed)
+    settings = {**settings, **dict.fromkeys(unneeded, "")}
+    config = check_options(RunConfig, settings, where="run")
     for prefix in config.options:
         if prefix not in known:
             raise UnknownNameError("kind of option", prefix, known=known, next="correct it.")
     options = {}
     for prefix, kind in known.items():
+        if prefix in unneeded:
+            continue
         checked = plugins[kind.name].check(config.chosen(prefix), config.options.get(prefix, {}))
         options[prefix] = checked.model_dump(mode="json", exclude_none=True)
     return config.model_copy(update={"options": options})

@@ -22,6 +22,7 @@ from distill_core.recipe import Recipe
 
 if TYPE_CHECKING:
     from distill_core.data import RawData, RealData
+    from distill_core.experts_store import Experts
     from distill_core.hypergradient.engine import Engine
     from distill_core.streams import Streams
     from distill_core.synthetic import SyntheticDataset
@@ -106,11 +107,14 @@ class Task:
         real: the real data, on the device.
         new_backbone: makes a freshly initialised network on the device, in training mode.
         engine: differentiates the inner loss of such networks.
+        experts: trajectories of such networks on the real data, made when they are needed; None
+            where there are none to be had.
     """
 
     real: RealData
     new_backbone: Callable[[Generator], Backbone]
     engine: Engine
+    experts: Experts | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,17 @@ class Algorithm(ABC):
     def meta_parameters(self) -> Sequence[nn.Parameter]:
         """Return scalars that the algorithm learns (group "algorithm"), on the device."""
         return ()
+
+    def default_ema(self) -> float | None:
+        """Return the decay of the moving average where `run.ema` says nothing; None for none."""
+        return None
+
+    def prepare(self, tell: Callable[[str], None]) -> None:
+        """Do what takes long before the first outer step, and tell how it goes.
+
+        Called once in a run, after everything was checked; `outer_step` must do without, too.
+        """
+        del tell
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate | None:
         """Predict the cost of one outer step without doing one; None if it cannot."""

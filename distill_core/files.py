@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     return hashlib.sha256(data).hexdigest()
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(
+    path: Path, names: Collection[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote: tensors on the CPU, and the metadata.
+
+    Args:
+        path: the file.
+        names: the tensors to read; those that it does not have are left out. None: all.
 
     Raises:
         InputError: the file is missing, truncated, garbled, or was not written by distill.
@@ -84,7 +90,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             # Copies: the file is mapped into memory, and may be replaced or removed later.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {
+                name: file.get_tensor(name).clone()
+                for name in file.keys()  # noqa: SIM118
+                if names is None or name in names
+            }
         metadata = json.loads(header[METADATA_KEY])
     except FileNotFoundError:
         raise _unusable(path, "does not exist") from None

@@ -41,7 +41,7 @@ def manifest(
         best_step: the step whose state was kept, where the validation split chose it.
         processes: how many made each outer step together, at the end.
     """
-    config, real = assembly.config, assembly.real
+    config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid
     names = real.spec.class_names
     return {
@@ -61,7 +61,7 @@ def manifest(
         "budget": assembly.synthetic.budget().as_dict(),
         "outer_steps": step,
         "best_step": best_step,
-        "averaged": None if config.ema is None else f"moving average, run.ema = {config.ema:g}",
+        "averaged": None if ema is None else f"moving average, run.ema = {ema:g}",
         "processes": processes,
         "seconds": round(seconds, 3),
         "results": results or {},

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     )
     from distill_core.coverage import normalize_by_coverage
     from distill_core.data import DataSpec, RawData, RealData, Split
+    from distill_core.experts import ExpertRecipe
+    from distill_core.experts_store import Experts
     from distill_core.geometry import (
         Boxes,
         Layout,
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from distill_core.hypergradient.inner_loss import InnerLoss
     from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
     from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
-    from distill_core.hypergradient.unroll import Batches, Unrolled, unroll
+    from distill_core.hypergradient.unroll import Batches, Unrolled, send, unroll
     from distill_core.labels import (
         ItemTable,
         check_every_class,
@@ -101,6 +103,8 @@ _LAZY = {
     "EmaClip": "distill_core.clipping",
     "Engine": "distill_core.hypergradient.engine",
     "Estimate": "distill_core.contracts",
+    "ExpertRecipe": "distill_core.experts",
+    "Experts": "distill_core.experts_store",
     "GridShape": "distill_core.grid",
     "InnerBatches": "distill_core.hypergradient.batches",
     "InnerLoss": "distill_core.hypergradient.inner_loss",
@@ -153,6 +157,7 @@ _LAZY = {
     "period_of": "distill_core.geometry",
     "real_budget": "distill_core.real_budget",
     "real_loss": "distill_core.hypergradient.outer_loss",
+    "send": "distill_core.hypergradient.unroll",
     "shrink": "distill_core.real_budget",
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
@@ -178,6 +183,8 @@ __all__ = [
     "Engine",
     "EnvironmentFault",
     "Estimate",
+    "ExpertRecipe",
+    "Experts",
     "GridShape",
     "InnerBatches",
     "InnerLoss",
@@ -234,6 +241,7 @@ __all__ = [
     "period_of",
     "real_budget",
     "real_loss",
+    "send",
     "shrink",
     "starting_noise",
     "swap_descent",

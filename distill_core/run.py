@@ -78,7 +78,7 @@ class OuterLoop:
         learns = assembly.algorithm.learns
         self.optimizer = assembly.algorithm.outer_optimizer(self.groups) if learns else None
         self.schedule = RateSchedule(self.optimizer, assembly.config.lr_decay)
-        ema = assembly.config.ema
+        ema = assembly.ema
         self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)
         self.step = 0
         self.seconds = 0.0

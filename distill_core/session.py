@@ -110,6 +110,7 @@ def run(
     log = _Log(run_dir, step) if ranks.is_main else None
     console.print(f"run      {run_dir}")
     try:
+        assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
         spent = float(state.get("seconds", 0.0)) / 60
         left = None if config.minutes is None else max(config.minutes - spent, 0.0)
         with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:

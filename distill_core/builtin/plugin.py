@@ -106,6 +106,24 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.dm_options:DmOptions",
             "class means of features, matched under random networks; fixed labels",
         ),
+        Component(
+            "mtt",
+            f"{_HERE}.mtt:Mtt",
+            f"{_HERE}.trajectory_options:MttOptions",
+            "a student's parameters matched to those of networks trained on the real data",
+        ),
+        Component(
+            "ftd",
+            f"{_HERE}.ftd:Ftd",
+            f"{_HERE}.trajectory_options:FtdOptions",
+            "as mtt, with experts in flat regions and a moving average",
+        ),
+        Component(
+            "tesla",
+            f"{_HERE}.tesla:Tesla",
+            f"{_HERE}.trajectory_options:TeslaOptions",
+            "as mtt, with TESLA's first-order gradient",
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "show": "Explain one component and its options.",
     "plugins": "Show what was discovered, and what is broken and why.",
     "presets": "Show published configurations and their reported figures.",
+    "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
     "export": "Write a result as images or tensors.",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 
@@ -59,6 +60,29 @@ class InnerBatches:
         boxes = [
             synthetic.draw(size, generator=rng["draw"], balanced=balanced) for _ in range(steps)
         ]
+        draws = [augmentation.draw(len(drawn), hw, generator=rng["augment"]) for drawn in boxes]
+        return InnerBatches(synthetic, boxes, draws)
+
+    @staticmethod
+    def passes(
+        synthetic: SyntheticDataset,
+        *,
+        size: int,
+        steps: int,
+        augmentation: Augmentation,
+        rng: Streams,
+    ) -> InnerBatches:
+        """Draw the batches of an inner loop that goes through all items in shuffled passes.
+
+        Args:
+            synthetic: the dataset.
+            size: images per step; the last step of a pass has what is left.
+            steps: number of steps.
+            augmentation: drawn for every step.
+            rng: the run's streams; read are "draw" and "augment".
+        """
+        hw = synthetic.spec.image_shape[1:]
+        boxes = list(islice(synthetic.batches(size, generator=rng["draw"]), steps))
         draws = [augmentation.draw(len(drawn), hw, generator=rng["augment"]) for drawn in boxes]
         return InnerBatches(synthetic, boxes, draws)
 

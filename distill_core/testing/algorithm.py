@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from distill_core.backbones import new_backbone
-from distill_core.contracts import Algorithm, Estimate, Task
+from distill_core.contracts import Algorithm, Backbone, Estimate, Task
+from distill_core.experts_store import Experts
 from distill_core.hypergradient.engine import Engine
 from distill_core.recipe import Recipe
 from distill_core.streams import Streams
@@ -53,7 +54,12 @@ class _Trial:
         real = small_data()
         device = torch.device("cpu")
         network = partial(TinyBackbone, spec=real.spec)
-        task = Task(real, lambda generator: new_backbone(network, generator, device), Engine())
+
+        def fresh(generator: Generator) -> Backbone:
+            return new_backbone(network, generator, device)
+
+        experts = Experts(real, fresh, Engine(), backbone={"name": "tiny"}, seed=0, folder=None)
+        task = Task(real, fresh, Engine(), experts)
         synthetic = small_synthetic(real, learned_labels=learned_labels)
         return _Trial(make(task=task), synthetic, Streams(0))
 

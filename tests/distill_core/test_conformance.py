@@ -50,6 +50,9 @@ SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("algorithm", "ratbptt"): lambda folder: {"window": 4, "total": 9},
     ("algorithm", "dd"): lambda folder: {"steps": 3},
     ("algorithm", "bptt"): lambda folder: {"steps": 3, "real_per_class": 4},
+    ("algorithm", "tesla"): lambda folder: {"syn_steps": 3, "experts": 2},
+    ("algorithm", "ftd"): lambda folder: {"syn_steps": 3, "experts": 2},
+    ("algorithm", "mtt"): lambda folder: {"syn_steps": 3, "experts": 2},
 }
 
 

@@ -26,6 +26,7 @@ FLAGS = {
     "show": "kind name",
     "plugins": "",
     "presets": "name",
+    "experts": "--algo --backbone --config --count --dataset --device --preset --seed -o",
     "bench": "--json --path --preset --quick",
     "export": "--format --out run",
 }
@@ -74,7 +75,7 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: bench, evaluate, export, list, plugins, presets, run, show. "
+        "Expected one of: bench, evaluate, experts, export, list, plugins, presets, run, show. "
         "Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )

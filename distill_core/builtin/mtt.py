@@ -1,0 +1,209 @@
+"""MTT: synthetic data on which a few steps lead where experts came by epochs on real data.
+
+The gradient goes through all steps, exactly, by the engine's adjoint sweep: memory is a few vectors
+of parameters for each step and the graph of one of them, in place of the graph of all.
+Source: Cazenavette et al. 2022 (arXiv:2203.11932).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from distill_core.builtin.trajectory_options import MttOptions
+from distill_core.plugin import (
+    Algorithm,
+    Augmentation,
+    ExpertRecipe,
+    Experts,
+    InnerBatches,
+    InnerLoss,
+    InputError,
+    Recipe,
+    Sgd,
+    Streams,
+    SyntheticDataset,
+    Task,
+    gradient_norm,
+    unroll,
+)
+
+STILL = 1e-8  # squared distance between start and target, per parameter, that cannot be matched
+TRIES = 20
+LARGEST_RATE_STEP = 0.1  # of the rate's logarithm, before momentum
+
+
+class Target(NamedTuple):
+    """Where a student starts, where it is to come (P,), and their squared distance."""
+
+    start: Tensor
+    end: Tensor
+    distance: Tensor
+
+
+class Mtt(Algorithm):
+    """Matches the parameters of a student to those of an expert, some epochs later."""
+
+    def __init__(self, options: MttOptions, *, task: Task) -> None:
+        spec = task.real.spec
+        self.options = options
+        self.task = task
+        self.settled = options.settle(num_classes=spec.num_classes, side=min(spec.image_shape[1:]))
+        self.expert_recipe = ExpertRecipe(
+            lr=options.expert_lr,
+            momentum=options.expert_momentum,
+            batch=options.expert_batch,
+            augment=options.augment,
+            rho=options.rho,
+            alpha=self.settled.alpha if options.rho else 0.0,
+        )
+        self._augmentation = Augmentation.named(options.augment, spec.augmentations)
+        start = torch.tensor(math.log(options.student_lr), device=task.real.train.labels.device)
+        # Of the rate the logarithm is learned: the rate itself could become negative.
+        self.log_rate = nn.Parameter(start, requires_grad=self.settled.rate_lr > 0)
+
+    @property
+    def rate(self) -> float:
+        """The student's learning rate."""
+        return math.exp(float(self.log_rate.detach()))
+
+    def meta_parameters(self) -> Sequence[nn.Parameter]:
+        """Return the logarithm of the student's learning rate."""
+        return (self.log_rate,) if self.log_rate.requires_grad else ()
+
+    def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
+        """Return SGD with a learning rate each for pixels, labels and the student's rate."""
+        if not (groups.get("data") or groups.get("labels")):
+            raise InputError(
+                "there is nothing to learn: neither pixels nor labels can be trained.",
+                expected="a representation or a labeler with parameters.",
+                next="choose another --repr or --labeler.",
+            )
+        rates = {
+            "data": self.settled.pixel_lr,
+            "labels": self.settled.label_lr,
+            # A step of the logarithm moves the rate by its square times as much.
+            "algorithm": self.settled.rate_lr / self.options.student_lr**2,
+        }
+        found = [
+            {"params": list(groups[name]), "lr": lr, "name": name}
+            for name, lr in rates.items()
+            if groups.get(name)
+        ]
+        return torch.optim.SGD(found, lr=1.0, momentum=self.options.outer_momentum)
+
+    def prepare(self, tell: Callable[[str], None]) -> None:
+        """Make the experts that are missing."""
+        self._experts().prepare(
+            self.expert_recipe, self.options.experts, epochs=self.settled.epochs, tell=tell
+        )
+
+    def outer_step(
+        self, synthetic: SyntheticDataset, *, step: int, rng: Streams
+    ) -> Mapping[str, float]:
+        """Leave the gradient of the relative squared distance to the expert in `.grad`."""
+        del step
+        loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
+        target, skipped = self._draw_target(loss, rng["experts"])
+        batches = InnerBatches.passes(
+            synthetic,
+            size=self.settled.batch,
+            steps=self.settled.syn_steps,
+            augmentation=self._augmentation,
+            rng=rng,
+        )
+        rate = self.log_rate.exp().to(target.start.dtype)
+        value = self.match(loss, target, batches, rate)
+        groups = synthetic.groups()
+        metrics = {"loss": value, "rate": self.rate, "skipped": float(skipped)}
+        if groups.get("data"):
+            metrics["grad_norm"] = gradient_norm(groups["data"])
+        if groups.get("labels"):
+            metrics["label_grad_norm"] = gradient_norm(groups["labels"])
+        self._bound_rate_step()
+        return metrics
+
+    def match(self, loss: InnerLoss, target: Target, batches: InnerBatches, rate: Tensor) -> float:
+        """Train a student, leave gradients of the matching loss, and return that loss."""
+        student = unroll(
+            loss,
+            Sgd(self.options.student_lr, momentum=0.0),
+            target.start,
+            batches,
+            warm_up=0,
+            window=self.settled.syn_steps,
+            rates=rate,
+        )
+        left = student.theta - target.end
+        student.backward(2 * left / target.distance)
+        return float(left @ left / target.distance)
+
+    def recipe(self) -> Recipe:
+        """Return the published evaluation, at the learned rate and the batch size that it fits."""
+        return Recipe(
+            optimizer="sgd",
+            lr=self.rate,
+            momentum=0.9,
+            weight_decay=5e-4,
+            schedule="step",
+            batch_size=self.settled.batch,
+            steps=1000,
+            augment=self.options.augment,
+        )
+
+    def notes(self) -> Mapping[str, str]:
+        """Say which settings followed from the data."""
+        settled = self.settled
+        kind = "flat experts" if self.options.rho else "experts"
+        return {
+            "matching": f"{settled.syn_steps} steps against {settled.expert_epochs} epochs, from "
+            f"epochs below {settled.max_start}; {self.options.experts} {kind}",
+            "outer step": f"pixels at {settled.pixel_lr:g}, rate at {settled.rate_lr:g}, batches "
+            f"of {settled.batch}",
+        }
+
+    def _experts(self) -> Experts:
+        if self.task.experts is None:
+            raise InputError(
+                "there are no expert trajectories for this task.",
+                expected="a task with `experts`.",
+                next="make the task with `experts=Experts(...)`.",
+            )
+        return self.task.experts
+
+    def _draw_target(self, loss: InnerLoss, generator: torch.Generator) -> tuple[Target, int]:
+        """Draw an expert and an epoch to start from; another where the expert stood still."""
+        like, settled = loss.model.theta, self.settled
+        for skipped in range(TRIES):
+            index = int(torch.randint(self.options.experts, (), generator=generator))
+            first = int(torch.randint(settled.max_start, (), generator=generator))
+            start, end = (
+                snapshot.to(like)
+                for snapshot in self._experts().snapshots(
+                    self.expert_recipe,
+                    index,
+                    [first, first + settled.expert_epochs],
+                    until=settled.epochs,
+                )
+            )
+            distance = (start - end).square().sum()
+            if float(distance) >= STILL * len(like):
+                return Target(start, end, distance), skipped
+        raise InputError(
+            f"the experts stand still: {TRIES} that were drawn are where they were "
+            f"{settled.expert_epochs} epochs before.",
+            expected="experts that move between the epochs that are matched.",
+            next="raise -o algo.expert_lr or algo.expert_epochs, or lower -o algo.max_start.",
+        )
+
+    def _bound_rate_step(self) -> None:
+        """Keep one outer step from moving the rate by an order of magnitude."""
+        gradient = self.log_rate.grad
+        if gradient is not None:
+            lr = self.settled.rate_lr / self.options.student_lr**2
+            gradient.clamp_(-LARGEST_RATE_STEP / lr, LARGEST_RATE_STEP / lr)

@@ -1,0 +1,200 @@
+"""Settings of trajectory matching, apart from it so that checking them imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from distill_core.plugin import Options
+
+# One image per class, of MTT's published code and of DC-BENCH, which publishes commands for it.
+FEW_CLASSES: dict[str, Any] = {
+    "syn_steps": 50,
+    "expert_epochs": 2,
+    "max_start": 2,
+    "pixel_lr": 100.0,
+    "rate_lr": 1e-7,
+}
+MANY_CLASSES: dict[str, Any] = {
+    "syn_steps": 20,
+    "expert_epochs": 3,
+    "max_start": 20,
+    "pixel_lr": 1000.0,
+    "rate_lr": 1e-5,
+}
+LARGE_IMAGES: dict[str, Any] = {
+    "syn_steps": 10,
+    "expert_epochs": 2,
+    "max_start": 10,
+    "pixel_lr": 10_000.0,
+    "rate_lr": 1e-4,
+}
+# TESLA publishes CIFAR-10 alone; the others are MTT's.
+TESLA_FEW_CLASSES: dict[str, Any] = {**FEW_CLASSES, "max_start": 5, "pixel_lr": 1000.0}
+CASES = (FEW_CLASSES, MANY_CLASSES, LARGE_IMAGES)
+MANY, LARGE = 50, 48  # classes, and pixels a side
+LABEL_LR_DIVISOR = 100  # of pixel_lr; ours, since nothing is published
+
+
+def _default(name: str, cases: tuple[dict[str, Any], ...] = CASES) -> str:
+    few, many, large = (f"{case[name]:g}" for case in cases)
+    return f"default: {few}; from {MANY} classes on {many}; from {LARGE} pixels on {large}"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The options whose defaults depend on the data, with their values."""
+
+    syn_steps: int
+    expert_epochs: int
+    max_start: int
+    pixel_lr: float
+    rate_lr: float
+    label_lr: float
+    batch: int
+    alpha: float
+
+    @property
+    def epochs(self) -> int:
+        """How long experts are trained: to the last snapshot that is ever a target."""
+        return self.max_start - 1 + self.expert_epochs
+
+
+class MttOptions(Options):
+    """Settings of `mtt`; the defaults are those published for one image per class."""
+
+    syn_steps: int | None = Field(
+        None, ge=1, description=f"steps of the student on synthetic data; {_default('syn_steps')}"
+    )
+    expert_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="epochs of the expert that these are to match; " + _default("expert_epochs"),
+    )
+    max_start: int | None = Field(
+        None,
+        ge=1,
+        description="students start from an expert's epoch below this; " + _default("max_start"),
+    )
+    pixel_lr: float | None = Field(
+        None, gt=0, description=f"learning rate of pixels, outer SGD; {_default('pixel_lr')}"
+    )
+    rate_lr: float | None = Field(
+        None,
+        ge=0,
+        description="learning rate of the student's rate; divided by student_lr squared for the "
+        f"rate's logarithm, which is what is learned; 0: fixed; {_default('rate_lr')}",
+    )
+    label_lr: float | None = Field(
+        None,
+        gt=0,
+        description=f"learning rate of labels, outer SGD; default: pixel_lr / {LABEL_LR_DIVISOR}",
+    )
+    outer_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of outer SGD")
+    student_lr: float = Field(0.01, gt=0, description="learning rate of the student at the start")
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="synthetic images per step, in shuffled passes; all where there are fewer; "
+        "default: twice the number of classes, 96 at least",
+    )
+    augment: Literal["none", "flip_rotate", "dsa"] = Field(
+        "dsa", description="augmentation of the student's and of the experts' batches"
+    )
+    experts: int = Field(100, ge=1, description="expert trajectories")
+    expert_lr: float = Field(0.01, gt=0, description="learning rate of experts")
+    expert_batch: int = Field(256, ge=1, description="real images per step of experts")
+    expert_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of experts")
+    rho: float = Field(
+        0.0, ge=0, description="radius of flat experts, sharpness-aware; 0: plain SGD"
+    )
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        description="flat experts: share of the surrogate gap that is taken off; default: 0.3; "
+        f"from {MANY} classes on 1",
+    )
+
+    def settle(self, *, num_classes: int, side: int) -> Settled:
+        """Fill the defaults that depend on the data.
+
+        Args:
+            num_classes: K.
+            side: the shorter side of the images, pixels.
+        """
+        defaults = self.case(num_classes, side)
+        chosen = {name: getattr(self, name) for name in defaults}
+        values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
+        alpha = 0.3 if num_classes < MANY else 1.0
+        return Settled(
+            **values,
+            label_lr=self.label_lr or values["pixel_lr"] / LABEL_LR_DIVISOR,
+            batch=self.batch or max(96, 2 * num_classes),
+            alpha=alpha if self.alpha is None else self.alpha,
+        )
+
+    def case(self, num_classes: int, side: int) -> dict[str, Any]:
+        """Return the row of the table of defaults for some data."""
+        if side >= LARGE:
+            return LARGE_IMAGES
+        return MANY_CLASSES if num_classes >= MANY else FEW_CLASSES
+
+
+_TESLA_CASES = (TESLA_FEW_CLASSES, MANY_CLASSES, LARGE_IMAGES)
+
+
+class TeslaOptions(MttOptions):
+    """Settings of `tesla`; the defaults are those published for one image per class."""
+
+    max_start: int | None = Field(
+        None,
+        ge=1,
+        description="students start from an expert's epoch below this; "
+        + _default("max_start", _TESLA_CASES),
+    )
+    pixel_lr: float | None = Field(
+        None,
+        gt=0,
+        description="learning rate of pixels, outer SGD; " + _default("pixel_lr", _TESLA_CASES),
+    )
+    grad_scale: float = Field(
+        1.0,
+        gt=0,
+        description="factor of the gradient of pixels and labels: 1 as in the paper; 0.5 as in the "
+        "published code, which loses a factor of 2 and whose rates fit that",
+    )
+
+    def case(self, num_classes: int, side: int) -> dict[str, Any]:
+        """Return the row of the table of defaults for some data."""
+        found = super().case(num_classes, side)
+        return TESLA_FEW_CLASSES if found is FEW_CLASSES else found
+
+
+FTD_FEW_CLASSES: dict[str, Any] = FEW_CLASSES
+FTD_MANY_CLASSES: dict[str, Any] = {**MANY_CLASSES, "syn_steps": 40}
+FTD_LARGE_IMAGES: dict[str, Any] = {**LARGE_IMAGES, "syn_steps": 30}
+_FTD_CASES = (FTD_FEW_CLASSES, FTD_MANY_CLASSES, FTD_LARGE_IMAGES)
+_FTD_AVERAGES = (0.9999, 0.9995, 0.999)
+
+
+class FtdOptions(MttOptions):
+    """Settings of `ftd`; the defaults are those published for one image per class."""
+
+    syn_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps of the student on synthetic data; " + _default("syn_steps", _FTD_CASES),
+    )
+    rho: float = Field(
+        0.01, ge=0, description="radius of flat experts, sharpness-aware; 0: plain SGD"
+    )
+
+    def case(self, num_classes: int, side: int) -> dict[str, Any]:
+        """Return the row of the table of defaults for some data."""
+        return _FTD_CASES[CASES.index(super().case(num_classes, side))]
+
+    def average(self, num_classes: int, side: int) -> float:
+        """Return the published decay of the moving average for some data."""
+        return _FTD_AVERAGES[_FTD_CASES.index(self.case(num_classes, side))]

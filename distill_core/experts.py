@@ -1,0 +1,122 @@
+"""Expert trajectories: networks trained on the real data, with their parameters after every epoch.
+
+One expert from its recipe and its random streams; where experts are kept is the business of
+`experts_store.py`. Source: Cazenavette et al. 2022 (MTT) and its published code; flat experts: Du
+et al. 2023 (FTD), adaptive sharpness-aware minimisation with the surrogate gap (Zhuang et al.
+2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from distill_core.augment import Augmentation
+from distill_core.data import RealData
+from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.hypergradient.optimizers import Sgd
+from distill_core.streams import Streams
+from distill_core.synthetic import Batch
+from registry.options import Options
+
+NORM_FLOOR = 1e-12
+
+
+class ExpertRecipe(Options):
+    """How an expert is trained; the defaults are those of MTT's published code."""
+
+    lr: float = Field(0.01, gt=0, description="learning rate of SGD")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+    batch: int = Field(256, ge=1, description="real images per step, in shuffled passes")
+    augment: Literal["none", "flip_rotate", "dsa"] = Field(
+        "dsa", description="augmentation, one operation for each batch"
+    )
+    rho: float = Field(
+        0.0, ge=0, description="radius of the adaptive perturbation; 0: plain SGD (FTD: 0.01)"
+    )
+    alpha: float = Field(
+        0.0, ge=0, description="share of the surrogate gap's gradient that is taken off"
+    )
+
+
+def train_expert(
+    loss: InnerLoss, real: RealData, recipe: ExpertRecipe, *, epochs: int, rng: Streams
+) -> Tensor:
+    """Train a network on the real training images; return all that it went through.
+
+    Args:
+        loss: the network, freshly initialised, and its derivatives.
+        real: the data; only `train` is read.
+        recipe: how.
+        epochs: passes over the data.
+        rng: streams of this expert alone. More epochs begin with the same ones.
+
+    Returns:
+        (epochs + 1, P) the parameters before the first and after every epoch, float32 on the CPU:
+        copies, which later steps cannot change.
+    """
+    optimizer = Sgd(recipe.lr, recipe.momentum, recipe.weight_decay)
+    augmentation = Augmentation.named(recipe.augment, real.spec.augmentations)
+    theta = loss.model.theta
+    state = optimizer.init(theta)
+    snapshots = torch.empty(epochs + 1, len(theta), dtype=torch.float32)
+    snapshots[0] = theta
+    with torch.no_grad():
+        for epoch in range(epochs):
+            order = torch.randperm(len(real.train), generator=rng["batches"])
+            for index in torch.split(order, recipe.batch):
+                batch = real_batch(real, index, augmentation, rng["augment"], theta.dtype)
+                gradient = direction(loss, theta, batch, recipe)
+                theta, state = optimizer.update(theta, gradient, state, recipe.lr)
+            snapshots[epoch + 1] = theta
+    return snapshots
+
+
+def real_batch(
+    real: RealData,
+    index: Tensor,
+    augmentation: Augmentation,
+    generator: Generator,
+    dtype: torch.dtype,
+) -> Batch:
+    """Return the training images at `index` (n,), augmented anew, with one-hot labels."""
+    draw = augmentation.draw(len(index), real.spec.image_shape[1:], generator=generator)
+    index = index.to(real.train.labels.device)
+    images = Augmentation.apply(real.train.take(index).to(dtype), draw)
+    labels = functional.one_hot(real.train.labels[index], real.spec.num_classes)
+    return Batch(images, labels.to(dtype))
+
+
+def direction(loss: InnerLoss, theta: Tensor, batch: Batch, recipe: ExpertRecipe) -> Tensor:
+    """Return what a step goes along: the gradient, or that of a flat expert."""
+
+    def gradient(at: Tensor) -> Tensor:
+        return loss.evaluate(at, batch).gradient
+
+    return flat_gradient(gradient, theta, recipe) if recipe.rho else gradient(theta)
+
+
+def flat_gradient(
+    gradient: Callable[[Tensor], Tensor], theta: Tensor, recipe: ExpertRecipe
+) -> Tensor:
+    """Return the direction of adaptive sharpness-aware minimisation with the surrogate gap.
+
+    The gradient at theta + rho theta^2 g / ||theta g||, less alpha times the part of the plain
+    gradient g that is orthogonal to it.
+
+    Args:
+        gradient: of the loss of one batch.
+        theta: (P,).
+        recipe: rho and alpha.
+    """
+    plain = gradient(theta)
+    radius = recipe.rho / ((theta * plain).norm() + NORM_FLOOR)
+    perturbed = gradient(theta + radius * theta.square() * plain)
+    along = (plain @ perturbed) / (perturbed @ perturbed + NORM_FLOOR**2)
+    return perturbed - recipe.alpha * (plain - along * perturbed)

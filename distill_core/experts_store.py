@@ -1,0 +1,188 @@
+"""Where expert trajectories are kept: a file for each in the cache, made when it is missing.
+
+The folder's name is a digest of all that experts depend on, so those of other data, networks or
+recipes are never taken for these. A file is written whole or not at all: making experts can be
+ended at any time and goes on with the ones that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor
+
+from distill_core.augment import Augmentation
+from distill_core.data import RealData
+from distill_core.experts import ExpertRecipe, direction, real_batch, train_expert
+from distill_core.files import read_tensors, write_tensors
+from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.progress import QUIET_SECONDS, duration
+from distill_core.sizes import size_text
+from distill_core.streams import Streams
+from registry import InputError
+
+if TYPE_CHECKING:
+    from distill_core.contracts import Backbone
+    from distill_core.hypergradient.engine import Engine
+
+FORMAT = 1  # another number when experts come out otherwise from the same recipe
+Tell = Callable[[str], None]
+
+
+class Experts:
+    """The expert trajectories of one network on one dataset.
+
+    Args:
+        real: the data.
+        new_backbone: makes a freshly initialised network.
+        engine: differentiates its loss. Kernels or autograd make no difference but rounding;
+            experts are always trained in full precision.
+        backbone: what the network is, as JSON values.
+        seed: of all experts; number i has streams of its own.
+        folder: where they are kept; None: in memory.
+    """
+
+    def __init__(
+        self,
+        real: RealData,
+        new_backbone: Callable[[Generator], Backbone],
+        engine: Engine,
+        *,
+        backbone: Mapping[str, Any],
+        seed: int,
+        folder: Path | None,
+    ) -> None:
+        self.real, self.seed, self.folder = real, seed, folder
+        self._new_backbone = new_backbone
+        self._engine = replace(engine, precision=None)
+        self._backbone = dict(backbone)
+        self._memory: dict[tuple[str, int], Tensor] = {}
+
+    def prepare(self, recipe: ExpertRecipe, count: int, *, epochs: int, tell: Tell) -> None:
+        """Make those of the experts 0 to count - 1 that are missing.
+
+        Several processes share the work: each begins elsewhere, and finds what others have made.
+
+        Args:
+            recipe: how they are trained.
+            count: how many.
+            epochs: how long, at least.
+            tell: is told disk space and time before the start, and progress.
+        """
+        missing = [index for index in range(count) if self._stored(recipe, index) < epochs]
+        if not missing:
+            return
+        size = (epochs + 1) * self._loss(Streams(self.seed)).model.theta.numel() * 4
+        tell(
+            f"experts  {count - len(missing)} of {count} are there; {len(missing)} to make, "
+            f"{epochs} epochs each: about {duration(len(missing) * self._seconds(recipe, epochs))} "
+            f"and {size_text(len(missing) * size)} in {self._place(recipe)}"
+        )
+        start = os.getpid() % len(missing)
+        begin = shown = time.monotonic()
+        for done, index in enumerate(missing[start:] + missing[:start], 1):
+            if self._stored(recipe, index) < epochs:
+                self._make(recipe, index, epochs)
+            now = time.monotonic()
+            if done == len(missing) or now - shown > QUIET_SECONDS:
+                shown = now
+                left = (now - begin) / done * (len(missing) - done)
+                tell(f"experts  {done}/{len(missing)}  {duration(left)} left")
+
+    def snapshots(
+        self, recipe: ExpertRecipe, index: int, epochs: Sequence[int], *, until: int
+    ) -> list[Tensor]:
+        """Return parameters of an expert after given epochs, each (P,) float32 on the device.
+
+        Args:
+            recipe: how it is trained.
+            index: its number, from 0.
+            epochs: after how many epochs; 0 is the start.
+            until: how long it is trained where it has to be made first.
+        """
+        assert max(epochs) <= until
+        if self._stored(recipe, index) < until:
+            self._make(recipe, index, until)
+        if self.folder is None:
+            found = [self._memory[self._key(recipe), index][epoch].clone() for epoch in epochs]
+        else:
+            names = [_name(epoch) for epoch in epochs]
+            tensors, _ = read_tensors(self._path(recipe, index), names)
+            found = [tensors[name] for name in names]
+        return [each.to(self.real.train.labels.device) for each in found]
+
+    def _make(self, recipe: ExpertRecipe, index: int, epochs: int) -> None:
+        rng = Streams(self.seed, "expert", index)
+        made = train_expert(self._loss(rng), self.real, recipe, epochs=epochs, rng=rng)
+        if not bool(torch.isfinite(made).all()):
+            raise InputError(
+                f"expert {index} cannot be used: its training went to infinity.",
+                expected="a network that learns the real data.",
+                next="lower the experts' learning rate.",
+            )
+        if self.folder is None:
+            self._memory[self._key(recipe), index] = made
+            return
+        tensors = {_name(epoch): each for epoch, each in enumerate(made)}
+        record = {**self._record(recipe), "index": index, "epochs": epochs}
+        write_tensors(self._path(recipe, index), tensors, record)
+
+    def _stored(self, recipe: ExpertRecipe, index: int) -> int:
+        """Epochs of an expert that is kept; -1 where there is none that can be read."""
+        if self.folder is None:
+            return len(self._memory.get((self._key(recipe), index), ())) - 1
+        try:
+            _, record = read_tensors(self._path(recipe, index), ())
+        except InputError:
+            return -1
+        epochs = record.pop("epochs", -1)
+        return int(epochs) if record == {**self._record(recipe), "index": index} else -1
+
+    def _loss(self, rng: Streams) -> InnerLoss:
+        return self._engine.loss(self._new_backbone(rng["backbone"]))
+
+    def _seconds(self, recipe: ExpertRecipe, epochs: int) -> float:
+        """Expected seconds of an expert, from its second step; the first sets things up."""
+        rng, took = Streams(self.seed), 0.0
+        loss, count = self._loss(rng), len(self.real.train)
+        augmentation = Augmentation.named(recipe.augment, self.real.spec.augmentations)
+        theta = loss.model.theta
+        for _ in range(2):
+            begin = time.perf_counter()
+            index = torch.arange(min(recipe.batch, count))
+            batch = real_batch(self.real, index, augmentation, rng["augment"], theta.dtype)
+            float(direction(loss, theta, batch, recipe)[0])  # waits for the device
+            took = time.perf_counter() - begin
+        return took * epochs * count / min(recipe.batch, count)
+
+    def _record(self, recipe: ExpertRecipe) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "data": self.real.fingerprint,
+            "backbone": self._backbone,
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    def _key(self, recipe: ExpertRecipe) -> str:
+        text = json.dumps(self._record(recipe), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    def _place(self, recipe: ExpertRecipe) -> str:
+        return str(self.folder / self._key(recipe)) if self.folder else "memory"
+
+    def _path(self, recipe: ExpertRecipe, index: int) -> Path:
+        assert self.folder is not None
+        return self.folder / self._key(recipe) / f"{index:04d}.safetensors"
+
+
+def _name(epoch: int) -> str:
+    return f"epoch.{epoch}"
