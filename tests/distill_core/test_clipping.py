@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from distill_core.clipping import EmaClip, gradient_norm
+from distill_core.clipping import EmaClip, clip_norm, gradient_norm
 
 
 def with_gradient(*values: float) -> nn.Parameter:
@@ -69,3 +69,20 @@ def test_no_gradient_leaves_longer_than_twice_the_average(norms: list[float]) ->
         assert found == pytest.approx(norm)
         assert clipped == (norm > 2 * clip.ema)
         assert gradient_norm([parameter]) <= 2 * clip.ema * (1 + 1e-9)
+
+
+def test_a_fixed_bound_holds_for_all_parameters_together() -> None:
+    one, other = with_gradient(3.0), with_gradient(0.0, 4.0)
+    assert not clip_norm([one, other], 5.0)
+    assert clip_norm([one, other], 2.5)
+    assert one.grad is not None
+    assert other.grad is not None
+    assert (one.grad.tolist(), other.grad.tolist()) == ([1.5], [0.0, 2.0])
+
+
+@pytest.mark.parametrize("broken", [math.inf, math.nan])
+def test_a_fixed_bound_leaves_what_is_not_finite(broken: float) -> None:
+    one, other = with_gradient(3.0), with_gradient(broken)
+    assert not clip_norm([one, other], 1.0)
+    assert one.grad is not None
+    assert one.grad.tolist() == [3.0]
