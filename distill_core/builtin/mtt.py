@@ -55,15 +55,17 @@ class Mtt(Algorithm):
         self.task = task
         self.settled = options.settle(num_classes=spec.num_classes, side=min(spec.image_shape[1:]))
         self.expert_recipe = ExpertRecipe(
-            lr=options.expert_lr,
+            lr=self.settled.expert_lr,
             momentum=options.expert_momentum,
-            batch=options.expert_batch,
+            batch=self.settled.expert_batch,
             augment=options.augment,
             rho=options.rho,
             alpha=self.settled.alpha if options.rho else 0.0,
         )
         self._augmentation = Augmentation.named(options.augment, spec.augmentations)
-        start = torch.tensor(math.log(options.student_lr), device=task.real.train.labels.device)
+        start = torch.tensor(
+            math.log(self.settled.student_lr), device=task.real.train.labels.device
+        )
         # Of the rate the logarithm is learned: the rate itself could become negative.
         self.log_rate = nn.Parameter(start, requires_grad=self.settled.rate_lr > 0)
 
@@ -88,7 +90,7 @@ class Mtt(Algorithm):
             "data": self.settled.pixel_lr,
             "labels": self.settled.label_lr,
             # A step of the logarithm moves the rate by its square times as much.
-            "algorithm": self.settled.rate_lr / self.options.student_lr**2,
+            "algorithm": self.settled.rate_lr / self.settled.student_lr**2,
         }
         found = [
             {"params": list(groups[name]), "lr": lr, "name": name}
@@ -132,7 +134,7 @@ class Mtt(Algorithm):
         """Train a student, leave gradients of the matching loss, and return that loss."""
         student = unroll(
             loss,
-            Sgd(self.options.student_lr, momentum=0.0),
+            Sgd(self.settled.student_lr, momentum=0.0),
             target.start,
             batches,
             warm_up=0,
@@ -205,5 +207,5 @@ class Mtt(Algorithm):
         """Keep one outer step from moving the rate by an order of magnitude."""
         gradient = self.log_rate.grad
         if gradient is not None:
-            lr = self.settled.rate_lr / self.options.student_lr**2
+            lr = self.settled.rate_lr / self.settled.student_lr**2
             gradient.clamp_(-LARGEST_RATE_STEP / lr, LARGEST_RATE_STEP / lr)

@@ -10,7 +10,9 @@ from pydantic import Field
 from distill_core.plugin import Options
 
 # One image per class, of MTT's published code and of DC-BENCH, which publishes commands for it.
+PUBLISHED_RATES: dict[str, Any] = {"student_lr": 0.01, "expert_lr": 0.01, "expert_batch": 256}
 FEW_CLASSES: dict[str, Any] = {
+    **PUBLISHED_RATES,
     "syn_steps": 50,
     "expert_epochs": 2,
     "max_start": 2,
@@ -18,6 +20,7 @@ FEW_CLASSES: dict[str, Any] = {
     "rate_lr": 1e-7,
 }
 MANY_CLASSES: dict[str, Any] = {
+    **PUBLISHED_RATES,
     "syn_steps": 20,
     "expert_epochs": 3,
     "max_start": 20,
@@ -25,22 +28,43 @@ MANY_CLASSES: dict[str, Any] = {
     "rate_lr": 1e-5,
 }
 LARGE_IMAGES: dict[str, Any] = {
+    **PUBLISHED_RATES,
     "syn_steps": 10,
     "expert_epochs": 2,
     "max_start": 10,
     "pixel_lr": 10_000.0,
     "rate_lr": 1e-4,
 }
+# Ours, from a few short runs on digits: at the published rates experts of small data hardly move.
+SMALL_IMAGES: dict[str, Any] = {
+    "student_lr": 0.02,
+    "expert_lr": 0.05,
+    "expert_batch": 32,
+    "syn_steps": 20,
+    "expert_epochs": 2,
+    "max_start": 3,
+    "pixel_lr": 30.0,
+    "rate_lr": 1e-5,
+}
 # TESLA publishes CIFAR-10 alone; the others are MTT's.
 TESLA_FEW_CLASSES: dict[str, Any] = {**FEW_CLASSES, "max_start": 5, "pixel_lr": 1000.0}
 CASES = (FEW_CLASSES, MANY_CLASSES, LARGE_IMAGES)
-MANY, LARGE = 50, 48  # classes, and pixels a side
+MANY, LARGE, SMALL = 50, 48, 28  # classes, and pixels a side
 LABEL_LR_DIVISOR = 100  # of pixel_lr; ours, since nothing is published
 
 
 def _default(name: str, cases: tuple[dict[str, Any], ...] = CASES) -> str:
     few, many, large = (f"{case[name]:g}" for case in cases)
-    return f"default: {few}; from {MANY} classes on {many}; from {LARGE} pixels on {large}"
+    return (
+        f"default: {few}; from {MANY} classes on {many}; from {LARGE} pixels on {large}; below "
+        f"{SMALL} pixels {SMALL_IMAGES[name]:g}"
+    )
+
+
+def _rate(name: str) -> str:
+    """Describe a default that is the same in all that is published."""
+    small = SMALL_IMAGES[name]
+    return f"default: {PUBLISHED_RATES[name]:g}; below {SMALL} pixels {small:g}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +76,9 @@ class Settled:
     max_start: int
     pixel_lr: float
     rate_lr: float
+    student_lr: float
+    expert_lr: float
+    expert_batch: int
     label_lr: float
     batch: int
     alpha: float
@@ -93,7 +120,11 @@ class MttOptions(Options):
         description=f"learning rate of labels, outer SGD; default: pixel_lr / {LABEL_LR_DIVISOR}",
     )
     outer_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of outer SGD")
-    student_lr: float = Field(0.01, gt=0, description="learning rate of the student at the start")
+    student_lr: float | None = Field(
+        None,
+        gt=0,
+        description=f"learning rate of the student at the start; {_rate('student_lr')}",
+    )
     batch: int | None = Field(
         None,
         ge=1,
@@ -104,8 +135,12 @@ class MttOptions(Options):
         "dsa", description="augmentation of the student's and of the experts' batches"
     )
     experts: int = Field(100, ge=1, description="expert trajectories")
-    expert_lr: float = Field(0.01, gt=0, description="learning rate of experts")
-    expert_batch: int = Field(256, ge=1, description="real images per step of experts")
+    expert_lr: float | None = Field(
+        None, gt=0, description=f"learning rate of experts; {_rate('expert_lr')}"
+    )
+    expert_batch: int | None = Field(
+        None, ge=1, description=f"real images per step of experts; {_rate('expert_batch')}"
+    )
     expert_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of experts")
     rho: float = Field(
         0.0, ge=0, description="radius of flat experts, sharpness-aware; 0: plain SGD"
@@ -137,6 +172,8 @@ class MttOptions(Options):
 
     def case(self, num_classes: int, side: int) -> dict[str, Any]:
         """Return the row of the table of defaults for some data."""
+        if side < SMALL:
+            return SMALL_IMAGES
         if side >= LARGE:
             return LARGE_IMAGES
         return MANY_CLASSES if num_classes >= MANY else FEW_CLASSES
@@ -176,7 +213,7 @@ FTD_FEW_CLASSES: dict[str, Any] = FEW_CLASSES
 FTD_MANY_CLASSES: dict[str, Any] = {**MANY_CLASSES, "syn_steps": 40}
 FTD_LARGE_IMAGES: dict[str, Any] = {**LARGE_IMAGES, "syn_steps": 30}
 _FTD_CASES = (FTD_FEW_CLASSES, FTD_MANY_CLASSES, FTD_LARGE_IMAGES)
-_FTD_AVERAGES = (0.9999, 0.9995, 0.999)
+_FTD_AVERAGES = (0.9999, 0.9995, 0.999, 0.999)
 
 
 class FtdOptions(MttOptions):
@@ -193,8 +230,11 @@ class FtdOptions(MttOptions):
 
     def case(self, num_classes: int, side: int) -> dict[str, Any]:
         """Return the row of the table of defaults for some data."""
-        return _FTD_CASES[CASES.index(super().case(num_classes, side))]
+        return (*_FTD_CASES, SMALL_IMAGES)[self._row(num_classes, side)]
 
     def average(self, num_classes: int, side: int) -> float:
         """Return the published decay of the moving average for some data."""
-        return _FTD_AVERAGES[_FTD_CASES.index(self.case(num_classes, side))]
+        return _FTD_AVERAGES[self._row(num_classes, side)]
+
+    def _row(self, num_classes: int, side: int) -> int:
+        return (*CASES, SMALL_IMAGES).index(super().case(num_classes, side))

@@ -64,7 +64,7 @@ def small_ftd(**changes: Any) -> Any:
 def test_the_run_averages_unless_told_otherwise(tmp_path: Path) -> None:
     loop = OuterLoop(small_ftd(), tmp_path)
     assert loop.average is not None
-    assert loop.average.ema == 0.9999
+    assert loop.average.ema == 0.999
     other = OuterLoop(small_ftd(ema=0.5), tmp_path)
     assert other.average is not None
     assert other.average.ema == 0.5

@@ -164,7 +164,7 @@ def test_a_fixed_rate() -> None:
     algorithm.outer_step(poster_set(real), step=0, rng=Streams(0))
     assert algorithm.meta_parameters() == ()
     assert algorithm.log_rate.grad is None
-    assert algorithm.recipe().lr == pytest.approx(0.01)
+    assert algorithm.recipe().lr == pytest.approx(0.02)
 
 
 def test_an_expert_that_stands_still_is_not_matched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +202,7 @@ def test_only_the_snapshots_that_are_used_are_made() -> None:
     [
         (10, 32, (50, 2, 2, 100, 1e-7, 96)),
         (100, 32, (20, 3, 20, 1000, 1e-5, 200)),
+        (10, 8, (20, 2, 3, 30, 1e-5, 96)),
         (200, 64, (10, 2, 10, 10_000, 1e-4, 400)),
     ],
 )

@@ -18,7 +18,7 @@ def kept(cache: Path) -> list[str]:
 def test_experts_are_made_once(own_cache: Path) -> None:
     result = distill("experts", "--algo", "mtt", "--count", "2", *SMALL)
     assert result.exit_code == 0, result.stderr
-    assert "0 of 2 are there; 2 to make, 3 epochs each: about " in result.stdout
+    assert "0 of 2 are there; 2 to make, 4 epochs each: about " in result.stdout
     assert result.stdout.endswith("experts  all are there\n")
     assert kept(own_cache) == ["0000.safetensors", "0001.safetensors"]
     again = distill("experts", "--algo", "mtt", "--count", "3", *SMALL)
