@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_core.assemble import assemble
 from distill_core.checkpoint import load_checkpoint
-from distill_core.run import HypergradientError, OuterLoop, check_hypergradients, trained_groups
+from distill_core.run import OuterLoop
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 
@@ -114,31 +113,3 @@ def test_labels_stay_distributions_through_a_run(tmp_path):
     labels = assembly.synthetic.all().labels
     assert bool((labels >= 0).all())
     torch.testing.assert_close(labels.sum(1), torch.ones(len(labels)))
-
-
-def test_a_hypergradient_that_is_not_finite_stops_before_the_update(tmp_path):
-    assembly = small_assembly()
-    before = {name: t.clone() for name, t in assembly.synthetic.state_dict().items()}
-    parameter = next(assembly.synthetic.representation.parameters())
-    parameter.register_hook(lambda gradient: gradient * float("nan"))
-    loop = OuterLoop(assembly, tmp_path)
-    with pytest.raises(HypergradientError, match="group 'data' in outer step 1 is not finite"):
-        loop.run()
-    for name, tensor in assembly.synthetic.state_dict().items():
-        assert torch.equal(tensor, before[name])
-
-
-def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
-    assembly = small_assembly()
-    groups = trained_groups(assembly)
-    assert set(groups) == {"data", "labels"}
-    for parameter in groups["data"]:
-        parameter.grad = torch.ones_like(parameter)
-    with pytest.raises(HypergradientError) as caught:
-        check_hypergradients(groups, step=0, config=assembly.config)
-    assert str(caught.value) == (
-        "algorithm 'ratbptt' sends no hypergradient to group 'labels'.\n"
-        "Expected a gradient in every group that is learned.\n"
-        "Next: choose a labeler with fixed labels, or an algorithm that trains them."
-    )
-    check_hypergradients(groups, step=1, config=assembly.config)

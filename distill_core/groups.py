@@ -1,0 +1,54 @@
+"""The groups of trained parameters, and what the engine demands of their hypergradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_core.assemble import Assembly
+from registry import ExplainedError
+
+
+class HypergradientError(ExplainedError, ArithmeticError):
+    """A hypergradient that cannot be used; the update was not made."""
+
+
+def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
+    """Return all trained parameters by group: "data", "labels", "algorithm"."""
+    if not assembly.algorithm.learns:
+        return {}
+    groups = assembly.synthetic.groups()
+    meta = list(assembly.algorithm.meta_parameters())
+    return {**groups, "algorithm": meta} if meta else groups
+
+
+def check_hypergradients(
+    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
+) -> None:
+    """Refuse a hypergradient that is not finite, or, in the first step, one that is missing.
+
+    Raises:
+        HypergradientError: naming the step and the group.
+    """
+    for name, parameters in groups.items():
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            raise HypergradientError(
+                f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
+                expected="finite numbers; the update was not made.",
+                next="start again with smaller learning rates (-o algo...), or look at the last "
+                "good state: `distill evaluate` reads the run directory.",
+            )
+        if step == 0 and not any(_is_there(gradient) for gradient in gradients):
+            raise HypergradientError(
+                f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
+                expected="a gradient in every group that is learned.",
+                next="choose a labeler with fixed labels, or an algorithm that trains them.",
+            )
+
+
+def _is_there(gradient: Tensor) -> bool:
+    return bool((gradient != 0).any())
