@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from distill_core.builtin.dm_options import DmOptions
 from distill_core.data import RealData
 from distill_core.hypergradient.engine import Engine
 from distill_core.measure import PeakBytes
+from distill_core.run import HypergradientError, check_hypergradients
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm
@@ -235,6 +237,15 @@ def test_the_estimate_is_what_a_step_takes_and_leaves_no_trace() -> None:
     with PeakBytes() as memory:
         algorithm.outer_step(synthetic, step=0, rng=Streams(0))
     assert estimate.memory == pytest.approx(memory.peak, rel=0.05)
+
+
+def test_the_engine_refuses_learned_labels_in_the_first_step() -> None:
+    real = real_data()
+    synthetic = poster_set(real, "soft")
+    dm(real).outer_step(synthetic, step=0, rng=Streams(0))
+    with pytest.raises(HypergradientError) as caught:
+        check_hypergradients(synthetic.groups(), step=0, config=SimpleNamespace(algo="dm"))
+    assert caught.value.what == "algorithm 'dm' sends no hypergradient to group 'labels'."
 
 
 def test_it_learns() -> None:
