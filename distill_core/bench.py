@@ -25,7 +25,7 @@ from distill_core.presets import Preset
 from distill_core.runtime import prepare, release_memory
 from distill_core.streams import Streams, seeded
 from distill_core.whitening import Whitening
-from registry import InputError, Plugins
+from registry import ExplainedError, InputError, Plugins
 
 REAL_IMAGES = 100_000  # more than any real batch
 PATIENCE = 300.0  # seconds that processes wait for each other to be ready
@@ -80,7 +80,7 @@ def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
 
 def bench(
     presets: Mapping[str, Preset], plugins: Plugins, paths: Iterable[str], *, processes: bool = True
-) -> Iterator[Line | InputError]:
+) -> Iterator[Line | ExplainedError]:
     """Yield the cost of every preset by every path, or why it cannot be had.
 
     Args:
@@ -95,7 +95,7 @@ def bench(
             config = resolve(merge(preset.config, {"engine": {"path": path}}), plugins)
             try:
                 line = measure(name, config, plugins, processes=processes and not engines)
-            except InputError as error:
+            except ExplainedError as error:
                 yield error
                 break
             if line.engine not in engines:

@@ -8,7 +8,7 @@ import click
 
 from distill_core.cli.tables import print_table
 from distill_core.discovery import collect_presets, discover
-from registry import InputError
+from registry import ExplainedError
 
 if TYPE_CHECKING:
     from distill_core.bench import Line
@@ -49,7 +49,7 @@ def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json
         chosen = found.presets
     lines: list[Line] = []
     for line in bench(chosen, plugins, paths or ("auto", "autograd")):
-        if isinstance(line, InputError):
+        if isinstance(line, ExplainedError):
             if names:
                 raise line
             click.echo(line, err=True)
