@@ -57,7 +57,13 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.ratbptt:RatBptt",
             f"{_HERE}.ratbptt_options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
-        )
+        ),
+        Component(
+            "frepo",
+            f"{_HERE}.frepo:Frepo",
+            f"{_HERE}.frepo_options:FrepoOptions",
+            "kernel regression on the features of networks that train along",
+        ),
     ]
 
 
