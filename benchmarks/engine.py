@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the two files")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, to try the script")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)  # before an hour of work, not after
     machine, rows = Machine(args.threads, sizes=SMOKE if args.smoke else {}), []
     for name in args.only:
         print(name, file=sys.stderr)

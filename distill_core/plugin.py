@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from distill_core.hypergradient.batches import InnerBatches
     from distill_core.hypergradient.engine import Engine, mixes_images
     from distill_core.hypergradient.inner_loss import InnerLoss
-    from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
+    from distill_core.hypergradient.optimizers import Adam, AdamState, InnerOptimizer, Sgd
     from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
     from distill_core.hypergradient.unroll import Batches, Unrolled, send, unroll
     from distill_core.labels import (
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Adam": "distill_core.hypergradient.optimizers",
+    "AdamState": "distill_core.hypergradient.optimizers",
     "Algorithm": "distill_core.contracts",
     "Augmentation": "distill_core.augment",
     "Backbone": "distill_core.contracts",
@@ -166,6 +167,7 @@ _LAZY = {
 
 __all__ = [
     "Adam",
+    "AdamState",
     "Algorithm",
     "Augmentation",
     "Backbone",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 
@@ -19,9 +19,8 @@ class RateSchedule:
     """
 
     def __init__(self, optimizer: Optimizer | None, decay: Decay) -> None:
-        self.decay = decay
-        self._groups = optimizer.param_groups if optimizer else []
-        self._rates = [float(group["lr"]) for group in self._groups]
+        self.optimizer, self.decay = optimizer, decay
+        self._rates = [float(group["lr"]) for group in self._groups()]
 
     def apply(self, progress: float) -> None:
         """Set the rates for the next update.
@@ -30,8 +29,12 @@ class RateSchedule:
             progress: what is done of the run, 0 to 1.
         """
         share = factor(self.decay, progress)
-        for group, rate in zip(self._groups, self._rates, strict=True):
+        for group, rate in zip(self._groups(), self._rates, strict=True):
             group["lr"] = rate * share
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Asked for each time: an optimizer that loads a state makes new ones."""
+        return self.optimizer.param_groups if self.optimizer else []
 
 
 def factor(decay: Decay, progress: float) -> float:

@@ -41,6 +41,7 @@ def _cifar10(ipc: float, mode: str) -> dict[str, Any]:
         "ipc": ipc,
         "steps": 5000,
         "minutes": 40.0,
+        "procs": 2,
         "data": {"whitening": "zca"},
         "evaluate": {"steps": 300, "every": 100},
         "options": {

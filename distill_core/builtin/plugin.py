@@ -124,6 +124,12 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.trajectory_options:TeslaOptions",
             "as mtt, with TESLA's first-order gradient",
         ),
+        Component(
+            "frepo",
+            f"{_HERE}.frepo:Frepo",
+            f"{_HERE}.frepo_options:FrepoOptions",
+            "kernel regression on the features of networks that train along",
+        ),
     ]
 
 

@@ -15,9 +15,9 @@ from distill_core.builtin.convnet import ConvNetOptions
 from distill_core.builtin.dm import DistributionMatching
 from distill_core.builtin.dm_options import DmOptions
 from distill_core.data import RealData
+from distill_core.groups import HypergradientError, check_hypergradients
 from distill_core.hypergradient.engine import Engine
 from distill_core.measure import PeakBytes
-from distill_core.run import HypergradientError, check_hypergradients
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm

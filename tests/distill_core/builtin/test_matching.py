@@ -17,10 +17,10 @@ from distill_core.builtin.matching import GradientMatching
 from distill_core.builtin.matching_options import DcOptions, DsaOptions
 from distill_core.contracts import Backbone
 from distill_core.data import RealData
+from distill_core.groups import HypergradientError, check_hypergradients
 from distill_core.hypergradient.engine import Engine
 from distill_core.kernels.native import Unavailable, library
 from distill_core.measure import PeakBytes
-from distill_core.run import HypergradientError, check_hypergradients
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm

@@ -1,0 +1,53 @@
+"""Settings of FRePo, apart from it so that checking them imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from distill_core.plugin import Options
+
+PLAIN_RIDGE, OVERLAP_RIDGE = 1e-6, 1e-4
+
+
+class FrepoOptions(Options):
+    """Settings of `frepo`. Source: Zhou et al. 2022 (arXiv:2206.00719) and its published code."""
+
+    pool: int = Field(10, ge=1, description="online networks")
+    max_updates: int = Field(
+        100, ge=1, description="updates of an online network before a fresh one takes its place"
+    )
+    online_lr: float = Field(3e-4, gt=0, description="learning rate of online networks, Adam")
+    online_batch: int = Field(
+        1000, ge=1, description="synthetic images per online update; all where there are fewer"
+    )
+    real_batch: int = Field(1024, ge=1, description="real images per outer step")
+    pixel_lr: float = Field(
+        1e-3, gt=0, description="learning rate of pixels, outer Adam (published PyTorch code)"
+    )
+    label_lr: float | None = Field(
+        None, gt=0, description="learning rate of labels, outer Adam; default: pixel_lr"
+    )
+    ridge: float | None = Field(
+        None,
+        ge=1e-10,
+        le=1,
+        description="ridge of the kernel regression, relative to the mean of the kernel's "
+        f"diagonal; default: {PLAIN_RIDGE:g} as published, {OVERLAP_RIDGE:g} where training "
+        "images share pixels, whose features are nearly collinear",
+    )
+    flip: bool | None = Field(
+        None,
+        description="add mirrored copies of the synthetic images to the regression; default: on "
+        "up to 1 IPC where the dataset allows it",
+    )
+    margin: bool = Field(
+        False,
+        description="reward synthetic labels for a clear first class, as published for images "
+        "of one class; works against labels that classes share",
+    )
+    max_items: int = Field(
+        4000,
+        ge=1,
+        description="most rows of the regression, mirrored copies included; its time grows with "
+        "the third power",
+    )

@@ -1,0 +1,114 @@
+"""Kernel ridge regression on the features of a network, as pure functions of tensors.
+
+The kernel is linear in the features, so what is fitted on n items is a last layer without bias,
+and predicting is one product with it. Everything is differentiable, to any order.
+
+Source: Zhou et al. 2022 (FRePo, arXiv:2206.00719), equation 4.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distill_core.plugin import InputError
+
+JITTER = 10.0  # by how much the ridge grows where the factorisation fails
+LARGEST_RIDGE = 1.0
+
+
+class RidgeHead(NamedTuple):
+    """A last layer (d, K), and the ridge with which it could be fitted."""
+
+    weights: Tensor
+    ridge: float
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Return predictions (N, K) for features (N, d), in the precision of the solve."""
+        return features.to(self.weights.dtype) @ self.weights
+
+
+def fit_ridge_head(features: Tensor, targets: Tensor, *, ridge: float) -> RidgeHead:
+    """Fit a last layer by ridge regression, through the kernel matrix of the items.
+
+    Solves (F F^T + ridge t I) W = Y, with t the mean of the diagonal of F F^T, so that `ridge`
+    means the same for any network and number of items. Where rounding makes that matrix
+    indefinite (items that are nearly collinear), the ridge is enlarged tenfold until it is not.
+
+    Args:
+        features: (n, d) F, carries the gradient.
+        targets: (n, K) Y, carries the gradient.
+        ridge: above 0, relative to the mean of the diagonal.
+
+    Returns:
+        F^T W, in float64 where the device has it, and the ridge that was used.
+
+    Raises:
+        InputError: the features are all zero or not finite.
+    """
+    features, targets = _wide(features), _wide(targets)
+    kernel = features @ features.T
+    scale = kernel.diagonal().mean()
+    if not float(scale.detach()) > 0 or not bool(torch.isfinite(kernel).all()):
+        raise _no_regression(features)
+    identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(kernel + ridge * scale * identity)
+        if not int(failed):
+            return RidgeHead(features.T @ torch.cholesky_solve(targets, factor), ridge)
+        if ridge >= LARGEST_RIDGE:
+            raise _no_regression(features)
+        ridge *= JITTER
+
+
+def centred(labels: Tensor) -> Tensor:
+    """Return labels (n, K) less 1/K: regression targets whose rows sum to zero."""
+    return labels - 1 / labels.shape[1]
+
+
+def synthetic_targets(labels: Tensor) -> Tensor:
+    """Return the targets of synthetic items with labels (n, K): centred, over sqrt(K / 10).
+
+    Source: FRePo's published code, there the starting values of learned targets.
+    """
+    return centred(labels) / math.sqrt(labels.shape[1] / 10)
+
+
+def real_targets(classes: Tensor, num_classes: int) -> Tensor:
+    """Return the targets (n, K) of real images of classes (n,): one-hot and centred."""
+    targets: Tensor = functional.one_hot(classes, num_classes)
+    return centred(_wide(targets))
+
+
+def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the batch of the squared error, summed over the classes; both (n, K)."""
+    return (predictions - targets.to(predictions)).square().sum(1).mean()
+
+
+def margin(targets: Tensor) -> Tensor:
+    """Mean over the items of the lead of the largest target (n, K), counted up to 1/K.
+
+    Source: FRePo's published code, which rewards it.
+    """
+    first, second = targets.topk(2, dim=1).values.unbind(1)
+    lead: Tensor = (first - second).clamp(max=1 / targets.shape[1])
+    return lead.mean()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In float64, but on devices that have none."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
+
+
+def _no_regression(features: Tensor) -> InputError:
+    finite = bool(torch.isfinite(features).all())
+    what = "nothing can be told apart by" if finite else "there are numbers that are not finite in"
+    return InputError(
+        f"kernel regression has no solution: {what} the features of the synthetic images.",
+        expected="finite features that are not all zero.",
+        next="lower the outer learning rates (-o algo.pixel_lr), or choose another --backbone.",
+    )
