@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Task,
     )
     from distill_core.data import DataSpec, RawData, RealData, Split
+    from distill_core.functional import FlatModel
     from distill_core.geometry import (
         Boxes,
         Layout,
@@ -97,6 +98,7 @@ _LAZY = {
     "EmaClip": "distill_core.clipping",
     "Engine": "distill_core.hypergradient.engine",
     "Estimate": "distill_core.contracts",
+    "FlatModel": "distill_core.functional",
     "GridShape": "distill_core.grid",
     "InnerBatches": "distill_core.hypergradient.batches",
     "InnerLoss": "distill_core.hypergradient.inner_loss",
@@ -165,6 +167,7 @@ __all__ = [
     "Engine",
     "EnvironmentFault",
     "Estimate",
+    "FlatModel",
     "GridShape",
     "InnerBatches",
     "InnerLoss",

@@ -48,6 +48,13 @@ SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("dataset", "imagefolder"): image_folder,
     ("dataset", "shapes"): lambda folder: {"size": 8, "train_per_class": 3, "test_per_class": 2},
     ("algorithm", "ratbptt"): lambda folder: {"window": 4, "total": 9},
+    ("algorithm", "rcig"): lambda folder: {
+        "pool": 2,
+        "inner_steps": 3,
+        "inner_lr": 0.1,
+        "inverse_steps": 3,
+        "inverse_lr": 0.1,
+    },
 }
 
 
