@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from distill_core.data import DataSpec, RawData, RealData, Split
     from distill_core.experts import ExpertRecipe
     from distill_core.experts_store import Experts
+    from distill_core.functional import FlatModel
     from distill_core.geometry import (
         Boxes,
         Layout,
@@ -106,6 +107,7 @@ _LAZY = {
     "Estimate": "distill_core.contracts",
     "ExpertRecipe": "distill_core.experts",
     "Experts": "distill_core.experts_store",
+    "FlatModel": "distill_core.functional",
     "GridShape": "distill_core.grid",
     "InnerBatches": "distill_core.hypergradient.batches",
     "InnerLoss": "distill_core.hypergradient.inner_loss",
@@ -187,6 +189,7 @@ __all__ = [
     "Estimate",
     "ExpertRecipe",
     "Experts",
+    "FlatModel",
     "GridShape",
     "InnerBatches",
     "InnerLoss",

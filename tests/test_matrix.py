@@ -30,6 +30,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "mtt": {"syn_steps": 3, "experts": 2},
     "ftd": {"syn_steps": 3, "experts": 2},
     "tesla": {"syn_steps": 3, "experts": 2},
+    "rcig": {"pool": 2, "inner_steps": 3, "inner_lr": 0.1, "inverse_steps": 3},
 }
 # Whole sentences that a user may meet; anything else is a failure.
 REASONS = (

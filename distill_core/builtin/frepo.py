@@ -204,7 +204,7 @@ class Frepo(Algorithm):
         with torch.enable_grad():
             images, labels = synthetic.all()
             targets = synthetic_targets(labels)
-            reward = margin(targets) if self.options.margin else 0.0
+            reward = margin(targets, most=1 / targets.shape[1]) if self.options.margin else 0.0
             if self._flips(synthetic):
                 images, targets = torch.cat([images, images.flip(3)]), targets.repeat(2, 1)
             known = member.embed(images, chunk=self.task.engine.microbatch)

@@ -50,7 +50,7 @@ def fit_ridge_head(features: Tensor, targets: Tensor, *, ridge: float) -> RidgeH
     Raises:
         InputError: the features are all zero or not finite.
     """
-    features, targets = _wide(features), _wide(targets)
+    features, targets = widened(features), widened(targets)
     kernel = features @ features.T
     scale = kernel.diagonal().mean()
     if not float(scale.detach()) > 0 or not bool(torch.isfinite(kernel).all()):
@@ -63,6 +63,24 @@ def fit_ridge_head(features: Tensor, targets: Tensor, *, ridge: float) -> RidgeH
         if ridge >= LARGEST_RIDGE:
             raise _no_regression(features)
         ridge *= JITTER
+
+
+def ridge_solve(kernel: Tensor, targets: Tensor, *, penalty: float) -> Tensor:
+    """Solve (kernel + penalty I) W = targets for W (n, K); differentiable to any order.
+
+    Args:
+        kernel: (n, n), symmetric, without negative eigenvalues.
+        targets: (n, K).
+        penalty: above 0, on the scale of the kernel.
+
+    Raises:
+        InputError: the matrix cannot be factorised in this precision, or is not finite.
+    """
+    identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    factor, failed = torch.linalg.cholesky_ex(kernel + penalty * identity)
+    if int(failed) or not bool(torch.isfinite(kernel).all()):
+        raise _no_regression(kernel)
+    return torch.cholesky_solve(targets, factor)
 
 
 def centred(labels: Tensor) -> Tensor:
@@ -81,7 +99,7 @@ def synthetic_targets(labels: Tensor) -> Tensor:
 def real_targets(classes: Tensor, num_classes: int) -> Tensor:
     """Return the targets (n, K) of real images of classes (n,): one-hot and centred."""
     targets: Tensor = functional.one_hot(classes, num_classes)
-    return centred(_wide(targets))
+    return centred(widened(targets))
 
 
 def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -89,18 +107,17 @@ def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
     return (predictions - targets.to(predictions)).square().sum(1).mean()
 
 
-def margin(targets: Tensor) -> Tensor:
-    """Mean over the items of the lead of the largest target (n, K), counted up to 1/K.
+def margin(targets: Tensor, *, most: float) -> Tensor:
+    """Mean over the items of the lead of the largest target (n, K), counted up to `most`.
 
-    Source: FRePo's published code, which rewards it.
+    Source: published code of FRePo and RCIG, which reward it.
     """
     first, second = targets.topk(2, dim=1).values.unbind(1)
-    lead: Tensor = (first - second).clamp(max=1 / targets.shape[1])
-    return lead.mean()
+    return (first - second).clamp(max=most).mean()
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """In float64, but on devices that have none."""
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, where its device has that."""
     return tensor if tensor.device.type == "mps" else tensor.double()
 
 

@@ -130,6 +130,12 @@ def distill_algorithms() -> list[Component]:
             f"{_HERE}.frepo_options:FrepoOptions",
             "kernel regression on the features of networks that train along",
         ),
+        Component(
+            "rcig",
+            f"{_HERE}.rcig:Rcig",
+            f"{_HERE}.rcig_options:RcigOptions",
+            "implicit gradients of a linearised training with a regressed last layer",
+        ),
     ]
 
 

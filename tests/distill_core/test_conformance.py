@@ -53,6 +53,13 @@ SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("algorithm", "tesla"): lambda folder: {"syn_steps": 3, "experts": 2},
     ("algorithm", "ftd"): lambda folder: {"syn_steps": 3, "experts": 2},
     ("algorithm", "mtt"): lambda folder: {"syn_steps": 3, "experts": 2},
+    ("algorithm", "rcig"): lambda folder: {
+        "pool": 2,
+        "inner_steps": 3,
+        "inner_lr": 0.1,
+        "inverse_steps": 3,
+        "inverse_lr": 0.1,
+    },
 }
 
 

@@ -1,0 +1,162 @@
+"""The convex inner problem of RCIG: a linearised network whose last layer is regressed.
+
+The body's parameters act only through a tangent vector tau (P,) at fixed base weights: outputs are
+J tau, with J the Jacobian of the logits in the body. What they leave is fitted by kernel ridge
+regression on the base features, with kernel K and penalty l. Of the energy
+
+    E(tau) = (|Y - o - K w|^2 + l tr(w^T K w) + l |tau|^2) / (2 n K'),   o = J tau,
+    w = (K + l I)^-1 (Y - o),   n items, K' classes
+
+remains, with u = Y - o and A = K + l I, just l (tr(u^T A^-1 u) + |tau|^2) / (2 n K'). Its gradient
+is l (tau - J^T A^-1 u) / (n K') and its Hessian l (I + J^T A^-1 J) / (n K').
+
+Source: Loo et al. 2023 (RCIG, arXiv:2302.06755), equations of section 4, simplified as above.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distill_core.builtin.kernel_regression import ridge_solve, widened
+from distill_core.plugin import Backbone, FlatModel
+
+
+class Linearised:
+    """A network, linear in its body's parameters around those that it has.
+
+    Args:
+        backbone: in the mode in which it is to be called; not changed. What it has now counts.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        head = {id(parameter) for parameter in backbone.head.parameters()}
+        trained = [p.detach() for p in backbone.parameters() if p.requires_grad]
+        keep = [id(p) not in head for p in backbone.parameters() if p.requires_grad]
+        self._model = FlatModel(backbone)
+        parts = zip(trained, keep, strict=True)
+        self._body = torch.cat([torch.full_like(p, kept).flatten() for p, kept in parts])
+
+    def zero(self) -> Tensor:
+        """Return the tangent (P,) of nothing."""
+        return torch.zeros_like(self._model.theta)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return base features (n, d), differentiable in the images."""
+        return self._model.embed(self._model.theta, images)
+
+    def outputs(self, images: Tensor, tangent: Tensor) -> Tensor:
+        """Return J tangent (n, K), differentiable in images and tangent."""
+        return self.jacobian(images).times(tangent)
+
+    @torch.enable_grad()
+    def jacobian(self, images: Tensor) -> Jacobian:
+        """Return J at some images, for several products."""
+        theta = self._model.theta.clone().requires_grad_()
+        logits = self._model.logits(theta, images)
+        probe = torch.zeros_like(logits, requires_grad=True)
+        (pulled,) = torch.autograd.grad(logits, theta, probe, create_graph=True)
+        return Jacobian(logits, theta, probe, pulled, self._body)
+
+
+class Jacobian(NamedTuple):
+    """J of the logits in the body, as a graph, by reverse mode alone.
+
+    J^T c is linear in c, so the gradient of <J^T c, tangent> in c is J tangent; forward mode, which
+    not every operation has, is not needed.
+    """
+
+    logits: Tensor
+    theta: Tensor
+    probe: Tensor
+    pulled: Tensor
+    body: Tensor
+
+    def times(self, tangent: Tensor) -> Tensor:
+        """Return J tangent (n, K), with a graph where gradients are on."""
+        (found,) = torch.autograd.grad(
+            self.pulled,
+            self.probe,
+            tangent * self.body,
+            retain_graph=True,
+            create_graph=torch.is_grad_enabled(),
+        )
+        return found
+
+    def transposed(self, cotangent: Tensor) -> Tensor:
+        """Return J^T c (P,) for c (n, K), without a graph."""
+        (found,) = torch.autograd.grad(
+            self.logits, self.theta, cotangent.to(self.logits), retain_graph=True
+        )
+        return found * self.body
+
+
+class InnerProblem:
+    """Energy, gradient and Hessian in tau, for fixed images and targets.
+
+    Args:
+        network: linearised.
+        images: (n, C, h, w).
+        targets: (n, K).
+        penalty: l, above 0.
+    """
+
+    def __init__(
+        self, network: Linearised, images: Tensor, targets: Tensor, *, penalty: float
+    ) -> None:
+        images, self._targets = images.detach(), widened(targets.detach())
+        self._share = penalty / targets.numel()
+        with torch.no_grad():
+            features = widened(network.features(images))
+            # (n, n), once; every step then needs two passes through the network and no solve.
+            identity = torch.eye(len(features), dtype=features.dtype, device=features.device)
+            self._inverse = ridge_solve(features @ features.T, identity, penalty=penalty)
+        self._jacobian = network.jacobian(images)
+
+    def gradient(self, tangent: Tensor) -> tuple[float, Tensor]:
+        """Return the energy at a tangent (P,), and its gradient."""
+        rest = self._targets - self._outputs(tangent)
+        solved = self._inverse @ rest
+        energy = 0.5 * self._share * (float((rest * solved).sum()) + float(tangent @ tangent))
+        return energy, self._share * (tangent - self._jacobian.transposed(solved))
+
+    def hessian_product(self, vector: Tensor) -> Tensor:
+        """Return the Hessian times a vector (P,); it is the same at every tangent."""
+        return self._share * (
+            vector + self._jacobian.transposed(self._inverse @ self._outputs(vector))
+        )
+
+    @torch.no_grad()
+    def _outputs(self, tangent: Tensor) -> Tensor:
+        return widened(self._jacobian.times(tangent))
+
+
+def fit_head(
+    network: Linearised, images: Tensor, targets: Tensor, tangent: Tensor, *, penalty: float
+) -> Tensor:
+    """Return the regressed last layer (d, K) on base features: F^T w.
+
+    Differentiable in images, targets and tangent.
+    """
+    features = widened(network.features(images))
+    rest = widened(targets) - widened(network.outputs(images, tangent))
+    return features.T @ ridge_solve(features @ features.T, rest, penalty=penalty)
+
+
+def gradient_along(
+    network: Linearised,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    tangent: Tensor,
+    vector: Tensor,
+    penalty: float,
+) -> Tensor:
+    """Return <gradient of E at tangent, vector>, differentiable in images and targets."""
+    features = widened(network.features(images))
+    rest = widened(targets) - widened(network.outputs(images, tangent))
+    along = widened(network.outputs(images, vector))
+    solved = ridge_solve(features @ features.T, rest, penalty=penalty)
+    return penalty / targets.numel() * (widened(tangent) @ widened(vector) - (along * solved).sum())
