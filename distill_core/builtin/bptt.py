@@ -17,12 +17,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from distill_core.builtin.bptt_options import BpttOptions
+from distill_core.builtin.outer_groups import learned_groups
 from distill_core.builtin.unrolled import (
     InnerLoop,
     Lengths,
     balanced_index,
     estimate_unrolled,
-    learned_groups,
 )
 from distill_core.plugin import (
     Algorithm,

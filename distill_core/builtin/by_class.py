@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from distill_core.builtin.outer_groups import groups_with_rates
 from distill_core.plugin import (
     Augmentation,
     Draw,
@@ -111,11 +112,7 @@ def outer_sgd(
     Raises:
         InputError: none of these groups has a parameter.
     """
-    found = [
-        {"params": list(groups[name]), "lr": lr, "name": name}
-        for name, lr in rates.items()
-        if groups.get(name)
-    ]
+    found = groups_with_rates(groups, rates)
     if not found:
         learned = " and ".join({"data": "pixels", "labels": "labels"}[name] for name in rates)
         raise InputError(

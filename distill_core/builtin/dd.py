@@ -18,7 +18,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from distill_core.builtin.dd_options import DdOptions
-from distill_core.builtin.unrolled import InnerLoop, Lengths, estimate_unrolled, learned_groups
+from distill_core.builtin.outer_groups import learned_groups
+from distill_core.builtin.unrolled import InnerLoop, Lengths, estimate_unrolled
 from distill_core.plugin import (
     Algorithm,
     Augmentation,

@@ -23,13 +23,13 @@ from distill_core.builtin.kernel_regression import (
     synthetic_targets,
 )
 from distill_core.builtin.network_pool import NetworkPool, OnlineNetwork
+from distill_core.builtin.outer_groups import learned_groups
+from distill_core.builtin.regression_limits import check_rows, may_flip
+from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.plugin import (
     Adam,
     Algorithm,
     Estimate,
-    InputError,
-    OptionError,
-    PeakBytes,
     Recipe,
     Streams,
     SyntheticDataset,
@@ -53,14 +53,7 @@ class Frepo(Algorithm):
     def __init__(self, options: FrepoOptions, *, task: Task) -> None:
         self.options = options
         self.task = task
-        self._may_flip = "flip" in task.real.spec.augmentations
-        if options.flip and not self._may_flip:
-            raise OptionError(
-                f"option algo.flip = true, but mirrored images of '{task.real.spec.name}' do not "
-                "keep their class.",
-                expected="algo.flip = false with this dataset.",
-                next="leave algo.flip out.",
-            )
+        self._may_flip = may_flip(task, asked=options.flip)
         self._pool = NetworkPool(
             task.new_backbone,
             optimizer=Adam(options.online_lr),
@@ -73,18 +66,7 @@ class Frepo(Algorithm):
         """Return Adam, as the published PyTorch code, with a rate for pixels and for labels."""
         options = self.options
         rates = {"data": options.pixel_lr, "labels": options.label_lr or options.pixel_lr}
-        found = [
-            {"params": list(groups[name]), "lr": lr, "name": name}
-            for name, lr in rates.items()
-            if groups.get(name)
-        ]
-        if not found:
-            raise InputError(
-                "there is nothing to learn: neither pixels nor labels can be trained.",
-                expected="a representation or a labeler with parameters.",
-                next="choose another --repr or --labeler.",
-            )
-        return torch.optim.Adam(found)
+        return torch.optim.Adam(learned_groups(groups, rates))
 
     def outer_step(
         self, synthetic: SyntheticDataset, *, step: int, rng: Streams
@@ -136,10 +118,7 @@ class Frepo(Algorithm):
         size = min(self.options.real_batch, len(self.task.real.train))
         chunk = min(size, self.task.engine.real_chunk)
         member = self._pool.fresh(own["backbone"])
-        self._measure(member, synthetic, chunk, own)  # the first run pays for what is set up once
-        times = self._measure(member, synthetic, chunk, own)
-        with PeakBytes() as memory:
-            self._measure(member, synthetic, chunk, own)
+        times, peak = measure_parts(lambda: self._measure(member, synthetic, chunk, own))
         phases = {
             "online update": times[0],
             "real features": size / chunk * times[1],
@@ -148,7 +127,7 @@ class Frepo(Algorithm):
         return Estimate(
             seconds=sum(phases.values()),
             phases=phases,
-            memory=memory.peak,
+            memory=peak,
             measured=f"an online update, the features of {chunk} real images of {size}, and a "
             "regression were run.",
         )
@@ -173,8 +152,7 @@ class Frepo(Algorithm):
         float(features[0, 0])  # waits for the device
         times.append(time.perf_counter())
         _backward(self._outer(member, synthetic, features, classes).loss, synthetic)
-        for parameter in synthetic.parameters():
-            parameter.grad = None
+        clear_gradients(synthetic)
         times.append(time.perf_counter())
         return [after - before for before, after in itertools.pairwise(times)]
 
@@ -229,16 +207,9 @@ class Frepo(Algorithm):
         return OVERLAP_RIDGE if len(synthetic) > whole * (1 + 1e-9) else PLAIN_RIDGE
 
     def _check_size(self, synthetic: SyntheticDataset) -> None:
-        flips = self._flips(synthetic)
-        rows = len(synthetic) * (2 if flips else 1)
-        if rows > self.options.max_items:
-            copies = ", mirrored copies included," if flips else ""
-            fewer = "-o algo.flip=false, " if flips else ""
-            raise InputError(
-                f"frepo would fit a regression on {rows} training images{copies} in every step.",
-                expected=f"at most algo.max_items = {self.options.max_items}.",
-                next=f"{fewer}choose fewer training images, or raise -o algo.max_items.",
-            )
+        check_rows(
+            "frepo", len(synthetic), flips=self._flips(synthetic), most=self.options.max_items
+        )
 
 
 def _backward(loss: Tensor, synthetic: SyntheticDataset) -> None:

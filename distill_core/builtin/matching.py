@@ -237,7 +237,7 @@ class GradientMatching(Algorithm):
         share = items.labels[members, label]
         with torch.enable_grad():
             augmented = Augmentation.apply(items.images[members], draw.shared(len(members)))
-        targets = share.detach().new_zeros(len(members), network.loss.num_classes)
+        targets = share.detach().new_zeros(len(members), network.loss.model.num_classes)
         targets[:, label] = len(members) * share.detach()
         batch = Batch(augmented.detach(), targets)
         found = network.loss.evaluate(network.theta, batch).gradient.requires_grad_()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from distill_core.builtin.outer_groups import learned_groups
 from distill_core.builtin.trajectory_options import MttOptions
 from distill_core.plugin import (
     Algorithm,
@@ -80,24 +81,15 @@ class Mtt(Algorithm):
 
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
         """Return SGD with a learning rate each for pixels, labels and the student's rate."""
-        if not (groups.get("data") or groups.get("labels")):
-            raise InputError(
-                "there is nothing to learn: neither pixels nor labels can be trained.",
-                expected="a representation or a labeler with parameters.",
-                next="choose another --repr or --labeler.",
-            )
         rates = {
             "data": self.settled.pixel_lr,
             "labels": self.settled.label_lr,
             # A step of the logarithm moves the rate by its square times as much.
             "algorithm": self.settled.rate_lr / self.settled.student_lr**2,
         }
-        found = [
-            {"params": list(groups[name]), "lr": lr, "name": name}
-            for name, lr in rates.items()
-            if groups.get(name)
-        ]
-        return torch.optim.SGD(found, lr=1.0, momentum=self.options.outer_momentum)
+        return torch.optim.SGD(
+            learned_groups(groups, rates), lr=1.0, momentum=self.options.outer_momentum
+        )
 
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Make the experts that are missing."""

@@ -14,8 +14,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from distill_core.builtin.curriculum import Curriculum
+from distill_core.builtin.outer_groups import learned_groups
 from distill_core.builtin.ratbptt_options import RatBpttOptions
-from distill_core.builtin.unrolled import InnerLoop, Lengths, estimate_unrolled, learned_groups
+from distill_core.builtin.unrolled import InnerLoop, Lengths, estimate_unrolled
 from distill_core.plugin import (
     Adam,
     Algorithm,

@@ -17,14 +17,14 @@ from distill_core.builtin.adabelief import AdaBelief
 from distill_core.builtin.kernel_regression import margin, synthetic_targets
 from distill_core.builtin.linearised import InnerProblem, Linearised, fit_head, gradient_along
 from distill_core.builtin.network_pool import NetworkPool
+from distill_core.builtin.outer_groups import learned_groups
 from distill_core.builtin.rcig_options import RcigOptions
+from distill_core.builtin.regression_limits import check_rows, may_flip
 from distill_core.builtin.tuned_adam import TunedAdam
 from distill_core.plugin import (
     Adam,
     Algorithm,
     Batch,
-    InputError,
-    OptionError,
     Recipe,
     Streams,
     SyntheticDataset,
@@ -58,15 +58,8 @@ class Rcig(Algorithm):
     def __init__(self, options: RcigOptions, *, task: Task) -> None:
         self.options = options
         self.task = task
-        may_flip = "flip" in task.real.spec.augmentations
-        if options.flip and not may_flip:
-            raise OptionError(
-                f"option algo.flip = true, but mirrored images of '{task.real.spec.name}' do not "
-                "keep their class.",
-                expected="algo.flip = false with this dataset.",
-                next="leave algo.flip out.",
-            )
-        self._flips = may_flip if options.flip is None else options.flip
+        allowed = may_flip(task, asked=options.flip)
+        self._flips = allowed if options.flip is None else options.flip
         self._pool = NetworkPool(
             task.new_backbone,
             optimizer=Adam(options.online_lr),
@@ -90,19 +83,7 @@ class Rcig(Algorithm):
             "labels": options.label_lr or options.pixel_lr,
             "algorithm": options.temperature_lr,
         }
-        if not groups.get("data") and not groups.get("labels"):
-            raise InputError(
-                "there is nothing to learn: neither pixels nor labels can be trained.",
-                expected="a representation or a labeler with parameters.",
-                next="choose another --repr or --labeler.",
-            )
-        return AdaBelief(
-            [
-                {"params": list(groups[name]), "lr": lr, "name": name}
-                for name, lr in rates.items()
-                if groups.get(name)
-            ]
-        )
+        return AdaBelief(learned_groups(groups, rates))
 
     def outer_step(
         self, synthetic: SyntheticDataset, *, step: int, rng: Streams
@@ -240,15 +221,7 @@ class Rcig(Algorithm):
         return Batch(*torch.autograd.grad(-along, items))
 
     def _check_size(self, synthetic: SyntheticDataset) -> None:
-        rows = len(synthetic) * (2 if self._flips else 1)
-        if rows > self.options.max_items:
-            copies = ", mirrored copies included," if self._flips else ""
-            fewer = "-o algo.flip=false, " if self._flips else ""
-            raise InputError(
-                f"rcig would fit a regression on {rows} training images{copies} in every step.",
-                expected=f"at most algo.max_items = {self.options.max_items}.",
-                next=f"{fewer}choose fewer training images, or raise -o algo.max_items.",
-            )
+        check_rows("rcig", len(synthetic), flips=self._flips, most=self.options.max_items)
 
 
 def _quadratic(problem: InnerProblem, goal: Tensor) -> Any:

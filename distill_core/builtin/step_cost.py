@@ -18,12 +18,25 @@ def measure_parts(run: Callable[[], Sequence[float]]) -> tuple[list[float], int]
         run: does all parts once and returns their seconds; it must leave no trace.
     """
     run()  # pays for what is set up once
-    found, until = [run()], time.perf_counter() + SECONDS
-    while len(found) < RUNS and time.perf_counter() < until:
-        found.append(run())
+    seconds = typical(run)
     with PeakBytes() as memory:
         run()
-    return [median(part) for part in zip(*found, strict=True)], memory.peak
+    return seconds, memory.peak
+
+
+def typical(run: Callable[[], Sequence[float]]) -> list[float]:
+    """Return the middle of a few measurements, one where they are long.
+
+    A machine may have other work.
+
+    Args:
+        run: as for `measure_parts`, but what is set up once was paid for.
+    """
+    until = time.perf_counter() + SECONDS
+    found = [run()]
+    while len(found) < RUNS and time.perf_counter() < until:
+        found.append(run())
+    return [median(part) for part in zip(*found, strict=True)]
 
 
 def clear_gradients(synthetic: SyntheticDataset) -> None:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from distill_core.builtin.step_cost import clear_gradients, typical
 from distill_core.plugin import (
     Augmentation,
     Batches,
     Estimate,
     InnerLoss,
     InnerOptimizer,
-    InputError,
     OuterLoss,
     PeakBytes,
     Streams,
@@ -32,8 +30,6 @@ from distill_core.plugin import (
     real_loss,
     unroll,
 )
-
-MEASUREMENTS, MEASURED_SECONDS = 5, 1.0
 
 
 class DrawBatches(Protocol):
@@ -101,31 +97,6 @@ class InnerLoop:
         return real_loss(loss, theta, real.train, index, draw, chunk=self.task.engine.real_chunk)
 
 
-def learned_groups(
-    groups: Mapping[str, Sequence[nn.Parameter]], rates: Mapping[str, float]
-) -> list[dict[str, object]]:
-    """Return the groups of an outer optimizer, each with its learning rate and its name.
-
-    Args:
-        groups: all trained parameters.
-        rates: learning rates by name of the group; others are left out.
-
-    Raises:
-        InputError: neither pixels nor labels can be trained.
-    """
-    if not (groups.get("data") or groups.get("labels")):
-        raise InputError(
-            "there is nothing to learn: neither pixels nor labels can be trained.",
-            expected="a representation or a labeler with parameters.",
-            next="choose another --repr or --labeler.",
-        )
-    return [
-        {"params": list(groups[name]), "lr": lr, "name": name}
-        for name, lr in rates.items()
-        if groups.get(name)
-    ]
-
-
 class Lengths(NamedTuple):
     """How long inner loops are, in steps.
 
@@ -144,23 +115,16 @@ class _Cost(NamedTuple):
     """Seconds and bytes of one short outer step.
 
     Attributes:
-        inner: seconds of an inner step.
-        outer: seconds of the outer loss.
-        back: seconds of a step of the window going back.
+        seconds: of an inner step, of the outer loss, and of a step of the window going back.
         outer_bytes: peak until the outer loss is known.
         back_bytes: peak from there on.
         kept_bytes: what a step of the window leaves behind.
     """
 
-    inner: float
-    outer: float
-    back: float
+    seconds: tuple[float, float, float]
     outer_bytes: int
     back_bytes: int
     kept_bytes: int
-
-
-_TIMES = ("inner", "outer", "back")
 
 
 def estimate_unrolled(
@@ -177,13 +141,13 @@ def estimate_unrolled(
     size = min(real_batch, len(loop.task.real.train))
     chunk = min(loop.task.engine.real_chunk, size)
     _measure(loop, synthetic, chunk)  # the first run pays for what is set up once
-    cost = _typical(loop, synthetic, chunk)
+    inner, outer, back = typical(lambda: _measure(loop, synthetic, chunk).seconds)
     with PeakBytes() as memory:
         counted = _measure(loop, synthetic, chunk, memory)
     phases = {
-        "inner steps": (lengths.before + lengths.window) * cost.inner,
-        "outer loss": size / chunk * cost.outer,
-        "way back": lengths.window * cost.back,
+        "inner steps": (lengths.before + lengths.window) * inner,
+        "outer loss": size / chunk * outer,
+        "way back": lengths.window * back,
     }
     more = (lengths.longest - 1) * counted.kept_bytes
     return Estimate(
@@ -193,15 +157,6 @@ def estimate_unrolled(
         measured=f"an inner step, a window of one step and {chunk} real images were run, for "
         f"{lengths.before:g} + {lengths.window:g} steps on average and {size} real images.",
     )
-
-
-def _typical(loop: InnerLoop, synthetic: SyntheticDataset, chunk: int) -> _Cost:
-    """Median of a few measurements, one where they are long: a machine may have other work."""
-    costs, until = [_measure(loop, synthetic, chunk)], time.perf_counter() + MEASURED_SECONDS
-    while len(costs) < MEASUREMENTS and time.perf_counter() < until:
-        costs.append(_measure(loop, synthetic, chunk))
-    middle = {name: median(getattr(c, name) for c in costs) for name in _TIMES}
-    return costs[0]._replace(**middle)
 
 
 def _measure(
@@ -221,13 +176,10 @@ def _measure(
     kept_bytes = trained.bytes_per_step()
     float(trained.backward(outer.cotangent)[0])
     times.append(time.perf_counter())
-    for parameter in synthetic.parameters():
-        parameter.grad = None
+    clear_gradients(synthetic)
     inner, outer_seconds, back = (b - a for a, b in itertools.pairwise(times))
     return _Cost(
-        inner=inner / 2,
-        outer=outer_seconds,
-        back=back,
+        seconds=(inner / 2, outer_seconds, back),
         outer_bytes=outer_bytes,
         back_bytes=memory.mark() if memory else 0,
         kept_bytes=kept_bytes,

@@ -58,11 +58,6 @@ class ConvNetLoss:
         self._blocks = Blocks(storage or model.theta.dtype)
         self._places = model.places()
 
-    @property
-    def num_classes(self) -> int:
-        """Length of a label, K."""
-        return self.model.num_classes
-
     @torch.no_grad()
     def evaluate(self, theta: Tensor, batch: Batch) -> Evaluation:
         """Return loss, gradient and logits at theta (P,)."""

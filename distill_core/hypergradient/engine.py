@@ -72,15 +72,9 @@ class Engine:
             real_chunk=options.real_chunk,
         )
 
-    def loss(self, backbone: Backbone, *, chunk: int | None = None) -> InnerLoss:
-        """Return the inner loss of a network, in the mode in which it is.
-
-        Args:
-            backbone: the network; its parameters are copied.
-            chunk: images at a time, in place of `microbatch`.
-        """
-        model = FlatModel(backbone)
-        size = chunk or self.microbatch
+    def loss(self, backbone: Backbone) -> InnerLoss:
+        """Return the inner loss of a network, in the mode in which it is; parameters are copied."""
+        model, size = FlatModel(backbone), self.microbatch
         structure = backbone.conv_blocks()
         if self.kernels and structure is not None:
             return ConvNetLoss(model, structure, storage=self.precision, microbatch=size)

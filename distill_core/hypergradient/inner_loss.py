@@ -39,15 +39,9 @@ class InnerLoss(Protocol):
 
     Attributes:
         model: the network, with its initial parameters.
-        num_classes: length of a label.
     """
 
     model: FlatModel
-
-    @property
-    def num_classes(self) -> int:
-        """Length of a label, K."""
-        ...
 
     def evaluate(self, theta: Tensor, batch: Batch) -> Evaluation:
         """Return loss, gradient and logits at theta (P,)."""
@@ -74,11 +68,6 @@ class AutogradLoss:
     def __init__(self, model: FlatModel, microbatch: int | None = None) -> None:
         self.model = model
         self.microbatch = microbatch
-
-    @property
-    def num_classes(self) -> int:
-        """Length of a label, K."""
-        return self.model.num_classes
 
     @torch.enable_grad()
     def evaluate(self, theta: Tensor, batch: Batch) -> Evaluation:

@@ -45,7 +45,7 @@ def real_loss(
         found = split.labels[index[part]]
         augmented = Augmentation.apply(split.take(index[part]), draw[part])
         share = len(found) / size
-        targets = functional.one_hot(found, loss.num_classes).to(theta.dtype)
+        targets = functional.one_hot(found, loss.model.num_classes).to(theta.dtype)
         value, gradient, logits = loss.evaluate(theta, Batch(augmented, targets))
         cotangent += share * gradient
         total += share * value

@@ -31,12 +31,12 @@ def training_gradient(backbone: nn.Module, device: torch.device) -> TrainingGrad
     kernels = _kernels(backbone, device)
     if kernels is None:
         return lambda images, labels: _by_autograd(backbone, images, labels)
-    parameters = [p for p in backbone.parameters() if p.requires_grad]
+    parameters = list(backbone.parameters())
+    sizes = [p.numel() for p in parameters]
 
     def fill(images: Tensor, labels: Tensor) -> None:
         theta = torch.cat([p.detach().reshape(-1) for p in parameters])
         gradient = kernels.evaluate(theta, Batch(images, labels)).gradient
-        sizes = [p.numel() for p in parameters]
         for parameter, part in zip(parameters, torch.split(gradient, sizes), strict=True):
             parameter.grad = part.view_as(parameter)
 

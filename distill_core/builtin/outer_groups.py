@@ -1,0 +1,43 @@
+"""The groups of an outer optimizer, each with the learning rate of its role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from distill_core.plugin import InputError
+
+
+def groups_with_rates(
+    groups: Mapping[str, Sequence[nn.Parameter]], rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return the groups that have parameters and a rate, as PyTorch's optimizers take them.
+
+    Args:
+        groups: all trained parameters.
+        rates: learning rates by name of the group; others are left out.
+    """
+    return [
+        {"params": list(groups[name]), "lr": lr, "name": name}
+        for name, lr in rates.items()
+        if groups.get(name)
+    ]
+
+
+def learned_groups(
+    groups: Mapping[str, Sequence[nn.Parameter]], rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return `groups_with_rates`, if there are pixels or labels to train.
+
+    Raises:
+        InputError: neither pixels nor labels can be trained.
+    """
+    if not (groups.get("data") or groups.get("labels")):
+        raise InputError(
+            "there is nothing to learn: neither pixels nor labels can be trained.",
+            expected="a representation or a labeler with parameters.",
+            next="choose another --repr or --labeler.",
+        )
+    return groups_with_rates(groups, rates)
