@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from distill_core.augment import Augmentation, Draw
 from distill_core.backbones import new_backbone
-from distill_core.config import EngineOptions
 from distill_core.contracts import Backbone
 from distill_core.data import DataSpec, Split
 from distill_core.discovery import discover
@@ -23,6 +22,7 @@ from distill_core.hypergradient.engine import Engine
 from distill_core.hypergradient.optimizers import Adam
 from distill_core.hypergradient.outer_loss import real_loss
 from distill_core.hypergradient.unroll import unroll
+from distill_core.option_sections import EngineOptions
 from distill_core.starting import starting_noise
 from distill_core.streams import Streams, seeded
 from distill_core.synthetic import Batch, SyntheticDataset

@@ -26,6 +26,7 @@ from distill_core.contracts import (
     Task,
 )
 from distill_core.data import DataSpec, RealData
+from distill_core.devices import pick_device
 from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine, mixes_images
@@ -235,27 +236,6 @@ def backbone_maker(
 
     make(Generator().manual_seed(0))
     return make
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device for a name; "auto" is CUDA where there is one, else the CPU.
-
-    Raises:
-        InputError: no such device, or it is not available here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device '{name}' cannot be used: {reason}",
-            expected="auto, cpu, cuda, cuda:N or mps, and present on this machine.",
-            next="leave --device out to let distill choose.",
-        ) from None
-    return device
 
 
 class _Maker:

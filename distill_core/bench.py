@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-from distill_core.assemble import Assembly, assemble, pick_device
+from distill_core.assemble import Assembly, assemble
 from distill_core.config import RunConfig, merge, resolve
 from distill_core.contracts import Estimate
 from distill_core.cores import count_cores
 from distill_core.data import DataSpec, RealData, Split
+from distill_core.devices import pick_device
 from distill_core.discovery import discover
 from distill_core.presets import Preset
 from distill_core.runtime import prepare, release_memory

@@ -12,94 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from distill_core.hookspecs import KINDS
-from distill_core.sizes import parse_size
+from distill_core.option_sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from registry import InputError, OptionError, Plugins, UnknownNameError
 from registry.options import Options, check_options
-
-
-class DataOptions(Options):
-    """What the core does with a dataset before a run: `-o data.FIELD=VALUE`."""
-
-    whitening: Literal["none", "standardise", "zca", "zca_kornia"] = Field(
-        "standardise",
-        description="none; standardise each channel; zca as in RaT-BPTT and PoDD (per image "
-        "normalised, relative strength); zca_kornia as in MTT (absolute strength)",
-    )
-    zca_strength: float = Field(0.1, gt=0, description="regulariser of both ZCA variants")
-    storage: Literal["float32", "float16"] = Field(
-        "float32",
-        description="how whitened real images are kept; float16 takes half the memory and rounds "
-        "them to 3 digits; they are computed with in float32 either way",
-    )
-    validation: float = Field(
-        0.1, ge=0, lt=1, description="fraction of the training data kept for validation"
-    )
-
-
-class EvaluateOptions(Options):
-    """How a result is judged: `-o evaluate.FIELD=VALUE`."""
-
-    protocol: Literal["recipe", "podd", "rat", "dc"] = Field(
-        "recipe",
-        description="how networks are trained on the result: as the algorithm says (recipe), or "
-        "by a published protocol",
-    )
-    nets: int = Field(8, ge=1, description="fresh networks for the final mean and deviation")
-    steps: int | None = Field(
-        None, ge=1, description="training steps of a network; default: what the protocol says"
-    )
-    every: int = Field(
-        0, ge=0, description="outer steps between evaluations on the validation split; 0: never"
-    )
-    every_nets: int = Field(2, ge=1, description="networks for each of those evaluations")
-    select: Literal["last", "best"] = Field(
-        "last", description="keep the last state, or the one best on the validation split"
-    )
-    controls: bool = Field(
-        True, description="also train on random real images of the same pixel budget and on all"
-    )
-    full_nets: int = Field(1, ge=1, description="networks trained on the full training set")
-    full_steps: int = Field(2000, ge=1, description="steps on the full training set")
-
-
-class EngineOptions(Options):
-    """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides cost, not what is computed
-    (but for rounding)."""
-
-    path: Literal["auto", "kernels", "autograd"] = Field(
-        "auto",
-        description="derivatives by the ConvNet kernels (CPU, published ConvNet, C compiler), by "
-        "autograd (any network, any device), or the faster one that there is",
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="type of activations in the kernels; bfloat16 is faster and coarser"
-    )
-    microbatch: int | None = Field(
-        None, ge=1, description="images of an inner batch at a time; default: all"
-    )
-    real_chunk: int = Field(250, ge=1, description="images of the real batch at a time")
-    max_memory: str | None = Field(
-        None,
-        description="memory that a process may take on its device, for example 4GiB; smaller "
-        "microbatch and real_chunk are chosen where needed (also --max-memory)",
-    )
-
-    @field_validator("max_memory")
-    @classmethod
-    def _check_size(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_size(text, what="engine.max_memory")
-        return text
-
-
-SECTIONS: dict[str, type[Options]] = {
-    "data": DataOptions,
-    "engine": EngineOptions,
-    "evaluate": EvaluateOptions,
-}
 
 
 class RunConfig(Options):

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact import DISTILLED, MANIFEST, load
-from distill_core.assemble import assemble, backbone_maker, load_real, pick_device
+from distill_core.assemble import assemble, backbone_maker, load_real
 from distill_core.checkpoint import checkpoint_path, load_checkpoint
 from distill_core.config import RunConfig
 from distill_core.data import RealData
+from distill_core.devices import pick_device
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import AfterNet, Candidate, judge

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from distill_core.config import DataOptions
+from distill_core.option_sections import DataOptions
 from distill_core.runtime import release_memory
 from distill_core.streams import seeded
 from distill_core.whitening import Whitening, chunks, fit_whitening

@@ -17,9 +17,10 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact import save_artefact
-from distill_core.assemble import Assembly, assemble, pick_device
+from distill_core.assemble import Assembly, assemble
 from distill_core.checkpoint import load_checkpoint
 from distill_core.config import RunConfig, to_toml
+from distill_core.devices import pick_device
 from distill_core.distributed import ALONE, RankLostError, Ranks
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically

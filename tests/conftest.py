@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from distill_core.config import DataOptions
 from distill_core.data import DataSpec, RawData, RealData
+from distill_core.option_sections import DataOptions
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands, which set the threads of the process

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from distill_core.config import EngineOptions
 from distill_core.contracts import Backbone
 from distill_core.functional import FlatModel
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.inner_loss import AutogradLoss, InnerLoss
 from distill_core.kernels.native import Unavailable, library
+from distill_core.option_sections import EngineOptions
 from registry import InputError
 
 MIXES_IMAGES = (torch.nn.modules.batchnorm._BatchNorm,)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from distill_core.config import DataOptions
 from distill_core.contracts import Backbone, Labeler, Representation
 from distill_core.data import AUGMENTATIONS, DataSpec, RawData, RealData
 from distill_core.geometry import Boxes, Layout, Placement, gather_boxes, grid_cells
+from distill_core.option_sections import DataOptions
 from distill_core.streams import seeded
 from distill_core.synthetic import SyntheticDataset
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill_core.assemble import assemble, pick_device
+from distill_core.assemble import assemble
 from distill_core.discovery import discover
 from distill_core.hookspecs import hookimpl
 from registry import Component, ContractError, InputError
@@ -110,16 +110,6 @@ def test_labels_off_the_simplex_are_refused_where_they_are_needed():
 def test_a_representation_above_the_budget_is_refused():
     with pytest.raises(InputError, match=r"stores 1\.0000 images per class"):
         small_assembly(ipc=0.5, options={"repr": {"size": "16x24"}})
-
-
-def test_devices():
-    assert pick_device("cpu") == torch.device("cpu")
-    assert pick_device("auto").type in {"cpu", "cuda"}
-    with pytest.raises(InputError, match="device 'gpu' cannot be used"):
-        pick_device("gpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="device 'cuda' cannot be used"):
-            pick_device("cuda")
 
 
 def test_settings_are_not_changed():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill_core import whitening
-from distill_core.config import DataOptions
 from distill_core.data import (
     DataSpec,
     RawData,
@@ -21,6 +20,7 @@ from distill_core.data import (
     fingerprint,
     held_out,
 )
+from distill_core.option_sections import DataOptions
 from distill_core.streams import seeded
 from distill_core.whitening import KINDS
 from registry import InputError

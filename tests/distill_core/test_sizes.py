@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill_core.config import EngineOptions
+from distill_core.option_sections import EngineOptions
 from distill_core.sizes import parse_size
 from registry import OptionError
 from registry.options import check_options

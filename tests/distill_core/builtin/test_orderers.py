@@ -16,8 +16,8 @@ from distill_core.builtin.orderers import (
     Random,
     class_colours,
 )
-from distill_core.config import DataOptions
 from distill_core.data import DataSpec, RawData, RealData
+from distill_core.option_sections import DataOptions
 from registry import InputError, OptionError
 from registry.options import Options, check_options
 

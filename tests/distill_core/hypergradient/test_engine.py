@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
-from distill_core.config import EngineOptions
 from distill_core.data import DataSpec
 from distill_core.hypergradient import engine
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.engine import Engine
 from distill_core.hypergradient.inner_loss import AutogradLoss
 from distill_core.kernels.native import Unavailable
+from distill_core.option_sections import EngineOptions
 from registry import InputError
 
 CPU = torch.device("cpu")
