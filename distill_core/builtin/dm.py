@@ -69,6 +69,8 @@ class DistributionMatching(Algorithm):
     use for training.
     """
 
+    learns_labels = False
+
     def __init__(self, options: DmOptions, *, task: Task) -> None:
         spec = task.real.spec
         self.options = options

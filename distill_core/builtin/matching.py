@@ -75,6 +75,7 @@ class GradientMatching(Algorithm):
         spec = task.real.spec
         _refuse_batch_norm(task)
         self.options = options
+        self.learns_labels = options.learn_labels
         self.task = task
         self._augmentation = Augmentation.named(options.augment, spec.augmentations)
         self._real = RealClasses(task.real.train, spec.num_classes)
