@@ -120,10 +120,12 @@ def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:
 
 def test_a_small_archive_cannot_unpack_into_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
-        with bomb.open("zeros.png", "w", force_zip64=True) as file:
-            for _ in range(LARGEST_FILE // 2**20 + 1):
-                file.write(bytes(2**20))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
+        bomb.open("zeros.png", "w", force_zip64=True) as file,
+    ):
+        for _ in range(LARGEST_FILE // 2**20 + 1):
+            file.write(bytes(2**20))
     assert path.stat().st_size < 2**20
     with open_tree(path) as tree, pytest.raises(InputError, match="257 MiB, more than 256"):
         tree.read("zeros.png")
