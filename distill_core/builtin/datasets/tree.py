@@ -137,7 +137,7 @@ def open_tree(path: Path, *, next: str = "check the path.") -> Iterator[FileTree
         raise InputError(
             f"{path} does not exist.", expected="a folder or a .zip archive.", next=next
         ) from None
-    except (zipfile.BadZipFile, OSError) as error:
+    except (*READ_ERRORS, ValueError) as error:
         raise InputError(
             f"{path} cannot be opened: {error}.",
             expected="a folder or a complete .zip archive.",
