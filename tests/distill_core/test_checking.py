@@ -71,7 +71,7 @@ def test_images_that_break_the_contract_are_named(synthetic, monkeypatch, wrong)
 
 @pytest.mark.parametrize(
     "draw",
-    [lambda: torch.rand(1), np.random.rand, random.random],  # noqa: NPY002 (what is looked for)
+    [lambda: torch.rand(1), np.random.rand, random.random],
     ids=["torch", "numpy", "random"],
 )
 def test_draws_from_the_global_random_state_are_found(synthetic, monkeypatch, draw):
