@@ -280,7 +280,7 @@ def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least:
     """
     held = torch.zeros(len(labels), dtype=torch.bool)
     counts = torch.unique(labels, return_counts=True)[1]
-    for members in labels.argsort(stable=True).split(counts.tolist()):
+    for members in torch.split(labels.argsort(stable=True), counts.tolist()):
         size = min(max(round(len(members) * fraction), at_least), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:size]]] = True
     return held
