@@ -84,8 +84,9 @@ class OnlineNetwork:
 
     def num_bytes(self) -> int:
         """Return the bytes of weights and moments."""
-        weights = sum(tensor.nbytes for tensor in self.backbone.state_dict().values())
-        return weights + self._moments.first.nbytes + self._moments.second.nbytes
+        moments = (self._moments.first, self._moments.second)
+        tensors = (*self.backbone.state_dict().values(), *moments)
+        return int(sum(tensor.nbytes for tensor in tensors))
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, running statistics, moments and age."""
