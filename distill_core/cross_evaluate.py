@@ -21,7 +21,7 @@ from distill_core.devices import pick_device
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import AfterNet, Candidate, judge
-from distill_core.measure_scores import check_metrics, measure_scores
+from distill_core.measure_scores import check_metrics, check_split, measure_scores
 from distill_core.robust_scores import Score
 from distill_core.run import OuterLoop
 from distill_core.run_directory import METRICS
@@ -69,11 +69,12 @@ def cross_evaluate(
         UnknownNameError: there is no such metric.
         InputError: there is nothing to judge, a file is damaged, or the data are not the run's.
     """
+    check_metrics(metrics)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     makers = {}
     real = load_real(first, plugins, device=device)
-    check_metrics(metrics, real)
+    check_split(metrics, real)
     for row, config in configs.items():
         options = config.options["backbone"]
         makers[row] = backbone_maker(

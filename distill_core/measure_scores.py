@@ -37,16 +37,23 @@ RATES = (1e-3, 5e-3, 1e-2, 5e-2, 1e-1)  # as DD-Ranking searches
 Draw = Callable[[Generator], Batch]
 
 
-def check_metrics(metrics: Collection[str], real: RealData) -> None:
-    """Refuse unknown scores, and data on which no learning rate can be chosen.
+def check_metrics(metrics: Collection[str]) -> None:
+    """Refuse unknown scores.
 
     Raises:
         UnknownNameError: there is no such score.
-        InputError: the validation split is empty.
     """
     for name in metrics:
         if name not in METRICS:
             raise UnknownNameError("metric", name, known=METRICS, next="correct --metrics.")
+
+
+def check_split(metrics: Collection[str], real: RealData) -> None:
+    """Refuse data on which no learning rate can be chosen.
+
+    Raises:
+        InputError: the validation split is empty.
+    """
     if metrics and not len(real.validation):
         raise InputError(
             "the run has no validation split, and the scores choose learning rates on it.",

@@ -15,7 +15,7 @@ from distill_core.config import RunConfig, resolve
 from distill_core.cross_evaluate import cross_evaluate, find_candidate
 from distill_core.discovery import discover
 from distill_core.judge import Candidate
-from distill_core.measure_scores import check_metrics
+from distill_core.measure_scores import check_split
 from distill_core.robust_scores import label_robust_score
 from distill_core.run import OuterLoop
 from distill_core.run_directory import begin
@@ -172,7 +172,7 @@ def test_scores_are_made_of_what_was_measured(
     finish()
     data = config.data.model_copy(update={"validation": 0.0})
     with pytest.raises(InputError, match="no validation split"):
-        check_metrics(["lrs"], load_real(config.model_copy(update={"data": data}), plugins))
+        check_split(["lrs"], load_real(config.model_copy(update={"data": data}), plugins))
     with pytest.raises(UnknownNameError, match="no metric named 'lsr'"):
         cross_evaluate(run_dir, {"convnet": config}, plugins, metrics=["lsr"])
     told: list[str] = []
