@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from distill_core.backbones import new_backbone
 from distill_core.cache import cache_dir
+from distill_core.checking import check_synthetic
 from distill_core.config import RunConfig
 from distill_core.contracts import (
     Algorithm,
@@ -122,6 +123,11 @@ def assemble(
     with torch.no_grad():
         maker.call("representation", "repr", representation.reset, placement, real,
                    generator=rng["init"])  # fmt: skip
+    check_synthetic(
+        synthetic,
+        representation=maker.who("representation", "repr"),
+        labeler=maker.who("labeler", "labeler"),
+    )
     synthetic = synthetic.to(device)
     if config.engine.max_memory and algorithm.learns:
         task = replace(task, engine=_within_memory(maker, task, synthetic, device))
@@ -248,6 +254,11 @@ class _Maker:
         catalogue = self.plugins[kind]
         name = self.config.chosen(option)
         return catalogue.create(name, self.config.options[option], **runtime)
+
+    def who(self, kind: str, option: str) -> str:
+        """How messages name a component."""
+        entry = self.plugins[kind].entry(self.config.chosen(option))
+        return f"{kind} '{entry.component.name}' of {entry.provider}"
 
     def call(self, kind: str, option: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         catalogue: Catalogue = self.plugins[kind]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from distill_core.config import RunConfig
+from distill_core.documents import parse_json
 from distill_core.files import read_tensors, write_tensors
 from distill_core.trees import decode, encode
 from registry import InputError
@@ -75,8 +76,8 @@ def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             next="go on with the version of distill that began the run (see its "
             "manifest.json), or start again with --overwrite.",
         )
-    tree = json.loads(header["tree"])
-    if _digest(tree, tensors) != header["digest"]:
+    tree = _intact_tree(header, tensors)
+    if tree is None:
         raise InputError(
             f"{path} was changed after it was written: its digest does not match.",
             expected="the bytes that the run wrote.",
@@ -85,6 +86,15 @@ def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
     _check_config(_completed(header["config"]), config.model_dump(mode="json"), path)
     state: dict[str, Any] = decode(tree, tensors)
     return state
+
+
+def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+    """The tree, or None if it or a tensor is not what was written."""
+    try:
+        tree = parse_json(header["tree"])
+        return tree if _digest(tree, tensors) == header["digest"] else None
+    except (KeyError, ValueError):
+        return None
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distill_core.documents import parse_json
 from distill_core.files import write_atomically
 
 
@@ -22,7 +23,9 @@ class MetricsFile:
     def __init__(self, path: Path, *, step: int = 0) -> None:
         self.path = path
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if _is_before(line, step)]
+            # A line that is damaged is dropped, too.
+            text = path.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in text.splitlines() if _is_before(line, step)]
             write_atomically(path, "".join(line + "\n" for line in lines).encode())
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -42,7 +45,7 @@ class MetricsFile:
 def _is_before(line: str, step: int) -> bool:
     """A half-written last line is no line."""
     try:
-        return bool(json.loads(line)["step"] <= step)
+        return bool(parse_json(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False
 
