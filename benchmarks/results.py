@@ -5,6 +5,8 @@
         --embeddings cifar10.npz
     python benchmarks/results.py hour --minutes 60 --out runs/hour --data cifar10.zip \
         --embeddings cifar10.npz
+    python benchmarks/results.py methods --minutes 10 --out runs/methods --data cifar10.zip \
+        --embeddings cifar10.npz --threads 2
     python benchmarks/results.py digits --out runs/digits --report
 
 A run that is there already is not done again, so an interrupted table is finished by calling the
@@ -65,11 +67,66 @@ def hour(args: argparse.Namespace) -> dict[str, list[str]]:
     return runs
 
 
-def judge_wide(out: Path) -> None:
-    """Eight networks of the published width on a result, and on its controls."""
+# Settings of each method: its defaults are the published ones; here is what does not scale down,
+# found in short runs on the validation split. A width of 32 is for methods that unroll.
+UNROLLED = ["-o", "run.ema=0.99", "-o", "run.lr_decay=linear", "-o", "backbone.width=32"]
+ONE_STEP = ["-o", "data.whitening=standardise", "-o", "repr.init=real"]
+EXPERTS = ["-o", "backbone.width=32", "-o", "data.whitening=zca_kornia", "-o", "repr.init=real"]
+METHODS: dict[str, list[str]] = {
+    "ratbptt": [*UNROLLED, "-o", "algo.window=30", "-o", "algo.total=60", "-o", "algo.batch=96",
+                "-o", "algo.inner_lr=0.003", "-o", "algo.real_batch=512",
+                "-o", "algo.pixel_lr=0.01", "-o", "algo.label_clip=true"],
+    "bptt": [*UNROLLED, "-o", "algo.steps=50", "-o", "algo.augment=flip_rotate"],
+    "dd": [*UNROLLED, "-o", "algo.real_batch=512"],
+    "frepo": ["-o", "run.ema=0.99", "-o", "backbone.width=64"],
+    "rcig": ["-o", "run.ema=0.99", "-o", "backbone.width=32"],
+    "dm": [*ONE_STEP, "-o", "backbone.width=128"],
+    "dc": [*ONE_STEP, "-o", "backbone.width=128"],
+    "dsa": [*ONE_STEP, "-o", "backbone.width=128"],
+    "mtt": [*EXPERTS, "-o", "algo.experts=10"],
+    "ftd": [*EXPERTS, "-o", "algo.experts=10", "-o", "run.ema=0.99"],
+    "tesla": [*EXPERTS, "-o", "algo.experts=10"],
+}  # fmt: skip
+FIXED_LABELS = ("dm", "dc", "dsa")
+CORESETS = ("random", "herding", "kcenter", "forgetting")
+
+
+def methods(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Every method on images and on posters, with an equal time for each."""
+    data = ["--dataset", "imagefolder", "-o", f"dataset.path={args.data}"]
+    judged = ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false", "-o", "evaluate.every=200"]
+    common = [*data, *judged, "-o", f"run.threads={args.threads}", "-o", "data.whitening=zca"]
+    order = ["-o", "orderer.similarity=file", "-o", f"orderer.file={args.embeddings}"]
+    poster = [*POSTER, *order, "-o", "repr.patches=4x10"]
+    runs = {}
+    for name, settings in METHODS.items():
+        fixed = name in FIXED_LABELS
+        algorithm = ["--algo", name]
+        labeler = "onehot" if fixed else "soft"
+        runs[f"images-1.0-{name}"] = [*algorithm, *IMAGES, "--labeler", labeler, *common, *settings]
+        mode = ["-o", f"labeler.mode={'fixed' if fixed else 'learned'}"]
+        for ipc in ("1.0", "0.4"):
+            runs[f"poster-{ipc}-{name}"] = [
+                *algorithm, *poster, "--ipc", ipc, *mode, *common, *settings,
+            ]  # fmt: skip
+    for method in CORESETS:
+        for ipc in ("1.0", "0.4"):
+            runs[f"coreset-{ipc}-{method}"] = [
+                "--algo", "none", "--repr", "coreset", "--labeler", "onehot",
+                "--orderer", "identity", "--ipc", ipc, "-o", f"repr.method={method}",
+                "-o", "repr.features=network", *common, "-o", "backbone.width=32",
+            ]  # fmt: skip
+    return runs
+
+
+SUITES = {"digits": digits, "cifar10": cifar10, "hour": hour, "methods": methods}
+
+
+def judge_wide(out: Path, *, nets: int, controls: bool) -> None:
+    """Networks of the published width on a result, and on its controls."""
     if not list(out.glob("evaluation/*.json")):
-        command = [sys.executable, "-m", "distill_core", "evaluate", str(out), "--nets", "8"]
-        command += ["-o", "backbone.width=128", "-o", "evaluate.controls=true"]
+        command = [sys.executable, "-m", "distill_core", "evaluate", str(out), "--nets", str(nets)]
+        command += ["-o", "backbone.width=128", "-o", f"evaluate.controls={str(controls).lower()}"]
         subprocess.run(command, check=True)
 
 
@@ -83,7 +140,8 @@ def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
     if (out / "checkpoint").exists():
         command += ["--resume", "--out", str(out)]
     else:
-        algorithm = [] if "--preset" in arguments else ["--algo", "ratbptt"]
+        named = {"--preset", "--algo"} & set(arguments)
+        algorithm = [] if named else ["--algo", "ratbptt"]
         command += [*algorithm, *arguments, "--steps", "1000000", "--minutes", str(args.minutes)]
         command += ["--seed", str(args.seed), "--out", str(out)]
     subprocess.run(command, check=True)
@@ -122,25 +180,28 @@ def accuracy(result: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suite", choices=["digits", "cifar10", "hour"])
+    parser.add_argument("suite", choices=sorted(SUITES))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=2.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="cifar10: folder or .zip of images")
     parser.add_argument("--embeddings", type=Path, help="cifar10: .npz of class embeddings")
+    parser.add_argument("--threads", type=int, default=2, help="methods: threads of a run")
     parser.add_argument("--only", nargs="+", help="names of some of the runs")
     parser.add_argument("--report", action="store_true", help="only print the table")
     args = parser.parse_args()
     if args.suite != "digits" and not (args.report or (args.data and args.embeddings)):
         parser.error(f"{args.suite} needs --data and --embeddings")
-    runs = {"digits": digits, "cifar10": cifar10, "hour": hour}[args.suite](args)
+    runs = SUITES[args.suite](args)
     if not args.report:
         for name, arguments in runs.items():
             if args.only and name not in args.only:
                 continue
             run(name, arguments, args)
             if args.suite == "hour":
-                judge_wide(args.out / name)
+                judge_wide(args.out / name, nets=8, controls=True)
+            if args.suite == "methods":
+                judge_wide(args.out / name, nets=5, controls=False)
     print(report(list(runs), args.out))
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 from distill_core import __version__
 from distill_core.data import RealData
 from distill_core.distilled import Distilled, ImageTransform
+from distill_core.documents import parse_json
 from distill_core.files import read_tensors, write_atomically, write_tensors
 from distill_core.packing import how_to_load, items, pack, state_of
 from distill_core.pictures import POSTER, POSTER_GRID, save_pictures
@@ -105,7 +106,7 @@ def load(path: str | Path) -> Distilled:
         )
     except ExplainedError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(
             f"{file} is no complete artefact ({type(error).__name__}: {error}).",
             expected="a file that `distill run` wrote.",
@@ -177,9 +178,9 @@ def _listed_sha256(file: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = parse_json(path.read_bytes())["files"]
         return files.get(file.name)  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{path} cannot be read.",
             expected="the manifest that the run wrote.",

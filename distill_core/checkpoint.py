@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from distill_core.config import RunConfig
+from distill_core.documents import parse_json
 from distill_core.files import read_tensors, remove_parts, write_tensors
 from distill_core.trees import decode, encode
 from registry import InputError
@@ -133,18 +134,23 @@ def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
             next="go on with the version of distill that began the run (see its "
             "manifest.json), or start again with --overwrite.",
         )
-    try:
-        tree = json.loads(header["tree"])
-        whole = _digest(tree, tensors) == header["digest"] and isinstance(header["config"], dict)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        whole = False
-    if not whole:
+    tree = _intact_tree(header, tensors)
+    if tree is None or not isinstance(header.get("config"), dict):
         raise DamagedError(
             f"{path} was changed after it was written: its digest does not match.",
             expected="the bytes that the run wrote.",
             next=_RESTORE,
         )
     return tree, tensors, header
+
+
+def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+    """The tree, or None if it or a tensor is not what was written."""
+    try:
+        tree = parse_json(header["tree"])
+        return tree if _digest(tree, tensors) == header["digest"] else None
+    except (KeyError, ValueError):
+        return None
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ here, and nothing of a component but its options model.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import tomli_w
 from pydantic import Field
 
 from distill_core import __version__
+from distill_core.documents import parse_toml
 from distill_core.hookspecs import KINDS
 from distill_core.option_sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from registry import InputError, OptionError, Plugins, UnknownNameError
@@ -96,14 +96,14 @@ def read_settings(path: Path) -> dict[str, Any]:
         InputError: it does not exist, is no TOML (the line is named) or is of a newer distill.
     """
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"there is no configuration file {path}.",
             expected="a TOML file, for example the run.toml of a run directory.",
             next="check the path.",
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise InputError(
             f"{path} cannot be read: {error}.",
             expected="a TOML file, for example the run.toml of a run directory.",
@@ -158,8 +158,8 @@ def _value(text: str, pair: str) -> Any:
     if not text.startswith(("[", "{", '"', "'")):
         return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError as error:
         raise OptionError(
             f"-o {pair} cannot be read: {error}.",
             expected="a TOML list, table or quoted string.",

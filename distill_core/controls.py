@@ -19,6 +19,7 @@ from distill_core.cache import cache_dir
 from distill_core.contracts import Backbone
 from distill_core.data import RealData
 from distill_core.distributed import ALONE, Ranks
+from distill_core.documents import parse_json
 from distill_core.evaluate import Result, evaluate, evaluate_drawn
 from distill_core.files import write_atomically
 from distill_core.real_budget import RealBudget, enlarge, real_budget, shrink
@@ -147,6 +148,6 @@ def full_path(
 def _read(path: Path) -> Result | None:
     """A damaged entry is none: it is made again."""
     try:
-        return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return Result.from_dict(parse_json(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -17,6 +17,7 @@ from distill_core.checkpoint import checkpoint_path, load_checkpoint
 from distill_core.config import RunConfig
 from distill_core.data import RealData
 from distill_core.devices import pick_device
+from distill_core.documents import parse_json
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import AfterNet, Candidate, judge
@@ -113,7 +114,10 @@ def _step(run_dir: Path) -> int:
     path = run_dir / MANIFEST
     if not path.exists():
         return 0
-    return int(json.loads(path.read_text(encoding="utf-8")).get("outer_steps", 0))
+    try:
+        return int(parse_json(path.read_bytes()).get("outer_steps", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0  # the record of a judgement can do without
 
 
 def _record(

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_core.documents import parse_json
 from registry import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def read_tensors(
                 for name in file.keys()  # noqa: SIM118
                 if names is None or name in names
             }
-        metadata = json.loads(header[METADATA_KEY])
+        metadata = parse_json(header[METADATA_KEY])
     except FileNotFoundError:
         raise _unusable(path, "does not exist") from None
     except KeyError:

@@ -78,9 +78,10 @@ def eight_bit(image: Image) -> Image:
 
     grey = image.mode in {"1", "L", "LA"}
     if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise _no_range(image)
+        values = values.astype(np.int32)
         return pillow.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode == "F":
         raise _no_range(image)

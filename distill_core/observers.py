@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distill_core.documents import parse_json
 from distill_core.files import write_atomically
 
 
@@ -25,6 +26,7 @@ class MetricsFile:
             self._drop_after(step)
 
     def _drop_after(self, step: int) -> None:
+        # A line that is damaged is dropped, too.
         text = self.path.read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if _is_before(line, step)]
         write_atomically(self.path, "".join(line + "\n" for line in lines).encode())
@@ -52,7 +54,7 @@ class MetricsFile:
 def _is_before(line: str, step: int) -> bool:
     """A half-written last line is no line."""
     try:
-        return bool(json.loads(line)["step"] <= step)
+        return bool(parse_json(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False
 

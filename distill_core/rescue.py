@@ -39,8 +39,10 @@ def rescued(loop: OuterLoop) -> Iterator[None]:
             raise
         together = isinstance(error, DivergenceError)
         step = None
+        vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
         with suppress(EnvironmentFault, RankLostError):  # the disk that is full is still full
-            step = loop.rescue(together=together)
+            # A directory that has vanished, perhaps with its disk, is not begun anew elsewhere.
+            step = None if vanished else loop.rescue(together=together)
         saved = loop.saved_step if step is None else step
         state = (
             "there is no saved state yet"

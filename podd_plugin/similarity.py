@@ -20,6 +20,8 @@ from distill_core.plugin import (
 )
 from podd_plugin.clip_text import ClipModel, embed_text, local_weights
 
+LARGEST_FILE = 256 * 2**20  # bytes of embeddings, unpacked
+
 
 class SimilarityOptions(Options):
     """Where the distances between classes come from."""
@@ -103,7 +105,7 @@ def _choose(options: SimilarityOptions, clip: ClipModel) -> tuple[str, bool]:
 
 def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
     """(K, d) rows in label order from an .npz file."""
-    from zipfile import BadZipFile
+    from zipfile import ZipFile
 
     import numpy
 
@@ -114,10 +116,13 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
             next="add -o orderer.file=PATH.",
         )
     try:
-        with file.open("rb") as stream, numpy.load(stream, allow_pickle=False) as arrays:
+        with ZipFile(file) as archive:
+            if sum(each.file_size for each in archive.infolist()) > LARGEST_FILE:
+                raise ValueError(f"it unpacks to more than {LARGEST_FILE // 2**20} MiB")
+        with numpy.load(file, allow_pickle=False) as arrays:
             table = torch.from_numpy(arrays["embeddings"].astype("float64"))
             given = [str(name) for name in arrays["names"]] if "names" in arrays else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
         raise InputError(
             f"{file} cannot be read as class embeddings: {error}.",
             expected="an .npz file with an array 'embeddings' (K, d), and perhaps 'names' (K,).",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from distill_core.documents import parse_json, parse_toml
 from distill_core.plugin import (
     InputError,
     Options,
@@ -119,9 +118,9 @@ def read_rows(file: Path) -> list[list[str | int]]:
     try:
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".json":
-            return _checked(json.loads(text), file)
+            return _checked(parse_json(text), file)
         if file.suffix == ".toml":
-            return _checked(tomllib.loads(text).get("grid"), file)
+            return _checked(parse_toml(text).get("grid"), file)
     except (OSError, ValueError) as error:
         raise InputError(
             f"the class grid {file} cannot be read: {error}.",

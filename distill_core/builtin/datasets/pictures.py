@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,12 +17,20 @@ from distill_core.fitting import eight_bit
 from distill_core.plugin import InputError
 from registry import ExplainedError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Colour = Literal["auto", "grey", "rgb"]
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm"),
 )
+# Whatever a file is called, only these decoders see it: others of Pillow start programs.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 LARGEST_DEFAULT = 256
+# Pixels that a file may claim to have, and that may be decoded (JPEGs are decoded at a fraction):
+# a few bytes can claim more than memory holds.
+MOST_CLAIMED, MOST_DECODED = 100_000_000, 36_000_000
 
 
 def is_picture(file: str) -> bool:
@@ -58,13 +68,31 @@ def read_pictures(
     return torch.from_numpy(images if colourful else images[:, :1].copy())
 
 
-def _default_size(tree: FileTree, file: str) -> int:
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image]:
     from PIL import Image
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            _check_pixels(image, MOST_CLAIMED)
+            yield image
+
+
+def _check_pixels(image: Image, most: int) -> None:
+    if image.width * image.height > most:
+        raise ValueError(
+            f"it measures {image.width} x {image.height}, more than {most // 1_000_000} million "
+            "pixels"
+        )
+
+
+def _default_size(tree: FileTree, file: str) -> int:
+    data = tree.read(file)
     try:
-        with Image.open(BytesIO(tree.read(file))) as image:
+        with _opened(data) as image:
             size = min(image.size)
-    except (OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise a dozen kinds for damaged files
         raise _unreadable(tree.where(file), error) from None
     if size > LARGEST_DEFAULT:
         raise InputError(
@@ -80,9 +108,10 @@ def _pixels(data: bytes, where: str, *, size: int, colour: Colour) -> np.ndarray
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(BytesIO(data)) as image:
+        with _opened(data) as image:
             # Large JPEGs are decoded at a half, quarter or eighth, still twice what is needed.
             image.draft(None, (2 * size, 2 * size))
+            _check_pixels(image, MOST_DECODED)
             ImageOps.exif_transpose(image, in_place=True)
             plain = eight_bit(image)
         if colour != "auto":
@@ -96,6 +125,7 @@ def _unreadable(where: str, error: Exception) -> InputError:
     reason = error.what if isinstance(error, ExplainedError) else str(error)
     return InputError(
         f"{where} cannot be read as an image: {reason.rstrip('.')}.",
-        expected="a whole image of 8 bits, or 16 bits grey.",
+        expected=f"a whole {', '.join(FORMATS)} of 8 bits, or 16 bits grey, and no larger than "
+        f"{MOST_DECODED // 1_000_000} million pixels.",
         next="replace, convert or remove it.",
     )

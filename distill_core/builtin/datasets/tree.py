@@ -7,6 +7,7 @@ An archive is read in place, never unpacked. What operating systems leave behind
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from distill_core.plugin import InputError
 
+LARGEST_FILE = 256 * 2**20  # bytes; an archive of a few kilobytes can hold a file of gigabytes
+DEEPEST = 32  # folders in folders
 LEFT_BEHIND = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 READ_ERRORS = (
     KeyError,  # not in the archive
@@ -47,7 +50,7 @@ class FileTree:
         """Read one file.
 
         Raises:
-            InputError: it is missing or damaged.
+            InputError: it is missing, damaged, larger than `LARGEST_FILE`, or a device.
         """
         try:
             return self._read(file)
@@ -134,7 +137,7 @@ def open_tree(path: Path, *, next: str = "check the path.") -> Iterator[FileTree
         raise InputError(
             f"{path} does not exist.", expected="a folder or a .zip archive.", next=next
         ) from None
-    except (zipfile.BadZipFile, OSError) as error:
+    except (*READ_ERRORS, ValueError) as error:
         raise InputError(
             f"{path} cannot be opened: {error}.",
             expected="a folder or a complete .zip archive.",
@@ -146,29 +149,66 @@ def open_tree(path: Path, *, next: str = "check the path.") -> Iterator[FileTree
 
 def _folder(path: Path) -> FileTree:
     files, folders = [], []
+    seen = set()
     for folder, subfolders, names in os.walk(path, followlinks=True):
+        # Links may lead around in circles; a folder that was seen is not entered again.
+        found = os.stat(folder)
+        if (found.st_dev, found.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
         above = Path(folder).relative_to(path).as_posix() + "/"
         above = above.removeprefix("./")
+        _check_depth(path, above)
         subfolders[:] = _wanted(subfolders)
         folders += [above + name for name in subfolders]
         files += [above + name for name in _wanted(names)]
     return FileTree(
-        path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: (path / f).read_bytes()
+        path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: _read_plain(path / f)
     )
 
 
+def _read_plain(path: Path) -> bytes:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no plain file")
+    _check_size(found.st_size)
+    return path.read_bytes()
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_FILE:
+        raise OSError(f"it has {size / 2**20:,.0f} MiB, more than {LARGEST_FILE // 2**20}")
+
+
+def _check_depth(path: Path, name: str) -> None:
+    if name.count("/") > DEEPEST:
+        raise InputError(
+            f"{path} has folders in folders, more than {DEEPEST} deep: {name[:60]}...",
+            expected="at most a few.",
+            next="check the path, or make the archive anew.",
+        )
+
+
 def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
+    def read(name: str) -> bytes:
+        size = archive.getinfo(name).file_size
+        _check_size(size)
+        with archive.open(name) as file:
+            return file.read(size)  # no more is unpacked than was declared
+
     files, folders = set(), set()
     for name in archive.namelist():
         parts = name.rstrip("/").split("/")
         if _wanted(parts) != parts:
             continue
+        _check_depth(path, name)
         if name.endswith("/"):
             folders.add("/".join(parts))
         else:
             files.add(name)
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
-    return FileTree(path, tuple(sorted(files)), tuple(sorted(folders)), archive.read)
+    return FileTree(path, tuple(sorted(files)), tuple(sorted(folders)), read)
 
 
 def _wanted(names: Iterable[str]) -> list[str]:

@@ -74,7 +74,7 @@ def whole(tmp_path_factory, cache):
 
 
 @pytest.mark.parametrize(
-    ("spot", "call", "when"),
+    "moment",
     [
         (("distill_core.run", "OuterLoop._outer_step"), 3, "before"),
         (("os", "fsync"), 6, "before"),  # within a write
@@ -82,7 +82,8 @@ def whole(tmp_path_factory, cache):
         (("distill_core.session", "judge"), 1, "after"),
     ],
 )
-def test_killed_and_resumed_is_as_if_nothing_had_been(spot, call, when, whole, cache, tmp_path):
+def test_killed_and_resumed_is_as_if_nothing_had_been(moment, whole, cache, tmp_path):
+    spot, call, when = moment
     out = tmp_path / "run"
     args = arguments(out, *EVERY_STEP)
     killed = child(CHILD, *spot, str(call), when, str(int(signal.SIGKILL)), *args, cache=cache)

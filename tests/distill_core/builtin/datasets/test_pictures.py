@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,31 @@ def test_pictures_are_known_by_their_names() -> None:
     assert is_picture("x.png")
     assert not is_picture("readme.txt")
     assert not is_picture("png")
+
+
+def test_a_picture_that_claims_to_be_huge_is_not_decoded(tmp_path: Path) -> None:
+    data = bytearray(png(RED))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height in the header
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    for size in (8, None):
+        with pytest.raises(InputError, match=r"0\.png cannot be read as an image"):
+            _read(tmp_path, bytes(data), size=size)
+
+
+@pytest.mark.parametrize(("width", "refused"), [(9_000, False), (11_000, True)])
+def test_pixels_are_counted_before_they_are_decoded(
+    tmp_path: Path, width: int, refused: bool
+) -> None:
+    many = encoded(Image.new("1", (width, 4_000)))
+    if refused:
+        with pytest.raises(InputError, match="11000 x 4000, more than 36 million"):
+            _read(tmp_path, many, size=8)
+    else:
+        assert _read(tmp_path, many, size=8).shape == (1, 1, 8, 8)
+
+
+def test_a_file_that_would_start_a_program_is_not_given_to_it(tmp_path: Path) -> None:
+    # Pillow hands PostScript to Ghostscript, whatever the file is called.
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    with pytest.raises(InputError, match="cannot identify image file"):
+        _read(tmp_path, script, size=8)

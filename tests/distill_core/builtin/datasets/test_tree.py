@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from distill_core.builtin.datasets.tree import FileTree, open_tree
+from distill_core.builtin.datasets.tree import LARGEST_FILE, FileTree, open_tree
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import archive, folder
 
@@ -101,3 +102,47 @@ def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with open_tree(Path("~/pictures")) as tree:
         assert isinstance(tree, FileTree)
         assert tree.read("a") == b"x"
+
+
+def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
+    folder(tmp_path, {"a/x.txt": b"one"})
+    for name in ("up", "again", "oncemore"):
+        (tmp_path / "a" / name).symlink_to(tmp_path, target_is_directory=True)
+    with open_tree(tmp_path) as tree:
+        assert [file for file in tree.files if file.endswith("x.txt")] == ["a/x.txt"]
+
+
+def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    with open_tree(tmp_path) as tree, pytest.raises(InputError, match="no plain file"):
+        tree.read("endless.png")
+
+
+def test_a_small_archive_cannot_unpack_into_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
+        bomb.open("zeros.png", "w", force_zip64=True) as file,
+    ):
+        for _ in range(LARGEST_FILE // 2**20 + 1):
+            file.write(bytes(2**20))
+    assert path.stat().st_size < 2**20
+    with open_tree(path) as tree, pytest.raises(InputError, match="257 MiB, more than 256"):
+        tree.read("zeros.png")
+
+
+def test_a_member_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None:
+    content, said = bytes(2**22), 100
+    path = archive(tmp_path / "liar.zip", {"zeros.png": content})
+    data = bytearray(path.read_bytes())
+    where = data.rindex(b"PK\x01\x02") + 24  # the size in the directory at the end
+    data[where : where + 4] = said.to_bytes(4, "little")
+    path.write_bytes(data)
+    with open_tree(path) as tree, pytest.raises(InputError, match=r"zeros\.png cannot be read"):
+        tree.read("zeros.png")
+
+
+def test_folders_in_folders_without_end_are_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "deep.zip", {"a/" * 30_000 + "x.png": b""})
+    with pytest.raises(InputError, match="more than 32 deep"), open_tree(path):
+        pass
