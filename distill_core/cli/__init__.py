@@ -21,6 +21,7 @@ COMMANDS = {
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
     "export": "Write a result as images, tensors, or for Hugging Face or DD-Ranking.",
+    "verify": "Check a result against its manifest.",
 }
 
 

@@ -49,6 +49,11 @@ def _with_settings(function: Any) -> Any:
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
 @click.option("--procs", type=click.IntRange(min=1), help="Processes on this machine [default: 1].")
+@click.option(
+    "--on-divergence",
+    type=click.Choice(["stop", "halve-lr"]),
+    help="Where numbers are not finite: stop, or go back and halve the learning rates.",
+)
 @click.option("--max-memory", help="Memory that a process may take on its device, as 4GiB.")
 @click.pass_obj
 def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
@@ -87,8 +92,9 @@ def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
     main = ranks is None or ranks.is_main
 
     from distill_core import session
-    from distill_core.checkpoint import checkpoint_path
+    from distill_core.checkpoint import has_checkpoint
     from distill_core.distributed import ALONE
+    from distill_core.run_directory import CONFIG
 
     going_on = f"distill run --resume --out {plan.run_dir}"
     try:
@@ -105,9 +111,12 @@ def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
             click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
         return INTERRUPTED
     except KeyboardInterrupt:
-        if main and checkpoint_path(plan.run_dir).exists():
-            click.echo(f"Interrupted. From the last checkpoint:\n  {going_on}", err=True)
-        raise
+        if not main:
+            raise
+        where = "From the last checkpoint" if has_checkpoint(plan.run_dir) else "To begin again"
+        known = (plan.run_dir / CONFIG).exists()
+        click.echo(f"Interrupted. {where}:\n  {going_on}" if known else "Interrupted.", err=True)
+        return INTERRUPTED
     return 0
 
 
