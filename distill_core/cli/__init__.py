@@ -20,6 +20,9 @@ COMMANDS = {
     "presets": "Show published configurations and their reported figures.",
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
+    "sweep": "Run a grid of options and seeds; resumable.",
+    "doctor": "Check this machine: versions, devices, caches, speed.",
+    "completion": "Print the script that completes commands in your shell.",
     "export": "Write a result as images or tensors.",
 }
 

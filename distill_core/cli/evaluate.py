@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 @click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
 @click.option("--nets", type=int, help="Fresh networks for mean and deviation.")
 @click.option("--protocol", help="How they are trained: recipe, podd, rat or dc.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: results by backbone.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 def command(
     *,
@@ -32,6 +34,7 @@ def command(
     nets: int | None,
     protocol: str | None,
     device: str,
+    as_json: bool,
 ) -> None:
     """Train fresh networks on the result in RUN; mean and deviation, beside two controls.
 
@@ -54,7 +57,15 @@ def command(
     def after_net(what: str, net: int, value: float) -> None:
         click.echo(f"{what}: network {net + 1} {100 * value:.2f} %", err=True)
 
-    show(cross_evaluate(run, configs, plugins, after_net=after_net))
+    found = cross_evaluate(run, configs, plugins, after_net=after_net)
+    if as_json:
+        record = {
+            name: {what: result.as_dict() for what, result in results.items()}
+            for name, results in found.items()
+        }
+        click.echo(json.dumps(record, indent=1))
+        return
+    show(found)
     count = next(iter(configs.values())).evaluate.nets
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
     click.echo(f"{what}; saved in {run}/evaluation")
