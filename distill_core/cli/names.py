@@ -80,15 +80,22 @@ class OptionPair(StringParamType):
         from distill_core.discovery import discover
         from distill_core.option_sections import SECTIONS
 
+        kinds = {kind.option: kind for kind in KINDS}
         models: dict[str, type[Options]] = {"run": RunConfig, **SECTIONS}
-        plugins = discover()
-        for kind in KINDS:
-            field = RunConfig.model_fields[kind.option]
-            chosen = ctx.params.get(kind.option) or (None if field.is_required() else field.default)
-            catalogue = plugins[kind.name]
-            if chosen is not None and chosen in catalogue:
-                models[kind.option] = catalogue.entry(chosen).component.resolve_options()
-        names = [
-            f"{prefix}.{name}=" for prefix, model in models.items() for name in model.model_fields
+        near = [
+            prefix
+            for prefix in (*models, *kinds)
+            if f"{prefix}.".startswith(incomplete) or incomplete.startswith(f"{prefix}.")
         ]
+        if len(near) != 1:
+            return [CompletionItem(f"{prefix}.") for prefix in near]
+        (prefix,) = near
+        if prefix in kinds:  # only now, since the options of some components come with torch
+            field = RunConfig.model_fields[prefix]
+            chosen = ctx.params.get(prefix) or (None if field.is_required() else field.default)
+            catalogue = discover()[kinds[prefix].name]
+            if chosen is None or chosen not in catalogue:
+                return []
+            models[prefix] = catalogue.entry(chosen).component.resolve_options()
+        names = [f"{prefix}.{name}=" for name in models[prefix].model_fields]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]

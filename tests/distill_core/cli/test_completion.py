@@ -36,6 +36,7 @@ def test_an_unknown_shell() -> None:
         (("run", "-o", "evaluate.net"), ["evaluate.nets="]),
         (("run", "--algo", "ratbptt", "-o", "algo.win"), ["algo.window="]),
         (("run", "-o", "algo.win"), []),
+        (("run", "-o", "e"), ["engine.", "evaluate."]),
         (("show", "orde"), ["orderer"]),
         (("show", "orderer", "poc"), ["poco"]),
         (("show", "nonsense", "poc"), []),
