@@ -295,3 +295,15 @@ def _check_traits(
             expected="labels with rows that are >= 0 and sum to 1.",
             next="choose another labeler, or an algorithm that accepts any target.",
         )
+    if algorithm.learns and not algorithm.learns_labels and "labels" in synthetic.groups():
+        ways = ["--labeler onehot"]
+        if "mode" in config.options["labeler"]:
+            ways.insert(0, "-o labeler.mode=fixed")
+        if "learn_labels" in config.options["algo"]:
+            ways.append("-o algo.learn_labels=true")
+        raise InputError(
+            f"algorithm '{config.algo}' does not learn labels, and labeler '{config.labeler}' has "
+            "labels to learn.",
+            expected="fixed labels, or an algorithm that learns them.",
+            next=f"pass {' or '.join(ways)}.",
+        )
