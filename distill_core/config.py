@@ -130,7 +130,6 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         OptionError: a pair has another form, or its prefix is unknown.
     """
     settings: dict[str, Any] = {}
-    kinds = [kind.option for kind in KINDS]
     for pair in pairs:
         key, equals, text = pair.partition("=")
         prefix, dot, name = key.strip().partition(".")
@@ -140,18 +139,28 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
                 expected="the form -o kind.field=value, for example -o algo.window=60.",
                 next="correct it.",
             )
-        value = _value(text.strip(), pair)
-        if prefix in SECTIONS:
-            settings.setdefault(prefix, {})[name] = value
-        elif prefix == "run":
-            settings[name] = value
-        elif prefix in kinds:
-            settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
-        else:
-            raise UnknownNameError(
-                "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
-            )
+        set_option(settings, key.strip(), _value(text.strip(), pair))
     return settings
+
+
+def set_option(settings: dict[str, Any], option: str, value: Any) -> None:
+    """Put the value of `kind.field`, as `-o` names options, into nested settings.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    kinds = [kind.option for kind in KINDS]
+    prefix, _, name = option.partition(".")
+    if prefix in SECTIONS:
+        settings.setdefault(prefix, {})[name] = value
+    elif prefix == "run":
+        settings[name] = value
+    elif prefix in kinds:
+        settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
+    else:
+        raise UnknownNameError(
+            "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
+        )
 
 
 def _value(text: str, pair: str) -> Any:

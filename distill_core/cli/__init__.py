@@ -22,6 +22,9 @@ COMMANDS = {
     "bench": "Show what an outer step of each preset costs on this machine.",
     "export": "Write a result as images, tensors, or for Hugging Face or DD-Ranking.",
     "verify": "Check a result against its manifest.",
+    "sweep": "Run a grid of options and seeds; resumable.",
+    "doctor": "Check this machine: versions, devices, caches, speed.",
+    "completion": "Print the script that completes commands in your shell.",
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill_core.cli.errors import INTERRUPTED, Display
+from distill_core.cli.names import ComponentName, OptionPair, PresetName
 from distill_core.cli.processes import as_rank, check_procs
 from distill_core.launch import check_processes, launch, launched, usable
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from registry import Plugins
 
 SETTINGS = (
-    ("repr", str, "Representation of the synthetic pixels."),
-    ("labeler", str, "Labeler."),
-    ("orderer", str, "Class orderer."),
-    ("algo", str, "Distillation algorithm."),
-    ("dataset", str, "Dataset."),
-    ("backbone", str, "Network to distill with."),
+    ("repr", ComponentName("repr"), "Representation of the synthetic pixels."),
+    ("labeler", ComponentName("labeler"), "Labeler."),
+    ("orderer", ComponentName("orderer"), "Class orderer."),
+    ("algo", ComponentName("algo"), "Distillation algorithm."),
+    ("dataset", ComponentName("dataset"), "Dataset."),
+    ("backbone", ComponentName("backbone"), "Network to distill with."),
     ("ipc", float, "Pixel budget in images per class; below 1 for posters."),
     ("steps", int, "Outer steps."),
     ("minutes", float, "Stop after so many minutes, if that comes first."),
@@ -43,8 +44,15 @@ def _with_settings(function: Any) -> Any:
 @_with_settings
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/...].")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file, such as a run.toml.")
-@click.option("--preset", help="A configuration from `distill presets`.")
-@click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
+@click.option("--preset", type=PresetName(), help="A configuration from `distill presets`.")
+@click.option(
+    "-o",
+    "overrides",
+    type=OptionPair(),
+    multiple=True,
+    metavar="KIND.FIELD=VALUE",
+    help="One option.",
+)
 @click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
