@@ -29,6 +29,7 @@ def manifest(
     results: dict[str, Any] | None = None,
     best_step: int | None = None,
     processes: int = 1,
+    peak_memory: int | None = None,
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -40,6 +41,7 @@ def manifest(
         results: what the evaluation found, once it is done.
         best_step: the step whose state was kept, where the validation split chose it.
         processes: how many made each outer step together, at the end.
+        peak_memory: bytes that the process used at most until the end of the outer steps.
     """
     config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid
@@ -64,6 +66,7 @@ def manifest(
         "averaged": None if ema is None else f"moving average, run.ema = {ema:g}",
         "processes": processes,
         "seconds": round(seconds, 3),
+        "peak_memory": peak_memory,
         "results": results or {},
     }
 

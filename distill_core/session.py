@@ -24,7 +24,7 @@ from distill_core.devices import pick_device
 from distill_core.distributed import ALONE, RankLostError, Ranks
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
-from distill_core.hypergradient.memory import memory_in_use
+from distill_core.hypergradient.memory import memory_in_use, peak_memory
 from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
 from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
@@ -210,6 +210,7 @@ def _finish(
     if config.evaluate.select == "best":
         loop.use_best()  # the last checkpoint's artefact holds the last state
         _save(plugins, run_dir, loop)
+    peak = peak_memory(assembly.device)
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
     results = judge(
         Candidate.of(assembly, step=loop.step),
@@ -224,13 +225,18 @@ def _finish(
     console.print(table(results), markup=False)
     if log:
         log.results(loop, results)
-    _save(plugins, run_dir, loop, results=results)
+    _save(plugins, run_dir, loop, results=results, peak=peak)
     console.print(f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)")
     return results
 
 
 def _save(
-    plugins: Plugins, run_dir: Path, loop: OuterLoop, *, results: dict[str, Result] | None = None
+    plugins: Plugins,
+    run_dir: Path,
+    loop: OuterLoop,
+    *,
+    results: dict[str, Result] | None = None,
+    peak: int | None = None,
 ) -> None:
     """Write the artefact and the pictures; done at every checkpoint, so that a running run can
     be looked at."""
@@ -245,6 +251,7 @@ def _save(
         results={name: result.as_dict() for name, result in (results or {}).items()},
         best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
         processes=ranks.size,
+        peak_memory=peak or peak_memory(assembly.device),
     )
     save_artefact(
         run_dir,
