@@ -26,7 +26,7 @@ FORMAT = 1
 # not what it does. On another device or with other threads or kernels, sums round differently.
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "procs", "engine")
-MAY_CHANGE = (*LENGTH, *PLACE, "evaluate")
+MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots")
 
 
 def checkpoint_path(run_dir: Path) -> Path:

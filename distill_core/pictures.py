@@ -182,7 +182,12 @@ def label_heat_map(synthetic: SyntheticDataset) -> Picture:
     Dark is zero (or the lowest, where labels are no distributions), yellow the highest value.
     """
     with torch.no_grad():
-        labels = synthetic.all().labels.cpu().double().numpy()
+        return heat_map(synthetic.all().labels)
+
+
+def heat_map(soft: Tensor) -> Picture:
+    """Return labels (n, K) as `label_heat_map` does."""
+    labels = soft.cpu().double().numpy()
     low, high = min(0.0, labels.min()), labels.max()
     share = (labels - low) / (high - low) if high > low else np.zeros_like(labels)
     knots = np.linspace(0, 1, len(RAMP))

@@ -21,6 +21,7 @@ from distill_core.assemble import Assembly, assemble
 from distill_core.checkpoint import load_checkpoint
 from distill_core.config import RunConfig, to_toml
 from distill_core.devices import pick_device
+from distill_core.discovery import collect_presets
 from distill_core.distributed import ALONE, RankLostError, Ranks
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
@@ -30,10 +31,12 @@ from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
 from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
+from distill_core.report.page import report_of
 from distill_core.run import Observer, OuterLoop
 from distill_core.run_directory import CONFIG, METRICS, begin
 from distill_core.runtime import prepare, release_memory
 from distill_core.sizes import size_text
+from distill_core.snapshots import Snapshots
 from distill_core.stopping import stop_flag
 from distill_core.streams import Streams
 from registry import InputError, Plugins
@@ -114,17 +117,24 @@ def run(
         assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
         spent = float(state.get("seconds", 0.0)) / 60
         left = None if config.minutes is None else max(config.minutes - spent, 0.0)
+        snapshots = (
+            Snapshots(run_dir, lambda: loop.result, step=step, seconds=60 * spent)
+            if ranks.is_main
+            else None
+        )
         with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
             loop = OuterLoop(
                 assembly,
                 run_dir,
-                observers=[*log.observers, progress] if log else (),
+                observers=[*log.observers, snapshots, progress] if log and snapshots else (),
                 validate=lambda: validation_accuracy(loop.result, ranks),
                 on_checkpoint=lambda: _save(plugins, run_dir, loop),
                 ranks=ranks,
             )
             if resume:
                 loop.load_state_dict(state)
+            if snapshots:
+                snapshots.save_if_due(loop.step)
             with stop_flag(ranks) as stop, _rescue(loop):
                 complete = loop.run(stop)
         if not complete:
@@ -226,6 +236,8 @@ def _finish(
     if log:
         log.results(loop, results)
     _save(plugins, run_dir, loop, results=results, peak=peak)
+    if loop.ranks.is_main:
+        console.print(report_of(run_dir, collect_presets(plugins).presets), markup=False)
     console.print(f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)")
     return results
 

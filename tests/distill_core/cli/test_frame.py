@@ -20,8 +20,10 @@ from tests.distill_core.cli.fakes import distill, process
 FLAGS = {
     "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
     "--max-memory --minutes --orderer --out --overwrite --preset --procs --repr --resume --seed "
-    "--steps -o",
+    "--snapshots --steps -o",
     "evaluate": "--backbone --device --nets --protocol -o run",
+    "compare": "--json --markdown --sort runs",
+    "report": "--animate --out runs",
     "list": "kind",
     "show": "kind name",
     "plugins": "",
@@ -75,7 +77,7 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: bench, evaluate, experts, export, list, plugins, presets, run, show. "
+        "Expected one of: bench, compare, evaluate, experts, export, list, plugins, presets, report, run, show. "
         "Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )
