@@ -53,6 +53,13 @@ def poster_array(synthetic: SyntheticDataset, real: RealData) -> Picture:
 
 
 @torch.no_grad()
+def patch_sheet(synthetic: SyntheticDataset, real: RealData) -> Picture:
+    """Return the first 64 training images side by side, (H, W, 3) uint8."""
+    images = synthetic.all().images[:64]
+    return sheet(to_bytes(real.whitening.invert(images, in_range=False).cpu()), MIN_WIDTH)[0]
+
+
+@torch.no_grad()
 def unwhitened_canvases(synthetic: SyntheticDataset, real: RealData) -> Tensor:
     """Return all canvases in the colours of the data: (canvases, C, H, W) float32, on the CPU.
 

@@ -28,8 +28,8 @@ from distill_core.files import write_atomically
 from distill_core.hypergradient.memory import memory_in_use, peak_memory
 from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
 from distill_core.manifest import manifest
-from distill_core.observers import MetricsFile, TensorBoardLog
-from distill_core.pictures import label_heat_map, poster_array
+from distill_core.observers import MetricsFile, TensorBoardLog, hparams
+from distill_core.pictures import label_heat_map, patch_sheet, poster_array
 from distill_core.progress import ConsoleProgress, duration
 from distill_core.report.page import report_of
 from distill_core.run import Observer, OuterLoop
@@ -163,8 +163,9 @@ class _Log:
             line = {"kind": "evaluation", "step": step, "what": name}
             self.metrics.write({**line, **result.as_dict()})
         config = assembly.config
-        choices = {name: config.chosen(name) for name in ("repr", "labeler", "orderer", "algo")}
-        board.settings(choices, {name: result.mean for name, result in results.items()})
+        board.picture("patches", patch_sheet(assembly.synthetic, assembly.real), step)
+        reached = {name: result.mean for name, result in results.items()}
+        board.settings(hparams(config, assembly.synthetic.budget().ipc), reached)
 
 
 def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks: Ranks) -> Assembly:

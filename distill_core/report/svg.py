@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 84, 28, 16, 64
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
 
 
@@ -67,15 +67,15 @@ def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> s
         parts.append(f'<path d="M{LEFT} {height:.1f}H{WIDTH - RIGHT}" stroke="#8884"/>')
         for value, px, py, anchor in (
             (ys[0] + share * (ys[1] - ys[0]), LEFT - 6, height + 4, "end"),
-            (xs[0] + share * (xs[1] - xs[0]), across, HEIGHT - BOTTOM + 16, "middle"),
+            (xs[0] + share * (xs[1] - xs[0]), across, HEIGHT - BOTTOM + 22, "middle"),
         ):
             parts.append(
-                f'<text x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{value:.4g}</text>'
+                f'<text x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{value:.3g}</text>'
             )
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
-        f'<text transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">'
+        f'<text transform="translate(20 {middle}) rotate(-90)" text-anchor="middle">'
         f"{escape(y)}</text>"
     )
     return "".join(parts)

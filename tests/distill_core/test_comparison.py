@@ -56,7 +56,7 @@ def test_numbers_of_a_row(tmp_path: Path) -> None:
     cells = [cell.strip() for cell in markdown([row]).splitlines()[-1].strip("|").split("|")]
     assert cells == [
         *("a", "poster/poddl/poco/bptt", "digits", "0.5", "320", "100", "40", "0.25"),
-        *("3.0 MiB", "convnet 16, 2 nets", "50.0 +- 1.0", "25.0", "-", "-"),
+        *("3 MiB", "convnet 16, 2 nets", "50.0 +- 1.0", "25.0", "-", "-"),
     ]
 
 

@@ -77,7 +77,8 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: bench, compare, evaluate, experts, export, list, plugins, presets, report, run, show. "
+        "Expected one of: bench, compare, evaluate, experts, export, list, plugins, presets, "
+        "report, run, show. "
         "Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )
