@@ -120,7 +120,11 @@ def test_in_a_browser(finished: Path) -> None:
     page = (finished / "report.html").absolute().as_uri()
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
     shown = subprocess.run(
-        [browser, *flags, "--dump-dom", page], capture_output=True, text=True, timeout=120
+        [browser, *flags, "--dump-dom", page],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
     ).stdout
     body = next(attrs for tag, attrs in Page(shown).tags if tag == "body")
     assert body["data-ready"] == "yes"
