@@ -70,7 +70,7 @@ def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> s
             (xs[0] + share * (xs[1] - xs[0]), across, HEIGHT - BOTTOM + 22, "middle"),
         ):
             parts.append(
-                f'<text x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{value:.3g}</text>'
+                f'<text x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{_number(value)}</text>'
             )
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
@@ -79,6 +79,10 @@ def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> s
         f"{escape(y)}</text>"
     )
     return "".join(parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _mark(low: tuple[float, float], high: tuple[float, float], colour: str) -> str:
