@@ -49,7 +49,7 @@ def poster_html(run_dir: Path) -> str:
     names = ", ".join(map(escape, distilled.class_names[:100]))
     return (
         '<section id="poster"><h2>Distilled images</h2>'
-        f'<label{"" if "cells" in tensors else " hidden"}>'
+        f"<label{'' if 'cells' in tensors else ' hidden'}>"
         '<input type="checkbox" id="grid" checked> class grid</label>'
         f'<div class="sheet"><img alt="distilled images" src="{data_uri(run_dir / POSTER)}">'
         f'<svg viewBox="{size}" id="overlay"><g id="cells">'
