@@ -14,6 +14,8 @@ from distill_core.cli.group import LazyGroup
 COMMANDS = {
     "run": "Distill a dataset.",
     "evaluate": "Train fresh networks on a result; mean and deviation.",
+    "compare": "Show runs side by side: budget, cost, accuracy.",
+    "report": "Write a page about one run or several.",
     "list": "Show what can be chosen, and who provides it.",
     "show": "Explain one component and its options.",
     "plugins": "Show what was discovered, and what is broken and why.",
