@@ -23,7 +23,7 @@ COMMANDS = {
     "presets": "Show published configurations and their reported figures.",
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
-    "export": "Write a result as images, tensors, or for Hugging Face or DD-Ranking.",
+    "export": "Write a result for other tools, as images or tensors.",
     "verify": "Check a result against its manifest.",
     "sweep": "Run a grid of options and seeds; resumable.",
     "doctor": "Check this machine: versions, devices, caches, speed.",

@@ -19,8 +19,8 @@ from tests.distill_core.cli.fakes import distill, process
 # The public interface: a component adds options, never flags. Change it only on purpose.
 FLAGS = {
     "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
-    "--max-memory --minutes --on-divergence --orderer --out --overwrite --preset --procs --repr --resume --seed "
-    "--snapshots --steps -o",
+    "--max-memory --minutes --on-divergence --orderer --out --overwrite --preset --procs --repr "
+    "--resume --seed --snapshots --steps -o",
     "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",
     "compare": "--json --markdown --sort runs",
     "report": "--animate --out runs",
