@@ -1,6 +1,7 @@
 """Every representation with every labeler and every algorithm: what each combination does.
 
-`tests/test_matrix.py` tries all of them; `docs/matrix.md` is the table of their outcomes, written by
+`tests/test_matrix.py` tries all of them; `docs/matrix.md` is the table of their outcomes, written
+by
 
     python -m tests.matrix
 
@@ -49,8 +50,8 @@ CELLS: list[Cell] = [
 HEAD = """# What runs with what
 
 Every representation with every labeler and every algorithm of the catalogue, tried for two outer
-steps on a tiny problem. A number stands for a refusal before the first update, with its reason below.
-Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all of it.
+steps on a tiny problem. A number stands for a refusal before the first update, with its reason
+below. Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all of it.
 """
 
 
@@ -88,7 +89,7 @@ def outcome_of(refusal: ExplainedError | None) -> str:
 
 def page(outcomes: Mapping[Cell, str]) -> str:
     """Write the page: a table for each representation, and the reasons below."""
-    reasons = list(dict.fromkeys(text for text in outcomes.values() if text != RUNS))
+    reasons: dict[str, int] = {}
     parts = [HEAD]
     for representation in dict.fromkeys(cell[0] for cell in outcomes):
         mine = {cell[1:]: text for cell, text in outcomes.items() if cell[0] == representation}
@@ -100,10 +101,13 @@ def page(outcomes: Mapping[Cell, str]) -> str:
         ]
         for algorithm in dict.fromkeys(algorithm for _, algorithm in mine):
             texts = [mine[labeler, algorithm] for labeler in labelers]
-            marks = [text if text == RUNS else str(reasons.index(text) + 1) for text in texts]
+            marks = [
+                text if text == RUNS else str(reasons.setdefault(text, len(reasons) + 1))
+                for text in texts
+            ]
             lines.append(f"| `{algorithm}` | {' | '.join(marks)} |")
         parts.append("\n".join(lines) + "\n")
-    numbered = [f"{number}. {text}" for number, text in enumerate(reasons, 1)]
+    numbered = [f"{number}. {text}" for text, number in reasons.items()]
     if numbered:
         parts.append("## Reasons\n\n" + "\n".join(numbered) + "\n")
     return "\n".join(parts)

@@ -45,6 +45,8 @@ def _entry(module: str, name: str, value: Any) -> str:
             f"``from {module} import {name}``\n\n"
             f".. {directive}:: {value.__module__}.{value.__qualname__}\n{members}{index}\n"
         )
-    return f"``{module}.{name}``: ``{value!r}``.\n" if isinstance(value, str) else (
-        f"``{module}.{name}``: a ``{type(value).__name__}``.\n"
+    return (
+        f"``{module}.{name}``: ``{value!r}``.\n"
+        if isinstance(value, str)
+        else (f"``{module}.{name}``: a ``{type(value).__name__}``.\n")
     )

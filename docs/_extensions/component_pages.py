@@ -21,8 +21,8 @@ def _kind_page(catalogue: Catalogue) -> str:
     contract = kind.base.replace(":", ".")
     parts = [
         f"# {title}\n",
-        f"Chosen with `--{kind.option} NAME`; options are set with `-o {kind.option}.OPTION=VALUE`. "
-        f"The contract is {{py:class}}`~{contract}`.\n",
+        f"Chosen with `--{kind.option} NAME`; options are set with "
+        f"`-o {kind.option}.OPTION=VALUE`. The contract is {{py:class}}`~{contract}`.\n",
     ]
     for name in catalogue.names():
         parts.append(_component(catalogue, name))

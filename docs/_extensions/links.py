@@ -1,8 +1,8 @@
 """Links that leave the pages: to PyTorch's and Python's by rule, to files of the repository.
 
-No inventory is fetched: the pages of both have addresses that follow from the name. A relative link
-to a file or folder outside `docs/` works on a git host as it is; in the site it leads to a page that
-shows the text.
+No inventory is fetched: the pages of both have addresses that follow from the name. A relative
+link to a file or folder outside `docs/` works on a git host as it is; in the site it leads to a
+page that shows the text.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def draw_poster(axes: Any, place: Placement) -> None:
         place.layout.cells.yxyx.tolist(), place.cell_class.tolist(), strict=True
     ):
         colour = plt.cm.tab10(label)
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fc=(*colour[:3], 0.35), ec=INK, lw=0.8))
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fc=(*colour[:3], 0.3), ec=INK, lw=0.8))
         axes.text((x0 + x1) / 2, (y0 + y1) / 2, str(label), ha="center", va="center", fontsize=12)
     for y0, x0, y1, x1 in place.layout.items.yxyx.tolist():
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1.8, alpha=0.6))
