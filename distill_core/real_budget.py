@@ -65,7 +65,8 @@ def shrink(images: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
     """Scale whitened images (n, C, h, w) down to what is stored, with antialiasing.
 
     Returns:
-        (n, C, h, w) in the size of `budget.stored_hw`, pixels from 0 to 1: down-scaling comes before whitening.
+        (n, C, h, w) in the size of `budget.stored_hw`, pixels from 0 to 1: down-scaling comes
+        before whitening.
     """
     raw = whitening.invert(images)
     return functional.interpolate(raw, budget.stored_hw, mode="bilinear", antialias=True)

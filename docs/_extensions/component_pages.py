@@ -50,13 +50,10 @@ def _component(catalogue: Catalogue, name: str) -> str:
 
 def source_of(factory: Any) -> str:
     """Return the directive that prints a class's or function's text and links to its source."""
-    if isinstance(factory, type):
-        directive, target = "autoclass", factory
-    elif inspect.isfunction(factory):
-        directive, target = "autofunction", factory
-    else:
+    if not (isinstance(factory, type) or inspect.isfunction(factory)):
         return ""
-    path = f"{target.__module__}.{target.__qualname__}"
+    directive = "autoclass" if isinstance(factory, type) else "autofunction"
+    path = f"{factory.__module__}.{factory.__qualname__}"
     return f"```{{eval-rst}}\n.. {directive}:: {path}\n   :no-index:\n```\n"
 
 
