@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distill_core.api import distill
     from distill_core.artefact import load
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "distill", "load"]
 __version__ = "0.1.0"
 
 
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from distill_core.artefact import load
 
         return load
+    if name == "distill":
+        from distill_core.api import distill
+
+        return distill
     raise AttributeError(f"module 'distill_core' has no attribute '{name}'")

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from distill_core.backbones import new_backbone
 from distill_core.cache import cache_dir
+from distill_core.checking import check_synthetic
 from distill_core.config import RunConfig
 from distill_core.contracts import (
     Algorithm,
@@ -122,6 +123,11 @@ def assemble(
     with torch.no_grad():
         maker.call("representation", "repr", representation.reset, placement, real,
                    generator=rng["init"])  # fmt: skip
+    check_synthetic(
+        synthetic,
+        representation=maker.who("representation", "repr"),
+        labeler=maker.who("labeler", "labeler"),
+    )
     synthetic = synthetic.to(device)
     if config.engine.max_memory and algorithm.learns:
         task = replace(task, engine=_within_memory(maker, task, synthetic, device))
@@ -249,6 +255,11 @@ class _Maker:
         name = self.config.chosen(option)
         return catalogue.create(name, self.config.options[option], **runtime)
 
+    def who(self, kind: str, option: str) -> str:
+        """How messages name a component."""
+        entry = self.plugins[kind].entry(self.config.chosen(option))
+        return f"{kind} '{entry.component.name}' of {entry.provider}"
+
     def call(self, kind: str, option: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         catalogue: Catalogue = self.plugins[kind]
         return catalogue.attribute(self.config.chosen(option), function, *args, **kwargs)
@@ -283,4 +294,16 @@ def _check_traits(
             f"'{config.algo}' needs soft labels.",
             expected="labels with rows that are >= 0 and sum to 1.",
             next="choose another labeler, or an algorithm that accepts any target.",
+        )
+    if algorithm.learns and not algorithm.learns_labels and "labels" in synthetic.groups():
+        ways = ["--labeler onehot"]
+        if "mode" in config.options["labeler"]:
+            ways.insert(0, "-o labeler.mode=fixed")
+        if "learn_labels" in config.options["algo"]:
+            ways.append("-o algo.learn_labels=true")
+        raise InputError(
+            f"algorithm '{config.algo}' does not learn labels, and labeler '{config.labeler}' has "
+            "labels to learn.",
+            expected="fixed labels, or an algorithm that learns them.",
+            next=f"pass {' or '.join(ways)}.",
         )

@@ -142,10 +142,13 @@ class Algorithm(ABC):
         learns: it trains something. Otherwise a run makes no outer step: what the representation
             starts with is saved and judged, and neither `outer_optimizer` nor `outer_step` is
             called.
+        learns_labels: it sends labels a hypergradient. Otherwise a labeler with parameters is
+            refused before any work. May depend on the options.
     """
 
     needs_simplex: ClassVar[bool] = True
     learns: ClassVar[bool] = True
+    learns_labels: bool = True
 
     @abstractmethod
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from distill_core.documents import parse_json
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import AfterNet, Candidate, judge
+from distill_core.measure_scores import check_metrics, check_split, measure_scores
+from distill_core.robust_scores import Score
 from distill_core.run import OuterLoop
 from distill_core.run_directory import METRICS
 from distill_core.synthetic import Batch
@@ -29,47 +32,70 @@ from registry import InputError, Plugins
 EVALUATION = "evaluation"
 
 
+@dataclass(frozen=True)
+class CrossEvaluation:
+    """What was found, for each row.
+
+    Attributes:
+        results: "distilled", "random" and "full".
+        scores: DD-Ranking's scores that were asked for; see `measure_scores`.
+    """
+
+    results: dict[str, dict[str, Result]]
+    scores: dict[str, dict[str, Score]]
+
+
 def cross_evaluate(
     run_dir: Path,
     configs: Mapping[str, RunConfig],
     plugins: Plugins,
     *,
+    metrics: Collection[str] = (),
     after_net: AfterNet = lambda what, net, value: None,
-) -> dict[str, dict[str, Result]]:
+) -> CrossEvaluation:
     """Train fresh networks of every backbone on the result and on its controls.
 
     Args:
         run_dir: a finished, running or interrupted run.
         configs: by a name for each row: the run's configuration with another backbone.
         plugins: what is installed.
+        metrics: "lrs", "ars": also measure DD-Ranking's scores.
         after_net: told the row and column, the number of the network and its accuracy.
 
     Returns:
-        For each row the results "distilled", "random" and "full". They are also in a file of
-        their own in the run's folder "evaluation", and in one line of its metrics.jsonl.
+        Results and scores. They are also in a file of their own in the run's folder
+        "evaluation", and the means in one line of its metrics.jsonl.
 
     Raises:
+        UnknownNameError: there is no such metric.
         InputError: there is nothing to judge, a file is damaged, or the data are not the run's.
     """
+    check_metrics(metrics)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     makers = {}
     real = load_real(first, plugins, device=device)
+    check_split(metrics, real)
     for row, config in configs.items():
         options = config.options["backbone"]
         makers[row] = backbone_maker(
             config.backbone, options, plugins, spec=real.spec, device=device
         )
     candidate = find_candidate(run_dir, first, plugins, real)
-    results = {}
+    results, scores = {}, {}
     for row, config in configs.items():
 
         def tell(what: str, net: int, value: float, row: str = row) -> None:
             after_net(f"{row}, {what}", net, value)
 
         results[row] = judge(candidate, real, config, makers[row], after_net=tell)
-    _record(run_dir, configs, results, candidate.step)
-    return results
+        if metrics:
+            scores[row] = measure_scores(
+                candidate, real, config, makers[row], metrics, after_net=tell
+            )
+    found = CrossEvaluation(results, scores)
+    _record(run_dir, configs, found, metrics, candidate.step)
+    return found
 
 
 def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
@@ -123,7 +149,8 @@ def _step(run_dir: Path) -> int:
 def _record(
     run_dir: Path,
     configs: Mapping[str, RunConfig],
-    results: Mapping[str, Mapping[str, Result]],
+    found: CrossEvaluation,
+    metrics: Collection[str],
     step: int,
 ) -> None:
     """Write evaluation/NAME.json, whose name is the same for the same settings, and one line."""
@@ -140,17 +167,24 @@ def _record(
         "settings": settings,
         "results": {
             row: {what: result.as_dict() for what, result in columns.items()}
-            for row, columns in results.items()
+            for row, columns in found.results.items()
         },
     }
-    key = json.dumps([step, settings], sort_keys=True).encode()
+    if metrics:
+        body["scores"] = {
+            row: {what: score.as_dict() for what, score in columns.items()}
+            for row, columns in found.scores.items()
+        }
+    # Evaluations without scores keep the names that they have had.
+    asked = [step, settings, *([sorted(metrics)] if metrics else [])]
+    key = json.dumps(asked, sort_keys=True).encode()
     protocol_name = next(iter(configs.values())).evaluate.protocol
     name = "-".join((*configs, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
     path = run_dir / EVALUATION / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=1).encode())
     means = {
         row: {what: result.mean for what, result in columns.items()}
-        for row, columns in results.items()
+        for row, columns in found.results.items()
     }
     line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
     with (run_dir / METRICS).open("a", encoding="utf-8") as file:

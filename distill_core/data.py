@@ -7,6 +7,7 @@ device once. The whitening maths is in `whitening.py`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from distill_core.whitening import Whitening, chunks, fit_whitening
 from registry import InputError
 
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout", "color")
+MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def check_raw(raw: RawData) -> None:
             f"allows unknown augmentations: {', '.join(unknown)}",
             f"some of: {', '.join(AUGMENTATIONS)}",
         )
+    check_class_names(spec.class_names, spec.name)
     _check_part(spec, "training", raw.train_images, raw.train_labels)
     _check_part(spec, "test", raw.test_images, raw.test_labels)
     counts = torch.bincount(raw.train_labels, minlength=spec.num_classes)
@@ -192,6 +195,31 @@ def check_raw(raw: RawData) -> None:
             f"dataset '{spec.name}' has no training images of: {_shortened(empty)}.",
             expected="at least one image of every class.",
             next="add images of these classes, or remove the classes.",
+        )
+
+
+def check_class_names(names: Sequence[str], source: str) -> None:
+    """Refuse class names that a terminal or a page could not show, or too many.
+
+    Args:
+        names: class names.
+        source: the dataset or folder, for the message.
+
+    Raises:
+        InputError: there are more than `MOST_CLASSES`, or one has control characters.
+    """
+    if len(names) > MOST_CLASSES:
+        raise InputError(
+            f"{source} has {len(names)} classes.",
+            expected=f"at most {MOST_CLASSES}: tables of classes by classes grow with the square.",
+            next="check the path, or use fewer classes.",
+        )
+    strange = [name for name in names if not name.isprintable()]
+    if strange:
+        raise InputError(
+            f"{source} has a class name with characters that cannot be shown: {strange[0]!r:.60}.",
+            expected="letters, digits, spaces and signs.",
+            next="rename the class.",
         )
 
 
@@ -251,8 +279,8 @@ def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least:
         (N,) bool, true for the images that are kept apart.
     """
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in torch.unique(labels):
-        members = (labels == label).nonzero().flatten()
+    counts = torch.unique(labels, return_counts=True)[1]
+    for members in torch.split(labels.argsort(stable=True), counts.tolist()):
         size = min(max(round(len(members) * fraction), at_least), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:size]]] = True
     return held

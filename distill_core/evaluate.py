@@ -26,7 +26,7 @@ from distill_core.training import accuracy, train
 from registry import UnknownNameError
 
 CHECKPOINTS = (300, 600, 1000, 2000, 3000)
-PROTOCOLS = ("recipe", "podd", "rat", "dc")
+PROTOCOLS = ("recipe", "podd", "rat", "dc", "mtt", "frepo")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,10 @@ def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = N
         name: "recipe": as the distillation algorithm says. "podd", "rat": Adam at the rate of
             the distillation, constant, flip or rotate; 2000 and 3000 steps. "dc": SGD 0.01 with
             momentum 0.9 and weight decay 5e-4, batches of 256, a tenth of the rate from the
-            middle on; 300 epochs, or 1000 with DSA where the algorithm augments.
+            middle on; 300 epochs, or 1000 with DSA where the algorithm augments. "mtt": the same
+            for 1000 epochs with DSA, at the rate that was distilled, if by SGD. "frepo": Adam
+            3e-4, 1000 steps of at most 500 images, with DSA; its MSE loss and average of
+            weights are not ours, which is cross-entropy on the last weights.
         recipe: the algorithm's own recipe.
         num_items: images in the distilled set; protocols in epochs need it.
         steps: takes the place of the protocol's number of steps.
@@ -210,8 +213,9 @@ def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = N
     Raises:
         UnknownNameError: there is no such protocol.
 
-    Source: Shul et al. 2024, Feng et al. 2023, Zhao and Bilen 2021, from their published code.
-        Ours keeps the momentum where the last one makes a new optimizer in the middle.
+    Source: Shul et al. 2024, Feng et al. 2023, Zhao and Bilen 2021, Cazenavette et al. 2022, Zhou
+        et al. 2022, from their published code. Ours keeps the momentum where that of Zhao and
+        Bilen makes a new optimizer in the middle.
     """
     if name not in PROTOCOLS:
         raise UnknownNameError("protocol", name, known=PROTOCOLS, next="correct --protocol.")
@@ -220,7 +224,15 @@ def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = N
     elif name == "rat":
         recipe = _distillation_adam(recipe, steps=3000)
     elif name == "dc":
-        recipe = _matching_sgd(recipe, num_items)
+        epochs, augment = (300, "none") if recipe.augment == "none" else (1000, "dsa")
+        recipe = _matching_sgd(recipe, num_items, lr=0.01, epochs=epochs, augment=augment)
+    elif name == "mtt":
+        lr = recipe.lr if recipe.optimizer == "sgd" else 0.01
+        recipe = _matching_sgd(recipe, num_items, lr=lr, epochs=1000, augment="dsa")
+    elif name == "frepo":
+        recipe = _distillation_adam(recipe, steps=1000).model_copy(
+            update={"lr": 3e-4, "batch_size": 500, "augment": "dsa"}
+        )
     return recipe.model_copy(update={"steps": steps}) if steps is not None else recipe
 
 
@@ -237,13 +249,14 @@ def _distillation_adam(recipe: Recipe, *, steps: int) -> Recipe:
     )
 
 
-def _matching_sgd(recipe: Recipe, num_items: int) -> Recipe:
-    epochs, augment = (300, "none") if recipe.augment == "none" else (1000, "dsa")
+def _matching_sgd(
+    recipe: Recipe, num_items: int, *, lr: float, epochs: int, augment: str
+) -> Recipe:
     batch_size = 256
     return recipe.model_copy(
         update={
             "optimizer": "sgd",
-            "lr": 0.01,
+            "lr": lr,
             "momentum": 0.9,
             "weight_decay": 5e-4,
             "schedule": "step",

@@ -35,7 +35,7 @@ class DataOptions(Options):
 class EvaluateOptions(Options):
     """How a result is judged: `-o evaluate.FIELD=VALUE`."""
 
-    protocol: Literal["recipe", "podd", "rat", "dc"] = Field(
+    protocol: Literal["recipe", "podd", "rat", "dc", "mtt", "frepo"] = Field(
         "recipe",
         description="how networks are trained on the result: as the algorithm says (recipe), or "
         "by a published protocol",

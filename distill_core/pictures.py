@@ -163,7 +163,7 @@ def _write_name(pen: Any, name: str, frame: tuple[int, int, int, int]) -> None:
     x0, y0, x1, y1 = frame
     font = ImageFont.load_default(size=min(18, max(9, (y1 - y0) // 6)))
     space = x1 - x0 - 4
-    shown = name
+    shown = " ".join(name.split())  # lines cannot be measured
     while shown and pen.textlength(shown, font=font) > space:
         shown = shown[:-1]
     pen.text(

@@ -77,6 +77,7 @@ def run(
     resume: bool,
     overwrite: bool,
     ranks: Ranks = ALONE,
+    quiet: bool = False,
 ) -> dict[str, Result]:
     """Distill, save and judge; return what was found, by name.
 
@@ -87,13 +88,14 @@ def run(
         resume: go on with the run that is there.
         overwrite: delete the run that is there.
         ranks: the processes that make the run together; each calls this.
+        quiet: print nothing.
 
     Raises:
         Interrupted: a signal ended the run; the state is saved.
         RankLostError: another process ended; the state is saved if there was a step.
         ExplainedError: as the parts say.
     """
-    console = Console(highlight=False, soft_wrap=True, quiet=not ranks.is_main)
+    console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
     machine = prepare(config)
     ranks.limit(config.rank_timeout_minutes)
     state = load_checkpoint(run_dir, config) if resume and ranks.is_main else {}

@@ -7,6 +7,7 @@ launcher turns a second Ctrl-C into something else, so it changes nothing there.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -48,8 +49,14 @@ class Stop:
 
 @contextmanager
 def stop_flag(ranks: Ranks = ALONE) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a flag for a while."""
+    """Turn SIGINT and SIGTERM into a flag for a while.
+
+    Only the main thread can; in another one, as a notebook server may use, nothing is changed.
+    """
     stop = Stop(ranks)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     old = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

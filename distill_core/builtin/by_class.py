@@ -17,9 +17,6 @@ from distill_core.plugin import (
     Recipe,
     Split,
     Streams,
-    SyntheticDataset,
-    gradient_norm,
-    normalize_by_coverage,
 )
 
 _LEAST_MASS = 1e-6
@@ -121,19 +118,6 @@ def outer_sgd(
             next="choose another --repr.",
         )
     return torch.optim.SGD(found, lr=1.0, momentum=momentum)
-
-
-def finish_gradients(synthetic: SyntheticDataset, *, normalize: bool) -> dict[str, float]:
-    """Divide the gradient of pixels by their coverage if so asked; return metrics of gradients."""
-    groups = synthetic.groups()
-    if normalize:
-        normalize_by_coverage(groups.get("data", ()), synthetic.coverage())
-    names = {"data": "grad_norm", "labels": "label_grad_norm"}
-    return {
-        names[name]: gradient_norm(parameters)
-        for name, parameters in groups.items()
-        if any(parameter.grad is not None for parameter in parameters)
-    }
 
 
 def matching_recipe(augment: str) -> Recipe:

@@ -25,13 +25,21 @@ class CoresetOptions(Options):
     )
     features: Literal["pixels", "network"] = Field(
         "pixels",
-        description="of herding and kcenter: whitened pixels (no training), or those of a ConvNet "
-        "trained on all real images, as in the literature",
+        description="herding and kcenter alone: whitened pixels (no training), or those of a "
+        "ConvNet trained on all real images, as in the literature",
     )
     epochs: int = Field(
-        10, ge=1, description="of features=network and forgetting: passes over the real images"
+        10,
+        ge=1,
+        description="passes over the real images of the ConvNet; without effect but with "
+        "method=forgetting or features=network",
     )
-    width: int = Field(32, ge=1, description="width of the ConvNet that is trained for these")
+    width: int = Field(
+        32,
+        ge=1,
+        description="width of the ConvNet; without effect but with method=forgetting or "
+        "features=network",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -19,12 +19,12 @@ from distill_core.builtin.by_class import (
     class_shares,
     draw_classes,
     draw_siamese,
-    finish_gradients,
     matched_classes,
     matching_recipe,
     outer_sgd,
 )
 from distill_core.builtin.dm_options import DmOptions
+from distill_core.builtin.outer_groups import finish_gradients
 from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.plugin import (
     Algorithm,
@@ -68,6 +68,8 @@ class DistributionMatching(Algorithm):
     Labels get no hypergradient: moving label mass to other classes lowers the loss without any
     use for training.
     """
+
+    learns_labels = False
 
     def __init__(self, options: DmOptions, *, task: Task) -> None:
         spec = task.real.spec

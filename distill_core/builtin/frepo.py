@@ -127,9 +127,9 @@ class Frepo(Algorithm):
         return Estimate(
             seconds=sum(phases.values()),
             phases=phases,
-            memory=peak,
+            memory=peak + self._pool.missing_bytes(member),
             measured=f"an online update, the features of {chunk} real images of {size}, and a "
-            "regression were run.",
+            "regression were run; the memory holds the pool too.",
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ Source: Loo et al. 2023 (RCIG, arXiv:2302.06755), equations of section 4, simpli
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -127,6 +128,19 @@ class InnerProblem:
         return self._share * (
             vector + self._jacobian.transposed(self._inverse @ self._outputs(vector))
         )
+
+    def quadratic(self, goal: Tensor) -> Callable[[Tensor], tuple[float, Tensor]]:
+        """Return the quadratic, with gradient, whose minimum is the inverse Hessian times `goal`.
+
+        Args:
+            goal: (P,).
+        """
+
+        def value(vector: Tensor) -> tuple[float, Tensor]:
+            product = self.hessian_product(vector)
+            return float(0.5 * vector @ product - vector @ goal), product - goal
+
+        return value
 
     @torch.no_grad()
     def _outputs(self, tangent: Tensor) -> Tensor:

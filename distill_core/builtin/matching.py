@@ -20,13 +20,13 @@ from distill_core.builtin.by_class import (
     class_shares,
     draw_classes,
     draw_siamese,
-    finish_gradients,
     matched_classes,
     matching_recipe,
     outer_sgd,
 )
 from distill_core.builtin.gradient_distance import gradient_distance
 from distill_core.builtin.matching_options import DcOptions
+from distill_core.builtin.outer_groups import finish_gradients
 from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.plugin import (
     Algorithm,
@@ -75,6 +75,7 @@ class GradientMatching(Algorithm):
         spec = task.real.spec
         _refuse_batch_norm(task)
         self.options = options
+        self.learns_labels = options.learn_labels
         self.task = task
         self._augmentation = Augmentation.named(options.augment, spec.augmentations)
         self._real = RealClasses(task.real.train, spec.num_classes)

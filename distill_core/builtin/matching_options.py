@@ -12,6 +12,10 @@ from distill_core.plugin import OptionError, Options
 # Images per class: passes of matching for one network, epochs of its training in between.
 # Source: Zhao et al. 2021, published code.
 LOOPS = ((1, 1, 1), (10, 10, 50), (20, 20, 25), (30, 30, 20), (40, 40, 15), (50, 50, 10))
+COVERAGE = (
+    "divide the gradient of pixels by the number of items that touch them, relative to its mean; "
+    "without effect on whole images"
+)
 
 
 class ByClassOptions(Options):
@@ -34,11 +38,7 @@ class ByClassOptions(Options):
         ge=1,
         description="classes per outer step, drawn at random, the loss scaled up; default: all",
     )
-    coverage_normalize: bool = Field(
-        True,
-        description="divide the gradient of pixels by the number of items that touch them, "
-        "relative to its mean; without effect on whole images",
-    )
+    coverage_normalize: bool = Field(True, description=COVERAGE)
 
 
 class DcOptions(ByClassOptions):

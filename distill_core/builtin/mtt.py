@@ -8,6 +8,7 @@ Source: Cazenavette et al. 2022 (arXiv:2203.11932).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,22 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distill_core.builtin.outer_groups import learned_groups
+from distill_core.builtin.outer_groups import finish_gradients, learned_groups
+from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.builtin.trajectory_options import MttOptions
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
+    Estimate,
     ExpertRecipe,
     Experts,
     InnerBatches,
     InnerLoss,
     InputError,
+    PeakBytes,
     Recipe,
     Sgd,
     Streams,
     SyntheticDataset,
     Task,
-    gradient_norm,
     unroll,
 )
 
@@ -104,23 +107,10 @@ class Mtt(Algorithm):
         del step
         loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
         target, skipped = self._draw_target(loss, rng["experts"])
-        batches = InnerBatches.passes(
-            synthetic,
-            size=self.settled.batch,
-            steps=self.settled.syn_steps,
-            augmentation=self._augmentation,
-            rng=rng,
-        )
-        rate = self.log_rate.exp().to(target.start.dtype)
-        value = self.match(loss, target, batches, rate)
-        groups = synthetic.groups()
-        metrics = {"loss": value, "rate": self.rate, "skipped": float(skipped)}
-        if groups.get("data"):
-            metrics["grad_norm"] = gradient_norm(groups["data"])
-        if groups.get("labels"):
-            metrics["label_grad_norm"] = gradient_norm(groups["labels"])
+        value = self._match_steps(self.settled.syn_steps, loss, target, synthetic, rng)
+        metrics = finish_gradients(synthetic, normalize=self.options.coverage_normalize)
         self._bound_rate_step()
-        return metrics
+        return {"loss": value, "rate": self.rate, "skipped": float(skipped), **metrics}
 
     def match(self, loss: InnerLoss, target: Target, batches: InnerBatches, rate: Tensor) -> float:
         """Train a student, leave gradients of the matching loss, and return that loss."""
@@ -130,7 +120,7 @@ class Mtt(Algorithm):
             target.start,
             batches,
             warm_up=0,
-            window=self.settled.syn_steps,
+            window=len(batches),
             rates=rate,
         )
         left = student.theta - target.end
@@ -150,6 +140,22 @@ class Mtt(Algorithm):
             augment=self.options.augment,
         )
 
+    def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
+        """Match a few steps, to parameters that are no expert's, and extrapolate."""
+        del rng  # the run's streams stay where they are
+        steps = self.settled.syn_steps
+        few, some = min(4, steps), min(8, steps)
+        (seconds,), memory = measure_parts(lambda: self._measure(some, synthetic))
+        with PeakBytes() as least:
+            self._measure(few, synthetic)
+        kept = (memory - least.peak) // max(some - few, 1)  # bytes that a step leaves behind
+        return Estimate(
+            seconds=steps / some * seconds,
+            memory=memory + (steps - some) * kept,
+            measured=f"{few} and {some} steps of the student were matched, of {steps}; no expert "
+            "was made.",
+        )
+
     def notes(self) -> Mapping[str, str]:
         """Say which settings followed from the data."""
         settled = self.settled
@@ -160,6 +166,36 @@ class Mtt(Algorithm):
             "outer step": f"pixels at {settled.pixel_lr:g}, rate at {settled.rate_lr:g}, batches "
             f"of {settled.batch}",
         }
+
+    def _match_steps(
+        self,
+        steps: int,
+        loss: InnerLoss,
+        target: Target,
+        synthetic: SyntheticDataset,
+        rng: Streams,
+    ) -> float:
+        """Draw the batches of so many steps, and `match` them."""
+        batches = InnerBatches.passes(
+            synthetic,
+            size=self.settled.batch,
+            steps=steps,
+            augmentation=self._augmentation,
+            rng=rng,
+        )
+        return self.match(loss, target, batches, self.log_rate.exp().to(target.start.dtype))
+
+    def _measure(self, steps: int, synthetic: SyntheticDataset) -> list[float]:
+        """Seconds of an outer step with so many of the student's."""
+        rng, begin = Streams(0), time.perf_counter()
+        loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
+        start = loss.model.theta.clone()
+        target = Target(start, start + 1, torch.tensor(float(len(start))).to(start))
+        self._match_steps(steps, loss, target, synthetic, rng)
+        finish_gradients(synthetic, normalize=self.options.coverage_normalize)
+        clear_gradients(synthetic)
+        self.log_rate.grad = None
+        return [time.perf_counter() - begin]
 
     def _experts(self) -> Experts:
         if self.task.experts is None:

@@ -82,6 +82,12 @@ class OnlineNetwork:
         self.age += 1
         return total
 
+    def num_bytes(self) -> int:
+        """Return the bytes of weights and moments."""
+        moments = (self._moments.first, self._moments.second)
+        tensors = (*self.backbone.state_dict().values(), *moments)
+        return int(sum(tensor.nbytes for tensor in tensors))
+
     def state_dict(self) -> dict[str, Any]:
         """Return weights, running statistics, moments and age."""
         return {
@@ -160,6 +166,10 @@ class NetworkPool:
         """Put a fresh network into a place whose network has had its updates."""
         if self.members[place].age >= self._max_age:
             self.members[place] = self.fresh(generator)
+
+    def missing_bytes(self, like: OnlineNetwork) -> int:
+        """Return the bytes of the networks that `fill` has yet to make, if they are like one."""
+        return (self._size - len(self.members)) * like.num_bytes()
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return the state of every network."""

@@ -1,4 +1,4 @@
-"""The groups of an outer optimizer, each with the learning rate of its role."""
+"""The groups of an outer optimizer: the learning rate of each role, and their gradients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from distill_core.plugin import InputError
+from distill_core.plugin import (
+    InputError,
+    SyntheticDataset,
+    gradient_norm,
+    normalize_by_coverage,
+)
 
 
 def groups_with_rates(
@@ -41,3 +46,16 @@ def learned_groups(
             next="choose another --repr or --labeler.",
         )
     return groups_with_rates(groups, rates)
+
+
+def finish_gradients(synthetic: SyntheticDataset, *, normalize: bool) -> dict[str, float]:
+    """Divide the gradient of pixels by their coverage if so asked; return metrics of gradients."""
+    groups = synthetic.groups()
+    if normalize:
+        normalize_by_coverage(groups.get("data", ()), synthetic.coverage())
+    names = {"data": "grad_norm", "labels": "label_grad_norm"}
+    return {
+        names[name]: gradient_norm(parameters)
+        for name, parameters in groups.items()
+        if any(parameter.grad is not None for parameter in parameters)
+    }

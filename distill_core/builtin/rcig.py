@@ -5,8 +5,10 @@ Source: Loo et al. 2023 (arXiv:2302.06755), with soft labels as regression targe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,40 +16,27 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from distill_core.builtin.adabelief import AdaBelief
+from distill_core.builtin.implicit import Direct, leave_both
 from distill_core.builtin.kernel_regression import margin, synthetic_targets
 from distill_core.builtin.linearised import InnerProblem, Linearised, fit_head, gradient_along
-from distill_core.builtin.network_pool import NetworkPool
+from distill_core.builtin.network_pool import NetworkPool, OnlineNetwork
 from distill_core.builtin.outer_groups import learned_groups
 from distill_core.builtin.rcig_options import RcigOptions
 from distill_core.builtin.regression_limits import check_rows, may_flip
-from distill_core.builtin.tuned_adam import TunedAdam
+from distill_core.builtin.step_cost import clear_gradients, measure_parts
+from distill_core.builtin.tuned_adam import Problem, TunedAdam, minimise
 from distill_core.plugin import (
     Adam,
     Algorithm,
     Batch,
+    Estimate,
     Recipe,
     Streams,
     SyntheticDataset,
     Task,
 )
 
-
-class _Direct(NamedTuple):
-    """The outer loss at a fixed tangent, and its derivatives.
-
-    Attributes:
-        loss: without the margin.
-        accuracy: on the real batch.
-        items: in images and labels of the synthetic items.
-        tangent: (P,) in the tangent.
-        log_temperature: in the logarithm of the temperature.
-    """
-
-    loss: float
-    accuracy: float
-    items: Batch
-    tangent: Tensor
-    log_temperature: Tensor
+Search = Callable[[Problem, Tensor], Tensor]
 
 
 class Rcig(Algorithm):
@@ -95,18 +84,8 @@ class Rcig(Algorithm):
         self._train_used(synthetic, rng)
         place = int(torch.randint(self.options.pool, (), generator=rng["pool"]))
         member = self._pool.members[place]
-        member.backbone.eval()
-        network = Linearised(member.backbone)
         index = self.task.real.train.draw(self.options.real_batch, generator=rng["real"])
-        with torch.enable_grad():
-            expanded = synthetic.all()
-        items = Batch(*(part.detach().requires_grad_() for part in expanded))
-        problem = InnerProblem(network, *self._inputs(items), penalty=self._penalty(items))
-        tangent = self._inner(problem.gradient, network.zero())
-        direct = self._direct(network, items, tangent, index)
-        vector = self._inverse(_quadratic(problem, direct.tangent), network.zero())
-        implicit = self._implicit(network, items, tangent, vector)
-        scales = _leave(synthetic, expanded, direct.items, implicit)
+        direct, scale = self._differentiate(member, synthetic, index, (self._inner, self._inverse))
         self._log_temperature.grad = direct.log_temperature
         self._used = place
         return {
@@ -116,7 +95,7 @@ class Rcig(Algorithm):
             "temperature": float(self._log_temperature.detach().exp()),
             "inner_lr": self._inner.rate,
             "inverse_lr": self._inverse.rate,
-            "implicit_scale": scales,
+            "implicit_scale": scale,
         }
 
     def recipe(self) -> Recipe:
@@ -137,6 +116,32 @@ class Rcig(Algorithm):
             "inner problem": f"{options.inner_steps} steps, {options.inverse_steps} for the "
             "inverse Hessian",
         }
+
+    def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
+        """Do the parts of an outer step with a network of its own, and few steps of each search."""
+        del rng  # the run's streams stay where they are
+        self._check_size(synthetic)
+        options, own = self.options, Streams(0)
+        size = min(options.real_batch, len(self.task.real.train))
+        chunk = min(size, self.task.engine.real_chunk)
+        member = self._pool.fresh(own["backbone"])
+        index = self.task.real.train.draw(chunk, generator=own["real"])
+        times, peak = measure_parts(lambda: self._measure(member, synthetic, index))
+        # A search ends by asking for the last value.
+        phases = {
+            "online updates": (options.most_updates + 1) / 2 * times[0],
+            "inner problem": (options.inner_steps + 1) / 2 * times[1],
+            "real images": size / chunk * times[2],
+            "inverse Hessian": (options.inverse_steps + 1) / 2 * times[3],
+            "implicit gradient": times[4],
+        }
+        return Estimate(
+            seconds=sum(phases.values()),
+            phases=phases,
+            memory=peak + self._pool.missing_bytes(member),
+            measured=f"an online update, a step of each search, and {chunk} real images of {size} "
+            "were run; the memory holds the pool too.",
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the pool, which member is yet to be trained, and both rates."""
@@ -166,6 +171,61 @@ class Rcig(Algorithm):
             )
         self._pool.replace_if_old(self._used, rng["backbone"])
 
+    def _differentiate(
+        self,
+        member: OnlineNetwork,
+        synthetic: SyntheticDataset,
+        index: Tensor,
+        searches: tuple[Search, Search],
+        lap: Callable[[], None] = lambda: None,
+    ) -> tuple[Direct, float]:
+        """Leave the hypergradient of pixels and labels; return also the implicit one's scale.
+
+        Args:
+            member: the network.
+            synthetic: what is differentiated.
+            index: (N,) real images.
+            searches: solve the inner problem, and find the inverse Hessian times a vector.
+            lap: called after each part, with no result kept waiting.
+        """
+        member.backbone.eval()
+        network = Linearised(member.backbone)
+        with torch.enable_grad():
+            expanded = synthetic.all()
+        items = Batch(*(part.detach().requires_grad_() for part in expanded))
+        problem = InnerProblem(network, *self._inputs(items), penalty=self._penalty(items))
+        inner, inverse = searches
+        tangent = inner(problem.gradient, network.zero())
+        lap()
+        direct = self._direct(network, items, tangent, index)
+        lap()
+        vector = inverse(problem.quadratic(direct.tangent), network.zero())
+        lap()
+        implicit = self._implicit(network, items, tangent, vector)
+        scale = leave_both(synthetic, expanded, direct.items, implicit)
+        lap()
+        return direct, scale
+
+    def _measure(
+        self, member: OnlineNetwork, synthetic: SyntheticDataset, index: Tensor
+    ) -> list[float]:
+        """Seconds of an online update, and of the parts of `_differentiate`, searches of a step."""
+        times = [time.perf_counter()]
+
+        def lap() -> None:
+            times.append(time.perf_counter())
+
+        def search(problem: Problem, start: Tensor) -> Tensor:
+            return minimise(problem, start, rate=self.options.inner_lr, steps=1).point
+
+        with torch.no_grad():
+            images, labels = synthetic.all()
+        member.train(images, synthetic_targets(labels), chunk=self.task.engine.microbatch)
+        lap()
+        self._differentiate(member, synthetic, index, (search, search), lap)
+        clear_gradients(synthetic)
+        return [after - before for before, after in itertools.pairwise(times)]
+
     def _inputs(self, items: Batch) -> Batch:
         """Images and targets of the inner problem, with mirrored copies."""
         images, targets = items.images, synthetic_targets(items.labels)
@@ -176,7 +236,7 @@ class Rcig(Algorithm):
     def _penalty(self, items: Batch) -> float:
         return self.options.l2_rate * len(items.labels)
 
-    def _direct(self, network: Linearised, items: Batch, tangent: Tensor, index: Tensor) -> _Direct:
+    def _direct(self, network: Linearised, items: Batch, tangent: Tensor, index: Tensor) -> Direct:
         """Derivatives of the outer loss at a fixed tangent, chunk by chunk of the real batch."""
         train, size = self.task.real.train, len(index)
         tangent = tangent.detach().requires_grad_()
@@ -202,7 +262,7 @@ class Rcig(Algorithm):
         if self.options.margin:
             reward, reward_grad = _margin(items.labels)
             value, labels_grad = value - reward, labels_grad - reward_grad
-        return _Direct(
+        return Direct(
             value, right / size, Batch(images_grad, labels_grad), sums[0] + through[2], sums[2]
         )
 
@@ -224,42 +284,8 @@ class Rcig(Algorithm):
         check_rows("rcig", len(synthetic), flips=self._flips, most=self.options.max_items)
 
 
-def _quadratic(problem: InnerProblem, goal: Tensor) -> Any:
-    """The quadratic whose minimum is the inverse Hessian times `goal` (P,)."""
-
-    def value(vector: Tensor) -> tuple[float, Tensor]:
-        product = problem.hessian_product(vector)
-        return float(0.5 * vector @ product - vector @ goal), product - goal
-
-    return value
-
-
 @torch.enable_grad()
 def _margin(labels: Tensor) -> tuple[float, Tensor]:
     """The margin of labels (n, K), counted up to 1/(2K), and its gradient."""
     value = margin(labels, most=0.5 / labels.shape[1])
     return float(value.detach()), torch.autograd.grad(value, labels)[0]
-
-
-def _leave(synthetic: SyntheticDataset, expanded: Batch, direct: Batch, implicit: Batch) -> float:
-    """Leave the sum of both gradients in `.grad`, and return the smallest scale.
-
-    In every parameter the implicit one is scaled down to the norm of the direct one; where it is
-    not finite it is left out.
-    """
-    parameters = [p for group in synthetic.groups().values() for p in group]
-    places = [place for place, part in enumerate(expanded) if part.requires_grad]
-    made = [expanded[place] for place in places]
-
-    def through(items: Batch) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            made, parameters, [items[p] for p in places], retain_graph=True, materialize_grads=True
-        )
-
-    smallest = 1.0
-    for parameter, one, other in zip(parameters, through(direct), through(implicit), strict=True):
-        finite = bool(torch.isfinite(other).all())
-        scale = min(1.0, float(one.norm()) / max(float(other.norm()), 1e-30)) if finite else 0.0
-        parameter.grad = one + scale * other if finite else one
-        smallest = min(smallest, scale)
-    return smallest

@@ -28,7 +28,7 @@ class Tesla(Mtt):
         visited, moved = [], torch.zeros_like(target.start)
         held = rate.detach()
         with torch.no_grad():
-            for step in range(self.settled.syn_steps):
+            for step in range(len(batches)):
                 visited.append(target.start - held * moved)
                 moved = moved + loss.evaluate(visited[-1], batches(step)).gradient
         left = target.start - held * moved - target.end

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from distill_core.builtin.matching_options import COVERAGE
 from distill_core.plugin import Options
 
 # One image per class, of MTT's published code and of DC-BENCH, which publishes commands for it.
@@ -120,6 +121,7 @@ class MttOptions(Options):
         description=f"learning rate of labels, outer SGD; default: pixel_lr / {LABEL_LR_DIVISOR}",
     )
     outer_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of outer SGD")
+    coverage_normalize: bool = Field(True, description=COVERAGE)
     student_lr: float | None = Field(
         None,
         gt=0,

@@ -20,7 +20,7 @@ COMMANDS = {
     "presets": "Show published configurations and their reported figures.",
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
-    "export": "Write a result as images or tensors.",
+    "export": "Write a result as images, tensors, or for Hugging Face or DD-Ranking.",
 }
 
 

@@ -12,6 +12,7 @@ from distill_core.cli.tables import print_table
 if TYPE_CHECKING:
     from distill_core.config import RunConfig
     from distill_core.evaluate import Result
+    from distill_core.robust_scores import Score
     from registry import Plugins
 
 MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
@@ -22,7 +23,8 @@ MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 @click.option("--backbone", "backbones", multiple=True, help="Network; again for more rows.")
 @click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
 @click.option("--nets", type=int, help="Fresh networks for mean and deviation.")
-@click.option("--protocol", help="How they are trained: recipe, podd, rat or dc.")
+@click.option("--protocol", help="How they are trained: recipe, podd, rat, dc, mtt or frepo.")
+@click.option("--metrics", default="", help="DD-Ranking's scores, as well: lrs, ars, or lrs,ars.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 def command(
     *,
@@ -31,6 +33,7 @@ def command(
     overrides: tuple[str, ...],
     nets: int | None,
     protocol: str | None,
+    metrics: str,
     device: str,
 ) -> None:
     """Train fresh networks on the result in RUN; mean and deviation, beside two controls.
@@ -54,7 +57,11 @@ def command(
     def after_net(what: str, net: int, value: float) -> None:
         click.echo(f"{what}: network {net + 1} {100 * value:.2f} %", err=True)
 
-    show(cross_evaluate(run, configs, plugins, after_net=after_net))
+    names = tuple(filter(None, (name.strip() for name in metrics.split(","))))
+    found = cross_evaluate(run, configs, plugins, metrics=names, after_net=after_net)
+    show(found.results)
+    if found.scores:
+        show_scores(found.scores)
     count = next(iter(configs.values())).evaluate.nets
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
     click.echo(f"{what}; saved in {run}/evaluation")
@@ -121,3 +128,16 @@ def show(results: dict[str, dict[str, Result]]) -> None:
     }
     for note in sorted(notes):
         click.echo(note)
+
+
+def show_scores(scores: dict[str, dict[str, Score]]) -> None:
+    """Print DD-Ranking's scores: a backbone a row."""
+    columns = list(next(iter(scores.values())))
+    headers = ["backbone", *(column.replace("_", ", ").upper() for column in columns)]
+    body = [[row, *(str(found[column]) for column in columns)] for row, found in scores.items()]
+    print_table(
+        headers, body, title="DD-Ranking's scores (HLR and IOR in percent, others 0 to 100)"
+    )
+    click.echo(
+        "Learning rates were chosen on the validation split; accuracies after the last step."
+    )

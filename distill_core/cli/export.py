@@ -1,4 +1,4 @@
-"""`distill export`: a result as pictures in folders, or as plain tensors."""
+"""`distill export`: a result as pictures, tensors, a dataset for the Hub, or for DD-Ranking."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-FORMATS = ("images", "tensors")
+FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
 
 
 @click.command()
@@ -16,10 +16,19 @@ FORMATS = ("images", "tensors")
     "form",
     type=click.Choice(FORMATS),
     required=True,
-    help="images: PNG in a folder for each class, and labels.json; tensors: safetensors.",
+    help="images: PNG in a folder for each class, and labels.json; tensors: safetensors; "
+    "huggingface: pictures, metadata.jsonl, tensors and dataset card; dd-ranking: its input.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export/FORMAT].")
-def command(run: Path, form: str, out: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Replace an earlier export in that folder.")
+@click.option(
+    "--license",
+    "licence",
+    default="unknown",
+    show_default=True,
+    help="Of the source data, for the dataset card, as the Hub calls it.",
+)
+def command(run: Path, form: str, out: Path | None, force: bool, licence: str) -> None:
     """Write the result in RUN for other tools.
 
     RUN is a run directory, or a distilled.safetensors. Pictures are un-whitened and rounded to
@@ -28,5 +37,5 @@ def command(run: Path, form: str, out: Path | None) -> None:
     from distill_core.export import export
 
     target = out or (run if run.is_dir() else run.parent) / "export" / form
-    for line in export(run, target, form):
+    for line in export(run, target, form, force=force, licence=licence):
         click.echo(line)

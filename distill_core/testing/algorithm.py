@@ -25,7 +25,7 @@ Gradients = dict[str, list[Tensor | None]]
 
 
 def check_algorithm(make: Callable[..., Algorithm], *, name: str = "unnamed") -> None:
-    """Check an algorithm on six small images, with learned and with fixed labels.
+    """Check an algorithm on six small images, with fixed labels, and with learned ones if it can.
 
     An outer step leaves finite gradients, steps and projects nothing, and depends on its
     generators and state alone; a run that is saved and resumed goes on bit for bit.
@@ -113,7 +113,7 @@ def _check(who: str, start: Callable[[], _Trial], learned: bool) -> None:
     trial = start()
     demand(isinstance(trial.algorithm, Algorithm), who, "is no Algorithm")
     demand(isinstance(trial.algorithm.recipe(), Recipe), who, "has a recipe that is no Recipe")
-    if not trial.algorithm.learns:
+    if not trial.algorithm.learns or (learned and not trial.algorithm.learns_labels):
         return
     metrics, gradients = repeatable(who, "outer_step", lambda: start().step(0))
     _check_metrics(who, metrics)
@@ -128,8 +128,7 @@ def _check(who: str, start: Callable[[], _Trial], learned: bool) -> None:
         "changes parameters in outer_step; the engine alone steps and projects",
     )
     _check_resume(who, start)
-    if learned:
-        _check_estimate(who, start())
+    _check_estimate(who, start())
 
 
 def _check_metrics(who: str, metrics: Mapping[str, float]) -> None:
@@ -144,12 +143,10 @@ def _check_gradients(who: str, gradients: Gradients) -> None:
         found = [each for each in members if each is not None]
         finite = all(bool(torch.isfinite(each).all()) for each in found)
         demand(finite, who, f"leaves gradients in group '{group}' that are not finite")
-    pixels = [each for each in gradients["data"] if each is not None]
-    demand(
-        any(bool(each.any()) for each in pixels),
-        who,
-        "leaves no gradient in group 'data' after outer_step",
-    )
+    for group in gradients.keys() & {"data", "labels"}:
+        there = any(each is not None and bool(each.any()) for each in gradients[group])
+        unless = "; say learns_labels = False" if group == "labels" else ""
+        demand(there, who, f"leaves no gradient in group '{group}' after outer_step{unless}")
 
 
 def _check_optimizer(who: str, trial: _Trial, gradients: Gradients) -> None:

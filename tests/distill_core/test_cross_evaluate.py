@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill_core import measure_scores
 from distill_core.artefact import save_artefact
 from distill_core.assemble import Assembly, assemble, load_real
 from distill_core.config import RunConfig, resolve
 from distill_core.cross_evaluate import cross_evaluate, find_candidate
 from distill_core.discovery import discover
+from distill_core.judge import Candidate
+from distill_core.measure_scores import check_split
+from distill_core.robust_scores import label_robust_score
 from distill_core.run import OuterLoop
 from distill_core.run_directory import begin
-from registry import InputError, Plugins
+from registry import InputError, Plugins, UnknownNameError
 
 SETTINGS = {
     "repr": "images",
@@ -95,7 +99,7 @@ def test_several_backbones_with_their_controls(
         {"convnet": config, "narrow": narrow},
         plugins,
         after_net=lambda what, net, value: told.append((what, net)),
-    )
+    ).results
     assert list(results) == ["convnet", "narrow"]
     for columns in results.values():
         assert [len(result.accuracies) for result in columns.values()] == [2, 2, 1]
@@ -116,8 +120,8 @@ def test_the_record_is_a_file_and_a_line(
     run_dir, config, _ = run
     finish()
     before = (run_dir / "metrics.jsonl").read_text() if (run_dir / "metrics.jsonl").exists() else ""
-    results = cross_evaluate(run_dir, {"convnet": config}, plugins)
-    again = cross_evaluate(run_dir, {"convnet": config}, plugins)
+    results = cross_evaluate(run_dir, {"convnet": config}, plugins).results
+    again = cross_evaluate(run_dir, {"convnet": config}, plugins).results
     (path,) = (run_dir / "evaluation").iterdir()  # the same settings, the same file
     body = json.loads(path.read_text())
     distilled = results["convnet"]["distilled"]
@@ -138,7 +142,7 @@ def test_controls_can_be_left_out(
     finish()
     evaluate = config.evaluate.model_copy(update={"controls": False})
     plain = config.model_copy(update={"evaluate": evaluate})
-    results = cross_evaluate(run_dir, {"convnet": plain}, plugins)
+    results = cross_evaluate(run_dir, {"convnet": plain}, plugins).results
     assert list(results["convnet"]) == ["distilled"]
 
 
@@ -159,3 +163,48 @@ def test_a_run_without_anything_is_refused(
     (run_dir / "checkpoint" / "state.safetensors").unlink()
     with pytest.raises(InputError, match="nothing to evaluate yet"):
         find_candidate(run_dir, config, plugins, assembly.real)
+
+
+def test_scores_are_made_of_what_was_measured(
+    run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
+) -> None:
+    run_dir, config, _ = run
+    finish()
+    data = config.data.model_copy(update={"validation": 0.0})
+    with pytest.raises(InputError, match="no validation split"):
+        check_split(["lrs"], load_real(config.model_copy(update={"data": data}), plugins))
+    with pytest.raises(UnknownNameError, match="no metric named 'lsr'"):
+        cross_evaluate(run_dir, {"convnet": config}, plugins, metrics=["lsr"])
+    told: list[str] = []
+    found = cross_evaluate(
+        run_dir,
+        {"convnet": config},
+        plugins,
+        metrics=("lrs", "ars"),
+        after_net=lambda what, net, value: told.append(what),
+    )
+    scores = found.scores["convnet"]
+    assert list(scores) == ["hlr", "ior", "lrs", "lrs_hard", "ior_augmented", "ior_plain", "ars"]
+    for k in range(2):
+        ior, hlr = scores["ior"].values[k] / 100, scores["hlr"].values[k] / 100
+        assert scores["lrs"].values[k] == pytest.approx(label_robust_score(ior, hlr))
+    assert told.count("convnet, distilled, hard labels") == 2  # rates are chosen in silence
+    path = max((run_dir / "evaluation").iterdir(), key=lambda path: path.stat().st_mtime)
+    body = json.loads(path.read_text())
+    assert body["scores"]["convnet"]["ars"]["values"] == list(scores["ars"].values)
+
+
+def test_rates_are_chosen_on_the_validation_split(
+    run: tuple[Path, RunConfig, Assembly], plugins: Plugins
+) -> None:
+    _, config, assembly = run
+    real, seen = load_real(config, plugins), []
+    broken = dataclasses.replace(real, test=dataclasses.replace(real.test, images=None))
+    candidate = Candidate.of(assembly)
+    recipe = candidate.training_recipe(config)
+    bench = measure_scores._Bench(
+        candidate, broken, config, assembly.make_backbone, lambda *told: seen.append(told)
+    )
+    chosen = bench._best_rate(bench._random, recipe)  # would fail if it read the test split
+    assert chosen.lr in {*measure_scores.RATES, recipe.lr}
+    assert chosen.model_copy(update={"lr": recipe.lr}) == recipe

@@ -16,6 +16,7 @@ from distill_core.data import (
     RawData,
     RealData,
     Split,
+    check_class_names,
     check_raw,
     fingerprint,
     held_out,
@@ -244,3 +245,31 @@ def test_fingerprints_from_before_there_was_a_choice_of_storage_hold() -> None:
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
     assert fingerprint(raw, options, 0) == digest.hexdigest()
+
+
+def test_a_held_out_part_is_that_of_a_plain_loop_over_classes():
+    labels = torch.randint(7, (200,), generator=seeded(0, "labels"))
+    expected, generator = torch.zeros(200, dtype=torch.bool), seeded(1, "split")
+    for label in range(7):
+        members = [i for i in range(200) if labels[i] == label]
+        size = min(max(round(len(members) * 0.3), 1), len(members) - 1)
+        for at in torch.randperm(len(members), generator=generator)[:size].tolist():
+            expected[members[at]] = True
+    found = held_out(labels, 0.3, generator=seeded(1, "split"), at_least=1)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "line\nbreak", "\u202egnp", "nul\x00"])
+def test_class_names_that_cannot_be_shown_are_refused(name):
+    with pytest.raises(InputError, match="cannot be shown") as caught:
+        check_class_names(["plain", name], "here")
+    assert caught.value.what.isprintable()
+
+
+def test_class_names_of_any_script_are_fine():
+    check_class_names(["été", "猫", "<b>cat & dog</b>", "a b_c-d", "🐈"], "here")
+
+
+def test_more_classes_than_tables_of_classes_can_hold_are_refused():
+    with pytest.raises(InputError, match="100000 classes"):
+        check_class_names([str(k) for k in range(100_000)], "here")

@@ -168,3 +168,13 @@ def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="no protocol named 'pod'") as caught:
         protocol("pod", Recipe(), num_items=1)
     assert caught.value.nearest == "podd"
+
+
+def test_mtt_keeps_a_distilled_rate_and_frepo_has_its_own() -> None:
+    learned = Recipe(optimizer="sgd", lr=0.037, augment="none")
+    mtt = protocol("mtt", learned, num_items=300)
+    assert (mtt.lr, mtt.steps, mtt.augment, mtt.schedule) == (0.037, 2000, "dsa", "step")
+    assert (mtt.momentum, mtt.weight_decay, mtt.batch_size) == (0.9, 5e-4, 256)
+    assert protocol("mtt", Recipe(lr=0.5), num_items=10).lr == 0.01  # not Adam's
+    frepo = protocol("frepo", learned, num_items=10)
+    assert (frepo.optimizer, frepo.lr, frepo.steps, frepo.augment) == ("adam", 3e-4, 1000, "dsa")

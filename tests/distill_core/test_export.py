@@ -10,11 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distill_core.artefact import load, save_artefact
+from distill_core.cli.export import FORMATS
 from distill_core.data import RealData
-from distill_core.export import class_folders, export
+from distill_core.export import export
+from distill_core.export.images import class_folders
 from distill_core.recipe import Recipe
 from distill_core.testing.small import image_layout, poster_layout, small_data
-from registry import InputError, UnknownNameError
+from registry import EnvironmentFault, InputError, UnknownNameError
 from tests.distill_core.conftest import MakeSynthetic
 
 
@@ -78,13 +80,14 @@ def test_tensors_are_plain_safetensors(run_dir: Path, tmp_path: Path, real: Real
 def test_no_file_is_a_pickle(run_dir: Path, tmp_path: Path) -> None:
     export(run_dir, tmp_path / "images", "images")
     export(run_dir, tmp_path / "tensors", "tensors")
+    export(run_dir, tmp_path / "huggingface", "huggingface")
     paths = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.suffix for path in paths} == {".json", ".png", ".safetensors"}
+    assert {path.suffix for path in paths} == {".json", ".jsonl", ".md", ".png", ".safetensors"}
     # torch.save writes a zip file, pickle begins with the byte 0x80.
     assert not any(path.read_bytes().startswith((b"PK", b"\x80")) for path in paths)
 
 
-@pytest.mark.parametrize("form", ["images", "tensors"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_folder_in_use_is_refused_and_kept(run_dir: Path, tmp_path: Path, form: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -99,6 +102,43 @@ def test_a_folder_in_use_is_refused_and_kept(run_dir: Path, tmp_path: Path, form
 def test_an_empty_folder_is_used(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert export(run_dir, tmp_path / "out", "tensors")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_force_replaces_an_earlier_export_and_nothing_else(
+    run_dir: Path, tmp_path: Path, form: str
+) -> None:
+    out = tmp_path / "exports" / "out"
+    export(run_dir, out, "images")
+    export(run_dir, out, form, force=True)
+    assert json.loads((out / "info.json").read_text())["distill_export"] == form
+    assert (out / "labels.json").exists() == (form == "images")
+    mine = tmp_path / "exports" / "mine"
+    mine.mkdir()
+    (mine / "info.json").write_text("[]")
+    with pytest.raises(InputError, match="will not be deleted"):
+        export(run_dir, mine, form, force=True)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["mine", "out"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_failure_leaves_what_was_there(
+    run_dir: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "exports" / "out"
+    export(run_dir, out, "tensors")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("distill_core.files.os.fsync", full)
+    with pytest.raises(EnvironmentFault, match="No space left"):
+        export(run_dir, out, form, force=True)
+    with pytest.raises(EnvironmentFault, match="No space left"):
+        export(run_dir, tmp_path / "exports" / "new", form)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert list(out.parent.iterdir()) == [out]
 
 
 def test_an_unknown_format_is_refused(run_dir: Path, tmp_path: Path) -> None:

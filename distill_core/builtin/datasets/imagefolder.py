@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill_core.builtin.datasets.pictures import Colour, is_picture, read_pictures
 from distill_core.builtin.datasets.tree import FileTree, open_tree
-from distill_core.data import held_out
+from distill_core.data import check_class_names, held_out
 from distill_core.plugin import DataSpec, InputError, Options, RawData
 from distill_core.streams import seeded
 
@@ -135,6 +135,7 @@ def _classes(tree: FileTree, start: str) -> Classes:
             expected=f"at least two, in the layout {LAYOUT}",
             next="check the path with -o dataset.path=..., or sort the images into folders.",
         )
+    check_class_names(list(found), str(below.path))
     empty = [name for name, files in found.items() if not files]
     if empty:
         raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from distill_core.builtin.convnet import ConvNetOptions
 from distill_core.builtin.dm import DistributionMatching
 from distill_core.builtin.dm_options import DmOptions
 from distill_core.data import RealData
-from distill_core.groups import HypergradientError, check_hypergradients
 from distill_core.hypergradient.engine import Engine
 from distill_core.measure import PeakBytes
 from distill_core.streams import Streams
@@ -31,6 +29,7 @@ from tests.distill_core.builtin.matching_sets import (
     slopes,
     task,
 )
+from tests.distill_core.small_run import small_assembly
 
 
 def dm(
@@ -239,13 +238,16 @@ def test_the_estimate_is_what_a_step_takes_and_leaves_no_trace() -> None:
     assert estimate.memory == pytest.approx(memory.peak, rel=0.05)
 
 
-def test_the_engine_refuses_learned_labels_in_the_first_step() -> None:
-    real = real_data()
-    synthetic = poster_set(real, "soft")
-    dm(real).outer_step(synthetic, step=0, rng=Streams(0))
-    with pytest.raises(HypergradientError) as caught:
-        check_hypergradients(synthetic.groups(), step=0, config=SimpleNamespace(algo="dm"))
-    assert caught.value.what == "algorithm 'dm' sends no hypergradient to group 'labels'."
+def test_learned_labels_are_refused_before_any_work() -> None:
+    assert not dm(real_data()).learns_labels
+    with pytest.raises(InputError) as caught:
+        small_assembly(algo="dm")
+    assert str(caught.value) == (
+        "algorithm 'dm' does not learn labels, and labeler 'poddl' has labels to learn.\n"
+        "Expected fixed labels, or an algorithm that learns them.\n"
+        "Next: pass -o labeler.mode=fixed or --labeler onehot."
+    )
+    small_assembly(algo="dm", options={"labeler": {"mode": "fixed"}})
 
 
 def test_it_learns() -> None:

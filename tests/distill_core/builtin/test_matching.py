@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from distill_core.builtin.matching import GradientMatching
 from distill_core.builtin.matching_options import DcOptions, DsaOptions
 from distill_core.contracts import Backbone
 from distill_core.data import RealData
-from distill_core.groups import HypergradientError, check_hypergradients
 from distill_core.hypergradient.engine import Engine
 from distill_core.kernels.native import Unavailable, library
 from distill_core.measure import PeakBytes
@@ -34,6 +32,7 @@ from tests.distill_core.builtin.matching_sets import (
     slopes,
     task,
 )
+from tests.distill_core.small_run import small_assembly
 
 
 def dc(
@@ -346,13 +345,15 @@ def test_the_estimate_is_what_a_step_takes_and_leaves_no_trace() -> None:
     assert estimate.memory == pytest.approx(memory.peak, rel=0.1)
 
 
-def test_the_engine_refuses_learned_labels_in_the_first_step() -> None:
-    real = real_data()
-    synthetic = poster_set(real, "soft")
-    dc(real).outer_step(synthetic, step=0, rng=Streams(0))
-    with pytest.raises(HypergradientError) as caught:
-        check_hypergradients(synthetic.groups(), step=0, config=SimpleNamespace(algo="dc"))
-    assert caught.value.what == "algorithm 'dc' sends no hypergradient to group 'labels'."
+@pytest.mark.parametrize("algo", ["dc", "dsa"])
+def test_learned_labels_are_refused_before_any_work_unless_asked_for(algo: str) -> None:
+    with pytest.raises(InputError) as caught:
+        small_assembly(algo=algo, labeler="soft")
+    assert caught.value.what == (
+        f"algorithm '{algo}' does not learn labels, and labeler 'soft' has labels to learn."
+    )
+    assert caught.value.next == "pass --labeler onehot or -o algo.learn_labels=true."
+    small_assembly(algo=algo, labeler="soft", options={"algo": {"learn_labels": True}})
 
 
 def test_it_learns() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.backbones import new_backbone
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
+from distill_core.builtin.ftd import Ftd
 from distill_core.builtin.mtt import Mtt
-from distill_core.builtin.trajectory_options import MttOptions
+from distill_core.builtin.tesla import Tesla
+from distill_core.builtin.trajectory_options import FtdOptions, MttOptions, TeslaOptions
 from distill_core.contracts import Backbone, Task
 from distill_core.data import RealData, Split
 from distill_core.experts_store import Experts
@@ -20,14 +24,21 @@ from distill_core.functional import FlatModel
 from distill_core.hypergradient.batches import InnerBatches
 from distill_core.hypergradient.engine import Engine
 from distill_core.losses import soft_cross_entropy
+from distill_core.measure import PeakBytes
 from distill_core.streams import Streams, seeded
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing import check_algorithm
 from distill_core.testing.small import TinyBackbone, small_data
 from registry import InputError, OptionError, check_options
-from tests.distill_core.builtin.test_ratbptt import SETS, poster_set
+from tests.distill_core.builtin.test_ratbptt import SETS, gradients, poster_set
 
-SMALL: dict[str, Any] = {"syn_steps": 5, "batch": 7, "experts": 2, "expert_batch": 9}
+SMALL: dict[str, Any] = {
+    "syn_steps": 5,
+    "batch": 7,
+    "experts": 2,
+    "expert_batch": 9,
+    "coverage_normalize": False,
+}
 # With a rate that moves the student well, and bounds that no gradient reaches.
 SMOOTH: dict[str, Any] = {"student_lr": 0.1, "rate_lr": 1e-9, "expert_lr": 0.1}
 
@@ -37,13 +48,13 @@ def real_data() -> RealData:
     return replace(real, train=Split(real.train.images.double(), real.train.labels))
 
 
-def task(real: RealData) -> Task:
+def task(real: RealData, engine: Engine | None = None, network: Any = TinyBackbone) -> Task:
     def fresh(generator: torch.Generator) -> Backbone:
-        made = new_backbone(lambda: TinyBackbone(spec=real.spec), generator, torch.device("cpu"))
+        made = new_backbone(lambda: network(spec=real.spec), generator, torch.device("cpu"))
         return made.double()
 
     experts = Experts(real, fresh, Engine(), backbone={"name": "tiny"}, seed=0, folder=None)
-    return Task(real, fresh, Engine(), experts)
+    return Task(real, fresh, engine or Engine(), experts)
 
 
 def mtt(real: RealData, **settings: Any) -> Mtt:
@@ -127,6 +138,39 @@ def test_it_agrees_with_central_differences() -> None:
         parameter.data.add_(size * along)
         slope = float((parameter.grad * along).sum())
         assert slope == pytest.approx((values[0] - values[1]) / (2 * size), rel=1e-5)
+
+
+def test_pixels_at_the_border_get_as_much_as_those_inside() -> None:
+    real = real_data()
+    plain, normal = poster_set(real), poster_set(real)
+    mtt(real).outer_step(plain, step=0, rng=Streams(0))
+    mtt(real, coverage_normalize=True).outer_step(normal, step=0, rng=Streams(0))
+    (coverage,) = plain.coverage()
+    wanted = gradients(plain)[0] / (coverage / coverage.mean())
+    assert torch.allclose(gradients(normal)[0], wanted, rtol=1e-12)
+    assert MttOptions().coverage_normalize
+
+
+@pytest.mark.parametrize("made", [(Mtt, MttOptions), (Ftd, FtdOptions), (Tesla, TeslaOptions)])
+@pytest.mark.parametrize("case", ["tiny network", "microbatches", "kernels", "one step"])
+def test_the_memory_that_is_predicted_is_what_a_step_takes(made: Any, case: str) -> None:
+    """Counted in bytes of tensors alive together; the prediction makes no expert."""
+    real, (kind, options) = real_data(), made
+    engines = {"microbatches": Engine(microbatch=3), "kernels": Engine(kernels=True)}
+    network: Any = TinyBackbone
+    if case in engines:
+        network = partial(ConvNet, ConvNetOptions(width=16))
+    settings = {**SMALL, "syn_steps": 1 if case == "one step" else 13}
+    trained = kind(options(**settings), task=task(real, engines.get(case), network))
+    synthetic, rng = poster_set(real), Streams(0)
+    estimate = trained.estimate(synthetic, rng=rng)
+    assert estimate.seconds > 0
+    assert rng.state_dict() == {}
+    assert trained.task.experts._memory == {}
+    trained.prepare(lambda _: None)
+    with PeakBytes() as memory:
+        trained.outer_step(synthetic, step=0, rng=Streams(0))
+    assert estimate.memory == pytest.approx(memory.peak, rel=0.25)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

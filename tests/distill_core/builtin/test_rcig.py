@@ -16,12 +16,14 @@ from torch.nn.functional import cross_entropy
 
 from distill_core.backbones import new_backbone
 from distill_core.builtin.adabelief import AdaBelief
+from distill_core.builtin.implicit import leave_both
 from distill_core.builtin.linearised import InnerProblem, Linearised
-from distill_core.builtin.rcig import Rcig, _leave
+from distill_core.builtin.rcig import Rcig
 from distill_core.builtin.rcig_options import RcigOptions
 from distill_core.contracts import Backbone, Task
 from distill_core.data import RealData
 from distill_core.hypergradient.engine import Engine
+from distill_core.measure import PeakBytes
 from distill_core.streams import Streams, seeded
 from distill_core.synthetic import Batch, SyntheticDataset
 from distill_core.testing import check_algorithm
@@ -75,6 +77,28 @@ class Dense:
             fitted = backbone.embed(real.images) @ self.features.T @ self.inverse @ rest
             outputs = dense_jacobian(backbone, real.images) @ tangent + fitted
             return float(cross_entropy(math.exp(log_t) * outputs, real.labels))
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings"),
+    [(Engine(), {}), (Engine(real_chunk=7), {"pool": 9, "inner_steps": 4, "inverse_steps": 6})],
+)
+def test_the_memory_that_is_predicted_is_what_a_step_takes(
+    engine: Engine, settings: dict[str, Any]
+) -> None:
+    """Counted in bytes of tensors alive together, in a step that makes the pool."""
+    real = real_data()
+    synthetic, rng = poster_set(real), Streams(0)
+    algorithm = rcig(real, engine, **settings)
+    before = copied(algorithm.state_dict())
+    estimate = algorithm.estimate(synthetic, rng=rng)
+    assert estimate.seconds > 0
+    assert rng.state_dict() == {}
+    assert equal(before, algorithm.state_dict())
+    assert all(p.grad is None for p in [*synthetic.parameters(), *algorithm.meta_parameters()])
+    with PeakBytes() as memory:
+        algorithm.outer_step(synthetic, step=0, rng=Streams(0))
+    assert estimate.memory == pytest.approx(memory.peak, rel=0.25)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -156,7 +180,7 @@ def test_the_implicit_gradient_is_bounded_by_the_direct_one(
     expected = torch.autograd.grad(
         expanded, list(synthetic.parameters()), list(items(1.0)), retain_graph=True
     )
-    assert _leave(synthetic, expanded, items(1.0), items(size)) == pytest.approx(scale)
+    assert leave_both(synthetic, expanded, items(1.0), items(size)) == pytest.approx(scale)
     for parameter, wanted in zip(synthetic.parameters(), expected, strict=True):
         assert parameter.grad is not None
         assert torch.allclose(parameter.grad, total * wanted)

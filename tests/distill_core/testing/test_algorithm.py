@@ -116,6 +116,22 @@ class PixelsOnly(SoundAlgorithm):
         return torch.optim.SGD(groups["data"], lr=0.1)
 
 
+class FixedLabels(SoundAlgorithm):
+    def outer_step(self, synthetic: SyntheticDataset, *, step: int, rng: Streams) -> Any:
+        metrics = super().outer_step(synthetic, step=step, rng=rng)
+        for labels in synthetic.groups().get("labels", ()):
+            labels.grad = None
+        return metrics
+
+
+class SaysSo(FixedLabels):
+    learns_labels = False
+
+
+def test_an_algorithm_may_leave_labels_as_they_are_if_it_says_so() -> None:
+    check_algorithm(SaysSo, name="x")
+
+
 class Stranger(SoundAlgorithm):
     def outer_optimizer(
         self, groups: Mapping[str, Sequence[nn.Parameter]]
@@ -140,6 +156,7 @@ class Probing(SoundAlgorithm):
         (Idle, "leaves no gradient in group 'data'"),
         (Gambling, "changes the global random state during outer_step"),
         (PixelsOnly, "leaves gradients in group 'labels' but does not optimize it"),
+        (FixedLabels, "leaves no gradient in group 'labels' after outer_step; say learns_labels"),
         (Stranger, "optimizes parameters that it was not given"),
         (Probing, "leaves gradients behind by estimate"),
         (nn.Identity, "is no Algorithm"),

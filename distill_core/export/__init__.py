@@ -1,0 +1,133 @@
+"""A result for other tools: one folder for each format, written whole or not at all.
+
+images       PNG in a folder for each class, in label order; labels.json has all soft labels
+tensors      tensors.safetensors (images, labels), whitening.safetensors
+huggingface  train/*.png with train/metadata.jsonl, and README.md, the dataset card
+dd-ranking   images.pt, labels.pt, lr.pt; poster.safetensors and geometry.json
+
+Every folder has info.json: what it is, and how it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from distill_core import __version__
+from distill_core.artefact import load
+from distill_core.distilled import Distilled
+from distill_core.export.dd_ranking import export_dd_ranking
+from distill_core.export.huggingface import export_huggingface
+from distill_core.export.images import export_images
+from distill_core.export.tensors import export_tensors
+from distill_core.files import write_atomically
+from registry import EnvironmentFault, InputError, UnknownNameError
+
+INFO = "info.json"
+Writer = Callable[[Distilled, Path], list[str]]
+
+
+def export(
+    run_dir: Path, out: Path, form: str, *, force: bool = False, licence: str = "unknown"
+) -> list[str]:
+    """Write a result into a new folder.
+
+    Args:
+        run_dir: a run directory or a distilled.safetensors.
+        out: a folder that does not exist or is empty.
+        form: "images", "tensors", "huggingface" or "dd-ranking".
+        force: an earlier export in `out` is replaced; anything else is not.
+        licence: identifier of the licence of the source data, for the dataset card.
+
+    Returns:
+        Lines for people: what was written, and what it is not good for.
+
+    Raises:
+        InputError: `out` is in use, or the artefact cannot be read or written in this format.
+        UnknownNameError: there is no such format.
+        EnvironmentFault: a file cannot be written.
+    """
+    writers: dict[str, Writer] = {
+        "images": export_images,
+        "tensors": export_tensors,
+        "huggingface": lambda distilled, folder: export_huggingface(distilled, folder, licence),
+        "dd-ranking": export_dd_ranking,
+    }
+    if form not in writers:
+        raise UnknownNameError("format", form, known=writers, next="correct --format.")
+    _check_free(out, force=force)
+    distilled = load(run_dir)
+    beside = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.part")
+    try:
+        beside.mkdir(parents=True)
+        lines = writers[form](distilled, beside)
+        write_atomically(beside / INFO, json.dumps(_info(distilled, form), indent=1).encode())
+        _put_in_place(beside, out.absolute())
+    except OSError as error:
+        if isinstance(error, EnvironmentFault):
+            raise
+        raise EnvironmentFault(
+            f"{out} cannot be written: {error.strerror or error}.",
+            expected="a writable place with enough room.",
+            next="make room or give permission, or pass another --out DIR.",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return [f"{form}: {out}", *lines]
+
+
+def _check_free(out: Path, *, force: bool) -> None:
+    """Refuse a folder in use, unless it is an earlier export that may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not force:
+        raise InputError(
+            f"{out} exists already and is not an empty folder.",
+            expected="a free name, so that nothing is mixed up or lost.",
+            next="pass --out DIR for another place, or --force to replace an earlier export.",
+        )
+    if not _is_export(out):
+        raise InputError(
+            f"{out} is no folder that `distill export` made; it will not be deleted.",
+            expected="an earlier export, which --force may replace.",
+            next="pass --out DIR for another place.",
+        )
+
+
+def _is_export(out: Path) -> bool:
+    try:
+        return "distill_export" in json.loads((out / INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _put_in_place(beside: Path, out: Path) -> None:
+    """Rename a finished folder to its name; what is there goes only when that has worked."""
+    old = beside.with_suffix(".old")
+    if out.exists():
+        out.rename(old)
+    try:
+        beside.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    with contextlib.suppress(OSError):
+        shutil.rmtree(old)
+
+
+def _info(distilled: Distilled, form: str) -> dict[str, object]:
+    return {
+        "distill_export": form,
+        "distill": __version__,
+        "class_names": list(distilled.class_names),
+        "image_shape": list(distilled.transform.image_shape),
+        "whitening": distilled.transform.whitening.kind,
+        "note": "Tensors are whitened; test images must be, too, with whitening.safetensors.",
+        "budget": distilled.budget.as_dict(),
+        "recipe": distilled.recipe.model_dump(mode="json"),
+    }

@@ -1,0 +1,177 @@
+"""The dataset card of a result: YAML for the Hub, then what a reader has to know.
+
+Names of classes come from users, so they are quoted wherever they are written.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from distill_core import __version__
+from distill_core.artefact import MANIFEST
+from distill_core.distilled import Distilled
+from distill_core.export.tensors import TENSORS
+from distill_core.run_directory import CONFIG
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
+NAMES = {
+    "distilled": "this dataset",
+    "random": "random real images of the same pixel budget",
+    "full": "the full training set",
+}
+CARD = """\
+---
+license: {licence}
+pretty_name: {pretty}
+task_categories:
+- image-classification
+tags:
+- dataset-distillation
+- synthetic
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train/**
+---
+
+# {title}, distilled
+
+{count} synthetic training images of {channels}x{h}x{w} pixels with soft labels of {classes}
+classes, made from {source} by dataset distillation: networks trained on them from scratch are
+meant to classify real images.
+
+## Load
+
+```python
+from datasets import load_dataset
+
+train = load_dataset("imagefolder", data_dir="PATH_OF_THIS_FOLDER", split="train")
+train[0]["image"], train[0]["label"], train[0]["soft_label"]
+```
+
+**The pictures are un-whitened and rounded to bytes, for looking.** Distillation works on whitened
+images (here: `{whitening}`). Train on the exact tensors, and whiten test images in the same way
+with `whitening.safetensors`; a network that is tested on images as they come answers at random.
+
+```python
+from safetensors.torch import load_file
+
+d = load_file("{tensors}")
+images, labels = d["images"], d["labels"]  # whitened (n, C, h, w); probabilities (n, K)
+```
+
+`label` is the largest entry of `soft_label`. Classes, in label order:
+
+```json
+{names}
+```
+
+## How it was made
+
+| | |
+|---|---|
+{made}
+
+{command}
+
+## How good it is
+
+{accuracy}
+
+Networks are meant to be trained so: {recipe}.
+
+## Licence
+
+The source data's: `{licence}`.{unknown}
+"""
+
+
+def dataset_card(distilled: Distilled, licence: str) -> str:
+    """Return README.md for a result.
+
+    Args:
+        distilled: the result; its manifest.json is read, if there is one.
+        licence: identifier of the licence of the source data.
+    """
+    manifest = _manifest(distilled)
+    channels, h, w = distilled.transform.image_shape
+    source = str(distilled.metadata.get("dataset", "unknown"))
+    count = len(distilled.dataset)
+    recipe = distilled.recipe
+    has_config = distilled.path.with_name(CONFIG).exists()
+    return CARD.format(
+        licence=licence,
+        pretty=_quoted(f"{source}, distilled"),
+        size=next((name for limit, name in SIZES if count < limit), "100K<n<1M"),
+        title=_cell(source),
+        source=_cell(source),
+        count=count,
+        channels=channels,
+        h=h,
+        w=w,
+        classes=len(distilled.class_names),
+        whitening=distilled.transform.whitening.kind,
+        tensors=TENSORS,
+        names=_quoted(list(distilled.class_names)),
+        made="\n".join(f"| {_cell(a)} | {_cell(b)} |" for a, b in _made(distilled, manifest)),
+        command=f"The same again: `distill run --config {CONFIG} --out NEW_FOLDER`."
+        if has_config
+        else "The configuration was not kept with the result.",
+        accuracy=_accuracy(manifest.get("results") or {}),
+        recipe=f"{recipe.optimizer}, learning rate {recipe.lr:g}, {recipe.steps} steps of "
+        f"{recipe.batch_size} images, augmentation {recipe.augment}",
+        unknown=" Nobody has said what it is; find out before you publish this."
+        if licence == "unknown"
+        else "",
+    )
+
+
+def _manifest(distilled: Distilled) -> dict[str, Any]:
+    path = distilled.path.with_name(MANIFEST)
+    # `load` has read it already, to compare checksums.
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    chosen = distilled.metadata.get("components", {})
+    rows = [
+        (kind, f"{c['name']} ({c['distribution']} {c['version']})") for kind, c in chosen.items()
+    ]
+    rows.append(("budget", str(distilled.budget)))
+    for name, key in (("outer steps", "outer_steps"), ("seed", "seed"), ("written", "written")):
+        if key in manifest:
+            rows.append((name, str(manifest[key])))
+    versions = manifest.get("versions", {"distill": __version__})
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    return rows
+
+
+def _accuracy(results: dict[str, Any]) -> str:
+    """A table of accuracies with their spread, or a sentence where there are none."""
+    if not results:
+        return "It has not been judged yet: `distill evaluate RUN` does that."
+    lines = ["| trained on | accuracy on real test images | networks |", "|---|---|---|"]
+    for name, found in results.items():
+        spread = f" ± {100 * found['std']:.2f}" if found["std"] is not None else ""
+        count = len(found["accuracies"])
+        lines.append(
+            f"| {NAMES.get(name, _cell(name))} | {100 * found['mean']:.2f}{spread} % | {count} |"
+        )
+    return "\n".join([*lines, "", "Mean and sample standard deviation (ddof = 1) over networks."])
+
+
+def _quoted(value: Any) -> str:
+    """JSON, which YAML reads as well; nothing in it ends a block of Markdown or of YAML."""
+    return json.dumps(value).replace("`", "\\u0060")
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    for mark in "\\`|<>[]*_":
+        plain = plain.replace(mark, f"\\{mark}")
+    return plain

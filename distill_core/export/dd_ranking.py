@@ -1,0 +1,140 @@
+"""Format `dd-ranking`: what DD-Ranking 0.2 takes, and the distilled set as it really is.
+
+images.pt            (K ipc, C, h, w) float32, whitened, class by class
+labels.pt            (K ipc, K) logarithms of the soft labels: DD-Ranking applies a softmax to them
+lr.pt                learning rate of the recipe
+poster.safetensors   the canvases, soft labels and index tables of all n images, untouched
+geometry.json        where every training image lies on the canvases, and the class grid
+
+DD-Ranking wants ipc images for each class, in order. Posters have patches between the classes, so
+for ipc = ceil(n / K) every class gets the images with the most of its label, some of them under
+several classes: an approximation, which is said. Our own LRS and ARS (`distill evaluate
+--metrics`) need no such thing.
+
+.pt files are pickles. DD-Ranking's scripts read no other; these hold plain tensors, which
+`torch.load(..., weights_only=True)` reads without running code. distill itself never reads one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core.artefact import WHITENING
+from distill_core.distilled import Distilled
+from distill_core.files import read_tensors, write_atomically, write_tensors
+from registry import InputError
+
+POSTER, GEOMETRY = "poster.safetensors", "geometry.json"
+PLAIN = ("pixels", "images", "labels", "canvas", "rows", "cols", "class_grid")
+SMALLEST = 1e-8  # added to labels before the logarithm
+
+
+def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
+    """Write DD-Ranking's input, and poster, labels and geometry beside it.
+
+    Raises:
+        InputError: the labels are no distributions, so that they have no logarithms.
+    """
+    logits = logits_of(distilled.labels)
+    chosen = top_ipc(distilled.labels)
+    num_classes = len(distilled.class_names)
+    ipc = len(chosen) // num_classes
+    _save(out / "images.pt", distilled.images[chosen])
+    _save(out / "labels.pt", logits[chosen])
+    _save(out / "lr.pt", torch.tensor(distilled.recipe.lr))
+    write_tensors(out / WHITENING, *read_tensors(distilled.path.with_name(WHITENING)))
+    tensors, _ = read_tensors(distilled.path, PLAIN)
+    write_tensors(out / POSTER, tensors, {"class_names": list(distilled.class_names)})
+    exact = is_exact(chosen, distilled.labels)
+    body = {"ipc": ipc, "chosen": chosen.tolist(), "approximate": not exact}
+    body |= geometry(distilled, tensors)
+    write_atomically(out / GEOMETRY, json.dumps(body, indent=1).encode())
+    return [
+        f"images.pt, labels.pt: {num_classes} classes of {ipc}; lr.pt: {distilled.recipe.lr:g}",
+        "Exact: every image once, under its class."
+        if exact
+        else f"Approximate: DD-Ranking takes {ipc} images for each class, so every class has the "
+        f"images with the most of its label; {len(set(chosen.tolist()))} of "
+        f"{len(distilled.labels)} are used, some under several classes. {POSTER} and {GEOMETRY} "
+        "hold the true set; `distill evaluate --metrics lrs,ars` judges that.",
+        "labels.pt holds log(label + 1e-8), since DD-Ranking applies a softmax (temperature 1).",
+        f"Images are whitened ({distilled.transform.whitening.kind}); the real images that "
+        "DD-Ranking tests on must be, too.",
+        ".pt files are pickles, because DD-Ranking reads no other; read them with "
+        "torch.load(file, weights_only=True).",
+    ]
+
+
+def logits_of(labels: Tensor) -> Tensor:
+    """Return log(labels + 1e-8); a softmax gives the labels back.
+
+    Raises:
+        InputError: rows of `labels` (n, K) are no distributions.
+    """
+    if bool((labels < 0).any()) or not torch.allclose(labels.sum(1), torch.ones(()), atol=1e-3):
+        raise InputError(
+            "the soft labels are no distributions, so DD-Ranking cannot take them.",
+            expected="rows that are >= 0 and sum to 1.",
+            next="use --format tensors, or distill with a labeler on the simplex.",
+        )
+    return (labels + SMALLEST).log()
+
+
+def top_ipc(labels: Tensor) -> Tensor:
+    """Choose ceil(n / K) images for each class, those with the most of its label, class by class.
+
+    Args:
+        labels: (n, K) soft labels.
+
+    Returns:
+        (K ipc,) numbers of images, the earlier one first where labels are equal.
+
+    >>> top_ipc(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])).tolist()
+    [1, 2, 0, 2]
+    """
+    n, num_classes = labels.shape
+    ipc = -(-n // num_classes)
+    # An image is not taken twice for one class while there are others: ipc <= n.
+    order = labels.argsort(dim=0, descending=True, stable=True)
+    return order[:ipc].T.reshape(-1)
+
+
+def is_exact(chosen: Tensor, labels: Tensor) -> bool:
+    """Say whether every image was chosen once, under the class of its largest label."""
+    ipc = len(chosen) // labels.shape[1]
+    classes = torch.arange(labels.shape[1]).repeat_interleave(ipc)
+    everyone = torch.equal(chosen.sort().values, torch.arange(len(labels)))
+    return everyone and torch.equal(labels[chosen].argmax(1), classes)
+
+
+def geometry(distilled: Distilled, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return where training images lie on the canvases, in pixels, as plain values."""
+    metadata = distilled.metadata
+    found: dict[str, Any] = {
+        "class_names": list(distilled.class_names),
+        "image_shape": list(distilled.transform.image_shape),
+        "canvases": tensors["pixels"].shape[0],
+        "canvas_hw": metadata["canvas_hw"],
+        "wraps": metadata["wraps"],
+        "class_grid": tensors["class_grid"].tolist(),
+        "budget": distilled.budget.as_dict(),
+    }
+    if "rows" in tensors:
+        corners = (tensors[name].long() for name in ("canvas", "rows", "cols"))
+        canvas, rows, cols = corners
+        found["items"] = [
+            {"canvas": c, "top": top, "left": left}
+            for c, top, left in zip(
+                canvas.tolist(), rows[:, 0].tolist(), cols[:, 0].tolist(), strict=True
+            )
+        ]
+    return found
+
+
+def _save(path: Path, tensor: Tensor) -> None:
+    torch.save(tensor.contiguous().clone(), path)

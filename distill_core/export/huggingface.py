@@ -1,0 +1,66 @@
+"""Format `huggingface`: a folder that `datasets.load_dataset` reads, ready for the Hub.
+
+README.md                the dataset card (`card.py`)
+train/0003.png ...       every image, un-whitened bytes
+train/metadata.jsonl     a line for each: file_name, label, class_name, soft_label (K numbers)
+tensors.safetensors      the exact values, whitened; whitening.safetensors
+run.toml                 the configuration, if there is one: `distill run --config` repeats it
+
+The layout is that of the `datasets` documentation, "imagefolder" with metadata.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from distill_core.distilled import Distilled
+from distill_core.export.card import dataset_card
+from distill_core.export.images import pngs_of, rounding_note
+from distill_core.export.tensors import export_tensors
+from distill_core.files import write_atomically
+from distill_core.run_directory import CONFIG
+from registry import OptionError
+
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+def export_huggingface(distilled: Distilled, out: Path, licence: str) -> list[str]:
+    """Write pictures, metadata.jsonl, exact tensors and the dataset card.
+
+    Raises:
+        OptionError: `licence` is no identifier of the Hub.
+        InputError: PNG cannot hold the channels.
+    """
+    if not LICENCE.fullmatch(licence):
+        raise OptionError(
+            f"licence '{licence}' is no identifier.",
+            expected="one of the Hub's, in lower case, as mit, cc-by-4.0 or unknown.",
+            next="correct --license.",
+        )
+    pngs = pngs_of(distilled)
+    digits = len(str(len(pngs) - 1))
+    main = distilled.labels.argmax(1).tolist()
+    lines = []
+    for k, (png, label) in enumerate(zip(pngs, main, strict=True)):
+        name = f"{k:0{digits}}.png"
+        write_atomically(out / "train" / name, png)
+        line = {
+            "file_name": name,
+            "label": label,
+            "class_name": distilled.class_names[label],
+            "soft_label": distilled.labels[k].tolist(),
+        }
+        lines.append(json.dumps(line) + "\n")
+    write_atomically(out / "train" / "metadata.jsonl", "".join(lines).encode())
+    export_tensors(distilled, out)
+    config = distilled.path.with_name(CONFIG)
+    if config.exists():
+        write_atomically(out / CONFIG, config.read_bytes())
+    write_atomically(out / "README.md", dataset_card(distilled, licence).encode())
+    return [
+        f"{len(pngs)} pictures in train, metadata.jsonl with soft labels, README.md",
+        rounding_note(distilled).replace("--format tensors", "tensors.safetensors"),
+        f"Before you publish it: read README.md, and see that {CONFIG} names no folder of yours.",
+    ]

@@ -1,0 +1,185 @@
+"""A user's own images in memory as a dataset of distill: checked as a plugin's are.
+
+Takes what people have: `RawData`, a pair of arrays, or a map-style torch `Dataset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill_core.data import AUGMENTATIONS, DataSpec, RawData, check_raw, held_out
+from distill_core.hookspecs import hookimpl
+from distill_core.streams import seeded
+from registry import Component, InputError
+
+NAME = "own_data"  # under which the run knows it
+TEST_FRACTION = 0.2
+ACCEPTED = "RawData, a pair (images, labels) of arrays, or a torch Dataset of pairs."
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """The dataset component that hands over what is there already."""
+
+    raw: RawData
+
+    def load(self) -> RawData:
+        """Return the images."""
+        return self.raw
+
+
+def plugin_of(raw: RawData) -> tuple[str, ModuleType]:
+    """Return a plugin that offers the images as dataset `own_data`, for `discover(extra=)`."""
+
+    def distill_datasets() -> list[Component]:
+        return [Component(NAME, lambda options: InMemory(raw), summary="images in memory")]
+
+    module = ModuleType("own_data")
+    module.distill_datasets = hookimpl(distill_datasets)  # type: ignore[attr-defined]
+    return NAME, module
+
+
+def raw_data(
+    data: Any,
+    test: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    augmentations: Sequence[str] = AUGMENTATIONS,
+) -> RawData:
+    """Make checked raw data of a user's images.
+
+    Args:
+        data: `RawData`, which is only checked; (images, labels), images (N, C, H, W) uint8 or
+            floating point from 0 to 1, rounded to bytes, labels (N,) whole numbers; or a torch
+            Dataset of pairs of such an image (C, H, W), or a PIL image, and its label.
+        test: likewise, of the same shape; None keeps a fifth of every class of `data` for testing.
+        class_names: K names, in label order; default: the Dataset's `classes`, or the numbers.
+        augmentations: operations of `AUGMENTATIONS` that keep the labels.
+
+    Raises:
+        InputError: shapes, types, ranges or labels do not fit.
+    """
+    if isinstance(data, RawData):
+        check_raw(data)
+        return data
+    images, labels = _arrays(data, "training")
+    names = class_names or getattr(data, "classes", None) or range(int(labels.max()) + 1)
+    if test is None:
+        testing = held_out(labels, TEST_FRACTION, generator=seeded(0, "own data split"), at_least=1)
+        test_images, test_labels = images[testing], labels[testing]
+        images, labels = images[~testing], labels[~testing]
+    else:
+        test_images, test_labels = _arrays(test, "test")
+    c, h, w = images.shape[1:]
+    spec = DataSpec(NAME, tuple(map(str, names)), (c, h, w), tuple(augmentations))
+    raw = RawData(spec, images, labels, test_images, test_labels)
+    check_raw(raw)
+    return raw
+
+
+def _arrays(data: Any, part: str) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) uint8 and labels (N,) int64 on the CPU."""
+    if isinstance(data, tuple | list) and len(data) == 2:
+        images, labels = data
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _is_array(data):
+        images, labels = _items(data, part)
+    else:
+        raise InputError(
+            f"the {part} data are a {type(data).__name__}.",
+            expected=ACCEPTED,
+            next="pass dataset=(images, labels), or the name of a dataset.",
+        )
+    pixels, classes = _bytes(_tensor(images, f"{part} images"), part), _classes(labels, part)
+    if len(pixels) != len(classes):
+        raise InputError(
+            f"there are {len(pixels)} {part} images and {len(classes)} {part} labels.",
+            expected="a label for each image.",
+            next="correct what is passed.",
+        )
+    return pixels, classes
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, str | bytes | dict | Tensor | np.ndarray)
+
+
+def _items(data: Any, part: str) -> tuple[Tensor, list[Any]]:
+    """Read a Dataset item by item."""
+    images, labels = [], []
+    for k in range(len(data)):
+        item = data[k]
+        if not (isinstance(item, tuple | list) and len(item) == 2):
+            raise InputError(
+                f"item {k} of the {part} data is a {type(item).__name__}.",
+                expected="a pair of image and label.",
+                next="wrap the Dataset so that it gives pairs.",
+            )
+        images.append(_tensor(item[0], f"image {k} of the {part} data"))
+        labels.append(item[1])
+        if images[k].shape != images[0].shape:
+            raise InputError(
+                f"image {k} of the {part} data has shape {tuple(images[k].shape)}, the first "
+                f"{tuple(images[0].shape)}.",
+                expected="images of one shape.",
+                next="resize them, for example with torchvision.transforms.v2.Resize.",
+            )
+    if not images:
+        raise InputError(f"the {part} data are empty.", expected="images.", next="add some.")
+    return torch.stack(images), labels
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    """A tensor of an array or a PIL image, which becomes (C, H, W)."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    try:
+        array = np.array(value)
+        if hasattr(value, "getbands"):
+            array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the {what} cannot be read as numbers ({type(value).__name__}).",
+            expected="a tensor, a NumPy array or a PIL image.",
+            next="convert them first.",
+        ) from None
+
+
+def _bytes(images: Tensor, part: str) -> Tensor:
+    if images.ndim != 4 or images.shape[1] > 4:
+        raise InputError(
+            f"the {part} images have shape {tuple(images.shape)}.",
+            expected="(N, C, H, W), channels before height and width.",
+            next="images.permute(0, 3, 1, 2) moves channels that come last, images[:, None] adds "
+            "one to grey images.",
+        )
+    if images.dtype == torch.uint8 or not len(images):
+        return images
+    low, high = float(images.min()), float(images.max())
+    if not images.is_floating_point() or not (low >= 0 and high <= 1):
+        raise InputError(
+            f"the {part} images are {images.dtype} from {low:g} to {high:g}.",
+            expected="torch.uint8 from 0 to 255, or floating point from 0 to 1.",
+            next="leave normalisation out, since distill whitens by itself; convert whole numbers "
+            "to uint8.",
+        )
+    return (images * 255).round().to(torch.uint8)
+
+
+def _classes(labels: Any, part: str) -> Tensor:
+    values = _tensor(labels, f"{part} labels")
+    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+    if not whole or values.ndim != 1 or not len(values):
+        raise InputError(
+            f"the {part} labels are {values.dtype} of shape {tuple(values.shape)}.",
+            expected="(N,) whole numbers from 0 to K - 1.",
+            next="number the classes; argmax(1) turns one-hot rows into numbers.",
+        )
+    return values.long()

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import distill_core
+from distill_core.api import nested
+from distill_core.data import DataSpec, RawData
+from distill_core.outcome import Outcome
+from distill_core.own_data import raw_data
+from registry import InputError, OptionError, UnknownNameError
+from tests.distill_core.small_run import SMALL
+
+OPTIONS = {**SMALL["options"], "evaluate": SMALL["evaluate"]}
+CHOICE = {
+    "representation": "poster",
+    "labeler": "poddl",
+    "orderer": "poco",
+    "algorithm": "ratbptt",
+    "ipc": 0.8,
+    "steps": 2,
+    "device": "cpu",
+}
+
+
+def small(**changes: Any) -> Outcome:
+    return distill_core.distill(**{**CHOICE, "dataset": "shapes", "options": OPTIONS, **changes})
+
+
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (60, 3, 8, 8), dtype=np.uint8), np.arange(60) % 6
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return small()
+
+
+def test_a_run_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    result = small()
+    assert capfd.readouterr() == ("", "")
+    assert 0 <= result.accuracy.mean <= 1
+    assert result.accuracy.std == result.results["distilled"].std
+    assert set(result.results) == {"distilled", "random", "full"}
+    images, labels = result.dataset.tensors
+    assert images.shape == (10, 3, 8, 8)
+    assert labels.shape == (10, 6)
+    assert isinstance(result.poster, Image.Image)
+    folder = result.run_dir
+    assert folder.exists()
+    del result
+    assert not folder.exists()
+
+
+def test_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    small(verbose=True)
+    assert "accuracy on the test set" in capsys.readouterr().out
+
+
+def test_equal_to_the_command_line(outcome: Outcome) -> None:
+    from distill_core import session
+    from tests.distill_core.small_run import installed, small_config
+
+    config = small_config(steps=2, device="cpu")
+    assert config == outcome.config
+    results = session.run(
+        config, installed(), outcome.run_dir.parent / f"{outcome.run_dir.name}-cli",
+        resume=False, overwrite=True, quiet=True,
+    )  # fmt: skip
+    assert results["distilled"].accuracies == outcome.results["distilled"].accuracies
+
+
+def test_save_load_export_and_train(outcome: Outcome, tmp_path: Path) -> None:
+    saved = outcome.save(tmp_path / "kept")
+    again = distill_core.load(saved)
+    assert again.verified
+    assert torch.equal(again.images, outcome.distilled.images)
+    with pytest.raises(InputError, match="exists already"):
+        outcome.save(tmp_path / "kept")
+    assert outcome.export(tmp_path / "tensors", "tensors")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
+    before = network[1].weight.clone()
+    assert outcome.train(network) is network
+    assert not torch.equal(network[1].weight, before)
+
+
+def test_evaluate_again(outcome: Outcome) -> None:
+    found = outcome.evaluate(nets=1, controls=False, protocol="dc", steps=2)
+    assert len(found.results["convnet"]["distilled"].accuracies) == 1
+    with pytest.raises(OptionError, match="nest"):
+        outcome.evaluate(nest=1)
+
+
+def test_the_picture_of_a_notebook_is_escaped() -> None:
+    names = ["<b>one</b>", *"23456"]
+    own = {**OPTIONS, "dataset": {}}
+    result = small(dataset=arrays(), class_names=names, options=own)
+    page = result._repr_html_()
+    assert "<b>one" not in page
+    assert "&lt;b&gt;one" in page
+    assert "data:image/png;base64," in page
+    assert f"{100 * result.accuracy.mean:.2f}" in page
+    assert "random real images" in repr(result)
+    assert result.evaluate(nets=1, controls=False, steps=2).results["convnet"]
+
+
+def test_in_a_thread() -> None:
+    found: list[Outcome] = []
+    thread = threading.Thread(target=lambda: found.append(small()))
+    thread.start()
+    thread.join()
+    assert found[0].accuracy.mean >= 0
+
+
+def test_mistakes_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="'ratbptt'"):
+        small(algorithm="ratbtt", out=tmp_path / "run")
+    with pytest.raises(OptionError, match=r"algo\.windw"):
+        small(options={"algo.windw": 3}, out=tmp_path / "run")
+    with pytest.raises(OptionError, match="dataset is a name"):
+        small(test=arrays())
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_in_both_forms() -> None:
+    flat = nested({"algo.window": 2, "algorithm.total": 4, "evaluate.nets": 1, "run.ema": 0.9})
+    assert flat == nested(
+        {"algo": {"window": 2, "total": 4}, "evaluate": {"nets": 1}, "run": {"ema": 0.9}}
+    )
+    with pytest.raises(OptionError, match="no effect"):
+        nested({"window": 2})
+    with pytest.raises(UnknownNameError, match="Did you mean 'algo'"):
+        nested({"alg.window": 2})
+
+
+def test_every_form_of_own_data_is_the_same() -> None:
+    images, labels = arrays()
+    expected = raw_data((images, labels))
+    assert len(expected.test_labels) == 12
+    forms: list[Any] = [
+        (torch.from_numpy(images), torch.from_numpy(labels)),
+        (images / 255, labels.tolist()),
+        TensorDataset(torch.from_numpy(images), torch.from_numpy(labels)),
+        [(Image.fromarray(image.transpose(1, 2, 0)), label) for image, label in
+         zip(images, labels, strict=True)],
+    ]  # fmt: skip
+    for form in forms:
+        found = raw_data(form)
+        assert found.spec == expected.spec
+        assert torch.equal(found.train_images, expected.train_images)
+        assert torch.equal(found.test_labels, expected.test_labels)
+    given = raw_data((images, labels), (images[:6], labels[:6]))
+    assert len(given.train_labels) == 60
+    assert raw_data(given) is given
+
+
+IMAGES, LABELS = arrays()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((IMAGES.transpose(0, 2, 3, 1), LABELS), r"\(N, C, H, W\)"),
+        ((IMAGES[:, 0], LABELS), r"images\[:, None\]"),
+        ((IMAGES / 127.5 - 1, LABELS), "leave normalisation out"),
+        ((IMAGES.astype(np.int64), LABELS), "int64"),
+        ((np.full((60, 3, 8, 8), np.nan), LABELS), "nan"),
+        ((IMAGES, LABELS[:50]), "training labels"),
+        ((IMAGES, LABELS - 1), "from -1 to 4"),
+        ((IMAGES, LABELS * 2), "no training images of: 1, 3"),
+        ((IMAGES, LABELS / 2), "whole numbers"),
+        ((IMAGES, np.eye(6)[LABELS]), "argmax"),
+        (IMAGES, "are a ndarray"),
+        (3, "are a int"),
+        ([1, 2, 3], "item 0 of the training data is a int"),
+        ([(IMAGES[0], 0), (IMAGES[0, :, :4], 1), (IMAGES[0], 1)], "images of one shape"),
+    ],
+)
+def test_own_data_that_do_not_fit_are_explained(data: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        raw_data(data)
+    assert caught.value.expected
+    assert caught.value.next
+
+
+def test_raw_data_are_checked() -> None:
+    spec = DataSpec("mine", ("a", "b"), (3, 8, 8), ())
+    images, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
+    with pytest.raises(InputError, match=r"torch.uint8"):
+        raw_data(RawData(spec, images, labels, images, labels))

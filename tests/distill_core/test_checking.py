@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from distill_core.checking import check_synthetic
+from registry import ContractError
+from tests.distill_core.small_run import small_assembly
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    return small_assembly().synthetic
+
+
+def _check(synthetic):
+    check_synthetic(synthetic, representation="representation 'r' of p", labeler="labeler 'l' of q")
+
+
+def _then(function, action):
+    def changed(*args):
+        result = function(*args)
+        action(result, *args)
+        return result
+
+    return changed
+
+
+def test_components_that_keep_their_contract_pass(synthetic):
+    _check(synthetic)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda labels: labels[:, :-1], r"gives labels \(10, 5\)"),
+        (lambda labels: labels[0], r"gives labels \(6,\)"),
+        (lambda labels: None, "gives labels NoneType"),
+        (lambda labels: labels * float("nan"), "60 numbers are not finite"),
+        (lambda labels: labels * 2, r"no distributions .* from 2 to 2"),
+        (lambda labels: labels - 0.5, "no distributions .smallest number -0.5"),
+    ],
+)
+def test_labels_that_break_the_contract_are_named(synthetic, monkeypatch, wrong, message):
+    labels = synthetic.labeler.labels
+    monkeypatch.setattr(synthetic.labeler, "labels", lambda *args: wrong(labels(*args)))
+    with pytest.raises(ContractError, match=message) as caught:
+        _check(synthetic)
+    assert caught.value.what.startswith("labeler 'l' of q ")
+
+
+def test_labels_off_the_simplex_pass_where_that_is_said(synthetic, monkeypatch):
+    labels = synthetic.labeler.labels
+    monkeypatch.setattr(synthetic.labeler, "labels", lambda *args: labels(*args) - 0.5)
+    monkeypatch.setattr(synthetic.labeler, "simplex", False, raising=False)
+    _check(synthetic)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda images: images[:, :1], lambda images: images[1:], lambda images: images / 0]
+)
+def test_images_that_break_the_contract_are_named(synthetic, monkeypatch, wrong):
+    expand = synthetic.representation.expand
+    monkeypatch.setattr(synthetic.representation, "expand", lambda boxes: wrong(expand(boxes)))
+    with pytest.raises(ContractError, match=r"^representation 'r' of p gives images"):
+        _check(synthetic)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.rand(1), np.random.rand, random.random],
+    ids=["torch", "numpy", "random"],
+)
+def test_draws_from_the_global_random_state_are_found(synthetic, monkeypatch, draw):
+    labels = synthetic.labeler.labels
+    drawing = _then(labels, lambda *_: draw())
+    monkeypatch.setattr(synthetic.labeler, "labels", drawing)
+    with pytest.raises(ContractError, match="draws from the global random state in `labels`"):
+        _check(synthetic)
+
+
+def test_changed_arguments_are_found(synthetic, monkeypatch):
+    labels = synthetic.labeler.labels
+    monkeypatch.setattr(
+        synthetic.labeler, "labels", _then(labels, lambda result, boxes, images: images.zero_())
+    )
+    with pytest.raises(ContractError, match="changes its arguments in `labels`"):
+        _check(synthetic)
+
+
+def test_a_run_is_refused_before_its_first_step(monkeypatch):
+    from podd_plugin.poddl import Poddl as Labeler
+
+    labels = Labeler.labels
+    monkeypatch.setattr(Labeler, "labels", lambda self, *args: labels(self, *args) * 3)
+    with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* no distributions"):
+        small_assembly()
