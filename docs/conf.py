@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from distill_core import __version__
+
+# sphinx-autodoc-typehints meets Sphinx 10 in its own time.
+warnings.filterwarnings("ignore", message=".*set_application")
 
 project = "distill"
 copyright = "the authors of distill, MIT licence"
@@ -37,6 +41,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Source", "notes_style")]
 always_document_param_types = False
-typehints_defaults = None
+typehints_use_signature = True
+typehints_use_signature_return = True
 copybutton_prompt_text = "$ "
 suppress_warnings = ["sphinx_autodoc_typehints.guarded_import"]

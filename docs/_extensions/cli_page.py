@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import click
@@ -25,7 +26,7 @@ def cli_page(program: click.Group) -> str:
     root = click.Context(program, info_name="distill")
     parts = [
         "# Command line\n",
-        f"{program.help}\n",
+        f"{inspect.cleandoc(program.help or '')}\n",
         "Written from the program itself; `distill COMMAND --help` says the same.\n",
         *(_options(program, root)),
     ]
@@ -34,7 +35,7 @@ def cli_page(program: click.Group) -> str:
         parts += [
             f"## {context.command_path}\n",
             f"```text\n{usage}\n```\n",
-            f"{command.help or ''}\n",
+            f"{inspect.cleandoc(command.help or '')}\n",
             *_options(command, context),
         ]
     return "\n".join(parts)
