@@ -72,7 +72,7 @@ def save_artefact(
     }
     write_tensors(run_dir / DISTILLED, tensors, metadata)
     save_pictures(run_dir, synthetic, real)
-    files = {name: _sha256(run_dir / name) for name in LISTED if (run_dir / name).exists()}
+    files = {name: file_sha256(run_dir / name) for name in LISTED if (run_dir / name).exists()}
     text = json.dumps({**manifest, "files": files}, indent=2)
     write_atomically(run_dir / MANIFEST, text.encode())
 
@@ -189,7 +189,7 @@ def _listed_sha256(file: Path) -> str | None:
 
 
 def _check_sha256(file: Path, expected: str, source: str) -> None:
-    found = _sha256(file)
+    found = file_sha256(file)
     if found != expected:
         raise InputError(
             f"{file} was changed or cut short after it was written: its SHA-256 is {found[:12]}...",
@@ -198,6 +198,7 @@ def _check_sha256(file: Path, expected: str, source: str) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

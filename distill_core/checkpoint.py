@@ -1,5 +1,7 @@
 """Checkpoints: the complete state of a run in one file that is replaced whole or not at all.
 
+The one before is kept, too: should the newest be damaged, the run goes on from there.
+
 A state is a tree of dictionaries, lists, tensors, numbers and text. The tensors go into the body
 of a safetensors file and the rest, as JSON, into its header; nothing is pickled.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from distill_core.config import RunConfig
 from distill_core.documents import parse_json
-from distill_core.files import read_tensors, write_tensors
+from distill_core.files import read_tensors, remove_parts, write_tensors
 from distill_core.trees import decode, encode
 from registry import InputError
 
@@ -26,12 +28,29 @@ FORMAT = 1
 # not what it does. On another device or with other threads or kernels, sums round differently.
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "procs", "engine")
-MAY_CHANGE = (*LENGTH, *PLACE, "evaluate")
+MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "on_divergence")
+
+
+_RESTORE = "restore it from a copy, or start again with --overwrite."
+
+
+class DamagedError(InputError):
+    """A checkpoint that is not as it was written."""
 
 
 def checkpoint_path(run_dir: Path) -> Path:
     """Return where a run keeps its newest state."""
     return run_dir / "checkpoint" / "state.safetensors"
+
+
+def previous_path(run_dir: Path) -> Path:
+    """Return where a run keeps the state before its newest."""
+    return run_dir / "checkpoint" / "previous.safetensors"
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Return whether a run has saved a state, good or not."""
+    return checkpoint_path(run_dir).exists() or previous_path(run_dir).exists()
 
 
 def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) -> None:
@@ -51,24 +70,63 @@ def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) 
         "tree": json.dumps(tree),
         "digest": _digest(tree, tensors),
     }
-    write_tensors(path, tensors, header)
+    write_tensors(path, tensors, header, keep=previous_path(run_dir))
 
 
-def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
-    """Read the newest state of a run, for the same configuration.
+def load_checkpoint(
+    run_dir: Path, config: RunConfig, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Read the newest good state of a run, for the same configuration.
+
+    Args:
+        run_dir: the run directory.
+        config: what the run is to go on with.
+        say: told when the newest state is damaged and the one before is taken.
 
     Raises:
-        InputError: there is none, it is damaged, of another format, or of a run with another
+        DamagedError: no state is as it was written.
+        InputError: there is none, it is of another format, or of a run with another
             configuration; the first field that differs is named.
     """
-    path = checkpoint_path(run_dir)
-    if not path.exists():
+    path, previous = checkpoint_path(run_dir), previous_path(run_dir)
+    if not has_checkpoint(run_dir):
         raise InputError(
             f"{run_dir} has no checkpoint.",
             expected=f"the file {path}, which every run writes.",
             next="start the run again with --overwrite.",
         )
-    tensors, header = read_tensors(path)
+    try:
+        tree, tensors, header = _read(path)
+    except DamagedError as error:
+        if not previous.exists():
+            raise
+        tree, tensors, header = _read(previous)
+        say(f"passed over: {error.what} The state before it is taken")
+    _check_config(_completed(header["config"]), config.model_dump(mode="json"), path)
+    state: dict[str, Any] = decode(tree, tensors)
+    return state
+
+
+def state_to_resume(run_dir: Path, config: RunConfig, say: Callable[[str], None]) -> dict[str, Any]:
+    """Read the state to go on with; a run that was killed early has none, and begins again.
+
+    Raises:
+        InputError: as `load_checkpoint`.
+    """
+    for folder in (run_dir, checkpoint_path(run_dir).parent):
+        remove_parts(folder)
+    if has_checkpoint(run_dir):
+        return load_checkpoint(run_dir, config, say)
+    say("resume   there is no checkpoint yet: the run begins with its first outer step")
+    return {}
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
+    """Return the tree, its tensors and the header of a file that is as it was written."""
+    try:
+        tensors, header = read_tensors(path)
+    except InputError as error:
+        raise DamagedError(error.what, expected=error.expected, next=_RESTORE) from error
     if header.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {header.get('format')!r}.",
@@ -77,15 +135,13 @@ def load_checkpoint(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             "manifest.json), or start again with --overwrite.",
         )
     tree = _intact_tree(header, tensors)
-    if tree is None:
-        raise InputError(
+    if tree is None or not isinstance(header.get("config"), dict):
+        raise DamagedError(
             f"{path} was changed after it was written: its digest does not match.",
             expected="the bytes that the run wrote.",
-            next="restore it from a copy, or start again with --overwrite.",
+            next=_RESTORE,
         )
-    _check_config(_completed(header["config"]), config.model_dump(mode="json"), path)
-    state: dict[str, Any] = decode(tree, tensors)
-    return state
+    return tree, tensors, header
 
 
 def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:

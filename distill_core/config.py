@@ -13,11 +13,14 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field
 
+from distill_core import __version__
 from distill_core.documents import parse_toml
 from distill_core.hookspecs import KINDS
 from distill_core.option_sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from registry import InputError, OptionError, Plugins, UnknownNameError
 from registry.options import Options, check_options
+
+FORMAT = 1  # of run.toml
 
 
 class RunConfig(Options):
@@ -68,6 +71,11 @@ class RunConfig(Options):
     rank_timeout_minutes: float = Field(
         10.0, gt=0, description="minutes that processes of one run wait for each other in a step"
     )
+    on_divergence: Literal["stop", "halve-lr"] = Field(
+        "stop",
+        description="what happens when numbers are no longer finite: stop, or go back to an "
+        "earlier good state and on with halved outer learning rates (also --on-divergence)",
+    )
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")
@@ -85,10 +93,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Read a TOML configuration file.
 
     Raises:
-        InputError: it does not exist or is no TOML; the line is named.
+        InputError: it does not exist, is no TOML (the line is named) or is of a newer distill.
     """
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
+        settings = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"there is no configuration file {path}.",
@@ -101,6 +109,14 @@ def read_settings(path: Path) -> dict[str, Any]:
             expected="a TOML file, for example the run.toml of a run directory.",
             next="correct the file.",
         ) from None
+    written = settings.pop("format", FORMAT)
+    if written != FORMAT:
+        raise InputError(
+            f"{path} has format {written!r}.",
+            expected=f"format {FORMAT}, which distill {__version__} reads, or none.",
+            next="use the version of distill that wrote it, or a newer one.",
+        )
+    return settings
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
@@ -114,7 +130,6 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         OptionError: a pair has another form, or its prefix is unknown.
     """
     settings: dict[str, Any] = {}
-    kinds = [kind.option for kind in KINDS]
     for pair in pairs:
         key, equals, text = pair.partition("=")
         prefix, dot, name = key.strip().partition(".")
@@ -124,18 +139,28 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
                 expected="the form -o kind.field=value, for example -o algo.window=60.",
                 next="correct it.",
             )
-        value = _value(text.strip(), pair)
-        if prefix in SECTIONS:
-            settings.setdefault(prefix, {})[name] = value
-        elif prefix == "run":
-            settings[name] = value
-        elif prefix in kinds:
-            settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
-        else:
-            raise UnknownNameError(
-                "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
-            )
+        set_option(settings, key.strip(), _value(text.strip(), pair))
     return settings
+
+
+def set_option(settings: dict[str, Any], option: str, value: Any) -> None:
+    """Put the value of `kind.field`, as `-o` names options, into nested settings.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    kinds = [kind.option for kind in KINDS]
+    prefix, _, name = option.partition(".")
+    if prefix in SECTIONS:
+        settings.setdefault(prefix, {})[name] = value
+    elif prefix == "run":
+        settings[name] = value
+    elif prefix in kinds:
+        settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
+    else:
+        raise UnknownNameError(
+            "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
+        )
 
 
 def _value(text: str, pair: str) -> Any:

@@ -44,6 +44,13 @@ class CrossEvaluation:
     results: dict[str, dict[str, Result]]
     scores: dict[str, dict[str, Score]]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and text; scores only where they were asked for."""
+        found: dict[str, Any] = {"results": _plain(self.results)}
+        if self.scores:
+            found["scores"] = _plain(self.scores)
+        return found
+
 
 def cross_evaluate(
     run_dir: Path,
@@ -146,6 +153,13 @@ def _step(run_dir: Path) -> int:
         return 0  # the record of a judgement can do without
 
 
+def _plain(table: Mapping[str, Mapping[str, Result | Score]]) -> dict[str, dict[str, Any]]:
+    return {
+        row: {name: each.as_dict() for name, each in columns.items()}
+        for row, columns in table.items()
+    }
+
+
 def _record(
     run_dir: Path,
     configs: Mapping[str, RunConfig],
@@ -162,19 +176,7 @@ def _record(
         }
         for row, config in configs.items()
     }
-    body: dict[str, Any] = {
-        "outer_steps": step,
-        "settings": settings,
-        "results": {
-            row: {what: result.as_dict() for what, result in columns.items()}
-            for row, columns in found.results.items()
-        },
-    }
-    if metrics:
-        body["scores"] = {
-            row: {what: score.as_dict() for what, score in columns.items()}
-            for row, columns in found.scores.items()
-        }
+    body = {"outer_steps": step, "settings": settings, **found.as_dict()}
     # Evaluations without scores keep the names that they have had.
     asked = [step, settings, *([sorted(metrics)] if metrics else [])]
     key = json.dumps(asked, sort_keys=True).encode()

@@ -64,7 +64,14 @@ def discover(extra: Iterable[tuple[str, Any]] = (), only: Sequence[str] | None =
     Raises:
         DuplicateNameError, UnknownNameError: as `load_plugins` says.
     """
-    return load_plugins(hookspecs.GROUP, hookspecs, hookspecs.KINDS, extra=extra, only=only)
+    return load_plugins(
+        hookspecs.GROUP,
+        hookspecs,
+        hookspecs.KINDS,
+        api=hookspecs.API_VERSION,
+        extra=extra,
+        only=only,
+    )
 
 
 def presets(plugins: Plugins) -> dict[str, Preset]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 METADATA_KEY = "distill"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> None:
     """Write a file so that a reader sees the old content or the new, never a part of it.
 
-    Missing folders above it are made.
+    Missing folders above it are made. The new content is on the disk before it takes the name.
+
+    Args:
+        path: the file.
+        data: its new content.
+        keep: takes the old content, once the new is complete.
 
     Raises:
         EnvironmentFault: the machine refused (disk full, no permission); what was there before
@@ -37,7 +43,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(beside, path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise EnvironmentFault(
             f"{path} ({_megabytes(len(data))}) cannot be written: {error.strerror or error}.",
@@ -50,7 +59,31 @@ def write_atomically(path: Path, data: bytes) -> None:
             beside.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+def remove_parts(folder: Path) -> None:
+    """Delete what writers that were killed left half-written in a folder; nobody else may write."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    *,
+    keep: Path | None = None,
+) -> str:
     """Write tensors and metadata as safetensors; equal content gives equal bytes.
 
     Args:
@@ -58,6 +91,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         tensors: any device and layout; may share memory.
         metadata: JSON values. One string under one key, since safetensors writes several keys
             in random order.
+        keep: takes the old file.
 
     Returns:
         The SHA-256 of the file, hexadecimal.
@@ -69,7 +103,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     plain = {name: _plain(tensor) for name, tensor in tensors.items()}
     data = save(plain, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-    write_atomically(path, data)
+    write_atomically(path, data, keep=keep)
     return hashlib.sha256(data).hexdigest()
 
 

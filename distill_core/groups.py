@@ -11,9 +11,18 @@ from torch import Tensor, nn
 from distill_core.assemble import Assembly
 from registry import ExplainedError
 
+_SMALLER = (
+    "start again with smaller learning rates (-o algo...), or look at the last good state: "
+    "`distill evaluate` reads the run directory."
+)
+
 
 class HypergradientError(ExplainedError, ArithmeticError):
     """A hypergradient that cannot be used; the update was not made."""
+
+
+class DivergenceError(HypergradientError):
+    """Numbers are no longer finite."""
 
 
 def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
@@ -36,17 +45,31 @@ def check_hypergradients(
     for name, parameters in groups.items():
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
-            raise HypergradientError(
+            raise DivergenceError(
                 f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
                 expected="finite numbers; the update was not made.",
-                next="start again with smaller learning rates (-o algo...), or look at the last "
-                "good state: `distill evaluate` reads the run directory.",
+                next=_SMALLER,
             )
         if step == 0 and not any(_is_there(gradient) for gradient in gradients):
             raise HypergradientError(
                 f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
                 expected="a gradient in every group that is learned.",
                 next="choose a labeler with fixed labels, or an algorithm that trains them.",
+            )
+
+
+def check_parameters(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
+    """Refuse parameters that an update has made infinite.
+
+    Raises:
+        DivergenceError: naming the step and the group.
+    """
+    for name, parameters in groups.items():
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+            raise DivergenceError(
+                f"the update of group '{name}' in outer step {step + 1} is not finite.",
+                expected="finite numbers; the state after this step is not saved.",
+                next=_SMALLER,
             )
 
 

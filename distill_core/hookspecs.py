@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from distill_core.presets import Preset
 
 GROUP = "distill"
+# Of everything in distill_core.plugin and distill_core.testing: MAJOR.MINOR, as in SemVer.
+API_VERSION = "1.0"
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 

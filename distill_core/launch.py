@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,9 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
+        if hasattr(signal, "SIGUSR1"):
+            # torch's launcher passes on SIGTERM, and would die of this one.
+            signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         try:
             elastic_launch(config, sys.executable)("-m", "distill_core", *arguments)
         except ChildFailedError as error:
@@ -127,6 +131,4 @@ def threads_of_each(procs: int) -> int:
 
 
 def _ending(code: int) -> str:
-    import signal
-
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -29,6 +30,7 @@ def manifest(
     results: dict[str, Any] | None = None,
     best_step: int | None = None,
     processes: int = 1,
+    divergences: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -40,6 +42,7 @@ def manifest(
         results: what the evaluation found, once it is done.
         best_step: the step whose state was kept, where the validation split chose it.
         processes: how many made each outer step together, at the end.
+        divergences: when and why the run went back and halved its learning rates.
     """
     config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid
@@ -64,6 +67,7 @@ def manifest(
         "averaged": None if ema is None else f"moving average, run.ema = {ema:g}",
         "processes": processes,
         "seconds": round(seconds, 3),
+        "divergences": list(divergences),
         "results": results or {},
     }
 

@@ -23,10 +23,13 @@ class MetricsFile:
     def __init__(self, path: Path, *, step: int = 0) -> None:
         self.path = path
         if path.exists():
-            # A line that is damaged is dropped, too.
-            text = path.read_text(encoding="utf-8", errors="replace")
-            lines = [line for line in text.splitlines() if _is_before(line, step)]
-            write_atomically(path, "".join(line + "\n" for line in lines).encode())
+            self._drop_after(step)
+
+    def _drop_after(self, step: int) -> None:
+        # A line that is damaged is dropped, too.
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if _is_before(line, step)]
+        write_atomically(self.path, "".join(line + "\n" for line in lines).encode())
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
@@ -40,6 +43,12 @@ class MetricsFile:
     def after_validation(self, step: int, accuracy: float) -> None:
         """Write a validation accuracy."""
         self.write({"kind": "validation", "step": step, "accuracy": accuracy})
+
+    def after_going_back(self, step: int, what: str) -> None:
+        """Drop the lines of the steps that are done again, and write why."""
+        if self.path.exists():
+            self._drop_after(step)
+        self.write({"kind": "divergence", "step": step, "what": what})
 
 
 def _is_before(line: str, step: int) -> bool:
@@ -61,6 +70,7 @@ class TensorBoardLog:
     def __init__(self, run_dir: Path, *, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self.run_dir = run_dir
         self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -71,6 +81,14 @@ class TensorBoardLog:
     def after_validation(self, step: int, accuracy: float) -> None:
         """Write a validation accuracy."""
         self._writer.add_scalar("validation/accuracy", accuracy, step)
+
+    def after_going_back(self, step: int, what: str) -> None:
+        """Begin another event file, which hides the later steps of this one."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer.close()
+        self._writer = SummaryWriter(str(self.run_dir), purge_step=step + 1)
+        self._writer.add_text("divergence", what, step)
 
     def picture(self, name: str, image: Any, step: int) -> None:
         """Show an (H, W, 3) uint8 array."""

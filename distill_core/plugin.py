@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from distill_core.hookspecs import hookimpl
+from distill_core.hookspecs import API_VERSION, hookimpl
 from distill_core.presets import Preset
 from registry import Component, EnvironmentFault, InputError, OptionError
 
@@ -168,6 +168,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "API_VERSION",
     "Adam",
     "AdamState",
     "Algorithm",

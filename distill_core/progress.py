@@ -84,6 +84,13 @@ class ConsoleProgress:
             highlight=False,
         )
 
+    def after_going_back(self, step: int, what: str) -> None:
+        """Say that the run has gone back, and count its speed anew."""
+        self.first, self._spent = step, 0.0
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+        self.console.print(f"back to step {step}/{self.steps}: {what}", markup=False)
+
     def _time_left(self, step: int) -> str:
         seconds = self._spent / (step - self.first) * (self.steps - step)
         if self.minutes is not None:

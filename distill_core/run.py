@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from distill_core.assemble import Assembly
-from distill_core.averaging import MovingAverage
 from distill_core.checkpoint import save_checkpoint
 from distill_core.distributed import ALONE, Ranks
-from distill_core.groups import check_hypergradients, trained_groups
-from distill_core.schedule import RateSchedule
-from distill_core.streams import streams_of_rank
+from distill_core.divergence import LIMIT, record
+from distill_core.groups import (
+    DivergenceError,
+    check_hypergradients,
+    check_parameters,
+)
+from distill_core.loop_state import LoopState
 from distill_core.trees import copied
 
 Validate = Callable[[], float]
@@ -35,8 +34,11 @@ class Observer(Protocol):
     def after_validation(self, step: int, accuracy: float) -> None:
         """Networks were trained on the current state and judged on the validation split."""
 
+    def after_going_back(self, step: int, what: str) -> None:
+        """The run diverged and is at an earlier step again; `what` says how."""
 
-class OuterLoop:
+
+class OuterLoop(LoopState):
     """A run in progress.
 
     Args:
@@ -60,34 +62,13 @@ class OuterLoop:
         on_checkpoint: Callable[[], None] = lambda: None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.assembly = assembly
+        super().__init__(assembly, ranks)
         self.run_dir = run_dir
         self.observers = list(observers)
         self.validate = validate
         self.on_checkpoint = on_checkpoint
-        self.ranks = ranks
-        self.rng = assembly.rng
-        if not ranks.is_main:
-            self.rng = streams_of_rank(assembly.config.seed, ranks.rank)
-        self.since = 0
-        self.groups = trained_groups(assembly)
-        learns = assembly.algorithm.learns
-        self.optimizer = assembly.algorithm.outer_optimizer(self.groups) if learns else None
-        self.schedule = RateSchedule(self.optimizer, assembly.config.lr_decay)
-        ema = assembly.ema
-        self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)
-        self.step = 0
-        self.seconds = 0.0
-        self.best: dict[str, Any] = {}
         self._before: dict[str, Any] | None = None
-        self._saved_step: int | None = None
-
-    @property
-    def result(self) -> Assembly:
-        """The parts with what the run gives: the moving average, if there is one."""
-        if self.average is None:
-            return self.assembly
-        return replace(self.assembly, synthetic=self.average.synthetic)
+        self._updating = False
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do outer steps until the last one, the time limit, or until `stop()` is true.
@@ -103,8 +84,8 @@ class OuterLoop:
         saved = time.monotonic()
         complete, out_of_time = True, self._out_of_time()
         while self.step < self.assembly.steps and not out_of_time:
-            self._outer_step()
-            self._validate_if_due()
+            if self._outer_step_or_back():
+                self._validate_if_due()
             # Together, or some ranks would wait for others that have stopped.
             out_of_time, stopped, due = self.ranks.any(
                 self._out_of_time(),
@@ -126,80 +107,27 @@ class OuterLoop:
         if self.ranks.is_main:
             self._save(self._state(records))
 
-    def rescue(self) -> int:
-        """Save the state after the last complete outer step when other ranks are lost.
+    def rescue(self, *, together: bool = False) -> int | None:
+        """Save the state after the last complete outer step when the one after it failed.
 
-        What they alone knew is lost with them: on resuming they begin new streams.
+        Args:
+            together: all ranks do this. Otherwise what others alone knew is lost with them: on
+                resuming they begin new streams.
 
         Returns:
-            The step of the newest saved state.
+            The step of the newest saved state, if there is one.
         """
-        if self.ranks.is_main and self._saved_step != self.step:
-            self._save(self._state([self._before or self._own_state()]))
-        return self.step
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that the rest of the run depends on, but for the other ranks."""
-        return self._state([self._own_state()])
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken, with any number of ranks."""
-        assembly, rank = self.assembly, self.ranks.rank
-        self.step, self.seconds = state["step"], state["seconds"]
-        self._saved_step = self.step
-        assembly.synthetic.load_state_dict(state["synthetic"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        self._load_meta(state["meta"])
-        if self.optimizer:
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.best = dict(state["best"])
-        others = state.get("others", [])  # runs of one process had no such entry at first
-        known = state if rank == 0 else others[rank - 1] if rank <= len(others) else None
-        self.since = int(known.get("since", 0)) if known else self.step
-        self.rng = streams_of_rank(assembly.config.seed, rank, since=self.since)
-        if known:
-            self.rng.load_state_dict(known["streams"])
-        assembly.algorithm.load_state_dict((known or state)["algorithm"])
+        if not self._updating and self.saved_step != self.step:
+            own = self._before or self._own_state()
+            records = self.ranks.gather(own) if together else [own]
+            if self.ranks.is_main:
+                self._save(self._state(records))
+        return self.saved_step
 
     def _save(self, state: Mapping[str, Any]) -> None:
         save_checkpoint(self.run_dir, state, self.assembly.config)
-        self._saved_step = self.step
+        self.saved_step = self.step
         self.on_checkpoint()
-
-    def _own_state(self) -> dict[str, Any]:
-        """What differs between ranks."""
-        return {
-            "algorithm": self.assembly.algorithm.state_dict(),
-            "streams": self.rng.state_dict(),
-            "since": self.since,
-        }
-
-    def _state(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What is the same on all ranks, with the own state of each in order."""
-        assembly = self.assembly
-        own, *others = records
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "synthetic": dict(assembly.synthetic.state_dict()),
-            "average": self.average.state_dict() if self.average else {},
-            "meta": self._meta(),
-            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
-            "class_grid": assembly.placement.class_grid,
-            "notes": assembly.notes,
-            "best": self.best,
-            **own,
-            "others": others,
-        }
-
-    def _meta(self) -> list[Tensor]:
-        return [parameter.detach() for parameter in self.assembly.algorithm.meta_parameters()]
-
-    def _load_meta(self, values: Sequence[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self._meta(), values, strict=True):
-                parameter.copy_(value)
 
     def _start_alike(self) -> None:
         """Give every rank rank 0's parameters, whatever the machines made of the same seed."""
@@ -221,13 +149,44 @@ class OuterLoop:
         if self.best:
             self.result.synthetic.load_state_dict(self.best["synthetic"])
 
+    def _outer_step_or_back(self) -> bool:
+        """Do a step, or go back to an earlier one; all ranks find the same.
+
+        Returns:
+            Whether the step was done.
+        """
+        goes_back = self.assembly.config.on_divergence == "halve-lr"
+        if goes_back:
+            self.snapshots.take(self.step, lambda: {**self._shared(), **self._own_present()})
+        # Streams and algorithm move on before the step can fail; see `rescue`.
+        self._before = {**copied(self._own_present()), "snapshots": self.snapshots.states}
+        try:
+            self._outer_step()
+        except DivergenceError as error:
+            if not goes_back or len(self.divergences) >= LIMIT:
+                raise
+            self._go_back(error.what)
+            return False
+        return True
+
+    def _go_back(self, what: str) -> None:
+        state, failed = self.snapshots.back(), self.step
+        self._load_shared(state)
+        self.since = state["since"]
+        self.rng.load_state_dict(state["streams"])
+        self.assembly.algorithm.load_state_dict(state["algorithm"])
+        self._before, self._updating = None, False
+        times = len(self.divergences) + 1
+        self.divergences.append(record(failed, self.step, what, times))
+        self.schedule.scale = 0.5**times
+        self.checkpoint()
+        for observer in self.observers:
+            observer.after_going_back(self.step, f"{what} Learning rates are now 1/{2**times}.")
+
     def _outer_step(self) -> None:
         assembly = self.assembly
         assert self.optimizer is not None
         begin = time.monotonic()
-        if self.ranks.size > 1 and self.ranks.is_main:
-            # Streams and algorithm move on before the ranks meet; see `rescue`.
-            self._before = copied(self._own_state())
         self.optimizer.zero_grad(set_to_none=True)
         metrics = dict(
             assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
@@ -235,12 +194,14 @@ class OuterLoop:
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
         check_hypergradients(self.groups, step=self.step, config=assembly.config)
         self.schedule.apply(self._progress())
+        self._updating = True
         self.optimizer.step()
         assembly.synthetic.project()
+        check_parameters(self.groups, step=self.step)
         if self.average:
             self.average.update(assembly.synthetic, step=self.step)
         self.step += 1
-        self._before = None
+        self._before, self._updating = None, False
         duration = time.monotonic() - begin
         self.seconds += duration
         metrics["seconds"] = duration

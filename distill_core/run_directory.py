@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from distill_core.config import RunConfig, read_settings, to_toml
+from distill_core.config import FORMAT, RunConfig, read_settings, to_toml
 from distill_core.files import write_atomically
+from distill_core.run_lock import LOCK
 from registry import InputError
 
 CONFIG = "run.toml"
@@ -30,7 +31,7 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{run_dir} is a file.", expected="a directory or a free name.", next="pass --out DIR."
         )
-    if not run_dir.exists() or not any(run_dir.iterdir()):
+    if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
         return
     is_run = (run_dir / CONFIG).exists()
     if not overwrite:
@@ -52,9 +53,24 @@ def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
     """Make the directory and write the configuration; what was there is deleted if asked for."""
     check_new(run_dir, overwrite=overwrite)
     if overwrite and run_dir.exists():
-        shutil.rmtree(run_dir)
+        _empty(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(run_dir / CONFIG, to_toml(config).encode())
+    write_config(run_dir, config)
+
+
+def write_config(run_dir: Path, config: RunConfig) -> None:
+    """Write the configuration of a run, with the version of its format."""
+    text = f"format = {FORMAT}\n{to_toml(config)}"
+    write_atomically(run_dir / CONFIG, text.encode())
+
+
+def _empty(run_dir: Path) -> None:
+    """Delete everything but the lock; last what makes it a run directory, in case of a crash."""
+    for path in sorted(run_dir.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def settings_of(run_dir: Path) -> dict[str, object]:

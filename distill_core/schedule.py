@@ -16,10 +16,14 @@ class RateSchedule:
     Args:
         optimizer: its rates now are those of the beginning; None where nothing is learned.
         decay: "none"; "linear" or "cosine", which end at zero.
+
+    Attributes:
+        scale: multiplies all rates; lowered when a run has diverged.
     """
 
     def __init__(self, optimizer: Optimizer | None, decay: Decay) -> None:
         self.optimizer, self.decay = optimizer, decay
+        self.scale = 1.0
         self._rates = [float(group["lr"]) for group in self._groups()]
 
     def apply(self, progress: float) -> None:
@@ -28,7 +32,7 @@ class RateSchedule:
         Args:
             progress: what is done of the run, 0 to 1.
         """
-        share = factor(self.decay, progress)
+        share = factor(self.decay, progress) * self.scale
         for group, rate in zip(self._groups(), self._rates, strict=True):
             group["lr"] = rate * share
 

@@ -8,8 +8,7 @@ checkpoint (`stopping.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,24 @@ from rich.console import Console
 from distill_core import __version__
 from distill_core.artefact import save_artefact
 from distill_core.assemble import Assembly, assemble
-from distill_core.checkpoint import load_checkpoint
+from distill_core.checkpoint import state_to_resume
 from distill_core.config import RunConfig, to_toml
 from distill_core.devices import pick_device
-from distill_core.distributed import ALONE, RankLostError, Ranks
+from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result
-from distill_core.files import write_atomically
 from distill_core.hypergradient.memory import memory_in_use
 from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
 from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog
 from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
+from distill_core.rescue import rescued
 from distill_core.run import Observer, OuterLoop
-from distill_core.run_directory import CONFIG, METRICS, begin
+from distill_core.run_directory import METRICS, begin, write_config
+from distill_core.run_lock import hold
 from distill_core.runtime import prepare, release_memory
 from distill_core.sizes import size_text
-from distill_core.stopping import stop_flag
+from distill_core.stopping import Stop, stop_flag
 from distill_core.streams import Streams
 from registry import InputError, Plugins
 
@@ -95,47 +95,81 @@ def run(
         RankLostError: another process ended; the state is saved if there was a step.
         ExplainedError: as the parts say.
     """
-    console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
-    machine = prepare(config)
-    ranks.limit(config.rank_timeout_minutes)
-    state = load_checkpoint(run_dir, config) if resume and ranks.is_main else {}
-    state = ranks.broadcast(state)
-    console.print(f"machine  {pick_device(ranks.device(config.device))}, {machine}")
-    console.print(f"loading  {config.dataset}")
-    assembly = _assemble(config, plugins, state, ranks)
-    _print_facts(console, assembly, ranks)
-    if ranks.is_main:
-        if resume:
-            write_atomically(run_dir / CONFIG, to_toml(config).encode())
-        else:
-            begin(run_dir, config, overwrite=overwrite)
-    step = int(state.get("step", 0))
-    log = _Log(run_dir, step) if ranks.is_main else None
-    console.print(f"run      {run_dir}")
-    try:
-        assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
-        spent = float(state.get("seconds", 0.0)) / 60
-        left = None if config.minutes is None else max(config.minutes - spent, 0.0)
-        with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
-            loop = OuterLoop(
+    with stop_flag(ranks) as stop, ExitStack() as lock:
+        console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
+
+        def say(line: str) -> None:
+            console.print(line, markup=False)
+
+        machine = prepare(config)
+        ranks.limit(config.rank_timeout_minutes)
+        early = ranks.is_main and run_dir.exists() and (resume or overwrite)
+        if early:
+            lock.enter_context(hold(run_dir, say))
+        state = state_to_resume(run_dir, config, say) if resume and ranks.is_main else {}
+        state = ranks.broadcast(state)
+        console.print(f"machine  {pick_device(ranks.device(config.device))}, {machine}")
+        console.print(f"loading  {config.dataset}")
+        assembly = _assemble(config, plugins, state, ranks)
+        _print_facts(console, assembly, ranks)
+        if ranks.is_main:
+            if resume:
+                write_config(run_dir, config)
+            else:
+                if not early:
+                    lock.enter_context(hold(run_dir, say))
+                begin(run_dir, config, overwrite=overwrite)
+        console.print(f"run      {run_dir}")
+        step = int(state.get("step", 0))
+        log = _Log(run_dir, step) if ranks.is_main else None
+        try:
+            return _distill(
+                console,
+                plugins,
                 assembly,
-                run_dir,
-                observers=[*log.observers, progress] if log else (),
-                validate=lambda: validation_accuracy(loop.result, ranks),
-                on_checkpoint=lambda: _save(plugins, run_dir, loop),
+                run_dir=run_dir,
+                state=state,
+                log=log,
+                stop=stop,
                 ranks=ranks,
             )
-            if resume:
-                loop.load_state_dict(state)
-            with stop_flag(ranks) as stop, _rescue(loop):
-                complete = loop.run(stop)
-        if not complete:
-            raise Interrupted
-        with _rescue(loop):
-            return _finish(console, plugins, run_dir, loop=loop, log=log)
-    finally:
-        if log:
-            log.board.close()
+        finally:
+            if log:
+                log.board.close()
+
+
+def _distill(
+    console: Console,
+    plugins: Plugins,
+    assembly: Assembly,
+    *,
+    run_dir: Path,
+    state: dict[str, Any],
+    log: _Log | None,
+    stop: Stop,
+    ranks: Ranks,
+) -> dict[str, Result]:
+    config, step = assembly.config, int(state.get("step", 0))
+    assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
+    spent = float(state.get("seconds", 0.0)) / 60
+    left = None if config.minutes is None else max(config.minutes - spent, 0.0)
+    with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
+        loop = OuterLoop(
+            assembly,
+            run_dir,
+            observers=[*log.observers, progress] if log else (),
+            validate=lambda: validation_accuracy(loop.result, ranks),
+            on_checkpoint=lambda: _save(plugins, run_dir, loop),
+            ranks=ranks,
+        )
+        if state:
+            loop.load_state_dict(state)
+        with stop.steps(), rescued(loop):
+            complete = loop.run(stop)
+    if not complete or any(ranks.any(stop())):
+        raise Interrupted
+    with rescued(loop):
+        return _finish(console, plugins, run_dir, loop=loop, log=log)
 
 
 class _Log:
@@ -189,21 +223,6 @@ def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks:
     return assembly
 
 
-@contextmanager
-def _rescue(loop: OuterLoop) -> Iterator[None]:
-    """Save what there is when another process ends, and say where it is."""
-    try:
-        yield
-    except RankLostError as error:
-        step = loop.rescue()
-        raise RankLostError(
-            error.what,
-            expected=error.expected,
-            next=f"the state is saved at outer step {step}; go on with "
-            f"`distill run --resume --out {loop.run_dir}`, with any number of processes.",
-        ) from error
-
-
 def _finish(
     console: Console, plugins: Plugins, run_dir: Path, *, loop: OuterLoop, log: _Log | None
 ) -> dict[str, Result]:
@@ -247,6 +266,7 @@ def _save(
         results={name: result.as_dict() for name, result in (results or {}).items()},
         best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
         processes=ranks.size,
+        divergences=loop.divergences,
     )
     save_artefact(
         run_dir,

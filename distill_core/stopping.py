@@ -1,7 +1,9 @@
 """Signals: the first ends a run after its outer step, a second Ctrl-C ends it at once.
 
-Of several processes each takes note of its own signals; the outer loop decides together. Their
-launcher turns a second Ctrl-C into something else, so it changes nothing there.
+Outside the outer steps (loading, experts, evaluation, writing) nothing needs to be finished: what
+is saved stays, and the first signal ends the run. Of several processes each takes note of its own
+signals; the outer loop decides together. Their launcher turns a second Ctrl-C into something else,
+so it changes nothing there.
 """
 
 from __future__ import annotations
@@ -16,16 +18,25 @@ from rich.console import Console
 
 from distill_core.distributed import ALONE, RankLostError, Ranks
 
+# Ctrl-C; what ends a job; what clusters send some time before its time is over.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
 
 class Stop:
     """Becomes true at the first signal.
 
     Args:
         ranks: the processes of the run; the first says that it is ending.
+
+    Attributes:
+        stepping: outer steps are being made, which are to be finished first.
     """
 
     def __init__(self, ranks: Ranks = ALONE) -> None:
         self.asked = False
+        self.stepping = False
         self.ranks = ranks
 
     def __call__(self) -> bool:
@@ -36,20 +47,29 @@ class Stop:
         """Take note of a signal.
 
         Raises:
-            KeyboardInterrupt: it is Ctrl-C, and not the first signal.
+            KeyboardInterrupt: there is no step to finish, or it is a second Ctrl-C.
         """
         del frame
-        if self.asked and number == signal.SIGINT:
+        again, self.asked = self.asked, True
+        if not self.stepping or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
-        if self.ranks.is_main and not self.asked:
-            again = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
-            Console(stderr=True).print(f"ending after this outer step{again}")
-        self.asked = True
+        if self.ranks.is_main and not again:
+            hint = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
+            Console(stderr=True).print(f"ending after this outer step{hint}")
+
+    @contextmanager
+    def steps(self) -> Iterator[None]:
+        """Let the first signal wait for the end of an outer step for a while."""
+        self.stepping = True
+        try:
+            yield
+        finally:
+            self.stepping = False
 
 
 @contextmanager
 def stop_flag(ranks: Ranks = ALONE) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a flag for a while.
+    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag for a while.
 
     Only the main thread can; in another one, as a notebook server may use, nothing is changed.
     """
@@ -57,7 +77,7 @@ def stop_flag(ranks: Ranks = ALONE) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    old = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, stop.handle) for number in SIGNALS}
     try:
         yield stop
     except RankLostError:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pluggy
 
+from registry.api import check_api
 from registry.catalogue import Catalogue, Kind, Provider
 from registry.component import Component
 from registry.errors import ContractError, DuplicateNameError, UnknownNameError
@@ -52,6 +53,7 @@ def load_plugins(
     hookspecs: ModuleType,
     kinds: Sequence[Kind],
     *,
+    api: str | None = None,
     extra: Iterable[tuple[str, Any]] = (),
     only: Sequence[str] | None = None,
 ) -> Plugins:
@@ -64,6 +66,8 @@ def load_plugins(
         group: the entry-point group, also the name of the pluggy project.
         hookspecs: module with the hook specifications.
         kinds: the kinds of component, each with its hook.
+        api: version of the plugin API, MAJOR.MINOR; a plugin whose attribute `<GROUP>_API` names
+            one that does not fit is a failure. None: nothing is compared.
         extra: further plugins as (name, object), for tests and notebooks.
         only: names of entry points to load; None means those in the environment variable
             `<GROUP>_LOAD_PLUGINS` (comma separated), or all where it is not set.
@@ -81,6 +85,8 @@ def load_plugins(
     for provider, source in [*found, *offered]:
         try:
             plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
+            if api is not None:
+                check_api(plugin, provider, attribute=f"{group.upper()}_API", offered=api)
             loaded.append((provider, _collect(manager, plugin, provider, kinds)))
         except (Exception, SystemExit) as error:
             failures.append(

@@ -17,10 +17,15 @@ COMMANDS = {
     "list": "Show what can be chosen, and who provides it.",
     "show": "Explain one component and its options.",
     "plugins": "Show what was discovered, and what is broken and why.",
+    "new-plugin": "Write a package with a component of your own.",
     "presets": "Show published configurations and their reported figures.",
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
     "export": "Write a result as images, tensors, or for Hugging Face or DD-Ranking.",
+    "verify": "Check a result against its manifest.",
+    "sweep": "Run a grid of options and seeds; resumable.",
+    "doctor": "Check this machine: versions, devices, caches, speed.",
+    "completion": "Print the script that completes commands in your shell.",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 @click.option("--nets", type=int, help="Fresh networks for mean and deviation.")
 @click.option("--protocol", help="How they are trained: recipe, podd, rat, dc, mtt or frepo.")
 @click.option("--metrics", default="", help="DD-Ranking's scores, as well: lrs, ars, or lrs,ars.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: results by backbone.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 def command(
     *,
@@ -35,6 +37,7 @@ def command(
     protocol: str | None,
     metrics: str,
     device: str,
+    as_json: bool,
 ) -> None:
     """Train fresh networks on the result in RUN; mean and deviation, beside two controls.
 
@@ -59,6 +62,9 @@ def command(
 
     names = tuple(filter(None, (name.strip() for name in metrics.split(","))))
     found = cross_evaluate(run, configs, plugins, metrics=names, after_net=after_net)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=1))
+        return
     show(found.results)
     if found.scores:
         show_scores(found.scores)

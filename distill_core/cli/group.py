@@ -30,7 +30,7 @@ TRACEBACK = click.Option(
 
 
 class LazyGroup(click.Group):
-    """Commands by name, each the attribute `command` of a module of the same name.
+    """Commands by name, each the attribute `command` of a module of the same name (`-` is `_`).
 
     Args:
         table: for each command its line in `--help`, in the order of display.
@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in self.table:
             return None
-        module = importlib.import_module(f"{self.package}.{cmd_name}")
+        module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         if TRACEBACK not in command.params:
             command.params.append(TRACEBACK)

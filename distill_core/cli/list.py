@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 
 from distill_core.cli.kinds import find_kind
-from distill_core.cli.tables import print_table
+from distill_core.cli.names import KindName
+from distill_core.cli.tables import print_listing
 from distill_core.discovery import discover
 from distill_core.hookspecs import KINDS
 from registry import Kind, Plugins
@@ -16,15 +17,16 @@ HEADERS = ("kind", "name", "plugin", "version", "summary")
 
 
 @click.command()
-@click.argument("kind", required=False)
-def command(kind: str | None) -> None:
+@click.argument("kind", required=False, type=KindName())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of records.")
+def command(kind: str | None, as_json: bool) -> None:
     """Show what can be chosen, and who provides it.
 
     KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it.
     """
     kinds = KINDS if kind is None else (find_kind(kind),)
     plugins = discover()
-    print_table(HEADERS, rows(plugins, kinds), title="Components")
+    print_listing(HEADERS, rows(plugins, kinds), title="Components", as_json=as_json)
     failed = [failure.provider.entry_point for failure in plugins.failures]
     if failed:
         click.echo(

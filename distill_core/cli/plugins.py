@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 
@@ -17,11 +18,15 @@ HEADERS = ("plugin", "version", "offers")
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: plugins, and failures.")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, as_json: bool) -> None:
     """Show what was discovered, and what is broken and why."""
     plugins = discover()
     presets = collect_presets(plugins)
+    if as_json:
+        _print_json(plugins, presets)
+        return
     print_table(HEADERS, rows(plugins, presets), title="Plugins")
     variable = f"{GROUP.upper()}_LOAD_PLUGINS"
     if os.environ.get(variable, "").strip():
@@ -32,6 +37,15 @@ def command(context: click.Context) -> None:
         click.echo(_report(failure, tracebacks=tracebacks))
     if failures and not tracebacks:
         click.echo("\n`distill plugins --traceback` shows where it happened.")
+
+
+def _print_json(plugins: Plugins, presets: Presets) -> None:
+    loaded = [dict(zip(HEADERS, row, strict=True)) for row in rows(plugins, presets)]
+    failed = [
+        {"plugin": failure.provider.entry_point, "reason": failure.reason}
+        for failure in [*plugins.failures, *presets.failures]
+    ]
+    click.echo(json.dumps({"plugins": loaded, "failures": failed}, indent=1))
 
 
 def rows(plugins: Plugins, presets: Presets) -> list[tuple[str, ...]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import click
 
-from distill_core.cli.tables import print_table
+from distill_core.cli.names import PresetName
+from distill_core.cli.tables import print_listing
 from distill_core.discovery import Presets, collect_presets, discover
 from distill_core.presets import Preset
 
@@ -12,12 +16,15 @@ HEADERS = ("preset", "plugin", "summary", "reported")
 
 
 @click.command()
-@click.argument("name", required=False)
-def command(name: str | None) -> None:
+@click.argument("name", required=False, type=PresetName())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of records, or NAME's.")
+def command(name: str | None, as_json: bool) -> None:
     """Show the configurations for `distill run --preset`, or everything about NAME."""
     found = collect_presets(discover())
     if name is None:
-        print_table(HEADERS, rows(found), title="Presets")
+        print_listing(HEADERS, rows(found), title="Presets", as_json=as_json)
+    elif as_json:
+        click.echo(json.dumps(asdict(found.find(name)), indent=1))
     else:
         click.echo(describe(found.find(name)), nl=False)
     for failure in found.failures:

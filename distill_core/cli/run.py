@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill_core.cli.errors import INTERRUPTED, Display
+from distill_core.cli.names import ComponentName, OptionPair, PresetName
 from distill_core.cli.processes import as_rank, check_procs
 from distill_core.launch import check_processes, launch, launched, usable
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from registry import Plugins
 
 SETTINGS = (
-    ("repr", str, "Representation of the synthetic pixels."),
-    ("labeler", str, "Labeler."),
-    ("orderer", str, "Class orderer."),
-    ("algo", str, "Distillation algorithm."),
-    ("dataset", str, "Dataset."),
-    ("backbone", str, "Network to distill with."),
+    ("repr", ComponentName("repr"), "Representation of the synthetic pixels."),
+    ("labeler", ComponentName("labeler"), "Labeler."),
+    ("orderer", ComponentName("orderer"), "Class orderer."),
+    ("algo", ComponentName("algo"), "Distillation algorithm."),
+    ("dataset", ComponentName("dataset"), "Dataset."),
+    ("backbone", ComponentName("backbone"), "Network to distill with."),
     ("ipc", float, "Pixel budget in images per class; below 1 for posters."),
     ("steps", int, "Outer steps."),
     ("minutes", float, "Stop after so many minutes, if that comes first."),
@@ -43,12 +44,24 @@ def _with_settings(function: Any) -> Any:
 @_with_settings
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/...].")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file, such as a run.toml.")
-@click.option("--preset", help="A configuration from `distill presets`.")
-@click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
+@click.option("--preset", type=PresetName(), help="A configuration from `distill presets`.")
+@click.option(
+    "-o",
+    "overrides",
+    type=OptionPair(),
+    multiple=True,
+    metavar="KIND.FIELD=VALUE",
+    help="One option.",
+)
 @click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
 @click.option("--procs", type=click.IntRange(min=1), help="Processes on this machine [default: 1].")
+@click.option(
+    "--on-divergence",
+    type=click.Choice(["stop", "halve-lr"]),
+    help="Where numbers are not finite: stop, or go back and halve the learning rates.",
+)
 @click.option("--max-memory", help="Memory that a process may take on its device, as 4GiB.")
 @click.pass_obj
 def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
@@ -87,8 +100,9 @@ def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
     main = ranks is None or ranks.is_main
 
     from distill_core import session
-    from distill_core.checkpoint import checkpoint_path
+    from distill_core.checkpoint import has_checkpoint
     from distill_core.distributed import ALONE
+    from distill_core.run_directory import CONFIG
 
     going_on = f"distill run --resume --out {plan.run_dir}"
     try:
@@ -105,9 +119,12 @@ def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
             click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
         return INTERRUPTED
     except KeyboardInterrupt:
-        if main and checkpoint_path(plan.run_dir).exists():
-            click.echo(f"Interrupted. From the last checkpoint:\n  {going_on}", err=True)
-        raise
+        if not main:
+            raise
+        where = "From the last checkpoint" if has_checkpoint(plan.run_dir) else "To begin again"
+        known = (plan.run_dir / CONFIG).exists()
+        click.echo(f"Interrupted. {where}:\n  {going_on}" if known else "Interrupted.", err=True)
+        return INTERRUPTED
     return 0
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from distill_core.cli.kinds import find_kind
+from distill_core.cli.names import ComponentName, KindName
 from distill_core.cli.tables import print_table
 from distill_core.discovery import discover
 from registry import Kind
@@ -37,17 +40,28 @@ _BOUNDS = {
 
 
 @click.command()
-@click.argument("kind")
-@click.argument("name")
-def command(kind: str, name: str) -> None:
+@click.argument("kind", type=KindName())
+@click.argument("name", type=ComponentName())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a record with all options.")
+def command(kind: str, name: str, as_json: bool) -> None:
     """Explain the component NAME of a KIND: what it does, and its options."""
     found = find_kind(kind)
     catalogue = discover()[found.name]
     entry = catalogue.entry(name)
-    click.echo(f"{found.name} {name}: {entry.component.summary}")
-    click.echo(f"from plugin {entry.provider}")
     model = catalogue.attribute(name, entry.component.resolve_options)
     options = rows(model, found)
+    if as_json:
+        record = {
+            "kind": found.name,
+            "name": name,
+            "summary": entry.component.summary,
+            "provider": asdict(entry.provider),
+            "options": [dict(zip(HEADERS, row, strict=True)) for row in options],
+        }
+        click.echo(json.dumps(record, indent=1))
+        return
+    click.echo(f"{found.name} {name}: {entry.component.summary}")
+    click.echo(f"from plugin {entry.provider}")
     if not options:
         click.echo("It has no options.")
         return

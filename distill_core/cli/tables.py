@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,17 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     else:
         for line in plain_lines([headers, *rows]):
             click.echo(line)
+
+
+def print_listing(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str, as_json: bool
+) -> None:
+    """Print rows as a table, or as a JSON list with one record for each, by its headers."""
+    if as_json:
+        records = [dict(zip(headers, row, strict=True)) for row in rows]
+        click.echo(json.dumps(records, indent=1))
+    else:
+        print_table(headers, rows, title=title)
 
 
 def plain_lines(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -148,3 +148,31 @@ def test_a_full_disk_keeps_the_old_state(tmp_path, monkeypatch):
     assert [path.name for path in (Path(tmp_path) / "checkpoint").iterdir()] == [
         "state.safetensors"
     ]
+
+
+def test_the_state_before_a_damaged_one_is_taken(tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step}, small_config())
+    path = checkpoint_path(tmp_path)
+    whole = path.read_bytes()
+    for data in (b"", whole[:100], whole[:-1], whole[:-2] + b"??", b"\xff" * 50):
+        path.write_bytes(data)
+        said = []
+        assert load_checkpoint(tmp_path, small_config(), said.append) == {"step": 1}
+        assert len(said) == 1
+        assert "state.safetensors" in said[0]
+    path.unlink()  # killed between the two renames
+    assert load_checkpoint(tmp_path, small_config()) == {"step": 1}
+    module.previous_path(tmp_path).write_bytes(b"x")
+    with pytest.raises(module.DamagedError):
+        load_checkpoint(tmp_path, small_config())
+
+
+def test_resuming_begins_again_where_nothing_was_saved_and_clears_half_written_files(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    part = tmp_path / "checkpoint" / ".state.safetensors.00.part"
+    part.write_bytes(b"half")
+    said = []
+    assert module.state_to_resume(tmp_path, small_config(), said.append) == {}
+    assert "begins with its first outer step" in said[0]
+    assert not part.exists()

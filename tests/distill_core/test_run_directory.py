@@ -21,7 +21,8 @@ def test_a_new_directory_holds_the_configuration(tmp_path):
     run_dir = tmp_path / "a" / "b"
     config = small_config()
     begin(run_dir, config, overwrite=False)
-    assert settings_of(run_dir) == tomllib.loads((run_dir / CONFIG).read_text())
+    written = tomllib.loads((run_dir / CONFIG).read_text())
+    assert written == {"format": 1, **settings_of(run_dir)}
     assert settings_of(run_dir)["options"]["algo"]["window"] == 2
 
 
@@ -61,3 +62,12 @@ def test_a_file_in_the_way(tmp_path):
 def test_not_a_run(tmp_path):
     with pytest.raises(InputError, match="is not a run directory"):
         settings_of(tmp_path)
+
+
+def test_a_newer_configuration_is_refused(tmp_path):
+    begin(tmp_path, small_config(), overwrite=False)
+    path = tmp_path / CONFIG
+    path.write_text(path.read_text().replace("format = 1", "format = 2"))
+    with pytest.raises(InputError, match="has format 2") as caught:
+        settings_of(tmp_path)
+    assert "format 1" in caught.value.expected

@@ -21,10 +21,10 @@ class Other(Two):
     rank = 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_a_flag_for_a_while(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(number)
-    with stop_flag() as stop:
+    with stop_flag() as stop, stop.steps():
         assert not stop()
         os.kill(os.getpid(), number)
         assert stop()
@@ -35,7 +35,7 @@ def test_a_signal_is_a_flag_for_a_while(number: int, capsys: pytest.CaptureFixtu
 
 
 def test_the_second_ctrl_c_ends_at_once() -> None:
-    with stop_flag() as stop:
+    with stop_flag() as stop, stop.steps():
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -48,7 +48,7 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
 def test_of_several_the_first_says_so(
     ranks: Ranks, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with stop_flag(ranks) as stop:
+    with stop_flag(ranks) as stop, stop.steps():
         os.kill(os.getpid(), signal.SIGINT)
     assert stop()
     assert capsys.readouterr().err == said
@@ -62,3 +62,12 @@ def test_a_process_that_lost_another_has_time_to_say_so() -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # of the launcher, which saw it, too
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_outside_the_steps_the_first_signal_ends_at_once(number: int) -> None:
+    with stop_flag() as stop:
+        with stop.steps():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)

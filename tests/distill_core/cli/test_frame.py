@@ -21,13 +21,17 @@ FLAGS = {
     "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
     "--max-memory --minutes --orderer --out --overwrite --preset --procs --repr --resume --seed "
     "--steps -o",
-    "evaluate": "--backbone --device --nets --protocol -o run",
-    "list": "kind",
-    "show": "kind name",
-    "plugins": "",
-    "presets": "name",
+    "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",
+    "list": "--json kind",
+    "show": "--json kind name",
+    "plugins": "--json",
+    "presets": "--json name",
     "experts": "--algo --backbone --config --count --dataset --device --preset --seed -o",
     "bench": "--json --path --preset --quick",
+    "sweep": "--cluster --cpus --dry-run --gpus --json --out --parallel --partition --report "
+    "--time file",
+    "doctor": "--json",
+    "completion": "shell",
     "export": "--format --out run",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
@@ -75,8 +79,8 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: bench, evaluate, experts, export, list, plugins, presets, run, show. "
-        "Did you mean 'list'?\n"
+        "Expected one of: bench, completion, doctor, evaluate, experts, export, list, plugins, "
+        "presets, run, show, sweep. Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )
 

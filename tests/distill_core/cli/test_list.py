@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 
@@ -81,3 +83,20 @@ def test_a_terminal_gets_a_drawn_table(
     assert "\t" not in text
     assert all(len(line) <= 60 for line in text.splitlines())
     assert "[brackets]" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (("list",), {"kind", "name", "plugin", "version", "summary"}),
+        (("presets",), {"preset", "plugin", "summary", "reported"}),
+        (("presets", "quick-digits"), {"name", "summary", "config", "reported"}),
+        (("show", "orderer", "poco"), {"kind", "name", "summary", "provider", "options"}),
+        (("plugins",), {"plugins", "failures"}),
+    ],
+)
+def test_json_has_the_documented_shape(arguments: tuple[str, ...], keys: set[str]) -> None:
+    found = json.loads(distill(*arguments, "--json").stdout)
+    records = found if isinstance(found, list) else [found]
+    assert records
+    assert all(set(record) == keys for record in records)

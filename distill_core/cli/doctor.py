@@ -1,0 +1,33 @@
+"""`distill doctor`: what is here, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from distill_core.cli.errors import FAULT
+from distill_core.cli.tables import print_table
+
+HEADERS = ("what", "state", "found", "next")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of findings.")
+def command(as_json: bool) -> int:
+    """Check this machine: versions, devices, caches, speed. Needs no network.
+
+    "warn" is slower than it could be, "broken" is what no run can be made without; the exit code
+    is 1 if something is broken.
+    """
+    from distill_core.doctor import examine
+
+    findings = list(examine())
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        print_table(
+            HEADERS, [(f.what, f.state, f.found, f.next) for f in findings], title="This machine"
+        )
+    return FAULT if any(finding.state == "broken" for finding in findings) else 0

@@ -1,0 +1,101 @@
+"""Names as parameters of commands, with completion. Checked later, with what is near them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
+
+from distill_core.hookspecs import KINDS
+from registry import ExplainedError
+
+if TYPE_CHECKING:
+    from registry.options import Options
+
+
+class ComponentName(StringParamType):
+    """The name of a component.
+
+    Args:
+        option: the kind's option prefix; None: the kind is the parameter `kind`.
+    """
+
+    def __init__(self, option: str | None = None) -> None:
+        self.option = option
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the components whose names begin like this."""
+        from distill_core.cli.kinds import find_kind
+        from distill_core.discovery import discover
+
+        try:
+            catalogue = discover()[find_kind(self.option or ctx.params.get("kind") or "").name]
+        except ExplainedError:
+            return []
+        return [
+            CompletionItem(name, help=catalogue.entry(name).component.summary)
+            for name in catalogue
+            if name.startswith(incomplete)
+        ]
+
+
+class KindName(StringParamType):
+    """A kind of component."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the kinds that begin like this."""
+        return [CompletionItem(k.name) for k in KINDS if k.name.startswith(incomplete)]
+
+
+class PresetName(StringParamType):
+    """The name of a preset."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the presets whose names begin like this."""
+        from distill_core.discovery import discover, presets
+
+        return [
+            CompletionItem(name, help=preset.summary)
+            for name, preset in presets(discover()).items()
+            if name.startswith(incomplete)
+        ]
+
+
+class OptionPair(StringParamType):
+    """`kind.field=value`, completed up to the equals sign."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the options of the components that the command line has chosen so far."""
+        from distill_core.config import RunConfig
+        from distill_core.discovery import discover
+        from distill_core.option_sections import SECTIONS
+
+        kinds = {kind.option: kind for kind in KINDS}
+        models: dict[str, type[Options]] = {"run": RunConfig, **SECTIONS}
+        near = [
+            prefix
+            for prefix in (*models, *kinds)
+            if f"{prefix}.".startswith(incomplete) or incomplete.startswith(f"{prefix}.")
+        ]
+        if len(near) != 1:
+            return [CompletionItem(f"{prefix}.") for prefix in near]
+        (prefix,) = near
+        if prefix in kinds:  # only now, since the options of some components come with torch
+            field = RunConfig.model_fields[prefix]
+            chosen = ctx.params.get(prefix) or (None if field.is_required() else field.default)
+            catalogue = discover()[kinds[prefix].name]
+            if chosen is None or chosen not in catalogue:
+                return []
+            models[prefix] = catalogue.entry(chosen).component.resolve_options()
+        names = [f"{prefix}.{name}=" for name in models[prefix].model_fields]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -1,0 +1,35 @@
+"""`distill new-plugin`: a complete package with one working component, to be changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from distill_core.cli.kinds import find_kind
+from distill_core.discovery import discover
+from distill_core.scaffold import new_plugin
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--kind",
+    required=True,
+    help="orderer, labeler, representation, algorithm, dataset or backbone.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder in which the package's folder is made [default: this one].",
+)
+def command(name: str, kind: str, out: Path) -> None:
+    """Write an installable package distill-NAME that offers the component NAME.
+
+    It works as it is: a small example of its KIND, with a test of the contract.
+    """
+    files = new_plugin(name, find_kind(kind), out, discover())
+    for file in files:
+        click.echo(file)
+    click.echo(f"Next: python -m pip install -e {files[0].parent}, then `distill plugins`.")

@@ -1,0 +1,69 @@
+"""`distill verify`: an artefact against its manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from distill_core.cli.errors import MISTAKE
+from distill_core.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from distill_core.verify import Check
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--evaluate", "again", is_flag=True, help="Also train networks, as the run did.")
+def command(run: Path, as_json: bool, again: bool) -> int:
+    """Check the result in RUN against its manifest.
+
+    Hashes of all files, the budget counted again, the class order, labels and versions; no code of
+    a plugin runs. With --evaluate fresh networks are trained, too, and must agree with the
+    recorded accuracy within its spread. Exit code 0: all of it holds; 2: something does not.
+    """
+    from distill_core.verify import verify
+
+    checks = verify(run)
+    if again and all(check.passed for check in checks):
+        checks.append(_evaluation(run))
+    passed = all(check.passed for check in checks)
+    if as_json:
+        found = {"run": str(run), "verified": passed, "checks": [c.as_dict() for c in checks]}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        rows = [(check.name, "yes" if check.passed else "NO", check.found) for check in checks]
+        print_table(("claim", "holds", "found"), rows, title=f"{run}")
+    return 0 if passed else MISTAKE
+
+
+def _evaluation(run: Path) -> Check:
+    from distill_core.assemble import backbone_maker, load_real
+    from distill_core.config import resolve
+    from distill_core.cross_evaluate import find_candidate
+    from distill_core.devices import pick_device
+    from distill_core.discovery import discover
+    from distill_core.judge import judge
+    from distill_core.run_directory import settings_of
+    from distill_core.runtime import prepare
+    from distill_core.verify import Check, read_manifest, within_spread
+
+    recorded = read_manifest(run).get("results", {}).get("distilled")
+    if not recorded:
+        return Check("evaluation", False, "the run has recorded none: it was not finished")
+    plugins = discover()
+    config = resolve(settings_of(run), plugins)
+    judging = config.evaluate.model_copy(update={"controls": False})
+    config = config.model_copy(update={"evaluate": judging})
+    prepare(config)
+    device = pick_device(config.device)
+    real = load_real(config, plugins, device=device)
+    maker = backbone_maker(
+        config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
+    )
+    result = judge(find_candidate(run, config, plugins, real), real, config, maker)["distilled"]
+    return within_spread(recorded, result.accuracies)

@@ -1,0 +1,41 @@
+"""Going back when numbers are no longer finite: `run.on_divergence = halve-lr`.
+
+Two earlier states are kept in memory and in the checkpoint. They are taken by the count of outer
+steps alone, so a run that goes back is as repeatable as one that does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from distill_core.trees import copied
+
+EVERY = 20  # outer steps between kept states
+LIMIT = 8  # times that the rates are halved; 1/256 of what was asked for
+
+
+class Snapshots:
+    """The last two of the states that were taken every `EVERY` outer steps.
+
+    The older one is gone back to: the trouble may have begun before the newer one.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Any]] = []
+
+    def take(self, step: int, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep the state before a step, if it is time."""
+        if not self.states or step - self.states[-1]["step"] >= EVERY:
+            self.states = [*self.states[-1:], copied(state())]
+
+    def back(self) -> dict[str, Any]:
+        """Return a copy of the older state, and forget what came after it."""
+        self.states = self.states[:1]
+        state: dict[str, Any] = copied(self.states[0])
+        return state
+
+
+def record(step: int, back_to: int, what: str, times: int) -> dict[str, Any]:
+    """Return what the manifest says of one return."""
+    return {"outer_step": step, "what": what, "back_to": back_to, "rates_times": 0.5**times}

@@ -1,0 +1,180 @@
+"""Whether an artefact is what its manifest says: every claim checked against the bytes.
+
+Only files are read. No plugin is loaded, so that a stranger's artefact can be checked without
+running anybody's code; `evaluate=` alone needs the run's components.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core import __version__
+from distill_core.artefact import DISTILLED, MANIFEST, file_sha256, load
+from distill_core.files import read_tensors
+from distill_core.manifest import FORMAT
+from distill_core.packing import state_of
+from registry import ExplainedError, InputError
+
+ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, whether it holds, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary."""
+        return asdict(self)
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """Read the manifest of a run directory.
+
+    Raises:
+        InputError: there is none, it is no JSON object, or a newer distill wrote it.
+    """
+    path = run_dir / MANIFEST
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist.",
+            expected="a run directory with a result; a run writes it at every checkpoint.",
+            next="check the path, or wait for the first checkpoint.",
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}.",
+            expected="the manifest that the run wrote.",
+            next="restore it from a copy of the run.",
+        ) from None
+    if found.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has format {found.get('format')!r}.",
+            expected=f"format {FORMAT}, which distill {__version__} reads.",
+            next="use the version of distill that wrote it (its field versions.distill).",
+        )
+    return found
+
+
+def verify(run_dir: Path) -> list[Check]:
+    """Check an artefact against its manifest: files, budget, class order, labels, versions.
+
+    Raises:
+        InputError: there is no manifest to check against.
+    """
+    manifest = read_manifest(run_dir)
+    checks = list(_files(run_dir, manifest))
+    parts: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
+        ("artefact", lambda: (True, f"{len(load(run_dir).dataset)} training images")),
+        ("budget", lambda: _budget(run_dir, manifest)),
+        ("class order", lambda: _class_order(run_dir, manifest)),
+        ("labels", lambda: _labels(run_dir)),
+        ("versions", lambda: _versions(manifest)),
+    )
+    for name, check in parts:
+        try:
+            checks.append(Check(name, *check()))
+        except ExplainedError as error:
+            checks.append(Check(name, False, error.what))
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            checks.append(Check(name, False, f"cannot be read ({type(error).__name__}: {error})"))
+    return checks
+
+
+def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) -> Check:
+    """Compare a new evaluation with the recorded one.
+
+    Means of n and m networks with pooled sample deviation s may differ by 3 s sqrt(1/n + 1/m).
+    """
+    old, new = [float(value) for value in recorded["accuracies"]], list(accuracies)
+    means = sum(old) / len(old), sum(new) / len(new)
+    squares = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
+    spread = math.sqrt(squares / max(len(old) + len(new) - 2, 1))
+    allowed = 3 * spread * math.sqrt(1 / len(old) + 1 / len(new)) + 1e-9
+    text = f"{100 * means[1]:.2f} % now, {100 * means[0]:.2f} % recorded, +-{100 * allowed:.2f}"
+    return Check("evaluation", abs(means[0] - means[1]) <= allowed, text)
+
+
+def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or DISTILLED not in files:
+        yield Check("files", False, f"{MANIFEST} lists no {DISTILLED}")
+        return
+    for name, expected in sorted(files.items()):
+        path = run_dir / name
+        if Path(name).name != name:
+            yield Check("file", False, f"{name!r} is not a file of the run directory")
+        elif not path.is_file():
+            yield Check(name, False, "is missing")
+        else:
+            found = file_sha256(path)
+            same = found == expected
+            text = f"SHA-256 {found[:12]}..."
+            yield Check(name, same, text if same else f"{text}, not {str(expected)[:12]}...")
+
+
+def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(run_dir / DISTILLED)
+    state = state_of(tensors, metadata["same"])
+    channels, h, w = metadata["image_shape"]
+    classes = len(metadata["class_names"])
+
+    def count(part: str) -> int:
+        return sum(t.numel() for n, t in state.items() if n.startswith(f"{part}."))
+
+    pixels, numbers = count("representation") / channels, count("labeler")
+    found = {
+        "pixels": pixels,
+        "ipc": pixels / (h * w * classes),
+        "label_numbers": numbers,
+        "label_rows": numbers / classes**2,
+    }
+    claims = manifest["budget"], metadata["budget"]
+    same = all(
+        math.isclose(float(claim[name]), value, rel_tol=1e-9)
+        for claim in claims
+        for name, value in found.items()
+    )
+    text = f"{pixels:g} pixels, {numbers} label numbers"
+    return same, text if same else f"{text} are stored; claimed: {claims[0]}"
+
+
+def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(run_dir / DISTILLED, ["class_grid"])
+    names, grid = metadata["class_names"], tensors["class_grid"]
+    if sorted(grid.reshape(-1).tolist()) != list(range(len(names))):
+        return False, "the class grid is no permutation of the classes"
+    order = [[names[k] for k in row] for row in grid.tolist()]
+    same = order == manifest["class_order"]
+    return same, f"{len(names)} classes, each once" + ("" if same else ", not as the manifest says")
+
+
+def _labels(run_dir: Path) -> tuple[bool, str]:
+    labels: Tensor = read_tensors(run_dir / DISTILLED, ["labels"])[0]["labels"]
+    if labels.dim() != 2 or not bool(torch.isfinite(labels).all()):
+        return False, "labels are not a table of finite numbers"
+    off = float((labels.double().sum(1) - 1).abs().max())
+    least = float(labels.min())
+    passed = off <= ON_SIMPLEX and least >= -ON_SIMPLEX
+    return passed, f"{len(labels)} rows; sums within {off:.1e} of 1, least {least:.1e}"
+
+
+def _versions(manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    versions = manifest["versions"]
+    text = ", ".join(f"{name} {versions[name]}" for name in ("distill", "python", "torch"))
+    return all(isinstance(value, str) for value in versions.values()), text
