@@ -9,6 +9,7 @@ long is left out (`run`, `evaluate`, `sweep`) once everything that was asked for
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tomllib
@@ -262,7 +263,13 @@ def _after_use_the_result(names: Names, printed: str) -> None:
     assert torch.equal(torch.load("images.pt", weights_only=True), names["images"])
 
 
+def _after_write_a_plugin(names: Names, printed: str) -> None:
+    plain, chain, from_three = map(float, re.findall(r"ordering score on .*: ([\d.]+)", printed))
+    assert plain < chain < from_three
+
+
 AFTERWARDS: dict[str, Callable[[Names, str], None]] = {
     "docs/guide/python.md": _after_python,
     "docs/guide/use-the-result.md": _after_use_the_result,
+    "docs/guide/write-a-plugin.md": _after_write_a_plugin,
 }
