@@ -33,6 +33,7 @@ FLAGS = {
     "doctor": "--json",
     "completion": "shell",
     "export": "--format --out run",
+    "order": "--compare --dataset --grid --json --orderer --out -o",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
 
