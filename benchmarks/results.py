@@ -21,6 +21,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from distill_core.comparison import compare, markdown, read_runs
+from distill_core.discovery import collect_presets, discover
+
 POSTER = ["--repr", "poster", "--labeler", "poddl", "--orderer", "poco"]
 IMAGES = ["--repr", "images", "--orderer", "identity", "--ipc", "1"]
 
@@ -148,34 +151,9 @@ def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
 
 
 def report(names: list[str], out: Path) -> str:
-    lines = [
-        "| run | pixels | IPC | label numbers | outer steps | s/step | distilled | random real |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in names:
-        path = out / name / "manifest.json"
-        record = json.loads(path.read_text()) if path.exists() else {}
-        if not record.get("results"):
-            continue
-        for judged in sorted((out / name).glob("evaluation/*.json")):
-            record["results"] = json.loads(judged.read_text())["results"]["convnet"]
-        budget, steps = record["budget"], record["outer_steps"]
-        cells = [
-            name,
-            f"{budget['pixels']:.0f}",
-            f"{budget['ipc']:.3f}",
-            f"{budget['label_numbers']}",
-            f"{steps}",
-            f"{record['seconds'] / steps:.2f}",
-            accuracy(record["results"]["distilled"]),
-            accuracy(record["results"]["random"]),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def accuracy(result: dict[str, float]) -> str:
-    return f"{100 * result['mean']:.1f} +- {100 * result['std']:.1f}"
+    records, failures = read_runs(out / name for name in names if (out / name).exists())
+    table = markdown(compare(records, collect_presets(discover()).presets))
+    return "\n".join([table, *failures])
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ FORMAT = 1
 # not what it does. On another device or with other threads or kernels, sums round differently.
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "procs", "engine")
-MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "on_divergence")
+MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
 
 
 _RESTORE = "restore it from a copy, or start again with --overwrite."

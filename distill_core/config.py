@@ -68,6 +68,9 @@ class RunConfig(Options):
         description="processes on this machine, which average their hypergradients (also --procs)",
     )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    snapshots: int = Field(
+        0, ge=0, description="pictures to save over the run, from start to end, for a time-lapse"
+    )
     rank_timeout_minutes: float = Field(
         10.0, gt=0, description="minutes that processes of one run wait for each other in a step"
     )

@@ -31,6 +31,7 @@ def manifest(
     best_step: int | None = None,
     processes: int = 1,
     divergences: Sequence[Mapping[str, Any]] = (),
+    peak_memory: int | None = None,
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -43,6 +44,7 @@ def manifest(
         best_step: the step whose state was kept, where the validation split chose it.
         processes: how many made each outer step together, at the end.
         divergences: when and why the run went back and halved its learning rates.
+        peak_memory: bytes that the process used at most until the end of the outer steps.
     """
     config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid
@@ -68,6 +70,7 @@ def manifest(
         "processes": processes,
         "seconds": round(seconds, 3),
         "divergences": list(divergences),
+        "peak_memory": peak_memory,
         "results": results or {},
     }
 

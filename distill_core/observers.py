@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill_core.documents import parse_json
 from distill_core.files import write_atomically
+
+if TYPE_CHECKING:
+    from distill_core.config import RunConfig
 
 
 class MetricsFile:
@@ -57,6 +60,19 @@ def _is_before(line: str, step: int) -> bool:
         return bool(parse_json(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:
+    """Return what TensorBoard compares runs by: the choices, the stored IPC and the options."""
+    kinds = ("repr", "labeler", "orderer", "algo", "dataset", "backbone")
+    chosen = {name: config.chosen(name) for name in kinds}
+    options = {
+        f"{kind}.{name}": value
+        for kind, table in config.options.items()
+        for name, value in table.items()
+        if isinstance(value, bool | int | float | str)
+    }
+    return {**chosen, "ipc": ipc, "steps": config.steps, "seed": config.seed, **options}
 
 
 class TensorBoardLog:

@@ -6,6 +6,7 @@ Tensors of distilled.safetensors: n items, C channels, h w item, H W canvas, K c
     canvas      (n,), rows (n, h), cols (n, w): where the pixels of every item are
     images      (n, C, h, w), in place of these three where items are no cuts of the canvases
     labels      (n, K) float32
+    items       (n, 5) canvas y0 x0 y1 x1 of every item; cells (m, 6) the same and the class
     class_grid  (rows, cols) class numbers
     data.*, label.*  states of representation and labeler, for who has the plugins
 """
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from distill_core.geometry import box_indices
+from distill_core.geometry import Placement, box_indices
 from distill_core.synthetic import SyntheticDataset
 
 PREFIXES = {"representation": "data", "labeler": "label"}
@@ -48,6 +49,7 @@ def pack(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str, str]
         "pixels": synthetic.representation.canvases().cpu().float(),
         "labels": labels,
         "class_grid": synthetic.placement.class_grid.int(),
+        **_boxes(synthetic.placement),
     }
     tables = _tables(synthetic, tuple(images.shape[-2:]))
     cuts = bool(tables) and torch.equal(items(found | tables), images)
@@ -86,6 +88,16 @@ def state_of(tensors: Mapping[str, Tensor], same: Mapping[str, str]) -> dict[str
         for part, prefix in PREFIXES.items()
         for name, tensor in every.items()
         if name.startswith(prefix + ".")
+    }
+
+
+def _boxes(placement: Placement) -> dict[str, Tensor]:
+    """Where items and cells lie, for pictures."""
+    items, cells = placement.layout.items, placement.layout.cells
+    classes = placement.cell_class[:, None]
+    return {
+        "items": torch.cat([items.canvas[:, None], items.yxyx], 1).int(),
+        "cells": torch.cat([cells.canvas[:, None], cells.yxyx, classes], 1).int(),
     }
 
 

@@ -53,6 +53,13 @@ def poster_array(synthetic: SyntheticDataset, real: RealData) -> Picture:
 
 
 @torch.no_grad()
+def patch_sheet(synthetic: SyntheticDataset, real: RealData) -> Picture:
+    """Return the first 64 training images side by side, (H, W, 3) uint8."""
+    images = synthetic.all().images[:64]
+    return sheet(to_bytes(real.whitening.invert(images, in_range=False).cpu()), MIN_WIDTH)[0]
+
+
+@torch.no_grad()
 def unwhitened_canvases(synthetic: SyntheticDataset, real: RealData) -> Tensor:
     """Return all canvases in the colours of the data: (canvases, C, H, W) float32, on the CPU.
 
@@ -182,7 +189,12 @@ def label_heat_map(synthetic: SyntheticDataset) -> Picture:
     Dark is zero (or the lowest, where labels are no distributions), yellow the highest value.
     """
     with torch.no_grad():
-        labels = synthetic.all().labels.cpu().double().numpy()
+        return heat_map(synthetic.all().labels)
+
+
+def heat_map(soft: Tensor) -> Picture:
+    """Return labels (n, K) as `label_heat_map` does."""
+    labels = soft.cpu().double().numpy()
     low, high = min(0.0, labels.min()), labels.max()
     share = (labels - low) / (high - low) if high > low else np.zeros_like(labels)
     knots = np.linspace(0, 1, len(RAMP))

@@ -65,13 +65,14 @@ def shrink(images: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
     """Scale whitened images (n, C, h, w) down to what is stored, with antialiasing.
 
     Returns:
-        (n, C, *budget.stored_hw), pixels from 0 to 1: down-scaling comes before whitening.
+        (n, C, h, w) in the size of `budget.stored_hw`, pixels from 0 to 1: down-scaling comes
+        before whitening.
     """
     raw = whitening.invert(images)
     return functional.interpolate(raw, budget.stored_hw, mode="bilinear", antialias=True)
 
 
 def enlarge(stored: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
-    """Scale what `shrink` gave up again, bilinearly, and whiten it: (n, C, *budget.image_hw)."""
+    """Scale what `shrink` gave up again, bilinearly, and whiten it, in `budget.image_hw`."""
     back = functional.interpolate(stored, budget.image_hw, mode="bilinear")
     return whitening.apply(back)

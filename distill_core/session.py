@@ -15,25 +15,25 @@ from typing import Any
 from rich.console import Console
 
 from distill_core import __version__
-from distill_core.artefact import save_artefact
 from distill_core.assemble import Assembly, assemble
 from distill_core.checkpoint import state_to_resume
 from distill_core.config import RunConfig, to_toml
 from distill_core.devices import pick_device
+from distill_core.discovery import collect_presets
 from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result
-from distill_core.hypergradient.memory import memory_in_use
+from distill_core.hypergradient.memory import memory_in_use, peak_memory
 from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
-from distill_core.manifest import manifest
-from distill_core.observers import MetricsFile, TensorBoardLog
-from distill_core.pictures import label_heat_map, poster_array
 from distill_core.progress import ConsoleProgress, duration
+from distill_core.recording import RunLog, save_result
+from distill_core.report.page import report_of
 from distill_core.rescue import rescued
-from distill_core.run import Observer, OuterLoop
-from distill_core.run_directory import METRICS, begin, write_config
+from distill_core.run import OuterLoop
+from distill_core.run_directory import begin, write_config
 from distill_core.run_lock import hold
 from distill_core.runtime import prepare, release_memory
 from distill_core.sizes import size_text
+from distill_core.snapshots import Snapshots
 from distill_core.stopping import Stop, stop_flag
 from distill_core.streams import Streams
 from registry import InputError, Plugins
@@ -121,7 +121,7 @@ def run(
                 begin(run_dir, config, overwrite=overwrite)
         console.print(f"run      {run_dir}")
         step = int(state.get("step", 0))
-        log = _Log(run_dir, step) if ranks.is_main else None
+        log = RunLog(run_dir, step) if ranks.is_main else None
         try:
             return _distill(
                 console,
@@ -145,7 +145,7 @@ def _distill(
     *,
     run_dir: Path,
     state: dict[str, Any],
-    log: _Log | None,
+    log: RunLog | None,
     stop: Stop,
     ranks: Ranks,
 ) -> dict[str, Result]:
@@ -153,44 +153,30 @@ def _distill(
     assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
     spent = float(state.get("seconds", 0.0)) / 60
     left = None if config.minutes is None else max(config.minutes - spent, 0.0)
+    snapshots = (
+        Snapshots(run_dir, lambda: loop.result, step=step, seconds=60 * spent)
+        if ranks.is_main
+        else None
+    )
     with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
         loop = OuterLoop(
             assembly,
             run_dir,
-            observers=[*log.observers, progress] if log else (),
+            observers=[*log.observers, snapshots, progress] if log and snapshots else (),
             validate=lambda: validation_accuracy(loop.result, ranks),
-            on_checkpoint=lambda: _save(plugins, run_dir, loop),
+            on_checkpoint=lambda: save_result(plugins, run_dir, loop),
             ranks=ranks,
         )
         if state:
             loop.load_state_dict(state)
+        if snapshots:
+            snapshots.save_if_due(loop.step)
         with stop.steps(), rescued(loop):
             complete = loop.run(stop)
     if not complete or any(ranks.any(stop())):
         raise Interrupted
     with rescued(loop):
         return _finish(console, plugins, run_dir, loop=loop, log=log)
-
-
-class _Log:
-    """What rank 0 writes while the run goes on."""
-
-    def __init__(self, run_dir: Path, step: int) -> None:
-        self.metrics = MetricsFile(run_dir / METRICS, step=step)
-        self.board = TensorBoardLog(run_dir, step=step)
-        self.observers: tuple[Observer, ...] = (self.metrics, self.board)
-
-    def results(self, loop: OuterLoop, results: dict[str, Result]) -> None:
-        """Write poster, labels, settings and what fresh networks reached."""
-        assembly, board, step = loop.result, self.board, loop.step
-        board.picture("poster", poster_array(assembly.synthetic, assembly.real), step)
-        board.picture("labels", label_heat_map(assembly.synthetic), step)
-        for name, result in results.items():
-            line = {"kind": "evaluation", "step": step, "what": name}
-            self.metrics.write({**line, **result.as_dict()})
-        config = assembly.config
-        choices = {name: config.chosen(name) for name in ("repr", "labeler", "orderer", "algo")}
-        board.settings(choices, {name: result.mean for name, result in results.items()})
 
 
 def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks: Ranks) -> Assembly:
@@ -224,13 +210,14 @@ def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks:
 
 
 def _finish(
-    console: Console, plugins: Plugins, run_dir: Path, *, loop: OuterLoop, log: _Log | None
+    console: Console, plugins: Plugins, run_dir: Path, *, loop: OuterLoop, log: RunLog | None
 ) -> dict[str, Result]:
     assembly = loop.result
     config = assembly.config
     if config.evaluate.select == "best":
         loop.use_best()  # the last checkpoint's artefact holds the last state
-        _save(plugins, run_dir, loop)
+        save_result(plugins, run_dir, loop)
+    peak = peak_memory(assembly.device)
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
     results = judge(
         Candidate.of(assembly, step=loop.step),
@@ -245,36 +232,11 @@ def _finish(
     console.print(table(results), markup=False)
     if log:
         log.results(loop, results)
-    _save(plugins, run_dir, loop, results=results)
+    save_result(plugins, run_dir, loop, results=results, peak=peak)
+    if loop.ranks.is_main:
+        console.print(report_of(run_dir, collect_presets(plugins).presets), markup=False)
     console.print(f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)")
     return results
-
-
-def _save(
-    plugins: Plugins, run_dir: Path, loop: OuterLoop, *, results: dict[str, Result] | None = None
-) -> None:
-    """Write the artefact and the pictures; done at every checkpoint, so that a running run can
-    be looked at."""
-    assembly, ranks = loop.result, loop.ranks
-    if not ranks.is_main:
-        return
-    record = manifest(
-        assembly,
-        plugins,
-        step=loop.step,
-        seconds=loop.seconds,
-        results={name: result.as_dict() for name, result in (results or {}).items()},
-        best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
-        processes=ranks.size,
-        divergences=loop.divergences,
-    )
-    save_artefact(
-        run_dir,
-        assembly.synthetic,
-        real=assembly.real,
-        recipe=assembly.algorithm.recipe(),
-        manifest=record,
-    )
 
 
 def _print_facts(console: Console, assembly: Assembly, ranks: Ranks = ALONE) -> None:

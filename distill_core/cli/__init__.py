@@ -14,6 +14,8 @@ from distill_core.cli.group import LazyGroup
 COMMANDS = {
     "run": "Distill a dataset.",
     "evaluate": "Train fresh networks on a result; mean and deviation.",
+    "compare": "Show runs side by side: budget, cost, accuracy.",
+    "report": "Write a page about one run or several.",
     "list": "Show what can be chosen, and who provides it.",
     "show": "Explain one component and its options.",
     "plugins": "Show what was discovered, and what is broken and why.",
@@ -22,7 +24,7 @@ COMMANDS = {
     "order": "Show where an orderer puts the classes; nothing is distilled.",
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
-    "export": "Write a result as images, tensors, or for Hugging Face or DD-Ranking.",
+    "export": "Write a result for other tools, as images or tensors.",
     "verify": "Check a result against its manifest.",
     "sweep": "Run a grid of options and seeds; resumable.",
     "doctor": "Check this machine: versions, devices, caches, speed.",

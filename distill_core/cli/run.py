@@ -29,6 +29,7 @@ SETTINGS = (
     ("ipc", float, "Pixel budget in images per class; below 1 for posters."),
     ("steps", int, "Outer steps."),
     ("minutes", float, "Stop after so many minutes, if that comes first."),
+    ("snapshots", int, "Pictures to save over the run, for a time-lapse."),
     ("seed", int, "Seed of every random draw."),
     ("device", str, "auto, cpu, cuda, cuda:1, mps."),
 )

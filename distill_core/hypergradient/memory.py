@@ -98,10 +98,30 @@ def memory_in_use(device: torch.device) -> int:
         return torch.cuda.memory_allocated(device)
     if device.type == "mps":
         return int(torch.mps.driver_allocated_memory())
+    return _resident("VmRSS:")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that this process has used at once on a device so far.
+
+    On CUDA what PyTorch allocated; on the CPU what was resident, with data and libraries. Of MPS
+    no peak is known, so what is in use now is returned.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return memory_in_use(device)
+    # Not getrusage where it can be helped: its peak includes that of the parent process.
+    return _resident("VmHWM:")
+
+
+def _resident(field: str) -> int:
+    """Return a field of Linux's process status, in bytes; elsewhere the peak."""
     status = Path("/proc/self/status")
-    if status.exists():
-        line = next(each for each in status.read_text().splitlines() if each.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
+    lines = status.read_text().splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
     import resource  # not on Windows
 
     # Elsewhere only the peak can be had without another package; macOS counts it in bytes.

@@ -19,9 +19,11 @@ from tests.distill_core.cli.fakes import distill, process
 # The public interface: a component adds options, never flags. Change it only on purpose.
 FLAGS = {
     "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
-    "--max-memory --minutes --orderer --out --overwrite --preset --procs --repr --resume --seed "
-    "--steps -o",
+    "--max-memory --minutes --on-divergence --orderer --out --overwrite --preset --procs --repr "
+    "--resume --seed --snapshots --steps -o",
     "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",
+    "compare": "--json --markdown --sort runs",
+    "report": "--animate --out runs",
     "list": "--json kind",
     "show": "--json kind name",
     "plugins": "--json",
@@ -32,14 +34,18 @@ FLAGS = {
     "--time file",
     "doctor": "--json",
     "completion": "shell",
-    "export": "--format --out run",
+    "export": "--force --format --license --out run",
+    "verify": "--evaluate --json run",
+    "new-plugin": "--kind --out name",
     "order": "--compare --dataset --grid --json --orderer --out -o",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
 
 
 def command(name: str) -> click.Command:
-    found: click.Command = importlib.import_module(f"distill_core.cli.{name}").command
+    found: click.Command = importlib.import_module(
+        f"distill_core.cli.{name.replace('-', '_')}"
+    ).command
     return found
 
 
@@ -80,8 +86,7 @@ def test_an_unknown_command() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "no command named 'lsit'.\n"
-        "Expected one of: bench, completion, doctor, evaluate, experts, export, list, plugins, "
-        "presets, run, show, sweep. Did you mean 'list'?\n"
+        f"Expected one of: {', '.join(sorted(COMMANDS))}. Did you mean 'list'?\n"
         "Next: `distill --help` says what each of them does.\n"
     )
 

@@ -1,0 +1,39 @@
+"""`distill compare`: runs side by side in one table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from distill_core.cli.tables import print_table
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--sort", metavar="COLUMN", help="Column to sort by, such as distilled or ipc.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; accuracies from 0 to 1.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown on a terminal, too.")
+def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markdown: bool) -> None:
+    """Show the runs in RUNS in one table: budget, cost and accuracy.
+
+    Accuracies are mean and sample deviation in percent, of the newest judgement (the run's own or
+    a later `distill evaluate`). "Reported" is what a paper says of the same combination, dataset
+    and budget, in its own setting. Runs that cannot be used are named on stderr.
+    """
+    from distill_core import comparison
+    from distill_core.discovery import collect_presets, discover
+
+    records, failures = comparison.read_runs(runs)
+    rows = comparison.compare(records, collect_presets(discover()).presets, sort=sort)
+    if as_json:
+        click.echo(json.dumps([comparison.as_json(row) for row in rows], indent=1))
+    elif as_markdown or not sys.stdout.isatty():
+        click.echo(comparison.markdown(rows))
+    else:
+        body = [comparison.cells(row) for row in rows]
+        print_table(list(comparison.HEADERS.values()), body, title="Runs")
+    for line in failures:
+        click.echo(f"left out: {line}", err=True)

@@ -1,0 +1,33 @@
+"""`distill report`: a page about one run, or one that compares several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="HTML file [default: see above].")
+@click.option("--animate", is_flag=True, help="Also make RUN/poster.gif of a run's snapshots.")
+def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
+    """Write one HTML file about a run, or a comparison of several; it needs nothing else.
+
+    The page of one run is RUN/report.html, that of several report.html in this folder.
+    """
+    from distill_core.comparison import read_runs
+    from distill_core.discovery import collect_presets, discover
+    from distill_core.report.page import REPORT, write_report
+
+    records, failures = read_runs(runs)
+    if animate:
+        from distill_core.report.timelapse import animate as make
+
+        for record in records:
+            click.echo(make(record.path))
+    target = out or (records[0].path / REPORT if len(runs) == 1 else Path(REPORT))
+    write_report(records, collect_presets(discover()).presets, target)
+    click.echo(target)
+    for line in failures:
+        click.echo(f"left out: {line}", err=True)

@@ -1,0 +1,70 @@
+"""What a run writes beside its checkpoints: metrics, TensorBoard, and its artefact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill_core.artefact import save_artefact
+from distill_core.evaluate import Result
+from distill_core.hypergradient.memory import peak_memory
+from distill_core.manifest import manifest
+from distill_core.observers import MetricsFile, TensorBoardLog, hparams
+from distill_core.pictures import label_heat_map, patch_sheet, poster_array
+from distill_core.run import Observer, OuterLoop
+from distill_core.run_directory import METRICS
+from registry import Plugins
+
+
+class RunLog:
+    """What rank 0 writes while the run goes on."""
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        self.metrics = MetricsFile(run_dir / METRICS, step=step)
+        self.board = TensorBoardLog(run_dir, step=step)
+        self.observers: tuple[Observer, ...] = (self.metrics, self.board)
+
+    def results(self, loop: OuterLoop, results: dict[str, Result]) -> None:
+        """Write poster, labels, settings and what fresh networks reached."""
+        assembly, board, step = loop.result, self.board, loop.step
+        board.picture("poster", poster_array(assembly.synthetic, assembly.real), step)
+        board.picture("labels", label_heat_map(assembly.synthetic), step)
+        for name, result in results.items():
+            line = {"kind": "evaluation", "step": step, "what": name}
+            self.metrics.write({**line, **result.as_dict()})
+        config = assembly.config
+        board.picture("patches", patch_sheet(assembly.synthetic, assembly.real), step)
+        reached = {name: result.mean for name, result in results.items()}
+        board.settings(hparams(config, assembly.synthetic.budget().ipc), reached)
+
+
+def save_result(
+    plugins: Plugins,
+    run_dir: Path,
+    loop: OuterLoop,
+    *,
+    results: dict[str, Result] | None = None,
+    peak: int | None = None,
+) -> None:
+    """Write the artefact and the pictures; done at every checkpoint, so that a running run can
+    be looked at."""
+    assembly, ranks = loop.result, loop.ranks
+    if not ranks.is_main:
+        return
+    record = manifest(
+        assembly,
+        plugins,
+        step=loop.step,
+        seconds=loop.seconds,
+        results={name: result.as_dict() for name, result in (results or {}).items()},
+        best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
+        processes=ranks.size,
+        divergences=loop.divergences,
+        peak_memory=peak or peak_memory(assembly.device),
+    )
+    save_artefact(
+        run_dir,
+        assembly.synthetic,
+        real=assembly.real,
+        recipe=assembly.algorithm.recipe(),
+        manifest=record,
+    )

@@ -1,0 +1,1 @@
+"""Pages about runs: one HTML file that needs nothing else, and the time-lapse."""

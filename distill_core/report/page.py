@@ -1,0 +1,155 @@
+"""The page: its parts in order, every text escaped, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from distill_core.comparison import HEADERS, cells, compare
+from distill_core.files import write_atomically
+from distill_core.pictures import POSTER
+from distill_core.presets import Preset
+from distill_core.report.curves import budget_chart, curves
+from distill_core.report.poster import data_uri, poster_html
+from distill_core.report.timelapse import TIMELAPSE
+from distill_core.run_record import TABLES, RunRecord, read_run
+
+REPORT = "report.html"
+# Nothing but what is in the file; class names and notes are other people's texts.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+SECTIONS = ("data", "engine", "evaluate")
+
+
+def write_report(records: Sequence[RunRecord], presets: Mapping[str, Preset], out: Path) -> None:
+    """Write the page about one run, or the comparison of several, atomically.
+
+    Raises:
+        InputError: the artefact of a single run is missing or damaged.
+        EnvironmentFault: the page cannot be written.
+    """
+    page = one_run(records[0], presets) if len(records) == 1 else several(records, presets)
+    write_atomically(out, page.encode())
+
+
+def report_of(run_dir: Path, presets: Mapping[str, Preset]) -> str:
+    """Write the page of a run that has just ended; return a line about it, whatever happens.
+
+    The run is done and saved: nothing that goes wrong here may cost it.
+    """
+    try:
+        write_report([read_run(run_dir)], presets, run_dir / REPORT)
+    except Exception as error:
+        return f"report   not written: {error}"
+    return f"report   {run_dir / REPORT}"
+
+
+def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
+    """Return the page about one run."""
+    (row,) = compare([record], presets)
+    facts = dict(zip(HEADERS.values(), cells(row), strict=True))
+    timelapse = record.path / TIMELAPSE
+    parts = [
+        _section("Result", _facts(facts)),
+        poster_html(record.path),
+        _section("Time-lapse", f'<img class="time" alt="time-lapse" src="{data_uri(timelapse)}">')
+        if timelapse.exists()
+        else "",
+        _section("Learning curves", curves([record])),
+        _section("Accuracy by budget", budget_chart([record])),
+        _section("Networks", _judgements(record)),
+        _section("Again", f"<pre>{escape(command_of(record.config))}</pre>"),
+        _section("Record", _record(record)),
+    ]
+    return _page(record.name, parts)
+
+
+def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
+    """Return the page that compares runs."""
+    rows = [cells(row) for row in compare(records, presets)]
+    posters = "".join(
+        f'<figure><img class="thumb" alt="" src="{data_uri(record.path / POSTER)}">'
+        f"<figcaption>{escape(record.name)}</figcaption></figure>"
+        for record in records
+        if (record.path / POSTER).exists()
+    )
+    parts = [
+        _section("Runs", _table(list(HEADERS.values()), rows)),
+        _section("Accuracy by budget", budget_chart(records)),
+        _section("Learning curves", curves(records)),
+        _section("Posters", f'<div class="thumbs">{posters}</div>'),
+        *(
+            _section(record.name, f"<pre>{escape(command_of(record.config))}</pre>")
+            for record in records
+        ),
+    ]
+    return _page(f"{len(records)} runs", parts)
+
+
+def command_of(config: Mapping[str, Any]) -> str:
+    """Return the command that makes a run again, every option named.
+
+    >>> command_of({"repr": "poster", "ipc": 0.4, "data": {"validation": 0.1}})
+    'distill run -o run.repr=poster -o run.ipc=0.4 -o data.validation=0.1'
+    """
+    pairs = [
+        (f"run.{name}", value) for name, value in config.items() if not isinstance(value, dict)
+    ]
+    tables = {name: config.get(name, {}) for name in SECTIONS} | dict(config.get("options", {}))
+    pairs += [(f"{kind}.{name}", value) for kind, t in tables.items() for name, value in t.items()]
+    texts = [
+        f"{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for name, value in pairs
+    ]
+    return shlex.join(["distill", "run", *(word for text in texts for word in ("-o", text))])
+
+
+def _judgements(record: RunRecord) -> str:
+    headers = ["network", "distilled %", "random real %", "full %"]
+    body = [
+        [each.backbone, *(str(each.results.get(w, "-")) for w in ("distilled", "random", "full"))]
+        for each in record.judgements
+    ]
+    note = '<p class="note">Mean and sample deviation of freshly trained networks.</p>'
+    return _table(headers, body) + note
+
+
+def _record(record: RunRecord) -> str:
+    shown = ("written", "seed", "engine", "averaged", "best_step", "processes")
+    facts = {name: record.manifest.get(name) for name in shown}
+    for name in TABLES:
+        facts |= {f"{name}: {key}": v for key, v in record.manifest.get(name, {}).items()}
+    return _facts({name: str(value) for name, value in facts.items() if value is not None})
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in facts.items())
+    return f'<table class="facts">{rows}</table>'
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in headers)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    here = files(__package__)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{(here / 'style.css').read_text()}</style></head>"
+        f"<body><h1>{escape(title)}</h1>{''.join(parts)}"
+        f"<script>{(here / 'script.js').read_text()}</script></body></html>\n"
+    )

@@ -1,0 +1,122 @@
+"""The canvases of a result with its cells and items, for the page: from the artefact alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill_core.artefact import load
+from distill_core.distilled import Distilled
+from distill_core.files import read_tensors
+from distill_core.pictures import MIN_WIDTH, POSTER, heat_map, sheet, to_bytes, to_image, to_png
+
+MOST_ITEMS, MOST_BARS, COLUMNS = 1000, 10, 25
+
+
+def poster_html(run_dir: Path) -> str:
+    """Return the poster with overlay and the items' soft labels, then the label heat map.
+
+    Raises:
+        InputError: the artefact is missing or damaged.
+    """
+    distilled = load(run_dir)
+    tensors, _ = read_tensors(distilled.path, names=("pixels", "items", "cells"))
+    count, _, height, width = tensors["pixels"].shape
+    empty = np.zeros((count, height, width, 3), dtype=np.uint8)
+    picture, corners, factor = sheet(empty, MIN_WIDTH)
+    chosen, sprite = _sprite(distilled)
+    items = tensors["items"][chosen].tolist() if "items" in tensors else []
+    data = {
+        "corners": corners,
+        "factor": factor,
+        "period": [height, width],
+        "wraps": bool(distilled.metadata["wraps"]),
+        "hw": list(distilled.images.shape[-2:]),
+        "columns": COLUMNS,
+        "classes": list(distilled.class_names),
+        "items": items,
+        "labels": [_largest(row) for row in distilled.labels[chosen].tolist()],
+    }
+    size = f"0 0 {picture.shape[1]} {picture.shape[0]}"
+    shown = len(chosen)
+    note = f"{shown} of {len(distilled.images)}" if shown < len(distilled.images) else f"{shown}"
+    names = ", ".join(map(escape, distilled.class_names[:100]))
+    return (
+        '<section id="poster"><h2>Distilled images</h2>'
+        f"<label{'' if 'cells' in tensors else ' hidden'}>"
+        '<input type="checkbox" id="grid" checked> class grid</label>'
+        f'<div class="sheet"><img alt="distilled images" src="{data_uri(run_dir / POSTER)}">'
+        f'<svg viewBox="{size}" id="overlay"><g id="cells">'
+        f"{_cells(distilled, tensors.get('cells'), corners, factor)}</g>"
+        '<rect id="box" width="0" height="0"/></svg></div>'
+        f'<p class="note">Point at or tap the picture to see a training image ({note} can be '
+        "shown) and its soft label. Contrast is stretched.</p>"
+        f'<div class="item"><canvas id="patch" width="96" height="96"></canvas>'
+        '<div id="bars"></div></div>'
+        f'<img id="sprite" hidden alt="" src="{png_uri(sprite)}">'
+        f'<script type="application/json" id="data">{script_json(data)}</script></section>'
+        '<section><h2>Soft labels</h2><img class="heat" alt="label heat map" '
+        f'src="{png_uri(to_png(to_image(heat_map(distilled.labels))))}">'
+        f'<p class="note">A row for each image, a column for each class: {names}. Dark is zero, '
+        "yellow the highest.</p></section>"
+    )
+
+
+def data_uri(path: Path) -> str:
+    """Return a picture file as a URI that holds it."""
+    kind = path.suffix.removeprefix(".")
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def png_uri(data: bytes) -> str:
+    """Return the bytes of a PNG as a URI."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def script_json(data: Any) -> str:
+    """Return JSON that cannot end the script element that it is in."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _sprite(distilled: Distilled) -> tuple[torch.Tensor, bytes]:
+    """Return which items are shown, evenly chosen, and all their pictures as one PNG."""
+    count = len(distilled.images)
+    chosen = torch.linspace(0, count - 1, min(count, MOST_ITEMS)).round().long()
+    images = distilled.transform.whitening.invert(distilled.images[chosen], in_range=False)
+    pictures = to_bytes(images)
+    missing = -len(pictures) % COLUMNS
+    padded = np.pad(pictures, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    _, h, w, _ = padded.shape
+    rows = padded.reshape(-1, COLUMNS, h, w, 3).transpose(0, 2, 1, 3, 4)
+    return chosen, to_png(to_image(rows.reshape(-1, COLUMNS * w, 3)))
+
+
+def _largest(row: list[float]) -> list[tuple[int, float]]:
+    order = sorted(range(len(row)), key=lambda label: -row[label])[:MOST_BARS]
+    return [(label, round(row[label], 4)) for label in order]
+
+
+def _cells(
+    distilled: Distilled,
+    cells: torch.Tensor | None,
+    corners: list[tuple[int, int]],
+    factor: int,
+) -> str:
+    """Outline and name every cell; older artefacts have none."""
+    parts = []
+    for canvas, y0, x0, y1, x1, label in [] if cells is None else cells.tolist():
+        top, left = corners[canvas]
+        x, y, w, h = left + factor * x0, top + factor * y0, factor * (x1 - x0), factor * (y1 - y0)
+        name = distilled.class_names[label]
+        size = max(6, min(16, h / 5, 1.7 * w / max(len(name), 1)))
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{w}" height="{h}"/>'
+            f'<text x="{x + 3}" y="{y + size + 1:.1f}" font-size="{size:.1f}">{escape(name)}</text>'
+        )
+    return "".join(parts)

@@ -1,0 +1,103 @@
+"""Small charts as inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 84, 28, 16, 64
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points (x, y, spread) of one name; spread is half the height of a band or error bar."""
+
+    name: str
+    points: Sequence[tuple[float, float, float]]
+    line: bool = True
+
+
+def chart(series: Sequence[Series], *, x: str, y: str) -> str:
+    """Draw series with axes and a legend below; empty where there are no points."""
+    series = [each for each in series if each.points]
+    if not series:
+        return ""
+    points = [point for each in series for point in each.points]
+    x0, x1 = _range([p[0] for p in points])
+    y0, y1 = _range([p[1] + side * p[2] for p in points for side in (-1, 1)])
+
+    def at(px: float, py: float) -> tuple[float, float]:
+        across = LEFT + (px - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
+        return across, TOP + (y1 - py) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [_axes(x, y, (x0, x1), (y0, y1))]
+    for k, each in enumerate(series):
+        colour = COLOURS[k % len(COLOURS)]
+        if each.line:
+            upper = [at(px, py + d) for px, py, d in each.points]
+            lower = [at(px, py - d) for px, py, d in each.points]
+            band = _path([*upper, *reversed(lower)])
+            middle = _path([at(px, py) for px, py, _ in each.points])
+            parts.append(f'<polygon points="{band}" fill="{colour}" opacity=".18"/>')
+            parts.append(
+                f'<polyline points="{middle}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            )
+        if not each.line or len(each.points) == 1:
+            parts += [_mark(at(px, py - d), at(px, py + d), colour) for px, py, d in each.points]
+    keys = "".join(
+        f'<li><i style="background:{COLOURS[k % len(COLOURS)]}"></i>{escape(each.name)}</li>'
+        for k, each in enumerate(series)
+    )
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(y)} by {escape(x)}">{"".join(parts)}</svg>'
+        f'<ul class="keys">{keys}</ul>'
+    )
+
+
+def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> str:
+    parts = []
+    for k in range(5):
+        share = k / 4
+        height = TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
+        across = LEFT + share * (WIDTH - LEFT - RIGHT)
+        parts.append(f'<path d="M{LEFT} {height:.1f}H{WIDTH - RIGHT}" stroke="#8884"/>')
+        for value, px, py, anchor in (
+            (ys[0] + share * (ys[1] - ys[0]), LEFT - 6, height + 4, "end"),
+            (xs[0] + share * (xs[1] - xs[0]), across, HEIGHT - BOTTOM + 22, "middle"),
+        ):
+            parts.append(
+                f'<text x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{_number(value)}</text>'
+            )
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
+        f'<text transform="translate(20 {middle}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y)}</text>"
+    )
+    return "".join(parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _mark(low: tuple[float, float], high: tuple[float, float], colour: str) -> str:
+    x, y = high[0], (low[1] + high[1]) / 2
+    return (
+        f'<path d="M{x:.1f} {low[1]:.1f}V{high[1]:.1f}" stroke="{colour}" stroke-width="2"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
+    )
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or abs(high) / 10 or 1.0
+    return max(low - margin, 0.0) if low >= 0 else low - margin, high + margin

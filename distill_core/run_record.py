@@ -1,0 +1,175 @@
+"""What a run directory says about its run, read without loading a tensor.
+
+Files may be missing or damaged, since runs are copied, stopped and edited: what cannot be used is
+an `InputError` that says why in one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill_core.documents import parse_json
+from distill_core.run_directory import METRICS, settings_of
+from registry import InputError
+
+MANIFEST, EVALUATION = "manifest.json", "evaluation"
+TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
+WHAT = ("distilled", "random", "full")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Mean and sample deviation of fresh networks, 0 to 1; one network has no deviation."""
+
+    mean: float
+    std: float | None
+    nets: int
+
+    @staticmethod
+    def of(result: Mapping[str, Any]) -> Accuracy:
+        """Read what `evaluate.Result.as_dict` wrote."""
+        std = result.get("std")
+        nets = len(result["accuracies"])
+        return Accuracy(_finite(result["mean"]), None if std is None else _finite(std), nets)
+
+    def __str__(self) -> str:
+        deviation = "" if self.std is None else f" +- {100 * self.std:.1f}"
+        return f"{100 * self.mean:.1f}{deviation}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What fresh networks of one backbone reached.
+
+    Attributes:
+        backbone: name, width where it has one, and the number of networks.
+        results: by "distilled", "random" and "full"; the controls may be missing.
+    """
+
+    backbone: str
+    results: Mapping[str, Accuracy]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run directory that has a result.
+
+    Attributes:
+        path: the directory.
+        config: run.toml.
+        manifest: manifest.json.
+        judgements: the verdict of the run itself, then those of `distill evaluate`, by age.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the directory."""
+        return self.path.resolve().name
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; damaged ones are left out, and none where there is none."""
+        path = self.path / METRICS
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return [line for line in map(_line, text.splitlines()) if line]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run directory.
+
+    Raises:
+        InputError: it is none, is damaged, or has no accuracy yet.
+    """
+    config = settings_of(path)
+    file = path / MANIFEST
+    if not file.exists():
+        raise _unusable(path, f"it has no {MANIFEST} yet")
+    manifest = _table(file)
+    judged = []
+    try:
+        if manifest["results"]:
+            chosen = manifest["components"]["backbone"]
+            judged.append(_judgement(chosen["name"], chosen["options"], manifest["results"]))
+        files = sorted(
+            (path / EVALUATION).glob("*.json"), key=lambda each: (each.stat().st_mtime, each.name)
+        )
+        for each in files:
+            body = _table(each)
+            if body["outer_steps"] != manifest["outer_steps"]:
+                continue  # of an earlier state
+            for row, results in body["results"].items():
+                settings = body["settings"][row]
+                judged.append(_judgement(settings["backbone"], settings["options"], results))
+        _check(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _unusable(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
+    if not judged:
+        raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
+    return RunRecord(path, config, manifest, tuple(judged))
+
+
+def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]) -> Judgement:
+    found = {what: Accuracy.of(results[what]) for what in WHAT if what in results}
+    width = f" {options['width']}" if "width" in options else ""
+    nets = found["distilled"].nets
+    return Judgement(f"{name}{width}, {nets} net{'s' if nets != 1 else ''}", found)
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Refuse numbers and tables that no run writes."""
+    budget, steps = manifest["budget"], manifest["outer_steps"]
+    numbers = [manifest["seconds"], steps, *(budget[n] for n in ("ipc", "pixels", "label_numbers"))]
+    if manifest.get("peak_memory") is not None:
+        numbers.append(manifest["peak_memory"])
+    for value in numbers:
+        if isinstance(value, str | bool) or _finite(value) < 0:
+            raise ValueError(f"{value!r} is no number of a run")
+    for name in TABLES:
+        if not isinstance(manifest.get(name, {}), dict):
+            raise TypeError(f"{name} is no table")
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return number
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unusable(path.parent, f"{path.name} cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise _unusable(path.parent, f"{path.name} is no table")
+    return found
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        found = parse_json(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unusable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}: {why}.",
+        expected="the directory of a finished run.",
+        next="let it finish with `distill run --resume --out DIR`, or judge it with "
+        "`distill evaluate DIR`.",
+    )

@@ -1,0 +1,63 @@
+"""The component reference, from the catalogues: what `distill show` prints, and the source."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from distill_core.cli.show import rows
+from distill_core.hookspecs import KINDS
+from registry import Catalogue, Plugins
+
+
+def component_pages(plugins: Plugins) -> dict[str, str]:
+    """Return the page of every kind by name."""
+    return {kind.name: _kind_page(plugins[kind.name]) for kind in KINDS}
+
+
+def _kind_page(catalogue: Catalogue) -> str:
+    kind = catalogue.kind
+    title = kind.name.capitalize() + "s"
+    contract = kind.base.replace(":", ".")
+    parts = [
+        f"# {title}\n",
+        f"Chosen with `--{kind.option} NAME`; options are set with "
+        f"`-o {kind.option}.OPTION=VALUE`. The contract is {{py:class}}`~{contract}`.\n",
+    ]
+    for name in catalogue.names():
+        parts.append(_component(catalogue, name))
+    return "\n".join(parts)
+
+
+def _component(catalogue: Catalogue, name: str) -> str:
+    entry, kind = catalogue.entry(name), catalogue.kind
+    component = entry.component
+    parts = [
+        f"({kind.name}-{name})=\n## {name}\n",
+        f"{_escaped(component.summary)}. From plugin `{entry.provider.entry_point}`, "
+        f"{entry.provider.distribution} {entry.provider.version}.\n",
+        source_of(component.resolve_factory()),
+        f"**Options of {name}**\n" if rows(component.resolve_options(), kind) else "No options.\n",
+    ]
+    for option, what, default, bounds, text in rows(component.resolve_options(), kind):
+        facts = ", ".join(
+            [f"`{what}`", "required" if default == "required" else f"default `{default}`"]
+            + ([_escaped(bounds)] if bounds else [])
+        )
+        parts.append(f"`{option}`\n: {facts}\n\n  {_escaped(text)}\n")
+    return "\n".join(parts)
+
+
+def source_of(factory: Any) -> str:
+    """Return the directive that prints a class's or function's text and links to its source."""
+    if not (isinstance(factory, type) or inspect.isfunction(factory)):
+        return ""
+    directive = "autoclass" if isinstance(factory, type) else "autofunction"
+    path = f"{factory.__module__}.{factory.__qualname__}"
+    return f"```{{eval-rst}}\n.. {directive}:: {path}\n   :no-index:\n```\n"
+
+
+def _escaped(text: str) -> str:
+    for letter in "\\*_<>[]{}$":
+        text = text.replace(letter, "\\" + letter)
+    return text

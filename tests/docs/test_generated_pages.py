@@ -1,0 +1,94 @@
+"""The generated reference has every command, option, component, hook and public name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import click
+import pytest
+
+from distill_core import hookspecs
+from distill_core.cli import COMMANDS, main
+from distill_core.discovery import discover
+from docs._extensions import links
+from docs._extensions.api_pages import MODULES, api_pages
+from docs._extensions.cli_page import cli_page
+from docs._extensions.component_pages import component_pages
+from docs._extensions.hooks_page import hooks_page
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_and_each_of_its_options_is_in_the_reference(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    _, _, section = cli_page(main).partition(f"## distill {name}\n")
+    section = section.partition("\n## ")[0]
+    assert section
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert all(f"{option}" in section for option in parameter.opts)
+            assert parameter.help
+            assert parameter.help in section
+
+
+@pytest.mark.parametrize("kind", hookspecs.KINDS, ids=lambda kind: kind.name)
+def test_a_component_and_each_of_its_options_is_in_the_reference(kind: hookspecs.Kind) -> None:
+    catalogue = discover()[kind.name]
+    page = component_pages(discover())[kind.name]
+    for name in catalogue.names():
+        _, _, section = page.partition(f"\n## {name}\n")
+        section = section.partition("\n## ")[0]
+        assert section
+        for option in catalogue.entry(name).component.resolve_options().model_fields:
+            assert f"\n`{kind.option}.{option}`\n: " in section
+
+
+def test_every_hook_is_in_the_reference() -> None:
+    page = hooks_page()
+    specified = [name for name in vars(hookspecs) if name.startswith("distill_")]
+    assert len(specified) == len(hookspecs.KINDS) + 1
+    for name in specified:
+        assert f"## {name}\n" in page
+
+
+@pytest.mark.parametrize("page", MODULES)
+def test_every_public_name_is_in_the_reference(page: str) -> None:
+    module = importlib.import_module(MODULES[page][0])
+    text = api_pages()[page]
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert f":: {value.__module__}.{name}\n" in text
+        else:
+            assert f"``{MODULES[page][0]}.{name}``" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("torch.nn.modules.module.Module", "generated/torch.nn.Module.html"),
+        ("torch.Tensor", "tensors.html#torch.Tensor"),
+        ("torch.utils.data.dataset.TensorDataset", "data.html#torch.utils.data.TensorDataset"),
+    ],
+)
+def test_names_of_pytorch_lead_to_its_pages(name: str, page: str) -> None:
+    assert links.address(name) == f"{links.TORCH}/{page}"
+    assert links.address("distill_core.geometry.Boxes") is None
+
+
+def test_relative_links_of_all_pages_resolve() -> None:
+    for page in [*DOCS.glob("*.md"), *DOCS.glob("guide/*.md")]:
+        for link in links.LINK.findall(page.read_text(encoding="utf-8")):
+            generated = (page.parent / link).resolve().is_relative_to(DOCS / "reference")
+            assert generated or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_a_link_out_of_the_documentation_is_found() -> None:
+    guide = DOCS / "guide" / "write-a-plugin.md"
+    found = links.outside(guide.read_text(encoding="utf-8"), guide, DOCS)
+    assert any(path.name == "distill_alphabetical" for path in found.values())
+    assert "class Alphabetical" in links.source_page(next(iter(found.values())), DOCS.parent)

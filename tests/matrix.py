@@ -1,0 +1,146 @@
+"""Every representation with every labeler and every algorithm: what each combination does.
+
+`tests/test_matrix.py` tries all of them; `docs/matrix.md` is the table of their outcomes, written
+by
+
+    python -m tests.matrix
+
+and the tests fail where the page is not what they find. The components are those of the catalogues,
+so a new one is tried by existing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_core.assemble import assemble
+from distill_core.checkpoint import load_checkpoint
+from distill_core.config import RunConfig
+from distill_core.files import write_atomically
+from distill_core.run import OuterLoop
+from registry import ExplainedError
+from tests.distill_core.small_run import installed, small_config
+
+Cell = tuple[str, str, str]
+
+PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
+PLUGINS = installed()
+RUNS = "runs"
+# What makes an algorithm quick; one that is not named here is tried with its defaults.
+QUICK: dict[str, dict[str, Any]] = {
+    "ratbptt": {"window": 2, "total": 4, "batch": 8, "real_batch": 16, "inner_lr": 0.01},
+    "bptt": {"steps": 3, "real_per_class": 4},
+    "dd": {"steps": 3},
+    "mtt": {"syn_steps": 3, "experts": 2},
+    "ftd": {"syn_steps": 3, "experts": 2},
+    "tesla": {"syn_steps": 3, "experts": 2},
+    "rcig": {"pool": 2, "inner_steps": 3, "inner_lr": 0.1, "inverse_steps": 3},
+}
+CELLS: list[Cell] = [
+    (representation, labeler, algorithm)
+    for representation in PLUGINS["representation"].names()
+    for labeler in PLUGINS["labeler"].names()
+    for algorithm in PLUGINS["algorithm"].names()
+]
+HEAD = """# What runs with what
+
+Every representation with every labeler and every algorithm of the catalogue, tried for two outer
+steps on a tiny problem. A number stands for a refusal before the first update, with its reason
+below. Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all of it.
+"""
+
+
+def configured(cell: Cell, steps: int) -> RunConfig:
+    """Return the small run of a combination."""
+    representation, labeler, algorithm = cell
+    poster = {"repr": {"patches": "2x5"}} if representation == "poster" else {}
+    return small_config(
+        repr=representation,
+        labeler=labeler,
+        algo=algorithm,
+        ipc=1.0 if representation != "basis" else 2.0,
+        steps=steps,
+        options={**poster, "algo": QUICK.get(algorithm, {})},
+    )
+
+
+def run(config: RunConfig, folder: Path, *, go_on: bool = False) -> OuterLoop:
+    """Make the outer steps of a configuration, from its checkpoint if asked."""
+    state = load_checkpoint(folder, config) if go_on else {}
+    assembly = assemble(config, PLUGINS, class_grid=state.get("class_grid"))
+    loop = OuterLoop(assembly, folder)
+    if go_on:
+        loop.load_state_dict(state)
+    assert loop.run()
+    return loop
+
+
+def outcome_of(refusal: ExplainedError | None) -> str:
+    """Say in one line what became of a combination."""
+    if refusal is None:
+        return RUNS
+    return re.sub(r"\s+", " ", str(refusal))
+
+
+def page(outcomes: Mapping[Cell, str]) -> str:
+    """Write the page: a table for each representation, and the reasons below."""
+    reasons: dict[str, int] = {}
+    parts = [HEAD]
+    for representation in dict.fromkeys(cell[0] for cell in outcomes):
+        mine = {cell[1:]: text for cell, text in outcomes.items() if cell[0] == representation}
+        labelers = list(dict.fromkeys(labeler for labeler, _ in mine))
+        lines = [
+            f"## {representation}\n",
+            f"| algorithm | {' | '.join(f'`{labeler}`' for labeler in labelers)} |",
+            f"|---{'|---' * len(labelers)}|",
+        ]
+        for algorithm in dict.fromkeys(algorithm for _, algorithm in mine):
+            texts = [mine[labeler, algorithm] for labeler in labelers]
+            marks = [
+                text if text == RUNS else str(reasons.setdefault(text, len(reasons) + 1))
+                for text in texts
+            ]
+            lines.append(f"| `{algorithm}` | {' | '.join(marks)} |")
+        parts.append("\n".join(lines) + "\n")
+    numbered = [f"{number}. {text}" for text, number in reasons.items()]
+    if numbered:
+        parts.append("## Reasons\n\n" + "\n".join(numbered) + "\n")
+    return "\n".join(parts)
+
+
+def read(text: str) -> dict[Cell, str]:
+    """Read a page back: what it says of each combination."""
+    reasons = dict(re.findall(r"^(\d+)\. (.+)$", text, flags=re.MULTILINE))
+    outcomes: dict[Cell, str] = {}
+    for part in text.split("\n## ")[1:]:
+        rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line[:3] == "| `"]
+        labelers = re.findall(r"`(\w+)`", part.partition("|---")[0])
+        for algorithm, *marks in rows:
+            for labeler, mark in zip(labelers, marks, strict=True):
+                cell = (part.split("\n", 1)[0], labeler, algorithm.strip("`"))
+                outcomes[cell] = reasons.get(mark, mark)
+    return outcomes
+
+
+def write() -> None:
+    """Try every combination and write the page."""
+    outcomes: dict[Cell, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DISTILL_CACHE"] = str(Path(folder, "cache"))
+        for cell in CELLS:
+            refusal = None
+            try:
+                run(configured(cell, 2), Path(folder, "-".join(cell)))
+            except ExplainedError as error:
+                refusal = error
+            outcomes[cell] = outcome_of(refusal)
+    write_atomically(PAGE, page(outcomes).encode())
+
+
+if __name__ == "__main__":
+    write()
