@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from distill_core.labels import (
         ItemTable,
         check_every_class,
+        check_items,
         item_coverage,
         majority_labels,
         normalise_rows,
@@ -134,6 +135,7 @@ _LAZY = {
     "Whitening": "distill_core.whitening",
     "arrange": "distill_core.arrangement",
     "check_every_class": "distill_core.labels",
+    "check_items": "distill_core.labels",
     "class_coverage": "distill_core.geometry",
     "class_features": "distill_core.ordering",
     "class_grid_shape": "distill_core.ordering",
@@ -220,6 +222,7 @@ __all__ = [
     "Whitening",
     "arrange",
     "check_every_class",
+    "check_items",
     "class_coverage",
     "class_features",
     "class_grid_shape",
