@@ -21,7 +21,7 @@ from distill_core.testing.assertions import (
     repeatable,
     snapshot,
 )
-from distill_core.testing.small import placements, small_data, small_experts
+from distill_core.testing.small import placements, small_data, small_task
 from registry import ExplainedError
 
 
@@ -56,12 +56,14 @@ def _check(who: str, new: Callable[[], Labeler], placement: Placement) -> None:
     boxes = placement.layout.items
     images = torch.randn(len(boxes), 3, *boxes.hw, generator=seeded(0, "images"))
     _check_rows(who, new(), new().labels(boxes, images).detach(), "before it was started")
-    experts = small_experts(small_data(placement.num_classes))
+    task = small_task(small_data(placement.num_classes))
+    experts = task.experts
+    assert experts is not None
 
     def make() -> Labeler:
         labeler = new()
         with torch.no_grad():
-            labeler.start(images, real=experts.real, experts=experts, tell=lambda line: None)
+            labeler.start(images, real=task.real, experts=experts, tell=lambda line: None)
         return labeler
 
     given = images.clone()
