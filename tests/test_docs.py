@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -40,9 +41,10 @@ RESULTS = ("runs/NAME", "runs/first")  # what pages speak of as there already
 NOT_RUN = {
     ("docs/engine.md", "a part of an algorithm's outer step"),
     ("docs/guide/clusters.md", "a job for Slurm"),
+    ("docs/guide/order-classes.md", "needs CIFAR-100 and its embeddings"),
 }
-# Their commands are done in truth, in few steps, since a component of the page is in them.
-DONE = ("docs/guide/write-a-plugin.md",)
+# Their runs are done in truth, in few steps, since they use what the page has made.
+DONE = ("docs/guide/order-classes.md", "docs/guide/write-a-plugin.md")
 OUTPUT = ("", "text")
 DIRECTIVE = "{"  # the builder of the site reads these
 EXTRAS = ("dev", "docs", "sweep")
@@ -182,7 +184,7 @@ def _distill(arguments: list[str]) -> None:
         return
     done = CliRunner().invoke(main, arguments, prog_name="distill")
     assert done.exit_code == 0, f"distill {' '.join(arguments)}\n{done.output}"
-    print(done.output)
+    print(done.stdout)
 
 
 def _install(what: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,12 +265,21 @@ def _after_use_the_result(names: Names, printed: str) -> None:
     assert torch.equal(torch.load("images.pt", weights_only=True), names["images"])
 
 
+def _after_order_classes(names: Names, printed: str) -> None:
+    shown = next(each for each in blocks("docs/guide/order-classes.md") if each.language == "text")
+    assert shown.text in printed
+    drawn = ROOT / "docs" / "images" / "order-digits.png"
+    with Image.open("order-digits.png") as new, Image.open(drawn) as old:
+        assert np.array_equal(np.asarray(new), np.asarray(old))
+
+
 def _after_write_a_plugin(names: Names, printed: str) -> None:
     plain, chain, from_three = map(float, re.findall(r"ordering score on .*: ([\d.]+)", printed))
     assert plain < chain < from_three
 
 
 AFTERWARDS: dict[str, Callable[[Names, str], None]] = {
+    "docs/guide/order-classes.md": _after_order_classes,
     "docs/guide/python.md": _after_python,
     "docs/guide/use-the-result.md": _after_use_the_result,
     "docs/guide/write-a-plugin.md": _after_write_a_plugin,
