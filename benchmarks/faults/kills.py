@@ -79,7 +79,7 @@ def mark(phase: Phase) -> None:
         (run.OuterLoop, "_outer_step", "step"),
         (run, "save_checkpoint", "checkpoint"),
         (session, "_save", "artefact"),
-        (session, "validation_accuracy", "validation"),
+        (session, "validation_accuracies", "validation"),
         (session, "judge", "evaluation"),
         (session._Log, "results", "report"),
     ]
