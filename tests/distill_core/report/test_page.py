@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -21,23 +18,10 @@ from distill_core.run_record import read_run
 from distill_core.session import run
 from distill_core.snapshots import snapshots_of
 from registry import InputError
+from tests.distill_core.report.browser import Page
 from tests.distill_core.small_run import installed, small_config
 
 EVIL = "<img src=x onerror=alert(1)></script>"
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -111,21 +95,3 @@ def test_tensorboard_has_pictures_and_settings(finished: Path) -> None:
     blob = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"algo.window" in blob
     assert b"backbone" in blob
-
-
-def test_in_a_browser(finished: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("no chromium is on PATH")
-    page = (finished / "report.html").absolute().as_uri()
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
-    shown = subprocess.run(
-        [browser, *flags, "--dump-dom", page],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout
-    body = next(attrs for tag, attrs in Page(shown).tags if tag == "body")
-    assert body["data-ready"] == "yes"
-    assert body["data-item"] == "0"
