@@ -15,7 +15,12 @@ BINS = 60
 
 
 def curves(records: Sequence[RunRecord]) -> str:
-    """Draw what metrics.jsonl has: validation accuracies, and those on real batches in steps.
+    """Draw accuracy by outer step; see `learning_series`."""
+    return chart(learning_series(records), x="outer step", y="accuracy, %")
+
+
+def learning_series(records: Sequence[RunRecord]) -> list[Series]:
+    """Return what metrics.jsonl has: validation accuracies, and those on real batches in steps.
 
     Of several runs there is one curve each, by validation where a run has it.
     """
@@ -33,8 +38,8 @@ def curves(records: Sequence[RunRecord]) -> str:
         if len(records) > 1:
             chosen = found[0] if validated else found[1]
             found = [replace(chosen, name=f"{record.name}: {chosen.name}")]
-        series += found
-    return chart(series, x="outer step", y="accuracy, %")
+        series += [each for each in found if each.points]
+    return series
 
 
 def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
