@@ -100,7 +100,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(moment, whole, cache, tmp_
     [
         (signal.SIGUSR1, ("distill_core.run", "OuterLoop._outer_step")),
         (signal.SIGTERM, ("distill_core.session", "judge")),
-        (signal.SIGUSR1, ("distill_core.session", "_Log.results")),
+        (signal.SIGUSR1, ("distill_core.recording", "RunLog.results")),
     ],
 )
 def test_a_signal_ends_with_130_and_the_way_to_go_on(number, spot, whole, cache, tmp_path):
