@@ -161,6 +161,9 @@ def _check(manifest: Mapping[str, Any]) -> None:
     for name in TABLES:
         if not isinstance(manifest.get(name, {}), dict):
             raise TypeError(f"{name} is no table")
+    commands = manifest.get("commands", [])
+    if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
+        raise TypeError("commands are no lists of words")
 
 
 def _finite(value: Any) -> float:

@@ -115,7 +115,8 @@ def test_broken_and_unfinished_runs_are_named_and_the_rest_shown(tmp_path: Path)
     (cut / "manifest.json").write_text('{"budget": {')
     odd = write_run(tmp_path / "odd", budget={"ipc": "many", "pixels": 1, "label_numbers": 1})
     nan = write_run(tmp_path / "nan", seconds=float("nan"))
-    bad = [unfinished, tmp_path / "none", cut, odd, nan]
+    typed = write_run(tmp_path / "typed", commands=["distill run"])
+    bad = [unfinished, tmp_path / "none", cut, odd, nan, typed]
     records, failures = read_runs([good, *bad])
     assert [record.name for record in records] == ["good"]
     assert all(str(path) in line for path, line in zip(bad, failures, strict=True))
