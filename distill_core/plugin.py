@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from distill_core.labels import (
         ItemTable,
         check_every_class,
+        check_items,
         item_coverage,
         majority_labels,
         normalise_rows,
@@ -137,6 +138,7 @@ _LAZY = {
     "arrange": "distill_core.arrangement",
     "cache_dir": "distill_core.cache",
     "check_every_class": "distill_core.labels",
+    "check_items": "distill_core.labels",
     "class_coverage": "distill_core.geometry",
     "class_features": "distill_core.ordering",
     "class_grid_shape": "distill_core.ordering",
@@ -226,6 +228,7 @@ __all__ = [
     "arrange",
     "cache_dir",
     "check_every_class",
+    "check_items",
     "class_coverage",
     "class_features",
     "class_grid_shape",
