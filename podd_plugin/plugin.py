@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from distill_core.plugin import Component, Preset, hookimpl
 
+DISTILL_API = "1.0"
+
 
 @hookimpl
 def distill_representations() -> list[Component]:

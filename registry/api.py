@@ -46,7 +46,7 @@ def check_api(plugin: Any, provider: Provider, *, attribute: str, offered: str) 
         remedy = f"install a newer version of {provider.distribution}, or ask its authors for one"
     raise ApiVersionError(
         f"it was built for version {built_for} of the plugin API, but this is version {offered}.",
-        expected=f"version {ours[0]}.0 to {offered}.",
+        expected=f"version {ours[0]}.0" + (f" to {offered}." if ours[1] else "."),
         next=f"{remedy}.",
     )
 

@@ -16,11 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Provider:
-    """Where a component comes from: entry point, distribution and its version."""
+    """Where a component comes from.
+
+    Attributes:
+        entry_point: the plugin's name.
+        distribution: the package that declares it.
+        version: of that package.
+        module: the module that the entry point names.
+        api: version of the plugin API that the plugin says it was written for.
+    """
 
     entry_point: str
     distribution: str = "(not installed)"
     version: str = "0"
+    module: str = "(in memory)"
+    api: str = "(not stated)"
 
     def __str__(self) -> str:
         return f"{self.entry_point} ({self.distribution} {self.version})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -86,7 +86,10 @@ def load_plugins(
         try:
             plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
             if api is not None:
-                check_api(plugin, provider, attribute=f"{group.upper()}_API", offered=api)
+                attribute = f"{group.upper()}_API"
+                check_api(plugin, provider, attribute=attribute, offered=api)
+                stated = getattr(plugin, attribute, None) or provider.api
+                provider = replace(provider, api=stated)  # noqa: PLW2901
             loaded.append((provider, _collect(manager, plugin, provider, kinds)))
         except (Exception, SystemExit) as error:
             failures.append(
@@ -153,8 +156,8 @@ def _entry_points(group: str, only: Sequence[str] | None) -> list[metadata.Entry
 def _provider(point: metadata.EntryPoint) -> Provider:
     distribution = point.dist
     if distribution is None:
-        return Provider(point.name)
-    return Provider(point.name, distribution.name, distribution.version)
+        return Provider(point.name, module=point.value)
+    return Provider(point.name, distribution.name, distribution.version, point.value)
 
 
 __all__ = ["DuplicateNameError", "Failure", "Plugins", "load_plugins"]

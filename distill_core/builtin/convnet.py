@@ -59,6 +59,8 @@ class ConvNet(Backbone):
     Grey images of 28x28 are padded to 32x32 by the first convolution, as in the literature.
     Weights start as PyTorch's layers do.
 
+    Source: Zhao et al. 2021 (arXiv:2006.05929), used since.
+
     Raises:
         InputError: the images are too small for so many blocks.
         OptionError: the width does not go with the norm.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from distill_core.plugin import Component, hookimpl
 
+DISTILL_API = "1.0"
+
 _HERE = "distill_core.builtin"
 
 

@@ -14,7 +14,7 @@ from distill_core.discovery import Presets, collect_presets, discover
 from distill_core.hookspecs import GROUP
 from registry import Failure, Plugins, Provider
 
-HEADERS = ("plugin", "version", "offers")
+HEADERS = ("plugin", "version", "module", "api", "offers")
 
 
 @click.command()
@@ -54,6 +54,8 @@ def rows(plugins: Plugins, presets: Presets) -> list[tuple[str, ...]]:
         (
             provider.entry_point,
             f"{provider.distribution} {provider.version}",
+            provider.module,
+            provider.api,
             _offers(plugins, presets, provider),
         )
         for provider in plugins.providers

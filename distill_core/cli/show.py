@@ -14,6 +14,7 @@ from distill_core.cli.names import ComponentName, KindName
 from distill_core.cli.tables import print_table
 from distill_core.discovery import discover
 from registry import Kind
+from registry.docstrings import source_of
 from registry.options import Options
 
 HEADERS = ("option", "type", "default", "bounds", "description")
@@ -50,18 +51,22 @@ def command(kind: str, name: str, as_json: bool) -> None:
     entry = catalogue.entry(name)
     model = catalogue.attribute(name, entry.component.resolve_options)
     options = rows(model, found)
+    source = source_of(entry.component)
     if as_json:
         record = {
             "kind": found.name,
             "name": name,
             "summary": entry.component.summary,
             "provider": asdict(entry.provider),
+            "source": source,
             "options": [dict(zip(HEADERS, row, strict=True)) for row in options],
         }
         click.echo(json.dumps(record, indent=1))
         return
     click.echo(f"{found.name} {name}: {entry.component.summary}")
-    click.echo(f"from plugin {entry.provider}")
+    click.echo(f"plugin   {entry.provider}, {entry.provider.module}")
+    if source:
+        click.echo(f"source   {source}")
     if not options:
         click.echo("It has no options.")
         return

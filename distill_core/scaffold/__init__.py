@@ -13,7 +13,7 @@ from distill_core.hookspecs import API_VERSION
 from registry import InputError, Kind, Plugins
 from registry.component import NAME
 
-LONGEST = 30  # characters; longer names would break the lines of the templates
+LONGEST = 24  # characters; longer names would break the lines of the templates
 _RUN = {
     "representation": "--repr {} --labeler soft --orderer identity --algo dm",
     "labeler": "--repr images --labeler {} --orderer identity --algo dm",
@@ -45,13 +45,15 @@ def new_plugin(name: str, kind: Kind, folder: Path, plugins: Plugins) -> list[Pa
     target = folder / distribution
     _check_name(name, kind, plugins)
     _check_free(module, target)
+    camel = "".join(part.capitalize() for part in name.split("_"))
     values = {
         "api": API_VERSION,
-        "cls": "".join(part.capitalize() for part in name.split("_")) + kind.name.capitalize(),
+        "cls": camel if name.endswith(f"_{kind.name}") else camel + kind.name.capitalize(),
         "distribution": distribution,
         "kind": kind.name,
         "module": module,
         "name": name,
+        "options": f"{camel}Options",
         "run": _RUN[kind.name].format(name),
     }
     files = {

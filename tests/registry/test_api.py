@@ -60,3 +60,14 @@ def test_nonsense_is_no_version(version: object) -> None:
 
 def test_nothing_is_compared_without_a_version() -> None:
     assert load(("one", espresso("9.9")), api=None).failures == []
+
+
+def test_the_first_minor_is_no_range() -> None:
+    (failure,) = load(("one", espresso("0.4")), api="1.0").failures
+    assert "Expected version 1.0.\n" in failure.reason
+
+
+def test_what_a_plugin_states_is_kept_with_it() -> None:
+    plugins = load(("one", espresso("2.1")), ("two", coffee.plugin(coffee.filtered)), api="2.3")
+    assert [provider.api for provider in plugins.providers] == ["2.1", "(not stated)"]
+    assert plugins["brew"].entry("espresso").provider.api == "2.1"

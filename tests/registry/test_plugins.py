@@ -58,7 +58,7 @@ def test_installed_plugins_carry_distribution_and_version(site: Path) -> None:
     install(site, "robusta_beans", BREW.format(name="robusta"), version="2.5")
     plugins = load()
     provider = plugins["brew"].entry("robusta").provider
-    assert provider == Provider("robusta_beans", "robusta_beans", "2.5")
+    assert provider == Provider("robusta_beans", "robusta_beans", "2.5", "robusta_beans")
     assert plugins.providers == [provider]
 
 

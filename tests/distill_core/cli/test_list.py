@@ -91,7 +91,10 @@ def test_a_terminal_gets_a_drawn_table(
         (("list",), {"kind", "name", "plugin", "version", "summary"}),
         (("presets",), {"preset", "plugin", "summary", "reported"}),
         (("presets", "quick-digits"), {"name", "summary", "config", "reported"}),
-        (("show", "orderer", "poco"), {"kind", "name", "summary", "provider", "options"}),
+        (
+            ("show", "orderer", "poco"),
+            {"kind", "name", "summary", "provider", "source", "options"},
+        ),
         (("plugins",), {"plugins", "failures"}),
     ],
 )

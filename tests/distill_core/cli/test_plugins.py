@@ -17,10 +17,11 @@ def test_what_a_plugin_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "plugins", ("helix", spiral()), ("idle", with_hooks()))
     result = distill("plugins")
     assert result.exit_code == 0
+    unknown = ["(not installed) 0", "(in memory)", "(not stated)"]
     assert [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()] == [
-        ["plugin", "version", "offers"],
-        ["helix", "(not installed) 0", "orderer: spiral; algorithm: guess; presets: 1"],
-        ["idle", "(not installed) 0", "nothing"],
+        ["plugin", "version", "module", "api", "offers"],
+        ["helix", *unknown, "orderer: spiral; algorithm: guess; presets: 1"],
+        ["idle", *unknown, "nothing"],
     ]
 
 

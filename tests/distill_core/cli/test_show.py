@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import pytest
@@ -19,7 +20,7 @@ def test_everything_about_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0
     head, source, blank, *table, hint = result.stdout.splitlines()
     assert head == "orderer spiral: classes along a [spiral]"
-    assert source == "from plugin helix ((not installed) 0)"
+    assert source == "plugin   helix ((not installed) 0), (in memory)"
     assert blank == ""
     assert hint == "Set one with -o orderer.turns=VALUE."
     cells = [[cell.strip() for cell in line.split("\t")] for line in table]
@@ -37,7 +38,7 @@ def test_a_component_without_options(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "show", ("helix", spiral()))
     assert distill("show", "algo", "guess").stdout.splitlines() == [
         "algorithm guess: guesses",
-        "from plugin helix ((not installed) 0)",
+        "plugin   helix ((not installed) 0), (in memory)",
         "It has no options.",
     ]
 
@@ -100,3 +101,11 @@ class Every(Options):
 def test_types_defaults_and_bounds_in_words(name: str, cells: tuple[str, ...]) -> None:
     found = {row[0]: row[1:4] for row in rows(Every, KINDS[3])}
     assert found[f"algo.{name}"] == cells
+
+
+def test_the_source_in_the_literature_is_shown() -> None:
+    result = distill("show", "labeler", "poddl")
+    assert "source   Shul et al. 2024 (arXiv:2403.12040), section 4.3." in result.stdout
+    assert json.loads(distill("show", "labeler", "poddl", "--json").stdout)["source"].startswith(
+        "Shul et al. 2024"
+    )

@@ -71,8 +71,12 @@ def test_all_run_together(packages: Path, site: dict[str, str]) -> None:
         assert f'"distill-{name.replace("_", "-")}"' in manifest
 
 
-def test_the_style_is_ours(packages: Path) -> None:
-    sources = [str(each) for each in packages.glob("distill-*")]
+def test_the_style_is_ours_even_with_the_longest_names(packages: Path, tmp_path: Path) -> None:
+    plugins = discover()
+    for kind in KINDS:
+        new_plugin(kind.name.ljust(LONGEST, "w"), kind, tmp_path, plugins)
+    sources = [str(each) for folder in (packages, tmp_path) for each in folder.glob("distill-*")]
+    assert len(sources) == 12
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--config", ROOT / "pyproject.toml", *sources],

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from distill_core.plugin import Component, Options, hookimpl
 
+DISTILL_API = "1.0"
+
 
 class AlphabeticalOptions(Options):
     """Settings of `alphabetical`."""
