@@ -170,7 +170,7 @@ def submit_cells(
                 for cell in cells
             ]
     except (RuntimeError, NameError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".?!")
         raise EnvironmentFault(
             f"the jobs cannot be submitted: {reason}.",
             expected="a machine that can submit jobs, and parameters that its cluster knows.",

@@ -4,53 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from distill_core.plugin import (
     InputError,
-    Options,
     RealData,
     class_features,
     cosine_distances,
     match_names,
 )
 from podd_plugin.clip_text import ClipModel, embed_text, local_weights
+from podd_plugin.options import SimilarityOptions
 
 LARGEST_FILE = 256 * 2**20  # bytes of embeddings, unpacked
-
-
-class SimilarityOptions(Options):
-    """Where the distances between classes come from."""
-
-    similarity: Literal["auto", "clip", "file", "image"] = Field(
-        "auto",
-        description="clip: class names through a CLIP text encoder (paper); file: embeddings "
-        "from a file; image: class means of the training images, for names without meaning; "
-        "auto: file if one is named, clip if its weights are on this machine, else image",
-    )
-    file: Path | None = Field(
-        None,
-        description=".npz with embeddings (K, d) in label order, or in any order with names (K,)",
-    )
-    prompt: str = Field("{}", description="text for a class, {} standing for its name")
-    model: str = Field("ViT-B-32-quickgelu", description="open_clip model")
-    pretrained: str = Field("openai", description="open_clip name of the weights")
-    weights: Path | None = Field(
-        None,
-        description="local weights instead: a .safetensors file, or a folder with "
-        "open_clip_config.json and a .safetensors file",
-    )
-
-    @field_validator("prompt")
-    @classmethod
-    def _has_place(cls, prompt: str) -> str:
-        if "{}" not in prompt:
-            raise ValueError("a text with {} where the class name goes")
-        return prompt
 
 
 @dataclass(frozen=True)

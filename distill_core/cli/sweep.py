@@ -84,7 +84,7 @@ def command(
             run_cells(left, target, parallel=parallel or 1, ended=ended)
     except KeyboardInterrupt:
         _print_results(cells, failed, target, as_json=as_json)
-        again = "submitted jobs go on" if cluster == "slurm" else "the same command goes on"
+        again = "Submitted jobs go on" if cluster == "slurm" else "The same command goes on"
         raise KeyboardInterrupt(f"{again}; --report shows what is there.") from None
     _print_results(cells, failed, target, as_json=as_json)
     return FAULT if failed else 0
