@@ -100,7 +100,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(moment, whole, cache, tmp_
     [
         (signal.SIGUSR1, ("distill_core.run", "OuterLoop._outer_step")),
         (signal.SIGTERM, ("distill_core.session", "judge")),
-        (signal.SIGUSR1, ("distill_core.session", "_Log.results")),
+        (signal.SIGUSR1, ("distill_core.recording", "RunLog.results")),
     ],
 )
 def test_a_signal_ends_with_130_and_the_way_to_go_on(number, spot, whole, cache, tmp_path):
@@ -200,7 +200,7 @@ def test_too_little_memory_says_what_lowers_it(error, whole, cache, tmp_path, mo
     first, _, then = result.stderr.splitlines()
     assert first.startswith("there is not enough memory")
     assert "-o engine.real_chunk=125 and -o engine.microbatch=50, or let --max-memory" in then
-    assert "the state is saved at outer step 2" in then
+    assert "The state is saved at outer step 2" in then
     monkeypatch.setattr(run.OuterLoop, "_outer_step", inner)
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0
     assert (out / "distilled.safetensors").read_bytes() == whole
