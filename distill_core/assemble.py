@@ -16,13 +16,13 @@ from torch import Generator, Tensor
 from distill_core.backbones import new_backbone
 from distill_core.cache import cache_dir
 from distill_core.checking import check_synthetic
+from distill_core.class_order import order_classes
 from distill_core.config import RunConfig
 from distill_core.contracts import (
     Algorithm,
     Backbone,
     Estimate,
     Labeler,
-    Orderer,
     Representation,
     Task,
 )
@@ -32,7 +32,6 @@ from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine, mixes_images
 from distill_core.hypergradient.memory import memory_in_use, stay_within
-from distill_core.ordering import class_means, cosine_distances, ordering_score
 from distill_core.runtime import release_memory
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset, check_budget
@@ -107,7 +106,11 @@ def assemble(
     )
     layout = representation.layout
     if class_grid is None:
-        class_grid, notes = _order(maker, real, layout.grid_shape, rng["order"])
+        order = order_classes(
+            plugins["orderer"], config.orderer, config.options["orderer"], real,
+            grid_shape=layout.grid_shape, generator=rng["order"],
+        )  # fmt: skip
+        class_grid, notes = order.grid, order.notes
     else:
         class_grid = check_class_grid(class_grid, layout.grid_shape)
     placement = Placement(layout, class_grid)
@@ -263,19 +266,6 @@ class _Maker:
     def call(self, kind: str, option: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         catalogue: Catalogue = self.plugins[kind]
         return catalogue.attribute(self.config.chosen(option), function, *args, **kwargs)
-
-
-def _order(
-    maker: _Maker, real: RealData, grid_shape: tuple[int, int], generator: Generator
-) -> tuple[Tensor, dict[str, str]]:
-    """Ask the orderer for a class grid, and note how good it is by the paper's score."""
-    orderer: Orderer = maker.make("orderer", "orderer")
-    grid = maker.call("orderer", "orderer", orderer.order, real, grid_shape, generator=generator)
-    grid = check_class_grid(grid, grid_shape)
-    notes = dict(getattr(orderer, "notes", {}))
-    score = ordering_score(grid, cosine_distances(class_means(real)))
-    notes["ordering score on class-mean images"] = f"{score:.6g}"
-    return grid, notes
 
 
 def _check_traits(

@@ -91,7 +91,8 @@ class Orderer(Protocol):
     """Decides which class sits where. Made by `factory(options)`; runs once, owns nothing.
 
     It may have an attribute `notes`, a mapping of text to text that is filled by `order` and
-    recorded with the run (which similarity was used, and why).
+    recorded with the run (which similarity was used, and why), and an attribute `distances`,
+    (K, K) float64: the distances between classes that `order` went by, to compare orders with.
     """
 
     def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from distill_core.augment import Augmentation, Draw
     from distill_core.backbones import new_backbone
+    from distill_core.cache import cache_dir
     from distill_core.class_names import (
         grid_of_names,
         match_names,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from distill_core.data import DataSpec, RawData, RealData, Split
     from distill_core.experts import ExpertRecipe
     from distill_core.experts_store import Experts
+    from distill_core.files import read_tensors, write_tensors
     from distill_core.functional import FlatModel
     from distill_core.geometry import (
         Boxes,
@@ -133,6 +135,7 @@ _LAZY = {
     "Unrolled": "distill_core.hypergradient.unroll",
     "Whitening": "distill_core.whitening",
     "arrange": "distill_core.arrangement",
+    "cache_dir": "distill_core.cache",
     "check_every_class": "distill_core.labels",
     "class_coverage": "distill_core.geometry",
     "class_features": "distill_core.ordering",
@@ -158,6 +161,7 @@ _LAZY = {
     "ordering_score": "distill_core.ordering",
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
+    "read_tensors": "distill_core.files",
     "real_budget": "distill_core.real_budget",
     "real_loss": "distill_core.hypergradient.outer_loss",
     "send": "distill_core.hypergradient.unroll",
@@ -165,6 +169,7 @@ _LAZY = {
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
     "unroll": "distill_core.hypergradient.unroll",
+    "write_tensors": "distill_core.files",
 }
 
 __all__ = [
@@ -219,6 +224,7 @@ __all__ = [
     "Unrolled",
     "Whitening",
     "arrange",
+    "cache_dir",
     "check_every_class",
     "class_coverage",
     "class_features",
@@ -245,6 +251,7 @@ __all__ = [
     "ordering_score",
     "overlap_area",
     "period_of",
+    "read_tensors",
     "real_budget",
     "real_loss",
     "send",
@@ -252,6 +259,7 @@ __all__ = [
     "starting_noise",
     "swap_descent",
     "unroll",
+    "write_tensors",
 ]
 
 

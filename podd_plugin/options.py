@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from distill_core.plugin import GridShape, OptionError, Options
 from podd_plugin.poster_size import DEFAULT_IPC
+
+if TYPE_CHECKING:
+    from podd_plugin.clip_text import ClipModel
 
 
 class PosterOptions(Options):
@@ -87,15 +90,22 @@ class SimilarityOptions(Options):
         "auto",
         description="clip: class names through a CLIP text encoder (paper); file: embeddings "
         "from a file; image: class means of the training images, for names without meaning; "
-        "auto: file if one is named, clip if its weights are on this machine, else image",
+        "auto: file if one is named, clip if its weights or embeddings are on this machine, else "
+        "image",
     )
     file: Path | None = Field(
         None,
         description=".npz with embeddings (K, d) in label order, or in any order with names (K,)",
     )
-    prompt: str = Field("{}", description="text for a class, {} standing for its name")
+    prompt: str = Field(
+        "{}",
+        description="text for a class, {} standing for its name; several, with | between them, are "
+        "averaged",
+    )
     model: str = Field("ViT-B-32-quickgelu", description="open_clip model")
-    pretrained: str = Field("openai", description="open_clip name of the weights")
+    pretrained: str = Field(
+        "openai", description="open_clip's name of the weights, or a path as for weights"
+    )
     weights: Path | None = Field(
         None,
         description="local weights instead: a .safetensors file, or a folder with "
@@ -105,9 +115,21 @@ class SimilarityOptions(Options):
     @field_validator("prompt")
     @classmethod
     def _has_place(cls, prompt: str) -> str:
-        if "{}" not in prompt:
+        if not all("{}" in text for text in prompt.split("|")):
             raise ValueError("a text with {} where the class name goes")
         return prompt
+
+    @property
+    def prompts(self) -> list[str]:
+        """The single texts of `prompt`."""
+        return [text.strip() for text in self.prompt.split("|")]
+
+    @property
+    def clip(self) -> ClipModel:
+        """The CLIP model."""
+        from podd_plugin.clip_text import ClipModel
+
+        return ClipModel.of(self.model, self.pretrained, self.weights)
 
 
 Traversal = Literal["zigzag", "diagonal", "raster", "snake"]

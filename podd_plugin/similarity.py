@@ -15,7 +15,8 @@ from distill_core.plugin import (
     cosine_distances,
     match_names,
 )
-from podd_plugin.clip_text import ClipModel, embed_text, local_weights
+from podd_plugin.clip_embeddings import is_cached, name_embeddings
+from podd_plugin.clip_text import local_weights
 from podd_plugin.options import SimilarityOptions
 
 LARGEST_FILE = 256 * 2**20  # bytes of embeddings, unpacked
@@ -44,15 +45,14 @@ def class_distances(options: SimilarityOptions, real: RealData) -> ClassDistance
         EnvironmentFault: CLIP was asked for, is not on this machine and cannot be downloaded.
     """
     names = real.spec.class_names
-    clip = ClipModel(options.model, options.pretrained, options.weights)
+    clip = options.clip
     asked = "as asked" if options.similarity != "auto" else "auto"
-    source, found = _choose(options, clip)
+    source, found = _choose(options, names)
     if source == "file":
         embeddings = _read_embeddings(options.file, names)
         reason = f"{asked}: {options.file}"
     elif source == "clip":
-        texts = [options.prompt.replace("{}", name.replace("_", " ")) for name in names]
-        embeddings = embed_text(clip, texts)
+        embeddings = name_embeddings(clip, options.prompts, names)
         reason = f"{asked}: {clip}, prompt '{options.prompt}'"
     else:
         embeddings = class_features(real)
@@ -61,13 +61,16 @@ def class_distances(options: SimilarityOptions, real: RealData) -> ClassDistance
     return ClassDistances(cosine_distances(embeddings), source, reason)
 
 
-def _choose(options: SimilarityOptions, clip: ClipModel) -> tuple[str, bool]:
+def _choose(options: SimilarityOptions, names: tuple[str, ...]) -> tuple[str, bool]:
     """Which source to use; False if CLIP was looked for and not found."""
     if options.similarity != "auto":
         return options.similarity, True
     if options.file is not None:
         return "file", True
-    found = local_weights(clip) is not None
+    # The cache first: it is read without open_clip.
+    found = is_cached(options.clip, options.prompts, names) or (
+        local_weights(options.clip) is not None
+    )
     return ("clip" if found else "image"), found
 
 

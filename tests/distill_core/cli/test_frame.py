@@ -28,15 +28,16 @@ FLAGS = {
     "show": "--json kind name",
     "plugins": "--json",
     "presets": "--json name",
-    "experts": "--algo --backbone --config --count --dataset --device --preset --seed -o",
+    "experts": "--algo --backbone --config --count --dataset --device --json --preset --seed -o",
     "bench": "--json --path --preset --quick",
     "sweep": "--cluster --cpus --dry-run --gpus --json --out --parallel --partition --report "
     "--time file",
     "doctor": "--json",
     "completion": "shell",
-    "export": "--force --format --license --out run",
+    "export": "--force --format --json --license --out run",
     "verify": "--evaluate --json run",
     "new-plugin": "--kind --out name",
+    "order": "--compare --dataset --grid --json --orderer --out -o",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
 
