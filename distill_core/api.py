@@ -69,7 +69,7 @@ def distill(
         verbose: print what `distill run` prints, with a progress bar in terminals.
 
     Returns:
-        The result: accuracy, poster, dataset; it can be saved, judged, and trained on.
+        The result, with accuracy, poster and dataset; it can be saved, judged, and trained on.
 
     Raises:
         ExplainedError: as `distill run` says; UnknownNameError, OptionError and InputError are

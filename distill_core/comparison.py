@@ -16,15 +16,15 @@ HEADERS = {
     "method": "repr/labeler/orderer/algo",
     "dataset": "dataset",
     "ipc": "IPC",
+    "distilled": "distilled %",
+    "random": "random real %",
+    "full": "full %",
+    "backbone": "judged by",
     "pixels": "pixels",
     "label_numbers": "label numbers",
     "outer_steps": "outer steps",
     "seconds_per_step": "s/step",
     "peak_memory": "peak memory",
-    "backbone": "judged by",
-    "distilled": "distilled %",
-    "random": "random real %",
-    "full": "full %",
     "reported": "reported (paper's)",
 }
 # Of these the best comes first.
@@ -60,7 +60,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Return a row for each run, with the keys of `HEADERS`; None where a run has no such value.
 
-    Accuracies are of the newest judgement.
+    Accuracies are those of `RunRecord.verdict`.
 
     Args:
         records: the runs.
@@ -106,7 +106,7 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(record: RunRecord, presets: Mapping[str, Preset]) -> dict[str, Any]:
-    config, manifest, judged = record.config, record.manifest, record.judgements[-1]
+    config, manifest, judged = record.config, record.manifest, record.verdict
     budget, steps = manifest["budget"], manifest["outer_steps"]
     method = "/".join(str(config.get(n, "?")) for n in ("repr", "labeler", "orderer", "algo"))
     return {

@@ -27,6 +27,7 @@ from distill_core.recipe import Recipe
 from distill_core.starting import draw_real
 from distill_core.synthetic import Batch
 from distill_core.whitening import Whitening
+from registry import EnvironmentFault
 
 FULL_BATCH = 128
 FULL_FORMAT = 1
@@ -125,7 +126,10 @@ def full_control(
         ranks=ranks,
     ).noted(f"all {len(real.train)} training images")
     if ranks.is_main:
-        write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
+        try:
+            write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
+        except EnvironmentFault as fault:  # the result is as good without
+            return result.noted(f"not kept for later runs: {fault.what}")
     return result
 
 

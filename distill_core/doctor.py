@@ -94,8 +94,8 @@ def _kernels() -> Iterator[Finding]:
         yield Finding(
             "C kernels",
             "warn",
-            str(error),
-            "runs go by autograd, slower on the CPU; install a C compiler, for example gcc",
+            f"{error}; runs go by autograd, which is slower on the CPU",
+            error.next,
         )
     else:
         yield Finding("C kernels", "ok", "compiled and loaded")
@@ -134,7 +134,8 @@ def _plugins() -> Iterator[Finding]:
     else:
         yield Finding("plugins", "broken", "none", "install distill anew: pip install -e .")
     for failure in [*plugins.failures, *collect_presets(plugins).failures]:
-        advice = "`distill plugins --traceback` shows where it happened"
+        package = failure.provider.distribution
+        advice = f"`distill plugins --traceback` shows where; mend it or `pip uninstall {package}`"
         reason = failure.reason.splitlines()[0]
         yield Finding(f"plugin {failure.provider.entry_point}", "warn", reason, advice)
 

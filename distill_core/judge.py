@@ -154,8 +154,8 @@ def _controls(
     }
 
 
-def validation_accuracy(assembly: Assembly, ranks: Ranks = ALONE) -> float:
-    """Train a few networks on the current state; mean accuracy on the validation split."""
+def validation_accuracies(assembly: Assembly, ranks: Ranks = ALONE) -> tuple[float, ...]:
+    """Train a few networks on the current state; their accuracies on the validation split."""
     candidate = Candidate.of(assembly)
     config = assembly.config
     return evaluate(
@@ -167,7 +167,7 @@ def validation_accuracy(assembly: Assembly, ranks: Ranks = ALONE) -> float:
         nets=config.evaluate.every_nets,
         seed=config.seed,
         ranks=ranks,
-    ).mean
+    ).accuracies
 
 
 def check_validation(assembly: Assembly) -> None:

@@ -32,6 +32,7 @@ def manifest(
     processes: int = 1,
     divergences: Sequence[Mapping[str, Any]] = (),
     peak_memory: int | None = None,
+    commands: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -45,6 +46,7 @@ def manifest(
         processes: how many made each outer step together, at the end.
         divergences: when and why the run went back and halved its learning rates.
         peak_memory: bytes that the process used at most until the end of the outer steps.
+        commands: the words of the command lines that began and resumed it.
     """
     config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid
@@ -57,6 +59,7 @@ def manifest(
         "components": {
             kind.option: _component(plugins, kind.name, kind.option, assembly) for kind in KINDS
         },
+        "commands": [list(words) for words in commands],
         "seed": config.seed,
         "dataset_fingerprint": real.fingerprint,
         "class_order": [[names[k] for k in row] for row in grid.tolist()],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,11 @@ class MetricsFile:
         """Write the metrics of a step."""
         self.write({"kind": "step", "step": step, **metrics})
 
-    def after_validation(self, step: int, accuracy: float) -> None:
-        """Write a validation accuracy."""
-        self.write({"kind": "validation", "step": step, "accuracy": accuracy})
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        """Write the mean validation accuracy, and that of each network."""
+        mean = statistics.fmean(accuracies)
+        line = {"kind": "validation", "step": step, "accuracy": mean}
+        self.write({**line, "accuracies": list(accuracies)})
 
     def after_going_back(self, step: int, what: str) -> None:
         """Drop the lines of the steps that are done again, and write why."""
@@ -94,9 +97,9 @@ class TensorBoardLog:
         for name, value in metrics.items():
             self._writer.add_scalar(f"outer/{name}", value, step)
 
-    def after_validation(self, step: int, accuracy: float) -> None:
-        """Write a validation accuracy."""
-        self._writer.add_scalar("validation/accuracy", accuracy, step)
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        """Write the mean validation accuracy."""
+        self._writer.add_scalar("validation/accuracy", statistics.fmean(accuracies), step)
 
     def after_going_back(self, step: int, what: str) -> None:
         """Begin another event file, which hides the later steps of this one."""

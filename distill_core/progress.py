@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -77,8 +78,9 @@ class ConsoleProgress:
             left = self._time_left(step)
             self.console.print(f"step {step}/{self.steps}  {text}  {left}", highlight=False)
 
-    def after_validation(self, step: int, accuracy: float) -> None:
-        """Show a validation accuracy."""
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        """Show the mean validation accuracy."""
+        accuracy = statistics.fmean(accuracies)
         self.console.print(
             f"step {step}/{self.steps}  validation accuracy {100 * accuracy:.1f} %",
             highlight=False,

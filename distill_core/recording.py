@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from distill_core.artefact import save_artefact
+from distill_core.artefact import MANIFEST, save_artefact
+from distill_core.documents import parse_json
 from distill_core.evaluate import Result
 from distill_core.hypergradient.memory import peak_memory
 from distill_core.manifest import manifest
@@ -44,6 +46,7 @@ def save_result(
     *,
     results: dict[str, Result] | None = None,
     peak: int | None = None,
+    commands: Sequence[Sequence[str]] = (),
 ) -> None:
     """Write the artefact and the pictures; done at every checkpoint, so that a running run can
     be looked at."""
@@ -60,6 +63,7 @@ def save_result(
         processes=ranks.size,
         divergences=loop.divergences,
         peak_memory=peak or peak_memory(assembly.device),
+        commands=commands,
     )
     save_artefact(
         run_dir,
@@ -68,3 +72,12 @@ def save_result(
         recipe=assembly.algorithm.recipe(),
         manifest=record,
     )
+
+
+def earlier_commands(run_dir: Path) -> list[list[str]]:
+    """Return the command lines that a run was made with so far; none if that is not known."""
+    try:
+        found = parse_json((run_dir / MANIFEST).read_bytes())["commands"]
+        return [[str(word) for word in words] for words in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # made from Python or by an earlier version, or stopped before its first save

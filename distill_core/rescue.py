@@ -49,7 +49,8 @@ def rescued(loop: OuterLoop) -> Iterator[None]:
             if saved is None
             else (f"the state is saved at outer step {saved}")
         )
-        found.next = f"{found.next} {_next(found, state, loop)}".strip()
+        then = _next(found, state, loop)
+        found.next = f"{found.next} {then[0].upper()}{then[1:]}" if found.next else then
         raise found from error
 
 

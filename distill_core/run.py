@@ -5,6 +5,7 @@ Nothing else in distill steps the outer optimizer, projects parameters or saves 
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from distill_core.groups import (
 from distill_core.loop_state import LoopState
 from distill_core.trees import copied
 
-Validate = Callable[[], float]
+Validate = Callable[[], Sequence[float]]
 
 
 class Observer(Protocol):
@@ -31,8 +32,8 @@ class Observer(Protocol):
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """An outer step is done; `step` counts from 1."""
 
-    def after_validation(self, step: int, accuracy: float) -> None:
-        """Networks were trained on the current state and judged on the validation split."""
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        """Networks were trained on the current state; their accuracies on the validation split."""
 
     def after_going_back(self, step: int, what: str) -> None:
         """The run diverged and is at an earlier step again; `what` says how."""
@@ -45,7 +46,7 @@ class OuterLoop(LoopState):
         assembly: the parts.
         run_dir: where checkpoints go.
         observers: told after every step.
-        validate: trains networks on the current state and returns their validation accuracy;
+        validate: trains networks on the current state and returns their validation accuracies;
             called every `evaluate.every` outer steps.
         on_checkpoint: called after every checkpoint (it writes the artefact).
         ranks: the processes of the run. All make the same steps in the same order; only rank 0
@@ -212,7 +213,8 @@ class OuterLoop(LoopState):
         options = self.assembly.config.evaluate
         if not (self.validate and options.every and self.step % options.every == 0):
             return
-        accuracy = self.validate()
+        accuracies = self.validate()
+        accuracy = statistics.fmean(accuracies)
         if options.select == "best" and accuracy > self.best.get("accuracy", -1.0):
             state = self.result.synthetic.state_dict()
             self.best = {
@@ -221,7 +223,7 @@ class OuterLoop(LoopState):
                 "synthetic": {name: tensor.clone() for name, tensor in state.items()},
             }
         for observer in self.observers:
-            observer.after_validation(self.step, accuracy)
+            observer.after_validation(self.step, accuracies)
 
     def _progress(self) -> float:
         """What is done of the run, 0 to 1; the same on all ranks, whose clocks differ."""

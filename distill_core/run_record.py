@@ -47,12 +47,16 @@ class Judgement:
     """What fresh networks of one backbone reached.
 
     Attributes:
+        name: the backbone.
         backbone: name, width where it has one, and the number of networks.
         results: by "distilled", "random" and "full"; the controls may be missing.
+        notes: what is to be known of them, each with what it is of.
     """
 
+    name: str
     backbone: str
     results: Mapping[str, Accuracy]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class RunRecord:
         path: the directory.
         config: run.toml.
         manifest: manifest.json.
-        judgements: the verdict of the run itself, then those of `distill evaluate`, by age.
+        judgements: the verdict of the run itself, then those of `distill evaluate`, oldest first.
     """
 
     path: Path
@@ -76,12 +80,18 @@ class RunRecord:
         """The name of the directory."""
         return self.path.resolve().name
 
+    @property
+    def verdict(self) -> Judgement:
+        """The newest judgement by the run's own kind of backbone, or else the newest of all."""
+        own = self.manifest["components"]["backbone"]["name"]
+        return next(
+            (each for each in reversed(self.judgements) if each.name == own), self.judgements[-1]
+        )
+
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; damaged ones are left out, and none where there is none."""
-        path = self.path / METRICS
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return [line for line in map(_line, text.splitlines()) if line]
+        return _metrics(self.path)
 
 
 def read_run(path: Path) -> RunRecord:
@@ -97,13 +107,10 @@ def read_run(path: Path) -> RunRecord:
     manifest = _table(file)
     judged = []
     try:
+        chosen = manifest["components"]["backbone"]
         if manifest["results"]:
-            chosen = manifest["components"]["backbone"]
             judged.append(_judgement(chosen["name"], chosen["options"], manifest["results"]))
-        files = sorted(
-            (path / EVALUATION).glob("*.json"), key=lambda each: (each.stat().st_mtime, each.name)
-        )
-        for each in files:
+        for each in _evaluations(path):
             body = _table(each)
             if body["outer_steps"] != manifest["outer_steps"]:
                 continue  # of an earlier state
@@ -120,11 +127,26 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(path, config, manifest, tuple(judged))
 
 
+def _evaluations(path: Path) -> list[Path]:
+    """Return the files of `distill evaluate` as metrics.jsonl lists them, which copying keeps.
+
+    Files that it does not list come first, by their own time.
+    """
+    listed = [line.get("file") for line in _metrics(path)]
+    last = {name: k for k, name in enumerate(listed) if isinstance(name, str)}
+    return sorted(
+        (path / EVALUATION).glob("*.json"),
+        key=lambda each: (last.get(each.name, -1), each.stat().st_mtime, each.name),
+    )
+
+
 def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]) -> Judgement:
     found = {what: Accuracy.of(results[what]) for what in WHAT if what in results}
     width = f" {options['width']}" if "width" in options else ""
     nets = found["distilled"].nets
-    return Judgement(f"{name}{width}, {nets} net{'s' if nets != 1 else ''}", found)
+    shown = f"{name}{width}, {nets} net{'s' if nets != 1 else ''}"
+    notes = [f"{what}: {note}" for what in found for note in results[what].get("notes", ())]
+    return Judgement(name, shown, found, tuple(notes))
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
@@ -139,6 +161,9 @@ def _check(manifest: Mapping[str, Any]) -> None:
     for name in TABLES:
         if not isinstance(manifest.get(name, {}), dict):
             raise TypeError(f"{name} is no table")
+    commands = manifest.get("commands", [])
+    if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
+        raise TypeError("commands are no lists of words")
 
 
 def _finite(value: Any) -> float:
@@ -156,6 +181,12 @@ def _table(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _unusable(path.parent, f"{path.name} is no table")
     return found
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    file = path / METRICS
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    return [line for line in map(_line, text.splitlines()) if line]
 
 
 def _line(text: str) -> dict[str, Any] | None:

@@ -8,8 +8,9 @@ checkpoint (`stopping.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,16 @@ from distill_core.discovery import collect_presets
 from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result
 from distill_core.hypergradient.memory import memory_in_use, peak_memory
-from distill_core.judge import NAMES, Candidate, check_validation, judge, table, validation_accuracy
+from distill_core.judge import (
+    NAMES,
+    Candidate,
+    check_validation,
+    judge,
+    table,
+    validation_accuracies,
+)
 from distill_core.progress import ConsoleProgress, duration
-from distill_core.recording import RunLog, save_result
+from distill_core.recording import RunLog, earlier_commands, save_result
 from distill_core.report.page import report_of
 from distill_core.rescue import rescued
 from distill_core.run import OuterLoop
@@ -85,6 +93,7 @@ def run(
     overwrite: bool,
     ranks: Ranks = ALONE,
     quiet: bool = False,
+    command: Sequence[str] = (),
 ) -> dict[str, Result]:
     """Distill, save and judge; return what was found, by name.
 
@@ -96,6 +105,7 @@ def run(
         overwrite: delete the run that is there.
         ranks: the processes that make the run together; each calls this.
         quiet: print nothing.
+        command: the words of the command line, for the record; none from Python.
 
     Raises:
         Interrupted: a signal ended the run; the state is saved.
@@ -128,6 +138,7 @@ def run(
                 begin(run_dir, config, overwrite=overwrite)
         console.print(f"run      {run_dir}")
         step = int(state.get("step", 0))
+        commands = earlier_commands(run_dir) if resume and ranks.is_main else []
         log = RunLog(run_dir, step) if ranks.is_main else None
         try:
             return _distill(
@@ -139,6 +150,7 @@ def run(
                 log=log,
                 stop=stop,
                 ranks=ranks,
+                commands=[*commands, command] if command else commands,
             )
         finally:
             if log:
@@ -155,6 +167,7 @@ def _distill(
     log: RunLog | None,
     stop: Stop,
     ranks: Ranks,
+    commands: Sequence[Sequence[str]],
 ) -> dict[str, Result]:
     config, step = assembly.config, int(state.get("step", 0))
     assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
@@ -165,13 +178,14 @@ def _distill(
         if ranks.is_main
         else None
     )
+    save = partial(save_result, plugins, run_dir, commands=commands)
     with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
         loop = OuterLoop(
             assembly,
             run_dir,
             observers=[*log.observers, snapshots, progress] if log and snapshots else (),
-            validate=lambda: validation_accuracy(loop.result, ranks),
-            on_checkpoint=lambda: save_result(plugins, run_dir, loop),
+            validate=lambda: validation_accuracies(loop.result, ranks),
+            on_checkpoint=lambda: save(loop),
             ranks=ranks,
         )
         if state:
@@ -183,7 +197,7 @@ def _distill(
     if not complete or any(ranks.any(stop())):
         raise Interrupted
     with rescued(loop):
-        return _finish(console, plugins, run_dir, loop=loop, log=log)
+        return _finish(console, plugins, run_dir, loop=loop, log=log, save=save)
 
 
 def _assemble(
@@ -224,13 +238,19 @@ def _assemble(
 
 
 def _finish(
-    console: Console, plugins: Plugins, run_dir: Path, *, loop: OuterLoop, log: RunLog | None
+    console: Console,
+    plugins: Plugins,
+    run_dir: Path,
+    *,
+    loop: OuterLoop,
+    log: RunLog | None,
+    save: Callable[..., None],
 ) -> dict[str, Result]:
     assembly = loop.result
     config = assembly.config
     if config.evaluate.select == "best":
         loop.use_best()  # the last checkpoint's artefact holds the last state
-        save_result(plugins, run_dir, loop)
+        save(loop)
     peak = peak_memory(assembly.device)
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
     results = judge(
@@ -246,7 +266,7 @@ def _finish(
     console.print(table(results), markup=False)
     if log:
         log.results(loop, results)
-    save_result(plugins, run_dir, loop, results=results, peak=peak)
+    save(loop, results=results, peak=peak)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins).presets), markup=False)
     console.print(f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)")

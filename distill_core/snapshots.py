@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from distill_core.assemble import Assembly
@@ -49,7 +49,7 @@ class Snapshots:
         self.seconds += metrics["seconds"]
         self.save_if_due(step)
 
-    def after_validation(self, step: int, accuracy: float) -> None:
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
         """Nothing to do."""
 
     def after_going_back(self, step: int, what: str) -> None:

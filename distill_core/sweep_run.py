@@ -120,13 +120,11 @@ def _start(
         )
 
 
-def run_job(arguments: list[str], log: str) -> int:
-    """Do a cell in a job of a cluster; return its exit code."""
+def run_job(arguments: list[str], log: str) -> None:
+    """Do a cell in a job of a cluster; the job fails if the cell does."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
-        return subprocess.run(
-            arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
-        ).returncode
+        subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=True)
 
 
 def submit_cells(
@@ -140,13 +138,16 @@ def submit_cells(
 ) -> None:
     """Do cells as jobs, through submitit, and wait for them.
 
+    submitit writes what a job is to do, and what came of it, as pickles of its own; the job reads
+    the former. Nothing is read here: what came of a cell is in its run directory.
+
     Args:
         cells: those that are to be done.
         out: the directory of the sweep, which all machines see.
         cluster: "slurm", or "local" to try the same path here.
         parallel: jobs at a time, where the cluster can limit them.
         parameters: of submitit, such as `timeout_min` and `slurm_partition`.
-        ended: told the exit code of each.
+        ended: told 0 for a cell that has results, 1 for one that has none.
 
     Raises:
         EnvironmentFault: submitit is not installed, or refused.
@@ -169,8 +170,9 @@ def submit_cells(
                 for cell in cells
             ]
     except (RuntimeError, NameError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".?!")
         raise EnvironmentFault(
-            f"the jobs cannot be submitted: {str(error).splitlines()[0]}.",
+            f"the jobs cannot be submitted: {reason}.",
             expected="a machine that can submit jobs, and parameters that its cluster knows.",
             next="check --partition and --time with your cluster's documentation.",
         ) from None
@@ -178,4 +180,4 @@ def submit_cells(
         time.sleep(0.2 if cluster == "local" else 10.0)
         for cell, job in [pair for pair in jobs if pair[1].done()]:
             jobs.remove((cell, job))
-            ended(cell, 1 if job.exception() else job.result())
+            ended(cell, 0 if cell.results() else 1)  # job.result() would read a pickle

@@ -33,6 +33,7 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 exclude_patterns = ["_build", "_extensions", "figures"]
 default_role = "code"
+smartquotes_action = "qe"  # no dashes: help texts name options such as --out
 myst_enable_extensions = ["deflist", "dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

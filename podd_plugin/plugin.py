@@ -14,7 +14,7 @@ def distill_representations() -> list[Component]:
         Component(
             "poster",
             "podd_plugin.poster:Poster",
-            "podd_plugin.poster:PosterOptions",
+            "podd_plugin.options:PosterOptions",
             "one image for all classes, cut into overlapping patches; any budget",
         )
     ]
@@ -27,7 +27,7 @@ def distill_labelers() -> list[Component]:
         Component(
             "poddl",
             "podd_plugin.poddl:Poddl",
-            "podd_plugin.poddl:PoddlOptions",
+            "podd_plugin.options:PoddlOptions",
             "labels by position: a learned grid pooled under a box, or the majority class",
         )
     ]
@@ -40,19 +40,19 @@ def distill_orderers() -> list[Component]:
         Component(
             "poco",
             "podd_plugin.poco:Poco",
-            "podd_plugin.poco:PocoOptions",
+            "podd_plugin.options:PocoOptions",
             "similar classes side by side: greedy along the diagonals, as published",
         ),
         Component(
             "qap",
             "podd_plugin.poco:Qap",
-            "podd_plugin.poco:QapOptions",
+            "podd_plugin.options:QapOptions",
             "similar classes side by side: quadratic assignment over the whole grid",
         ),
         Component(
             "published",
             "podd_plugin.published:Published",
-            "podd_plugin.published:PublishedOptions",
+            "podd_plugin.options:PublishedOptions",
             "the grids printed in the PoDD paper, CIFAR-10 and CIFAR-100",
         ),
     ]

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Generator, Tensor
 
 from distill_core.plugin import RealData, arrange, ordering_score
-from podd_plugin.similarity import ClassDistances, SimilarityOptions, class_distances
-
-Traversal = Literal["zigzag", "diagonal", "raster", "snake"]
-
-
-class PocoOptions(SimilarityOptions):
-    """Settings of `poco`."""
-
-    traversal: Traversal = Field(
-        "zigzag",
-        description="order in which places are filled: zigzag along the diagonals as in JPEG "
-        "(paper), every diagonal from bottom left to top right (published code), row by row, "
-        "or row by row with every second one backwards",
-    )
-
-
-class QapOptions(SimilarityOptions):
-    """Settings of `qap`."""
-
-    restarts: int = Field(10, ge=0, description="random starts of the search")
+from podd_plugin.options import PocoOptions, QapOptions, Traversal
+from podd_plugin.similarity import ClassDistances, class_distances
 
 
 class Poco:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill_core.plugin import (
     Boxes,
-    GridShape,
     InputError,
     ItemTable,
     Labeler,
     Layout,
-    OptionError,
-    Options,
     Placement,
     check_every_class,
     class_coverage,
@@ -28,45 +23,9 @@ from distill_core.plugin import (
     overlap_area,
     period_of,
 )
+from podd_plugin.options import PoddlOptions
 from podd_plugin.poster_layout import on_every_canvas
 from podd_plugin.poster_size import even_starts, round_half_even
-
-
-class PoddlOptions(Options):
-    """Settings of `poddl`."""
-
-    mode: Literal["learned", "fixed"] = Field(
-        "learned", description="learn a label for each class cell, or take the majority class"
-    )
-    pooling: Literal["area", "nearest"] = Field(
-        "area",
-        description="learned: mean of the cells under a box by area, as in the paper, or the "
-        "nearest cells alone, as in the published code",
-    )
-    grid: GridShape | None = Field(
-        None,
-        description="learned: rows x columns of labels on each canvas, as in the published code; "
-        "a label starts as the class that owns most of its area, and a class that owns "
-        "most of none starts without. Default: one label for each class cell",
-    )
-    regions: Literal["cells", "areas"] = Field(
-        "cells",
-        description="fixed: a class owns its cell, as in the paper, or an area of an image's "
-        "size, overlapping others, as in the published code",
-    )
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        defaults = {"pooling": "area", "grid": None, "regions": "cells"}
-        belongs = {"pooling": "learned", "grid": "learned", "regions": "fixed"}
-        for option, mode in belongs.items():
-            if self.mode != mode and getattr(self, option) != defaults[option]:
-                raise OptionError(
-                    f"option labeler.{option} has no effect with labeler.mode = {self.mode}.",
-                    expected=f"labeler.mode = {mode} with labeler.{option}.",
-                    next=f"drop it, or pass -o labeler.mode={mode}.",
-                )
-        return self
 
 
 class Poddl(Labeler):

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from distill_core.plugin import (
     Boxes,
     DataSpec,
-    GridShape,
-    Options,
     Placement,
     RealData,
     Representation,
     gather_boxes,
     starting_noise,
 )
+from podd_plugin.options import PosterOptions
 from podd_plugin.poster_init import area_grid, mosaic, real_areas, unit_areas
 from podd_plugin.poster_layout import poster_layout
-from podd_plugin.poster_size import DEFAULT_IPC
-
-
-class PosterOptions(Options):
-    """Settings of `poster`."""
-
-    size: GridShape | None = Field(
-        None,
-        description="height x width of each canvas, pixels; default: the largest that the "
-        f"budget allows, in the shape of the class grid (without --ipc: {DEFAULT_IPC} IPC)",
-    )
-    patches: GridShape | None = Field(
-        None,
-        description="rows x columns of patches on each canvas; they may repeat on a small one. "
-        "Default: about 4 for each class and at least 96 in all, as most of the paper's "
-        "(6x16 for 2x5 classes), 1.2 for each class for images below 28 pixels, and no two in one "
-        "place",
-    )
-    classes: GridShape | None = Field(
-        None, description="rows x columns of the class grid; default: the most square one"
-    )
-    cyclic: bool = Field(
-        False, description="patches go around the borders, so that all pixels are alike"
-    )
-    per_class: bool | None = Field(
-        None, description="a poster for each class (paper, Fig. 9); default: above 1 IPC"
-    )
-    init: Literal["noise", "paper", "blend", "real"] = Field(
-        "noise",
-        description="starting pixels: noise of the published code's scale, the paper's N(0, 1), "
-        "the published code's cross-faded areas, or cross-faded real images",
-    )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
 
 
 class Poster(Representation):

@@ -26,7 +26,7 @@ from podd_plugin.poster_size import (
 )
 
 if TYPE_CHECKING:
-    from podd_plugin.poster import PosterOptions
+    from podd_plugin.options import PosterOptions
 
 
 def poster_layout(

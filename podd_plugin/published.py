@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import Literal
 
-from pydantic import Field
 from torch import Generator, Tensor
 
-from distill_core.plugin import InputError, Options, RealData, grid_of_names
-
-
-class PublishedOptions(Options):
-    """Settings of `published`."""
-
-    figure: Literal["auto", "fig7", "fig8"] = Field(
-        "auto",
-        description="Fig. 7, 10x10 for CIFAR-100, or Fig. 8, 2x5 for CIFAR-10; auto: the one "
-        "with as many classes as the data",
-    )
+from distill_core.plugin import InputError, RealData, grid_of_names
+from podd_plugin.options import PublishedOptions
 
 
 class Published:

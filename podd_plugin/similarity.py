@@ -4,71 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from distill_core.plugin import (
     InputError,
-    Options,
     RealData,
     class_features,
     cosine_distances,
     match_names,
 )
 from podd_plugin.clip_embeddings import is_cached, name_embeddings
-from podd_plugin.clip_text import ClipModel, local_weights
+from podd_plugin.clip_text import local_weights
+from podd_plugin.options import SimilarityOptions
 
 LARGEST_FILE = 256 * 2**20  # bytes of embeddings, unpacked
-
-
-class SimilarityOptions(Options):
-    """Where the distances between classes come from."""
-
-    similarity: Literal["auto", "clip", "file", "image"] = Field(
-        "auto",
-        description="clip: class names through a CLIP text encoder (paper); file: embeddings "
-        "from a file; image: class means of the training images, for names without meaning; "
-        "auto: file if one is named, clip if its weights or embeddings are on this machine, else "
-        "image",
-    )
-    file: Path | None = Field(
-        None,
-        description=".npz with embeddings (K, d) in label order, or in any order with names (K,)",
-    )
-    prompt: str = Field(
-        "{}",
-        description="text for a class, {} standing for its name; several, with | between them, are "
-        "averaged",
-    )
-    model: str = Field("ViT-B-32-quickgelu", description="open_clip model")
-    pretrained: str = Field(
-        "openai", description="open_clip's name of the weights, or a path as for weights"
-    )
-    weights: Path | None = Field(
-        None,
-        description="local weights instead: a .safetensors file, or a folder with "
-        "open_clip_config.json and a .safetensors file",
-    )
-
-    @field_validator("prompt")
-    @classmethod
-    def _has_place(cls, prompt: str) -> str:
-        if not all("{}" in text for text in prompt.split("|")):
-            raise ValueError("a text with {} where the class name goes")
-        return prompt
-
-    @property
-    def prompts(self) -> list[str]:
-        """The single texts of `prompt`."""
-        return [text.strip() for text in self.prompt.split("|")]
-
-    @property
-    def clip(self) -> ClipModel:
-        """The CLIP model."""
-        return ClipModel.of(self.model, self.pretrained, self.weights)
 
 
 @dataclass(frozen=True)

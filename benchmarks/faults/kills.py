@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from distill_core import experts_store, run, session
+from distill_core import experts_store, recording, run, session
 from distill_core.cli import main
 
 PHASES = (
@@ -78,10 +78,10 @@ def mark(phase: Phase) -> None:
         (experts_store.Experts, "prepare", "experts"),
         (run.OuterLoop, "_outer_step", "step"),
         (run, "save_checkpoint", "checkpoint"),
-        (session, "_save", "artefact"),
-        (session, "validation_accuracy", "validation"),
+        (session, "save_result", "artefact"),
+        (session, "validation_accuracies", "validation"),
         (session, "judge", "evaluation"),
-        (session._Log, "results", "report"),
+        (recording.RunLog, "results", "report"),
     ]
     for owner, name, label in spots:
         setattr(owner, name, marked(getattr(owner, name), PHASES.index(label), phase))

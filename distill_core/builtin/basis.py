@@ -11,33 +11,20 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from distill_core.builtin.images import image_layout
+from distill_core.builtin.representation_options import BasisOptions
 from distill_core.plugin import (
     Boxes,
     DataSpec,
     InputError,
-    Options,
     Placement,
     RealData,
     Representation,
     gather_boxes,
 )
-
-
-class BasisOptions(Options):
-    """Settings of `basis`."""
-
-    bases: int = Field(
-        16, ge=1, description="shared images (published for CIFAR-10 at one image per class)"
-    )
-    downsample: int = Field(
-        2, ge=1, description="bases are stored at this fraction of height and width"
-    )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting bases")
 
 
 class Basis(Representation):

@@ -11,7 +11,8 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from distill_core.builtin.convnet import ConvNet, ConvNetOptions
+from distill_core.builtin.backbone_options import ConvNetOptions
+from distill_core.builtin.convnet import ConvNet
 from distill_core.builtin.coreset_options import CoresetOptions
 from distill_core.builtin.images import image_layout
 from distill_core.builtin.selection import BATCH, fit, herding, k_center, most_forgotten

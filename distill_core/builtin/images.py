@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from distill_core.builtin.representation_options import ImagesOptions
 from distill_core.plugin import (
     Boxes,
     DataSpec,
     InputError,
     Layout,
-    Options,
     Placement,
     RealData,
     Representation,
@@ -22,15 +19,6 @@ from distill_core.plugin import (
     gather_boxes,
     starting_noise,
 )
-
-
-class ImagesOptions(Options):
-    """Settings of `images`."""
-
-    init: Literal["noise", "real"] = Field(
-        "noise", description="starting pixels: Gaussian noise, or random real images of the class"
-    )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
 
 
 class Images(Representation):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor
 
+from distill_core.builtin.orderer_options import GivenOptions, PhotometricOptions
 from distill_core.documents import parse_json, parse_toml
 from distill_core.plugin import (
     InputError,
@@ -44,15 +44,6 @@ class Random:
         return torch.randperm(real.spec.num_classes, generator=generator).reshape(grid_shape)
 
 
-class GivenOptions(Options):
-    """Settings of `given`."""
-
-    file: Path = Field(
-        description="the grid, row by row: text with a row per line, names or numbers between "
-        "commas; .json, a list of rows; .toml, with grid = [[...], ...]"
-    )
-
-
 class Given:
     """A class grid from a file."""
 
@@ -69,12 +60,6 @@ class Given:
         file = self.options.file
         rows = read_rows(file)
         return grid_of_names(rows, real.spec.class_names, grid_shape, source=str(file))
-
-
-class PhotometricOptions(Options):
-    """Settings of `photometric`."""
-
-    restarts: int = Field(10, ge=0, description="random starts of the search")
 
 
 class Photometric:

@@ -16,13 +16,13 @@ def distill_representations() -> list[Component]:
         Component(
             "images",
             f"{_HERE}.images:Images",
-            f"{_HERE}.images:ImagesOptions",
+            f"{_HERE}.representation_options:ImagesOptions",
             "whole images, the same number for every class",
         ),
         Component(
             "basis",
             f"{_HERE}.basis:Basis",
-            f"{_HERE}.basis:BasisOptions",
+            f"{_HERE}.representation_options:BasisOptions",
             "mixtures of a few images that all classes share",
         ),
         Component(
@@ -52,17 +52,17 @@ def distill_labelers() -> list[Component]:
 @hookimpl
 def distill_orderers() -> list[Component]:
     """Offer orders that need no words."""
-    orderers = f"{_HERE}.orderers"
+    orderers, options = f"{_HERE}.orderers", f"{_HERE}.orderer_options"
     return [
         Component("identity", f"{orderers}:Identity", summary="classes as they are numbered"),
         Component("random", f"{orderers}:Random", summary="a random order, from the seed"),
         Component(
-            "given", f"{orderers}:Given", f"{orderers}:GivenOptions", "a class grid from a file"
+            "given", f"{orderers}:Given", f"{options}:GivenOptions", "a class grid from a file"
         ),
         Component(
             "photometric",
             f"{orderers}:Photometric",
-            f"{orderers}:PhotometricOptions",
+            f"{options}:PhotometricOptions",
             "classes of similar colour side by side",
         ),
     ]
@@ -165,14 +165,15 @@ def distill_datasets() -> list[Component]:
 
 
 def _dataset(target: str, summary: str) -> Component:
-    """Name a dataset after its module; its options are `<class>Options` beside it."""
-    where = f"{_HERE}.datasets.{target}"
-    return Component(target.partition(":")[0], where, f"{where}Options", summary)
+    """Name a dataset after its module; its options are `<class>Options`."""
+    module, _, made = target.partition(":")
+    options = f"{_HERE}.datasets.options:{made}Options"
+    return Component(module, f"{_HERE}.datasets.{target}", options, summary)
 
 
 def _torchvision(name: str, made: str, summary: str) -> Component:
-    where = f"{_HERE}.datasets.torchvision_sets"
-    return Component(name, f"{where}:{made}", f"{where}:TorchvisionOptions", summary)
+    options = f"{_HERE}.datasets.options:TorchvisionOptions"
+    return Component(name, f"{_HERE}.datasets.torchvision_sets:{made}", options, summary)
 
 
 @hookimpl
@@ -182,13 +183,13 @@ def distill_backbones() -> list[Component]:
         Component(
             "convnet",
             f"{_HERE}.convnet:ConvNet",
-            f"{_HERE}.convnet:ConvNetOptions",
+            f"{_HERE}.backbone_options:ConvNetOptions",
             "blocks of convolution, norm, activation and pooling, as in the literature",
         ),
         Component(
             "timm",
             f"{_HERE}.timm_backbone:TimmBackbone",
-            f"{_HERE}.timm_backbone:TimmOptions",
+            f"{_HERE}.backbone_options:TimmOptions",
             "any network of the timm library that accepts the image size",
         ),
     ]

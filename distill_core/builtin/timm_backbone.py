@@ -6,19 +6,13 @@ import difflib
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 
-from distill_core.plugin import Backbone, DataSpec, InputError, Options
+from distill_core.builtin.backbone_options import TimmOptions
+from distill_core.plugin import Backbone, DataSpec, InputError
 from registry import UnknownNameError
-
-
-class TimmOptions(Options):
-    """Settings of `timm`."""
-
-    name: str = Field("resnet10t", description="a model name of timm, for example resnet10t")
 
 
 class TimmBackbone(Backbone):

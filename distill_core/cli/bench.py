@@ -37,12 +37,14 @@ def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json
     nothing is downloaded. Memory is what a step needs beyond the process and its data. The last
     column is the speed of several processes of one thread, against the one of this line.
     """
-    from distill_core.bench import bench, selection
-
     plugins = discover()
     found = collect_presets(plugins)
-    if names:
-        chosen = {name: found.find(name) for name in names}
+    named = {name: found.find(name) for name in names}
+
+    from distill_core.bench import bench, selection
+
+    if named:
+        chosen = named
     elif quick:
         chosen = {name: found.presets[name] for name in selection(found.presets, plugins)}
     else:

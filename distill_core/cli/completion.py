@@ -26,5 +26,11 @@ def command(context: click.Context, shell: str) -> None:
     assert completion is not None
     # Not `source()`: for bash it starts a bash to learn its version, and prints a warning.
     made = completion(group, {}, "distill", VARIABLE)
-    click.echo(made.source_template % made.source_vars())
+    script = made.source_template % made.source_vars()
+    # No space after what wants more: `algo.`, `algo.window=`.
+    adds = "COMPREPLY+=($value)\n"
+    script = script.replace(
+        adds, f"{adds}            [[ $value == *[.=] ]] && compopt -o nospace\n"
+    )
+    click.echo(script)
     click.echo(f"To install, {HINTS[shell]}", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,14 @@ def _with_settings(function: Any) -> Any:
 @click.option("--preset", help="A configuration from `distill presets`.")
 @click.option("--count", type=click.IntRange(min=1), help="How many; for -o algo.experts=N.")
 @click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: whose experts are there now.")
 def command(
     *,
     config: Path | None,
     preset: str | None,
     count: int | None,
     overrides: tuple[str, ...],
+    as_json: bool,
     **flags: Any,
 ) -> None:
     """Train networks on the real data, and keep their trajectories in the cache.
@@ -64,8 +68,9 @@ def command(
     from distill_core.contracts import Algorithm
     from distill_core.runtime import prepare
 
-    click.echo(f"machine  {prepare(resolved)}")
-    click.echo(f"loading  {resolved.dataset}")
+    say = partial(click.echo, err=as_json)
+    say(f"machine  {prepare(resolved)}")
+    say(f"loading  {resolved.dataset}")
     algorithm = assemble_algorithm(resolved, plugins)
     if type(algorithm).prepare is Algorithm.prepare:
         raise OptionError(
@@ -73,5 +78,9 @@ def command(
             expected="one that matches the trajectories of experts.",
             next="`distill list algorithm` shows what there is; this one needs no preparation.",
         )
-    algorithm.prepare(click.echo)
-    click.echo("experts  all are there")
+    algorithm.prepare(say)
+    say("experts  all are there")
+    if as_json:
+        record = resolved.model_dump(mode="json", include={"algo", "dataset", "backbone", "seed"})
+        options = {kind: resolved.options[kind] for kind in ("algo", "dataset", "backbone")}
+        click.echo(json.dumps({**record, "options": options}, indent=1, default=str))

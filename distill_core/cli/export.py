@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -28,7 +29,10 @@ FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
     show_default=True,
     help="Of the source data, for the dataset card, as the Hub calls it.",
 )
-def command(run: Path, form: str, out: Path | None, force: bool, licence: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: folder, files and notes.")
+def command(
+    *, run: Path, form: str, out: Path | None, force: bool, licence: str, as_json: bool
+) -> None:
     """Write the result in RUN for other tools.
 
     RUN is a run directory, or a distilled.safetensors. Pictures are un-whitened and rounded to
@@ -37,5 +41,12 @@ def command(run: Path, form: str, out: Path | None, force: bool, licence: str) -
     from distill_core.export import export
 
     target = out or (run if run.is_dir() else run.parent) / "export" / form
-    for line in export(run, target, form, force=force, licence=licence):
+    first, *notes = export(run, target, form, force=force, licence=licence)
+    if as_json:
+        written = (path for path in target.rglob("*") if path.is_file())
+        files = sorted(path.relative_to(target).as_posix() for path in written)
+        record = {"run": str(run), "format": form, "folder": str(target)}
+        click.echo(json.dumps({**record, "files": files, "notes": notes}, indent=1))
+        return
+    for line in (first, *notes):
         click.echo(line)

@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="HTML file [default: see above].")
-@click.option("--animate", is_flag=True, help="Also make RUN/poster.gif of a run's snapshots.")
+@click.option("--animate", is_flag=True, help="Also make RUN/poster.gif of each run's snapshots.")
 def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
     """Write one HTML file about a run, or a comparison of several; it needs nothing else.
 
@@ -23,9 +23,15 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
     records, failures = read_runs(runs)
     if animate:
         from distill_core.report.timelapse import animate as make
+        from registry import InputError
 
         for record in records:
-            click.echo(make(record.path))
+            try:
+                click.echo(make(record.path))
+            except InputError as error:
+                if len(records) == 1:
+                    raise
+                click.echo(f"no time-lapse: {error.what}", err=True)
     target = out or (records[0].path / REPORT if len(runs) == 1 else Path(REPORT))
     write_report(records, collect_presets(discover()).presets, target)
     click.echo(target)

@@ -75,7 +75,7 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
         from distill_core.distributed import join
 
         ranks = join(os.environ)
-        return as_rank(ranks, lambda: _as_rank(ranks, procs, **given), display)
+        return as_rank(ranks, lambda: _as_rank(ranks, display, procs, **given), display)
     plan = _plan(procs=procs, **given)
     if given["dry_run"]:
         return plan.preview()
@@ -84,19 +84,19 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
         check_processes(wanted, plan.config.device)
         patience = 60 * plan.config.rank_timeout_minutes
         return launch(display.arguments, wanted, run_dir=plan.run_dir, patience=patience)
-    return _run(plan, **given)
+    return _run(plan, display.arguments, **given)
 
 
-def _as_rank(ranks: Ranks, procs: int | None, **given: Any) -> int:
+def _as_rank(ranks: Ranks, display: Display, procs: int | None, **given: Any) -> int:
     """Be one process of a run."""
     check_procs(procs)
     plan = _same_plan(_plan(procs=procs, **given) if ranks.is_main else None, ranks)
     if given["dry_run"]:
         return plan.preview() if ranks.is_main else 0
-    return _run(plan, ranks, **given)
+    return _run(plan, display.arguments, ranks, **given)
 
 
-def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
+def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **given: Any) -> int:
     """Distill, in this process or together with others."""
     main = ranks is None or ranks.is_main
 
@@ -114,6 +114,7 @@ def _run(plan: _Plan, ranks: Ranks | None = None, **given: Any) -> int:
             resume=given["resume"],
             overwrite=given["overwrite"],
             ranks=ranks or ALONE,
+            command=("distill", *arguments),
         )
     except session.Interrupted:
         if main:

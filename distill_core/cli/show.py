@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,9 @@ from distill_core.cli.tables import print_table
 from distill_core.discovery import discover
 from registry import Kind
 from registry.docstrings import source_of
-from registry.options import Options
+
+if TYPE_CHECKING:
+    from registry.options import Options
 
 HEADERS = ("option", "type", "default", "bounds", "description")
 _NAMES = {

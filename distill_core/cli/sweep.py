@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record for each cell.")
 @click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Cells as jobs (submitit).")
 @click.option("--partition", help="Slurm's partition.")
-@click.option("--time", "minutes", type=click.IntRange(min=1), help="Minutes of a job.")
+@click.option("--time", "minutes", type=click.IntRange(min=1), help="Minutes that a job may take.")
 @click.option("--cpus", type=click.IntRange(min=1), help="CPUs of a job.")
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of a job.")
 def command(
@@ -84,7 +84,7 @@ def command(
             run_cells(left, target, parallel=parallel or 1, ended=ended)
     except KeyboardInterrupt:
         _print_results(cells, failed, target, as_json=as_json)
-        again = "submitted jobs go on" if cluster else "the same command goes on"
+        again = "Submitted jobs go on" if cluster == "slurm" else "The same command goes on"
         raise KeyboardInterrupt(f"{again}; --report shows what is there.") from None
     _print_results(cells, failed, target, as_json=as_json)
     return FAULT if failed else 0
@@ -101,6 +101,12 @@ def _parameters(cluster: str | None, job: dict[str, Any]) -> dict[str, Any]:
         "gpus": "gpus_per_node",
     }
     given = {names[name]: value for name, value in job.items() if value is not None}
+    if cluster and "timeout_min" not in given:
+        raise OptionError(
+            f"--cluster {cluster} has no --time.",
+            expected="the minutes that a job may take; it is ended after them.",
+            next="add --time 240, or what your longest cell needs.",
+        )
     if given and cluster is None:
         raise OptionError(
             "--partition, --time, --cpus and --gpus are of a cluster's jobs.",

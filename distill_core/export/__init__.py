@@ -44,7 +44,7 @@ def export(
         licence: identifier of the licence of the source data, for the dataset card.
 
     Returns:
-        Lines for people: what was written, and what it is not good for.
+        Lines for people, of what was written, and what it is not good for.
 
     Raises:
         InputError: `out` is in use, or the artefact cannot be read or written in this format.

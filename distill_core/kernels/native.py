@@ -42,7 +42,19 @@ _FLAGS = (
 
 
 class Unavailable(Exception):
-    """There is no compiled library here; the message is one sentence that says why."""
+    """There is no compiled library here.
+
+    Args:
+        why: one sentence; the message.
+        next: what would mend it.
+    """
+
+    def __init__(self, why: str, *, next: str) -> None:
+        super().__init__(why)
+        self.next = next
+
+
+_OTHER_COMPILER = "name another C compiler in the environment variable CC"
 
 
 @functools.cache
@@ -54,7 +66,7 @@ def library() -> ctypes.CDLL:
             DISTILL_KERNELS is "off".
     """
     if os.environ.get("DISTILL_KERNELS") == "off":
-        raise Unavailable("DISTILL_KERNELS is off")
+        raise Unavailable("DISTILL_KERNELS is off", next="unset DISTILL_KERNELS")
     compiler = _compiler()
     path = _path(compiler)
     if not _is_ours(path):
@@ -62,7 +74,8 @@ def library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise Unavailable(f"the compiled blocks cannot be loaded: {error}") from error
+        why = f"the compiled blocks cannot be loaded: {error}"
+        raise Unavailable(why, next=_OTHER_COMPILER) from error
 
 
 def _compiler() -> str:
@@ -70,7 +83,8 @@ def _compiler() -> str:
     for name in (*named, "cc", "gcc", "clang"):
         if found := shutil.which(name):
             return found
-    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)")
+    why = "there is no C compiler (cc, gcc, clang or $CC)"
+    raise Unavailable(why, next="install one, for example gcc")
 
 
 def _path(compiler: str) -> Path:
@@ -117,9 +131,11 @@ def _compile(compiler: str, path: Path) -> None:
                     made.replace(path)
                     return
     except OSError as error:
-        raise Unavailable(f"the compiled blocks cannot be kept in the cache: {error}") from error
+        why = f"the compiled blocks cannot be kept in the cache: {error}"
+        advice = "set DISTILL_CACHE to a folder that can be written"
+        raise Unavailable(why, next=advice) from error
     reason = (result.stderr.strip().splitlines() or ["no message"])[0]
-    raise Unavailable(f"{compiler} does not compile the blocks: {reason}")
+    raise Unavailable(f"{compiler} does not compile the blocks: {reason}", next=_OTHER_COMPILER)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -128,7 +144,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
             command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"{command[0]} cannot be run: {error}") from error
+        raise Unavailable(f"{command[0]} cannot be run: {error}", next=_OTHER_COMPILER) from error
 
 
 Argument = int | ctypes.c_float | ctypes.c_double | torch.Tensor | None

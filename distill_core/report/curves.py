@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from distill_core.report.svg import Series, chart
 from distill_core.run_record import RunRecord
@@ -13,15 +15,31 @@ BINS = 60
 
 
 def curves(records: Sequence[RunRecord]) -> str:
-    """Draw what metrics.jsonl has: validation accuracies, and those on real batches in steps."""
+    """Draw accuracy by outer step; see `learning_series`."""
+    return chart(learning_series(records), x="outer step", y="accuracy, %")
+
+
+def learning_series(records: Sequence[RunRecord]) -> list[Series]:
+    """Return what metrics.jsonl has: validation accuracies, and those on real batches in steps.
+
+    Of several runs there is one curve each, by validation where a run has it.
+    """
     series = []
     for record in records:
-        who = f"{record.name}: " if len(records) > 1 else ""
-        validated = [(step, 100 * value, 0.0) for step, value in _values(record, "validation")]
-        series.append(Series(f"{who}validation, fresh networks", validated))
-        steps = binned([(step, 100 * value) for step, value in _values(record, "step")])
-        series.append(Series(f"{who}real batch of a step (mean, deviation)", steps))
-    return chart(series, x="outer step", y="accuracy, %")
+        validated = [
+            (line["step"], 100 * line["accuracy"], 100 * _spread(line.get("accuracies")))
+            for line in _lines(record, "validation")
+        ]
+        points = [(line["step"], 100 * line["accuracy"]) for line in _lines(record, "step")]
+        found = [
+            Series("validation, fresh networks", validated),
+            Series("real batch of a step", binned(points)),
+        ]
+        if len(records) > 1:
+            chosen = found[0] if validated else found[1]
+            found = [replace(chosen, name=f"{record.name}: {chosen.name}")]
+        series += [each for each in found if each.points]
+    return series
 
 
 def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
@@ -42,10 +60,10 @@ def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, fl
 
 
 def budget_chart(records: Sequence[RunRecord]) -> str:
-    """Draw accuracy by images per class, of the newest judgement, beside random real images."""
+    """Draw accuracy by images per class, of the verdict, beside random real images."""
     series = []
     for record in records:
-        ipc, judged = record.manifest["budget"]["ipc"], record.judgements[-1]
+        ipc, judged = record.manifest["budget"]["ipc"], record.verdict
         for what in ("distilled", "random"):
             if (found := judged.results.get(what)) and (what == "distilled" or len(records) == 1):
                 name = record.name if len(records) > 1 else what
@@ -54,12 +72,22 @@ def budget_chart(records: Sequence[RunRecord]) -> str:
     return chart(series, x="budget, images per class", y="accuracy, %")
 
 
-def _values(record: RunRecord, kind: str) -> list[tuple[int, float]]:
+def _spread(values: Any) -> float:
+    """Sample deviation; runs of earlier versions have recorded means alone."""
+    if not isinstance(values, list) or len(values) < 2 or not all(map(_is_number, values)):
+        return 0.0
+    return float(statistics.stdev(values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _lines(record: RunRecord, kind: str) -> list[dict[str, Any]]:
     return [
-        (line["step"], line["accuracy"])
+        line
         for line in record.metrics
         if line.get("kind") == kind
         and isinstance(line.get("step"), int)
-        and isinstance(line.get("accuracy"), int | float)
-        and math.isfinite(line["accuracy"])
+        and _is_number(line.get("accuracy"))
     ]

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from distill_core.comparison import HEADERS, cells, compare
+from distill_core.comparison import HEADERS, MISSING, cells, compare
 from distill_core.files import write_atomically
 from distill_core.pictures import POSTER
 from distill_core.presets import Preset
@@ -51,7 +51,8 @@ def report_of(run_dir: Path, presets: Mapping[str, Preset]) -> str:
 def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
     """Return the page about one run."""
     (row,) = compare([record], presets)
-    facts = dict(zip(HEADERS.values(), cells(row), strict=True))
+    found = zip(HEADERS.values(), cells(row), strict=True)
+    facts = {name: text for name, text in found if text != MISSING}
     timelapse = record.path / TIMELAPSE
     parts = [
         _section("Result", _facts(facts)),
@@ -59,18 +60,19 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
         _section("Time-lapse", f'<img class="time" alt="time-lapse" src="{data_uri(timelapse)}">')
         if timelapse.exists()
         else "",
-        _section("Learning curves", curves([record])),
+        _curves([record]),
         _section("Accuracy by budget", budget_chart([record])),
         _section("Networks", _judgements(record)),
-        _section("Again", f"<pre>{escape(command_of(record.config))}</pre>"),
+        _section("Command", _commands(record)),
         _section("Record", _record(record)),
     ]
-    return _page(record.name, parts)
+    return _page(record.name, parts, kind="run")
 
 
 def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
     """Return the page that compares runs."""
-    rows = [cells(row) for row in compare(records, presets)]
+    columns = zip(HEADERS.values(), *map(cells, compare(records, presets)), strict=True)
+    headers, *rows = zip(*(each for each in columns if set(each[1:]) != {MISSING}), strict=True)
     posters = "".join(
         f'<figure><img class="thumb" alt="" src="{data_uri(record.path / POSTER)}">'
         f"<figcaption>{escape(record.name)}</figcaption></figure>"
@@ -78,16 +80,13 @@ def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
         if (record.path / POSTER).exists()
     )
     parts = [
-        _section("Runs", _table(list(HEADERS.values()), rows)),
+        _section("Runs", _table(headers, rows)),
         _section("Accuracy by budget", budget_chart(records)),
-        _section("Learning curves", curves(records)),
+        _curves(records),
         _section("Posters", f'<div class="thumbs">{posters}</div>'),
-        *(
-            _section(record.name, f"<pre>{escape(command_of(record.config))}</pre>")
-            for record in records
-        ),
+        *(_section(record.name, _commands(record)) for record in records),
     ]
-    return _page(f"{len(records)} runs", parts)
+    return _page(f"{len(records)} runs", parts, kind="runs")
 
 
 def command_of(config: Mapping[str, Any]) -> str:
@@ -114,8 +113,28 @@ def _judgements(record: RunRecord) -> str:
         [each.backbone, *(str(each.results.get(w, "-")) for w in ("distilled", "random", "full"))]
         for each in record.judgements
     ]
-    note = '<p class="note">Mean and sample deviation of freshly trained networks.</p>'
-    return _table(headers, body) + note
+    facts = list(dict.fromkeys(note for each in record.judgements for note in each.notes))
+    notes = [_note("Mean and sample deviation of freshly trained networks."), *map(_note, facts)]
+    return _table(headers, body) + "".join(notes)
+
+
+def _curves(records: Sequence[RunRecord]) -> str:
+    if not (drawn := curves(records)):
+        return ""
+    return _section("Learning curves", drawn + _note("Bands: one sample deviation to either side."))
+
+
+def _commands(record: RunRecord) -> str:
+    """Show what was typed, if it was, and the same with every option named."""
+    typed = [shlex.join(map(str, words)) for words in record.manifest.get("commands", ())]
+    parts = [f"<pre>{escape(text)}</pre>" for text in typed]
+    every = f"<pre>{escape(command_of(record.config))}</pre>"
+    summary = "<summary>With every option named</summary>"
+    return "".join([*parts, f"<details>{summary}{every}</details>"])
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
 
 
 def _record(record: RunRecord) -> str:
@@ -143,13 +162,13 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
 
 
-def _page(title: str, parts: Sequence[str]) -> str:
+def _page(title: str, parts: Sequence[str], *, kind: str) -> str:
     here = files(__package__)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{(here / 'style.css').read_text()}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{''.join(parts)}"
+        f'<body class="{kind}"><h1>{escape(title)}</h1>{"".join(parts)}'
         f"<script>{(here / 'script.js').read_text()}</script></body></html>\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -60,18 +61,16 @@ def chart(series: Sequence[Series], *, x: str, y: str) -> str:
 
 def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> str:
     parts = []
-    for k in range(5):
-        share = k / 4
-        height = TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
-        across = LEFT + share * (WIDTH - LEFT - RIGHT)
+    for value in ticks(*ys):
+        height = TOP + (ys[1] - value) / (ys[1] - ys[0]) * (HEIGHT - TOP - BOTTOM)
         parts.append(f'<path d="M{LEFT} {height:.1f}H{WIDTH - RIGHT}" stroke="#8884"/>')
-        for value, px, py, anchor in (
-            (ys[0] + share * (ys[1] - ys[0]), LEFT - 6, height + 4, "end"),
-            (xs[0] + share * (xs[1] - xs[0]), across, HEIGHT - BOTTOM + 22, "middle"),
-        ):
-            parts.append(
-                f'<text x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{_number(value)}</text>'
-            )
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{value:g}</text>'
+        )
+    for value in ticks(*xs):
+        across = LEFT + (value - xs[0]) / (xs[1] - xs[0]) * (WIDTH - LEFT - RIGHT)
+        below = HEIGHT - BOTTOM + 22
+        parts.append(f'<text x="{across:.1f}" y="{below}" text-anchor="middle">{value:g}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
@@ -81,8 +80,16 @@ def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> s
     return "".join(parts)
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two, at most six.
+
+    >>> ticks(15.7, 47.4), ticks(0.9, 1.1)
+    ([20.0, 30.0, 40.0], [0.9, 0.95, 1.0, 1.05, 1.1])
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step = next(power * k for k in (1, 2, 5, 10) if (high - low) / (power * k) <= 5)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
 
 
 def _mark(low: tuple[float, float], high: tuple[float, float], colour: str) -> str:

@@ -22,7 +22,7 @@ from distill_core.cli.processes import as_rank
 from distill_core.contracts import Task
 from distill_core.data import Split
 from distill_core.distributed import ALONE, Group, RankLostError, Ranks
-from distill_core.judge import Candidate, judge, validation_accuracy
+from distill_core.judge import Candidate, judge, validation_accuracies
 from distill_core.run import OuterLoop
 from distill_core.session import run
 from distill_core.streams import Streams
@@ -147,7 +147,7 @@ def judged(ranks: Ranks) -> dict[str, Any]:
             name: {step: [*v] for step, v in r.checkpoints.items()} for name, r in results.items()
         },
         "told nets": told,
-        "validation": validation_accuracy(assembly, ranks),
+        "validation": [*validation_accuracies(assembly, ranks)],
     }
 
 

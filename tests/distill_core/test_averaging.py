@@ -41,7 +41,7 @@ class Trace:
     def after_step(self, step, metrics):
         self.states.append(values(self.loop.assembly.synthetic))
 
-    def after_validation(self, step, accuracy):
+    def after_validation(self, step, accuracies):
         pass
 
 
@@ -124,9 +124,9 @@ def test_the_best_average_is_kept(tmp_path):
     evaluate = {"every": 1, "select": "best"}
     loop = OuterLoop(small_assembly(steps=3, ema=0.9, evaluate=evaluate), tmp_path)
 
-    def validate() -> float:
+    def validate() -> list[float]:
         seen.append(values(loop.result.synthetic))
-        return next(accuracies)
+        return [next(accuracies)]
 
     loop.validate = validate
     loop.run()

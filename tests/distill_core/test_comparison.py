@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,17 @@ def write_run(path: Path, mean: float | None = 0.5, **changes: Any) -> Path:
     return path
 
 
-def write_evaluation(run: Path, mean: float, *, outer_steps: int = 40) -> None:
+def write_evaluation(run: Path, name: str, *, outer_steps: int = 40, **means: float) -> None:
+    """Write what `distill evaluate` does: the file, then its line in metrics.jsonl."""
     (run / "evaluation").mkdir(exist_ok=True)
     body = {
         "outer_steps": outer_steps,
-        "settings": {"timm": {"backbone": "timm", "options": {}}},
-        "results": {"timm": {"distilled": result(mean, 3)}},
+        "settings": {row: {"backbone": row, "options": {}} for row in means},
+        "results": {row: {"distilled": result(mean, 3)} for row, mean in means.items()},
     }
-    (run / "evaluation" / f"timm-{outer_steps}.json").write_text(json.dumps(body))
+    (run / "evaluation" / name).write_text(json.dumps(body))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "cross evaluation", "step": 40, "file": name}) + "\n")
 
 
 def test_numbers_of_a_row(tmp_path: Path) -> None:
@@ -55,19 +59,52 @@ def test_numbers_of_a_row(tmp_path: Path) -> None:
     assert row["backbone"] == "convnet 16, 2 nets"
     cells = [cell.strip() for cell in markdown([row]).splitlines()[-1].strip("|").split("|")]
     assert cells == [
-        *("a", "poster/poddl/poco/bptt", "digits", "0.5", "320", "100", "40", "0.25"),
-        *("3 MiB", "convnet 16, 2 nets", "50.0 +- 1.0", "25.0", "-", "-"),
+        *("a", "poster/poddl/poco/bptt", "digits", "0.5", "50.0 +- 1.0", "25.0", "-"),
+        *("convnet 16, 2 nets", "320", "100", "40", "0.25", "3 MiB", "-"),
     ]
 
 
 def test_a_later_evaluation_of_the_same_state_is_used(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
-    write_evaluation(run, 0.9, outer_steps=39)
-    write_evaluation(run, 0.7)
+    write_evaluation(run, "a.json", convnet=0.9, outer_steps=39)
+    write_evaluation(run, "b.json", convnet=0.7)
     (row,) = compare(read_runs([run])[0], {})
     assert row["distilled"].mean == 0.7
-    assert row["backbone"] == "timm, 3 nets"
+    assert row["backbone"] == "convnet, 3 nets"
     assert row["random"] is None
+
+
+def test_the_runs_own_backbone_comes_before_others(tmp_path: Path) -> None:
+    run, unjudged = write_run(tmp_path / "a"), write_run(tmp_path / "b", None)
+    for path in (run, unjudged):
+        write_evaluation(path, "timm.json", timm=0.9)
+    records, _ = read_runs([run, unjudged])
+    judges = [row["backbone"] for row in compare(records, {})]
+    assert judges == ["convnet 16, 2 nets", "timm, 3 nets"]
+    write_evaluation(run, "both.json", convnet=0.6, timm=0.8)
+    (row,) = compare(read_runs([run])[0], {})
+    assert (row["backbone"], row["distilled"].mean) == ("convnet, 3 nets", 0.6)
+
+
+def test_the_order_of_evaluations_is_that_of_the_record_and_survives_copying(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "a")
+    write_evaluation(run, "z.json", convnet=0.6)
+    write_evaluation(run, "a.json", convnet=0.7)
+    for name, time in (("a.json", 1), ("z.json", 2)):
+        os.utime(run / "evaluation" / name, (time, time))
+    (record,) = read_runs([run])[0]
+    assert [each.results["distilled"].mean for each in record.judgements] == [0.5, 0.6, 0.7]
+    write_evaluation(run, "z.json", convnet=0.8)
+    assert read_runs([run])[0][0].verdict.results["distilled"].mean == 0.8
+
+
+def test_notes_of_a_judgement_say_what_they_are_of(tmp_path: Path) -> None:
+    full = {**result(0.9), "notes": ["from the cache"]}
+    run = write_run(tmp_path / "a", results={"distilled": result(0.5), "full": full})
+    (record,) = read_runs([run])[0]
+    assert record.verdict.notes == ("full: from the cache",)
 
 
 def test_broken_and_unfinished_runs_are_named_and_the_rest_shown(tmp_path: Path) -> None:
@@ -78,7 +115,8 @@ def test_broken_and_unfinished_runs_are_named_and_the_rest_shown(tmp_path: Path)
     (cut / "manifest.json").write_text('{"budget": {')
     odd = write_run(tmp_path / "odd", budget={"ipc": "many", "pixels": 1, "label_numbers": 1})
     nan = write_run(tmp_path / "nan", seconds=float("nan"))
-    bad = [unfinished, tmp_path / "none", cut, odd, nan]
+    typed = write_run(tmp_path / "typed", commands=["distill run"])
+    bad = [unfinished, tmp_path / "none", cut, odd, nan, typed]
     records, failures = read_runs([good, *bad])
     assert [record.name for record in records] == ["good"]
     assert all(str(path) in line for path, line in zip(bad, failures, strict=True))

@@ -126,6 +126,16 @@ def test_the_full_control_is_trained_once(
     assert "from the cache" in again.notes[1]
 
 
+def test_a_cache_that_cannot_be_written_costs_no_result(
+    real: RealData, make_backbone: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "file"))
+    found = full(real, make_backbone)
+    assert len(found.accuracies) == 2
+    assert found.notes[1].startswith("not kept for later runs: ")
+
+
 def test_the_cache_knows_what_a_full_control_depends_on(real: RealData, own_cache: Path) -> None:
     base = {"recipe": RECIPE, "backbone": {"name": "tiny"}, "nets": 2, "seed": 0}
     changes: list[dict[str, object]] = [

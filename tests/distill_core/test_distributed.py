@@ -13,7 +13,7 @@ import torch
 from distill_core.assemble import assemble
 from distill_core.checkpoint import load_checkpoint
 from distill_core.distributed import ALONE, Group, join
-from distill_core.judge import Candidate, judge, validation_accuracy
+from distill_core.judge import Candidate, judge, validation_accuracies
 from distill_core.run import OuterLoop
 from distill_core.streams import streams_of_rank
 from distill_core.trees import unpack
@@ -136,7 +136,7 @@ def test_judging_is_that_of_one_process(found: Found):
             for name, each in alone.items()
         }
         assert rank["notes"] == {name: [*each.notes] for name, each in alone.items()}
-        assert rank["validation"] == validation_accuracy(assembly)
+        assert rank["validation"] == [*validation_accuracies(assembly)]
     nets = [["distilled", 0], ["distilled", 1], ["distilled", 2]]
     assert sorted(found[0]["told nets"])[:3] == nets
 

@@ -42,7 +42,7 @@ def test_stop_names_step_and_group_and_saves_the_state_before(value, tmp_path):
     with pytest.raises(DivergenceError) as caught, rescued(loop):
         loop.run()
     assert caught.value.what == ("the hypergradient of group 'data' in outer step 3 is not finite.")
-    assert "the state is saved at outer step 2; go on with `distill run --resume" in str(
+    assert "The state is saved at outer step 2; go on with `distill run --resume" in str(
         caught.value.next
     )
     state = load_checkpoint(tmp_path, small_config(steps=6))

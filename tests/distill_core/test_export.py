@@ -17,6 +17,7 @@ from distill_core.export.images import class_folders
 from distill_core.recipe import Recipe
 from distill_core.testing.small import image_layout, poster_layout, small_data
 from registry import EnvironmentFault, InputError, UnknownNameError
+from tests.distill_core.cli.fakes import distill
 from tests.distill_core.conftest import MakeSynthetic
 
 
@@ -46,6 +47,15 @@ def test_image_folder_reads_the_pictures(run_dir: Path, tmp_path: Path) -> None:
     main = distilled.labels.argmax(1)
     for path, label in folder.samples:
         assert label == int(main[int(Path(path).stem)])
+
+
+def test_the_command_says_what_it_wrote(run_dir: Path) -> None:
+    result = distill("export", str(run_dir), "--format", "tensors", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["folder"] == str(run_dir / "export" / "tensors")
+    assert found["files"] == sorted(path.name for path in Path(found["folder"]).iterdir())
+    assert "tensors.safetensors" in found["files"]
 
 
 def test_pictures_are_the_images_in_bytes(run_dir: Path, tmp_path: Path, real: RealData) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distill_core.evaluate import evaluate
-from distill_core.judge import Candidate, check_validation, judge, table, validation_accuracy
+from distill_core.judge import Candidate, check_validation, judge, table, validation_accuracies
 from registry import InputError, OptionError
 from tests.distill_core.small_run import small_assembly
 
@@ -47,9 +47,9 @@ def test_controls_can_be_left_out():
 
 def test_validation_never_sees_the_test_split():
     assembly = small_assembly()
-    before = validation_accuracy(assembly)
+    before = validation_accuracies(assembly)
     assembly.real.test.images.fill_(float("nan"))
-    assert validation_accuracy(assembly) == before
+    assert validation_accuracies(assembly) == before
 
 
 def test_validation_without_images_is_refused_before_work():

@@ -17,11 +17,11 @@ def read(path):
 def test_a_line_for_every_step_and_evaluation(tmp_path):
     file = MetricsFile(tmp_path / "metrics.jsonl")
     file.after_step(1, {"loss": 2.5})
-    file.after_validation(1, 0.5)
+    file.after_validation(1, [0.25, 0.75])
     file.write({"kind": "evaluation", "step": 1})
     assert read(file.path) == [
         {"kind": "step", "step": 1, "loss": 2.5},
-        {"kind": "validation", "step": 1, "accuracy": 0.5},
+        {"kind": "validation", "step": 1, "accuracy": 0.5, "accuracies": [0.25, 0.75]},
         {"kind": "evaluation", "step": 1},
     ]
 
@@ -48,7 +48,7 @@ def test_tensorboard_can_be_read_back(tmp_path):
     log = TensorBoardLog(tmp_path)
     log.after_step(1, {"loss": 2.0})
     log.after_step(2, {"loss": 1.0})
-    log.after_validation(2, 0.75)
+    log.after_validation(2, [0.75])
     log.picture("poster", np.zeros((4, 6, 3), dtype=np.uint8), 2)
     log.settings({"repr": "poster"}, {"distilled": 0.5})
     log.close()

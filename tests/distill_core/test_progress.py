@@ -44,7 +44,7 @@ def test_a_bar_on_a_terminal():
 
 def test_validation_is_always_shown():
     file = io.StringIO()
-    ConsoleProgress(Console(file=file, width=100), steps=9).after_validation(4, 0.256)
+    ConsoleProgress(Console(file=file, width=100), steps=9).after_validation(4, [0.25, 0.262])
     assert file.getvalue() == "step 4/9  validation accuracy 25.6 %\n"
 
 

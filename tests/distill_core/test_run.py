@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from hypothesis import given, settings
@@ -19,8 +19,8 @@ class Recorder:
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         self.steps.append((step, metrics["loss"]))
 
-    def after_validation(self, step: int, accuracy: float) -> None:
-        self.validations.append((step, accuracy))
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        self.validations.append((step, *accuracies))
 
 
 def final_state(loop: OuterLoop) -> dict[str, torch.Tensor]:
@@ -94,9 +94,9 @@ def test_the_best_state_on_validation_is_kept(tmp_path):
     evaluate = {"every": 1, "select": "best"}
     loop = OuterLoop(small_assembly(steps=3, evaluate=evaluate), tmp_path, observers=[recorder])
 
-    def validate() -> float:
+    def validate() -> list[float]:
         states.append(final_state(loop))
-        return next(accuracies)
+        return [next(accuracies)]
 
     loop.validate = validate
     loop.run()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,9 +19,9 @@ import tomli_w
 
 from distill_core.config import to_toml
 from distill_core.sweep import Cell, cell_name, read_sweep
-from distill_core.sweep_run import command, log_end, run_cells
+from distill_core.sweep_run import command, log_end, run_cells, run_job, submit_cells
 from distill_core.sweep_table import records, rows, save
-from registry import ExplainedError, InputError, OptionError, UnknownNameError
+from registry import EnvironmentFault, ExplainedError, InputError, OptionError, UnknownNameError
 from tests.distill_core.small_run import SMALL, installed
 
 
@@ -170,3 +173,69 @@ def test_an_interrupt_reaches_the_cells_and_starts_no_more(tmp_path: Path) -> No
             make=lambda *_: [sys.executable, "-c", code, str(tmp_path / "up")],
         )
     assert codes == [130]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_job_fails_if_its_cell_does(tmp_path: Path, code: int) -> None:
+    arguments = [sys.executable, "-c", f"print('here'); raise SystemExit({code})"]
+    log = tmp_path / "logs" / "cell.log"
+    with pytest.raises(subprocess.CalledProcessError) if code else nullcontext():
+        run_job(arguments, str(log))
+    assert log.read_text() == "here\n"
+
+
+def test_jobs_are_judged_by_their_manifests_and_no_pickle_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit's `result` and `exception` unpickle what the job wrote; the fake has neither."""
+    cells = sweep(tmp_path, seeds=[0, 1])
+    submitted = []
+
+    class Job:
+        def done(self) -> bool:
+            return True
+
+    class Executor:
+        def __init__(self, **given: Any) -> None:
+            self.given = given
+
+        def update_parameters(self, **given: Any) -> None:
+            submitted.append(given)
+
+        def batch(self) -> AbstractContextManager[None]:
+            return nullcontext()
+
+        def submit(self, function: Any, arguments: list[str], log: str) -> Job:
+            submitted.append((function, log))
+            return Job()
+
+    fake = ModuleType("submitit")
+    fake.AutoExecutor = Executor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "submitit", fake)
+    finish(cells[0], 0.5)
+    codes: dict[str, int] = {}
+    submit_cells(
+        cells,
+        tmp_path / "out",
+        cluster="local",
+        parallel=2,
+        parameters={"timeout_min": 5},
+        ended=lambda cell, code: codes.update({cell.name: code}),
+    )
+    assert codes == {"seed=0": 0, "seed=1": 1}
+    assert submitted[0] == {"timeout_min": 5, "slurm_array_parallelism": 2}
+    assert submitted[1] == (run_job, str(tmp_path / "out" / "logs" / "seed=0.log"))
+
+
+def test_jobs_without_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(EnvironmentFault, match=r"(?s)not installed.*distill-podd\[sweep\]"):
+        submit_cells(
+            [],
+            tmp_path / "out",
+            cluster="local",
+            parallel=None,
+            parameters={},
+            ended=lambda *_: None,
+        )
+    assert not (tmp_path / "out").exists()

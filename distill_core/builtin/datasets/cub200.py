@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from pydantic import Field
 
+from distill_core.builtin.datasets.options import CUB_FOLDER as FOLDER
+from distill_core.builtin.datasets.options import Cub200Options
 from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import FileTree, open_tree
 from distill_core.cache import cache_dir
-from distill_core.plugin import DataSpec, InputError, Options, RawData
+from distill_core.plugin import DataSpec, InputError, RawData
 
-FOLDER = "CUB_200_2011"
 NEXT = (
     f"get {FOLDER}.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/, unpack it, and "
     f"say where it is with -o dataset.root=.../{FOLDER}."
 )
-
-
-class Cub200Options(Options):
-    """Settings of `cub200`."""
-
-    root: Path | None = Field(
-        None, description=f"the folder {FOLDER}, or a .zip of it; default: in distill's cache"
-    )
-    size: int = Field(32, ge=4, le=1024, description="height and width, pixels")
 
 
 @dataclass(frozen=True)

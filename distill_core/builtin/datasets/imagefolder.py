@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from distill_core.builtin.datasets.pictures import Colour, is_picture, read_pictures
+from distill_core.builtin.datasets.options import ImageFolderOptions
+from distill_core.builtin.datasets.pictures import is_picture, read_pictures
 from distill_core.builtin.datasets.tree import FileTree, open_tree
 from distill_core.data import check_class_names, held_out
-from distill_core.plugin import DataSpec, InputError, Options, RawData
+from distill_core.plugin import DataSpec, InputError, RawData
 from distill_core.streams import seeded
 
 LAYOUT = "train/CLASS/* with test/CLASS/* or val/CLASS/*, or only CLASS/*, of image files."
@@ -23,29 +21,6 @@ ROLES = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
 Classes = dict[str, list[str]]  # image files by class
-
-
-class ImageFolderOptions(Options):
-    """Settings of `imagefolder`."""
-
-    path: Path = Field(description="folder or .zip with train/CLASS/*, test/CLASS/* or CLASS/*")
-    size: int | None = Field(
-        None,
-        ge=4,
-        le=1024,
-        description="height and width, pixels; default: the shorter side of the first image",
-    )
-    colour: Colour = Field("auto", description="auto is grey if every image is grey, else rgb")
-    test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="part of every class for testing, if there is no test folder"
-    )
-    augmentations: tuple[Literal["flip", "rotate", "scale", "crop", "cutout", "color"], ...] = (
-        Field(
-            ("flip", "rotate", "scale", "crop", "cutout", "color"),
-            description="operations that keep the labels; leave out flip for writing, color where "
-            "colour decides",
-        )
-    )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from distill_core.builtin.datasets.options import Colour
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.fitting import eight_bit
 from distill_core.plugin import InputError
@@ -20,7 +21,6 @@ from registry import ExplainedError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Colour = Literal["auto", "grey", "rgb"]
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm"),

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor
 
-from distill_core.plugin import DataSpec, Options, RawData
+from distill_core.builtin.datasets.options import ShapesOptions
+from distill_core.plugin import DataSpec, RawData
 from distill_core.streams import seeded
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross")
@@ -21,16 +21,6 @@ PATTERNS = ("plain", "banded", "striped", "checked")
 HUES = ("red", "amber", "lime", "green", "azure", "blue", "pink")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout")  # a hue tells classes apart
 CHUNK = 1024  # images drawn at once
-
-
-class ShapesOptions(Options):
-    """Settings of `shapes`."""
-
-    classes: int = Field(10, ge=2, description="number of classes")
-    size: int = Field(32, ge=8, le=64, description="height and width, pixels")
-    train_per_class: int = Field(200, ge=1, description="training images of each class")
-    test_per_class: int = Field(50, ge=1, description="test images of each class")
-    seed: int = Field(0, ge=0, description="seed of the images, apart from the run's")
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
+from distill_core.builtin.datasets.options import TINY_FOLDER as FOLDER
+from distill_core.builtin.datasets.options import TinyImagenetOptions
 from distill_core.builtin.datasets.pictures import is_picture, read_pictures
 from distill_core.builtin.datasets.tree import FileTree, open_tree
 from distill_core.cache import cache_dir
 from distill_core.data import AUGMENTATIONS
-from distill_core.plugin import DataSpec, InputError, Options, RawData
+from distill_core.plugin import DataSpec, InputError, RawData
 
-FOLDER = "tiny-imagenet-200"
 NEXT = (
     f"get http://cs231n.stanford.edu/{FOLDER}.zip and say where it is with "
     f"-o dataset.root=.../{FOLDER}.zip; it need not be unpacked."
 )
-
-
-class TinyImagenetOptions(Options):
-    """Settings of `tiny_imagenet`."""
-
-    root: Path | None = Field(
-        None, description=f"the folder {FOLDER}, or its .zip; default: in distill's cache"
-    )
-    size: int = Field(64, ge=4, le=1024, description="height and width, pixels")
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from distill_core.builtin.datasets.digits import DIGITS, WRITING
+from distill_core.builtin.datasets.options import TorchvisionOptions
 from distill_core.cache import cache_dir
 from distill_core.data import AUGMENTATIONS
-from distill_core.plugin import DataSpec, InputError, Options, RawData
+from distill_core.plugin import DataSpec, InputError, RawData
 from registry import EnvironmentFault
-
-
-class TorchvisionOptions(Options):
-    """Settings of the datasets that torchvision knows."""
-
-    root: Path | None = Field(
-        None, description="folder of torchvision's files; default: data in distill's cache"
-    )
-    download: bool = Field(False, description="download the files if they are not there")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 from distill_core import evaluate
 from distill_core.builtin.ftd import Ftd
 from distill_core.builtin.trajectory_options import FtdOptions
-from distill_core.judge import validation_accuracy
+from distill_core.judge import validation_accuracies
 from distill_core.run import OuterLoop
 from distill_core.streams import Streams, seeded
 from distill_core.testing import check_algorithm
@@ -83,7 +83,7 @@ def test_the_average_is_judged_by_fresh_networks(
         return train(backbone, images, *rest, **settings)
 
     monkeypatch.setattr(evaluate, "train", watched)
-    validation_accuracy(loop.result)
+    validation_accuracies(loop.result)
     assert loop.average is not None
     images = loop.average.synthetic.all().images
     assert not torch.equal(images, loop.assembly.synthetic.all().images)

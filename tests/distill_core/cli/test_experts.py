@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.distill_core.cli.fakes import distill
@@ -24,6 +25,10 @@ def test_experts_are_made_once(own_cache: Path) -> None:
     again = distill("experts", "--algo", "mtt", "--count", "3", *SMALL)
     assert "2 of 3 are there; 1 to make" in again.stdout
     assert len(kept(own_cache)) == 3
+    noted = distill("experts", "--algo", "mtt", "--count", "3", "--json", *SMALL)
+    found = json.loads(noted.stdout)
+    assert (found["algo"], found["options"]["algo"]["experts"]) == ("mtt", 3)
+    assert noted.stderr.endswith("experts  all are there\n")
 
 
 def test_a_run_makes_what_is_missing(own_cache: Path, tmp_path: Path) -> None:

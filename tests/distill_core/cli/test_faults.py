@@ -200,7 +200,7 @@ def test_too_little_memory_says_what_lowers_it(error, whole, cache, tmp_path, mo
     first, _, then = result.stderr.splitlines()
     assert first.startswith("there is not enough memory")
     assert "-o engine.real_chunk=125 and -o engine.microbatch=50, or let --max-memory" in then
-    assert "the state is saved at outer step 2" in then
+    assert "The state is saved at outer step 2" in then
     monkeypatch.setattr(run.OuterLoop, "_outer_step", inner)
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0
     assert (out / "distilled.safetensors").read_bytes() == whole

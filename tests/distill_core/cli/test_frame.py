@@ -28,13 +28,13 @@ FLAGS = {
     "show": "--json kind name",
     "plugins": "--json",
     "presets": "--json name",
-    "experts": "--algo --backbone --config --count --dataset --device --preset --seed -o",
+    "experts": "--algo --backbone --config --count --dataset --device --json --preset --seed -o",
     "bench": "--json --path --preset --quick",
     "sweep": "--cluster --cpus --dry-run --gpus --json --out --parallel --partition --report "
     "--time file",
     "doctor": "--json",
     "completion": "shell",
-    "export": "--force --format --license --out run",
+    "export": "--force --format --json --license --out run",
     "verify": "--evaluate --json run",
     "new-plugin": "--kind --out name",
     "order": "--compare --dataset --grid --json --orderer --out -o",
@@ -265,12 +265,15 @@ TELL = (
         ("list ordrer", 2, ("pydantic", "rich")),
         ("plugins", 0, ("pydantic", "rich")),
         ("presets", 0, ("pydantic", "rich")),
-        ("run --help", 0, ()),
-        ("run --labler", 2, ()),
-        ("evaluate --help", 0, ()),
-        ("export --help", 0, ()),
-        ("bench --help", 0, ()),
-        ("show --help", 0, ()),
+        ("presets quick-digits", 0, ("pydantic", "rich")),
+        ("completion bash", 0, ("pydantic", "rich")),
+        ("run --labler", 2, ("pydantic", "rich")),
+        ("run --preset quick-digits -o algo.windw=3", 2, ()),
+        ("run --preset quick-digits -o repr.sise=3", 2, ()),
+        ("evaluate no-such-run", 2, ()),
+        ("compare no-such-run", 2, ()),
+        ("bench --preset no-such-preset", 2, ("pydantic", "rich")),
+        ("sweep no-such-file.toml --dry-run", 2, ()),
     ],
 )
 def test_what_needs_no_work_imports_nothing_heavy(
@@ -280,6 +283,27 @@ def test_what_needs_no_work_imports_nothing_heavy(
     found_code, modules = json.loads(done.stderr.splitlines()[-1])
     assert found_code == code
     assert [name for name in (*HEAVY, *light) if name in modules] == []
+
+
+def test_help_of_every_command_imports_nothing_heavy() -> None:
+    code = "import contextlib, sys\nfrom distill_core.cli import COMMANDS, main\n"
+    code += "for name in COMMANDS:\n    with contextlib.suppress(SystemExit):\n"
+    code += "        main([name, '--help'])\n"
+    code += f"print([name for name in {(*HEAVY, 'pydantic', 'rich')} if name in sys.modules])"
+    lines = process("-c", code).stdout.splitlines()
+    assert sum(line.startswith("Usage: distill ") for line in lines) == len(COMMANDS)
+    assert lines[-1] == "[]"
+
+
+def test_options_of_our_own_components_import_nothing_heavy() -> None:
+    code = "import sys\nfrom distill_core.discovery import discover\n"
+    code += "from distill_core.hookspecs import KINDS\n"
+    code += "plugins, count = discover(only=['builtin', 'podd']), 0\n"
+    code += "for kind in KINDS:\n    for name in plugins[kind.name]:\n"
+    code += "        plugins[kind.name].entry(name).component.resolve_options()\n"
+    code += "        count += 1\n"
+    code += f"print([count > 20, *(name for name in {HEAVY} if name in sys.modules)])"
+    assert process("-c", code).stdout == "[True]\n"
 
 
 def test_python_m_is_the_same_command() -> None:

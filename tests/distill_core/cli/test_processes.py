@@ -20,6 +20,7 @@ from distill_core.cli.errors import Display
 from distill_core.cli.processes import as_rank, check_procs
 from distill_core.distributed import ALONE
 from distill_core.launch import EXIT_CODE_FILE
+from distill_core.snapshots import snapshots_of
 from registry import OptionError
 from tests.distill_core.cli.small_args import arguments, distill
 
@@ -64,7 +65,8 @@ def step_of(out: Path) -> int:
 
 def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
     out = tmp_path / "run"
-    process = start(*arguments(out, "--procs", "2"))
+    given = arguments(out, "--procs", "2", "--snapshots", "3")
+    process = start(*given)
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert errors == ""
@@ -73,6 +75,10 @@ def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
     assert printed.count("distilled: network") == 2
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["processes"] == 2
+    assert manifest["commands"] == [["distill", *given]]
+    assert [path.name for path in snapshots_of(out)] == [
+        f"step_{step:07}.png" for step in (0, 2, 4)
+    ]
     assert set(manifest["results"]) == {"distilled", "random", "full"}
     writers = {path.name.split(".")[-2] for path in out.glob("events.out.tfevents.*")}
     assert len(writers) == 1  # the number of the one process that writes

@@ -51,7 +51,7 @@ def test_autograd_is_chosen_with_a_reason(
 
 
 def no_compiler() -> None:
-    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)")
+    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)", next="install one")
 
 
 def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-from html.parser import HTMLParser
+import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from distill_core.checkpoint import load_checkpoint
+from distill_core.report.curves import learning_series
 from distill_core.report.page import report_of, write_report
 from distill_core.report.poster import script_json
 from distill_core.report.svg import Series, chart
 from distill_core.report.timelapse import animate
-from distill_core.run_record import read_run
+from distill_core.run_record import RunRecord, read_run
 from distill_core.session import run
 from distill_core.snapshots import snapshots_of
 from registry import InputError
+from tests.distill_core.cli.fakes import distill
+from tests.distill_core.report.browser import Page
 from tests.distill_core.small_run import installed, small_config
 
 EVIL = "<img src=x onerror=alert(1)></script>"
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +92,37 @@ def test_a_resumed_run_keeps_earlier_snapshots(tmp_path: Path) -> None:
     assert steps == [0, 1, 2, 3, 4]
 
 
+def test_the_page_has_the_commands_that_were_typed(finished: Path, tmp_path: Path) -> None:
+    first, second = ("distill", "run", "--out", "a b"), ("distill", "run", "--resume")
+    short, longer = small_config(steps=1), small_config(steps=2)
+    run(short, installed(), tmp_path, resume=False, overwrite=False, command=first)
+    run(longer, installed(), tmp_path, resume=True, overwrite=False, command=second)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["commands"] == [[*first], [*second]]
+    texts = Page((tmp_path / "report.html").read_text()).text
+    assert {"distill run --out 'a b'", "distill run --resume"} <= set(texts)
+    assert json.loads((finished / "manifest.json").read_text())["commands"] == []
+
+
+def hparams_of(run_dir: Path) -> dict[str, Any]:
+    events = EventAccumulator(str(run_dir))
+    events.Reload()
+    blob = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    found = HParamsPluginData.FromString(blob).session_start_info.hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()}
+
+
+def test_tensorboard_compares_runs_by_the_same_settings(finished: Path, tmp_path: Path) -> None:
+    changes = {"repr": {"patches": "1x5"}, "algo": {"window": 3}}
+    other = small_config(steps=2, seed=1, options=changes)
+    run(other, installed(), tmp_path, resume=False, overwrite=False)
+    one, two = hparams_of(finished), hparams_of(tmp_path)
+    assert set(one) == set(two)
+    assert {name for name in one if one[name] != two[name]} == {
+        *("seed", "steps", "repr.patches", "algo.window")
+    }
+
+
 def test_tensorboard_has_pictures_and_settings(finished: Path) -> None:
     events = EventAccumulator(str(finished))
     events.Reload()
@@ -113,19 +134,26 @@ def test_tensorboard_has_pictures_and_settings(finished: Path) -> None:
     assert b"backbone" in blob
 
 
-def test_in_a_browser(finished: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("no chromium is on PATH")
-    page = (finished / "report.html").absolute().as_uri()
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
-    shown = subprocess.run(
-        [browser, *flags, "--dump-dom", page],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout
-    body = next(attrs for tag, attrs in Page(shown).tags if tag == "body")
-    assert body["data-ready"] == "yes"
-    assert body["data-item"] == "0"
+def test_runs_without_snapshots_are_named_and_the_others_animated(
+    finished: Path, tmp_path: Path
+) -> None:
+    still = tmp_path / "still"
+    shutil.copytree(finished, still, ignore=shutil.ignore_patterns("snapshots", "poster.gif"))
+    out = tmp_path / "page.html"
+    shown = distill("report", str(still), str(finished), "--animate", "--out", str(out))
+    assert shown.exit_code == 0
+    assert shown.stdout.split() == [str(finished / "poster.gif"), str(out)]
+    assert f"no time-lapse: {still} has no snapshots." in shown.stderr
+    alone = distill("report", str(still), "--animate")
+    assert alone.exit_code == 2
+    assert not (still / "poster.gif").exists()
+
+
+def test_the_spread_of_validation_is_drawn() -> None:
+    lines = [{"kind": "validation", "step": k, "accuracy": 0.5} for k in (1, 2)]
+    lines[0]["accuracies"] = [0.4, 0.6]
+    record = RunRecord(Path("run"), {}, {}, ())
+    record.__dict__["metrics"] = lines
+    (validation,) = learning_series([record])
+    deviation = 100 * statistics.stdev([0.4, 0.6])
+    assert validation.points == [(1, 50.0, pytest.approx(deviation)), (2, 50.0, 0.0)]

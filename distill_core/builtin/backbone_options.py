@@ -1,0 +1,41 @@
+"""Settings of the backbones, apart from them so that checking them imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from distill_core.plugin import Options
+
+PUBLISHED_WIDTH, SMALL_WIDTH = 128, 32
+
+
+class ConvNetOptions(Options):
+    """Settings of `convnet`. Source: Zhao et al. 2021 (dataset condensation), used since."""
+
+    width: int | None = Field(
+        None,
+        ge=1,
+        description=f"channels of every convolution; default: {PUBLISHED_WIDTH} as in the papers, "
+        f"{SMALL_WIDTH} for images below 28 pixels",
+    )
+    depth: int | None = Field(
+        None,
+        ge=1,
+        description="blocks; default by the shorter side: 1 below 8 pixels, 2 below 24, "
+        "3 below 64, 4 from 64",
+    )
+    norm: Literal["instance", "group", "batch", "layer", "none"] = Field(
+        "instance", description="normalisation; instance is a group norm of one channel a group"
+    )
+    pooling: Literal["avg", "max", "none"] = Field("avg", description="2x2 pooling of stride 2")
+    activation: Literal["relu", "leakyrelu", "silu", "softplus"] = Field(
+        "relu", description="non-linearity"
+    )
+
+
+class TimmOptions(Options):
+    """Settings of `timm`."""
+
+    name: str = Field("resnet10t", description="a model name of timm, for example resnet10t")

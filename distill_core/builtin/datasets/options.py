@@ -1,0 +1,82 @@
+"""Settings of the datasets, apart from them so that checking them imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from distill_core.plugin import Options
+
+Colour = Literal["auto", "grey", "rgb"]
+
+
+class DigitsOptions(Options):
+    """`digits` has no settings."""
+
+
+class ImageFolderOptions(Options):
+    """Settings of `imagefolder`."""
+
+    path: Path = Field(description="folder or .zip with train/CLASS/*, test/CLASS/* or CLASS/*")
+    size: int | None = Field(
+        None,
+        ge=4,
+        le=1024,
+        description="height and width, pixels; default: the shorter side of the first image",
+    )
+    colour: Colour = Field("auto", description="auto is grey if every image is grey, else rgb")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="part of every class for testing, if there is no test folder"
+    )
+    augmentations: tuple[Literal["flip", "rotate", "scale", "crop", "cutout", "color"], ...] = (
+        Field(
+            ("flip", "rotate", "scale", "crop", "cutout", "color"),
+            description="operations that keep the labels; leave out flip for writing, color where "
+            "colour decides",
+        )
+    )
+
+
+class ShapesOptions(Options):
+    """Settings of `shapes`."""
+
+    classes: int = Field(10, ge=2, description="number of classes")
+    size: int = Field(32, ge=8, le=64, description="height and width, pixels")
+    train_per_class: int = Field(200, ge=1, description="training images of each class")
+    test_per_class: int = Field(50, ge=1, description="test images of each class")
+    seed: int = Field(0, ge=0, description="seed of the images, apart from the run's")
+
+
+class TorchvisionOptions(Options):
+    """Settings of the datasets that torchvision knows."""
+
+    root: Path | None = Field(
+        None, description="folder of torchvision's files; default: data in distill's cache"
+    )
+    download: bool = Field(False, description="download the files if they are not there")
+
+
+CUB_FOLDER = "CUB_200_2011"
+
+
+class Cub200Options(Options):
+    """Settings of `cub200`."""
+
+    root: Path | None = Field(
+        None, description=f"the folder {CUB_FOLDER}, or a .zip of it; default: in distill's cache"
+    )
+    size: int = Field(32, ge=4, le=1024, description="height and width, pixels")
+
+
+TINY_FOLDER = "tiny-imagenet-200"
+
+
+class TinyImagenetOptions(Options):
+    """Settings of `tiny_imagenet`."""
+
+    root: Path | None = Field(
+        None, description=f"the folder {TINY_FOLDER}, or its .zip; default: in distill's cache"
+    )
+    size: int = Field(64, ge=4, le=1024, description="height and width, pixels")

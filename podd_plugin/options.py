@@ -1,0 +1,162 @@
+"""Settings of the plugin's components, apart from them so that checking imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from distill_core.plugin import GridShape, OptionError, Options
+from podd_plugin.poster_size import DEFAULT_IPC
+
+if TYPE_CHECKING:
+    from podd_plugin.clip_text import ClipModel
+
+
+class PosterOptions(Options):
+    """Settings of `poster`."""
+
+    size: GridShape | None = Field(
+        None,
+        description="height x width of each canvas, pixels; default: the largest that the "
+        f"budget allows, in the shape of the class grid (without --ipc: {DEFAULT_IPC} IPC)",
+    )
+    patches: GridShape | None = Field(
+        None,
+        description="rows x columns of patches on each canvas; they may repeat on a small one. "
+        "Default: about 4 for each class and at least 96 in all, as most of the paper's "
+        "(6x16 for 2x5 classes), 1.2 for each class for images below 28 pixels, and no two in one "
+        "place",
+    )
+    classes: GridShape | None = Field(
+        None, description="rows x columns of the class grid; default: the most square one"
+    )
+    cyclic: bool = Field(
+        False, description="patches go around the borders, so that all pixels are alike"
+    )
+    per_class: bool | None = Field(
+        None, description="a poster for each class (paper, Fig. 9); default: above 1 IPC"
+    )
+    init: Literal["noise", "paper", "blend", "real"] = Field(
+        "noise",
+        description="starting pixels: noise of the published code's scale, the paper's N(0, 1), "
+        "the published code's cross-faded areas, or cross-faded real images",
+    )
+    init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
+
+
+class PoddlOptions(Options):
+    """Settings of `poddl`."""
+
+    mode: Literal["learned", "fixed"] = Field(
+        "learned", description="learn a label for each class cell, or take the majority class"
+    )
+    pooling: Literal["area", "nearest"] = Field(
+        "area",
+        description="learned: mean of the cells under a box by area, as in the paper, or the "
+        "nearest cells alone, as in the published code",
+    )
+    grid: GridShape | None = Field(
+        None,
+        description="learned: rows x columns of labels on each canvas, as in the published code; "
+        "a label starts as the class that owns most of its area, and a class that owns "
+        "most of none starts without. Default: one label for each class cell",
+    )
+    regions: Literal["cells", "areas"] = Field(
+        "cells",
+        description="fixed: a class owns its cell, as in the paper, or an area of an image's "
+        "size, overlapping others, as in the published code",
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        defaults = {"pooling": "area", "grid": None, "regions": "cells"}
+        belongs = {"pooling": "learned", "grid": "learned", "regions": "fixed"}
+        for option, mode in belongs.items():
+            if self.mode != mode and getattr(self, option) != defaults[option]:
+                raise OptionError(
+                    f"option labeler.{option} has no effect with labeler.mode = {self.mode}.",
+                    expected=f"labeler.mode = {mode} with labeler.{option}.",
+                    next=f"drop it, or pass -o labeler.mode={mode}.",
+                )
+        return self
+
+
+class SimilarityOptions(Options):
+    """Where the distances between classes come from."""
+
+    similarity: Literal["auto", "clip", "file", "image"] = Field(
+        "auto",
+        description="clip: class names through a CLIP text encoder (paper); file: embeddings "
+        "from a file; image: class means of the training images, for names without meaning; "
+        "auto: file if one is named, clip if its weights or embeddings are on this machine, else "
+        "image",
+    )
+    file: Path | None = Field(
+        None,
+        description=".npz with embeddings (K, d) in label order, or in any order with names (K,)",
+    )
+    prompt: str = Field(
+        "{}",
+        description="text for a class, {} standing for its name; several, with | between them, are "
+        "averaged",
+    )
+    model: str = Field("ViT-B-32-quickgelu", description="open_clip model")
+    pretrained: str = Field(
+        "openai", description="open_clip's name of the weights, or a path as for weights"
+    )
+    weights: Path | None = Field(
+        None,
+        description="local weights instead: a .safetensors file, or a folder with "
+        "open_clip_config.json and a .safetensors file",
+    )
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_place(cls, prompt: str) -> str:
+        if not all("{}" in text for text in prompt.split("|")):
+            raise ValueError("a text with {} where the class name goes")
+        return prompt
+
+    @property
+    def prompts(self) -> list[str]:
+        """The single texts of `prompt`."""
+        return [text.strip() for text in self.prompt.split("|")]
+
+    @property
+    def clip(self) -> ClipModel:
+        """The CLIP model."""
+        from podd_plugin.clip_text import ClipModel
+
+        return ClipModel.of(self.model, self.pretrained, self.weights)
+
+
+Traversal = Literal["zigzag", "diagonal", "raster", "snake"]
+
+
+class PocoOptions(SimilarityOptions):
+    """Settings of `poco`."""
+
+    traversal: Traversal = Field(
+        "zigzag",
+        description="order in which places are filled: zigzag along the diagonals as in JPEG "
+        "(paper), every diagonal from bottom left to top right (published code), row by row, "
+        "or row by row with every second one backwards",
+    )
+
+
+class QapOptions(SimilarityOptions):
+    """Settings of `qap`."""
+
+    restarts: int = Field(10, ge=0, description="random starts of the search")
+
+
+class PublishedOptions(Options):
+    """Settings of `published`."""
+
+    figure: Literal["auto", "fig7", "fig8"] = Field(
+        "auto",
+        description="Fig. 7, 10x10 for CIFAR-100, or Fig. 8, 2x5 for CIFAR-10; auto: the one "
+        "with as many classes as the data",
+    )

@@ -1,0 +1,55 @@
+"""`distill sweep`: what is printed and what is refused; the engine is tested beside its code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tests.distill_core.cli.fakes import distill
+from tests.distill_core.small_run import SMALL
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text(
+        tomli_w.dumps({"base": SMALL, "seeds": [0, 1], "grid": {"ipc": [0.8, 1.0]}})
+    )
+    return "grid.toml"
+
+
+def test_a_dry_run_writes_nothing(file: str, tmp_path: Path) -> None:
+    lines = distill("sweep", file, "--dry-run").stdout.splitlines()
+    assert [line.split() for line in lines[:2]] == [["cell", "state"], ["ipc=0.8,seed=0", "new"]]
+    cells = json.loads(distill("sweep", file, "--dry-run", "--json").stdout)
+    assert cells[3] == {"cell": "ipc=1,seed=1", "state": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
+def test_a_report_of_nothing_done(file: str) -> None:
+    result = distill("sweep", file, "--report", "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert [(cell["ipc"], cell["seed"], cell["state"]) for cell in found[:2]] == [
+        ("0.8", 0, "new"),
+        ("0.8", 1, "new"),
+    ]
+    assert json.loads(Path("sweeps/grid/results.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--gpus", "1"), "Expected --cluster slurm beside them."),
+        (("--cluster", "slurm"), "Next: add --time 240"),
+        (("--cluster", "local", "--cpus", "2"), "--cluster local has no --time."),
+    ],
+)
+def test_parameters_of_jobs(file: str, arguments: tuple[str, ...], text: str) -> None:
+    result = distill("sweep", file, *arguments)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert not Path("sweeps").exists()
