@@ -1,7 +1,8 @@
 """From a resolved configuration to the objects of a run, in one visible order.
 
 Data, representation, class grid, placement, labeler, algorithm, synthetic dataset: each is made
-once, from its options and from what came before it. Nothing is trained here.
+once, from its options and from what came before it. Nothing is trained here but what a labeler
+needs to look at the starting images.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from torch import Generator, Tensor
 
 from distill_core.backbones import new_backbone
 from distill_core.cache import cache_dir
-from distill_core.checking import check_synthetic
+from distill_core.checking import check_synthetic, check_traits, watched
+from distill_core.class_order import order_classes
 from distill_core.config import RunConfig
 from distill_core.contracts import (
     Algorithm,
     Backbone,
     Estimate,
     Labeler,
-    Orderer,
     Representation,
     Task,
 )
@@ -32,11 +33,11 @@ from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine
 from distill_core.hypergradient.memory import memory_in_use, stay_within
-from distill_core.ordering import class_means, cosine_distances, ordering_score
+from distill_core.maker import Maker
 from distill_core.runtime import release_memory
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset, check_budget
-from registry import Catalogue, InputError, Plugins
+from registry import Plugins
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def assemble(
     class_grid: Tensor | None = None,
     notes: Mapping[str, str] | None = None,
     real: RealData | None = None,
+    start: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Assembly:
     """Make everything that a run needs.
 
@@ -94,6 +97,9 @@ def assemble(
         class_grid: the grid of a run that is resumed; the orderer is not asked again.
         notes: the notes of that run.
         real: used in place of the dataset's images.
+        start: call `Labeler.start`. Not where a state is loaded afterwards, and not to predict a
+            cost.
+        tell: is told of what that does.
 
     Raises:
         ExplainedError: a component cannot do what is asked, or two do not fit each other.
@@ -101,13 +107,17 @@ def assemble(
     device = pick_device(config.device)
     real = real or load_real(config, plugins, device=device)
     rng = Streams(config.seed)
-    maker = _Maker(config, plugins)
+    maker = Maker(config, plugins)
     representation: Representation = maker.make(
         "representation", "repr", spec=real.spec, ipc=config.ipc
     )
     layout = representation.layout
     if class_grid is None:
-        class_grid, notes = _order(maker, real, layout.grid_shape, rng["order"])
+        order = order_classes(
+            plugins["orderer"], config.orderer, config.options["orderer"], real,
+            grid_shape=layout.grid_shape, generator=rng["order"],
+        )  # fmt: skip
+        class_grid, notes = order.grid, order.notes
     else:
         class_grid = check_class_grid(class_grid, layout.grid_shape)
     placement = Placement(layout, class_grid)
@@ -119,10 +129,12 @@ def assemble(
     )
     task = _task(config, real, make_backbone, device)
     algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
-    _check_traits(config, synthetic, labeler, algorithm)
+    check_traits(config, synthetic, labeler, algorithm)
     with torch.no_grad():
         maker.call("representation", "repr", representation.reset, placement, real,
                    generator=rng["init"])  # fmt: skip
+        if start:
+            _start_labels(maker, synthetic, task, tell)
     check_synthetic(
         synthetic,
         representation=maker.who("representation", "repr"),
@@ -146,6 +158,16 @@ def assemble(
     )
 
 
+def _start_labels(
+    maker: Maker, synthetic: SyntheticDataset, task: Task, tell: Callable[[str], None]
+) -> None:
+    """Let the labeler look at the starting images."""
+    images = synthetic.representation.expand(synthetic.placement.layout.items)
+    with watched(maker.who("labeler", "labeler"), "start", images):
+        maker.call("labeler", "labeler", synthetic.labeler.start, images, real=task.real,
+                   experts=task.experts, tell=tell)  # fmt: skip
+
+
 def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
     """Make a run's algorithm without a synthetic dataset, for what it does ahead of a run.
 
@@ -158,7 +180,7 @@ def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
         config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
     )
     task = _task(config, real, make_backbone, device)
-    algorithm: Algorithm = _Maker(config, plugins).make("algorithm", "algo", task=task)
+    algorithm: Algorithm = Maker(config, plugins).make("algorithm", "algo", task=task)
     return algorithm
 
 
@@ -182,7 +204,7 @@ def _task(
 
 
 def _within_memory(
-    maker: _Maker, task: Task, synthetic: SyntheticDataset, device: torch.device
+    maker: Maker, task: Task, synthetic: SyntheticDataset, device: torch.device
 ) -> Engine:
     """Choose how many images are taken at a time, by short outer steps of trial algorithms."""
 
@@ -205,7 +227,7 @@ def load_real(
     config: RunConfig, plugins: Plugins, *, device: torch.device | None = None
 ) -> RealData:
     """Load, split and whiten the dataset of a run, and move it to the device."""
-    maker = _Maker(config, plugins)
+    maker = Maker(config, plugins)
     dataset = maker.make("dataset", "dataset")
     # The raw images have no name here, so they are freed as soon as `prepare` is through.
     real = RealData.prepare(
@@ -241,68 +263,3 @@ def backbone_maker(
 
     make(Generator().manual_seed(0))
     return make
-
-
-class _Maker:
-    """Makes components of a configuration and puts their name on exceptions."""
-
-    def __init__(self, config: RunConfig, plugins: Plugins) -> None:
-        self.config, self.plugins = config, plugins
-
-    def make(self, kind: str, option: str, **runtime: Any) -> Any:
-        catalogue = self.plugins[kind]
-        name = self.config.chosen(option)
-        return catalogue.create(name, self.config.options[option], **runtime)
-
-    def who(self, kind: str, option: str) -> str:
-        """How messages name a component."""
-        entry = self.plugins[kind].entry(self.config.chosen(option))
-        return f"{kind} '{entry.component.name}' of {entry.provider}"
-
-    def call(self, kind: str, option: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        catalogue: Catalogue = self.plugins[kind]
-        return catalogue.attribute(self.config.chosen(option), function, *args, **kwargs)
-
-
-def _order(
-    maker: _Maker, real: RealData, grid_shape: tuple[int, int], generator: Generator
-) -> tuple[Tensor, dict[str, str]]:
-    """Ask the orderer for a class grid, and note how good it is by the paper's score."""
-    orderer: Orderer = maker.make("orderer", "orderer")
-    grid = maker.call("orderer", "orderer", orderer.order, real, grid_shape, generator=generator)
-    grid = check_class_grid(grid, grid_shape)
-    notes = dict(getattr(orderer, "notes", {}))
-    score = ordering_score(grid, cosine_distances(class_means(real)))
-    notes["ordering score on class-mean images"] = f"{score:.6g}"
-    return grid, notes
-
-
-def _check_traits(
-    config: RunConfig, synthetic: SyntheticDataset, labeler: Labeler, algorithm: Algorithm
-) -> None:
-    if algorithm.learns and not synthetic.groups():
-        raise InputError(
-            f"there is nothing to learn: neither representation '{config.repr}' nor labeler "
-            f"'{config.labeler}' has parameters for algorithm '{config.algo}'.",
-            expected="a representation or a labeler with parameters.",
-            next="choose another --repr or --labeler, or --algo none to judge it as it is.",
-        )
-    if algorithm.needs_simplex and not labeler.simplex:
-        raise InputError(
-            f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "
-            f"'{config.algo}' needs soft labels.",
-            expected="labels with rows that are >= 0 and sum to 1.",
-            next="choose another labeler, or an algorithm that accepts any target.",
-        )
-    if algorithm.learns and not algorithm.learns_labels and "labels" in synthetic.groups():
-        ways = ["--labeler onehot"]
-        if "mode" in config.options["labeler"]:
-            ways.insert(0, "-o labeler.mode=fixed")
-        if "learn_labels" in config.options["algo"]:
-            ways.append("-o algo.learn_labels=true")
-        raise InputError(
-            f"algorithm '{config.algo}' does not learn labels, and labeler '{config.labeler}' has "
-            "labels to learn.",
-            expected="fixed labels, or an algorithm that learns them.",
-            next=f"pass {' or '.join(ways)}.",
-        )

@@ -152,7 +152,7 @@ def stand_in(config: RunConfig, plugins: Plugins) -> Assembly:
     # Not the orderer's: it may want files, and positions cost the same whatever the class.
     class_grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
     real = noise(spec, pick_device(config.device))
-    return assemble(config, plugins, class_grid=class_grid, real=real)
+    return assemble(config, plugins, class_grid=class_grid, real=real, start=False)
 
 
 def noise(spec: DataSpec, device: torch.device) -> RealData:

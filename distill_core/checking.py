@@ -15,10 +15,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill_core.config import RunConfig
+from distill_core.contracts import Algorithm, Labeler
 from distill_core.synthetic import SyntheticDataset
-from registry import ContractError
+from registry import ContractError, InputError
 
 TOLERANCE = 1e-4  # of the sum of a row of labels
+
+
+def check_traits(
+    config: RunConfig, synthetic: SyntheticDataset, labeler: Labeler, algorithm: Algorithm
+) -> None:
+    """Check that the parts of a run can work together.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if algorithm.learns and not synthetic.groups():
+        raise InputError(
+            f"there is nothing to learn: neither representation '{config.repr}' nor labeler "
+            f"'{config.labeler}' has parameters for algorithm '{config.algo}'.",
+            expected="a representation or a labeler with parameters.",
+            next="choose another --repr or --labeler, or --algo none to judge it as it is.",
+        )
+    if algorithm.needs_simplex and not labeler.simplex:
+        raise InputError(
+            f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "
+            f"'{config.algo}' needs soft labels.",
+            expected="labels with rows that are >= 0 and sum to 1.",
+            next="choose another labeler, or an algorithm that accepts any target.",
+        )
+    if algorithm.learns and not algorithm.learns_labels and "labels" in synthetic.groups():
+        ways = ["--labeler onehot"]
+        if "mode" in config.options["labeler"]:
+            ways.insert(0, "-o labeler.mode=fixed")
+        if "learn_labels" in config.options["algo"]:
+            ways.append("-o algo.learn_labels=true")
+        raise InputError(
+            f"algorithm '{config.algo}' does not learn labels, and labeler '{config.labeler}' has "
+            "labels to learn.",
+            expected="fixed labels, or an algorithm that learns them.",
+            next=f"pass {' or '.join(ways)}.",
+        )
 
 
 @torch.no_grad()
@@ -37,10 +75,10 @@ def check_synthetic(synthetic: SyntheticDataset, *, representation: str, labeler
     """
     boxes = synthetic.placement.layout.items
     given = (boxes.canvas, boxes.yxyx, boxes.item)
-    with _watched(representation, "expand", *given):
+    with watched(representation, "expand", *given):
         images = synthetic.representation.expand(boxes)
     _check_numbers(representation, "images", images, (len(boxes), *synthetic.spec.image_shape))
-    with _watched(labeler, "labels", *given, images):
+    with watched(labeler, "labels", *given, images):
         labels = synthetic.labeler.labels(boxes, images)
     _check_numbers(labeler, "labels", labels, (len(boxes), synthetic.spec.num_classes))
     if synthetic.labeler.simplex:
@@ -64,8 +102,17 @@ def _check_numbers(who: str, what: str, found: Tensor, shape: tuple[int, ...]) -
 
 
 @contextmanager
-def _watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
-    """Refuse a call that changes its arguments or the global random state."""
+def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
+    """Refuse a call that changes its arguments or the global random state.
+
+    Args:
+        who: how messages name what is called.
+        call: the method.
+        *arguments: tensors that it is given.
+
+    Raises:
+        ContractError: it changed one, or drew from global state.
+    """
     copies = [argument.clone() for argument in arguments]
     untouched = _random_states()
     yield

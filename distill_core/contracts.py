@@ -69,7 +69,8 @@ class Labeler(nn.Module, ABC):
     """Gives labels to boxes, from parameters of its own or from geometry.
 
     Made by `factory(options, placement=Placement)`, on the CPU. Its parameters are the group
-    "labels"; a labeler without parameters has fixed labels.
+    "labels"; a labeler without parameters has fixed labels. Labels may follow from the images that
+    a run starts with, by `start`.
 
     Attributes:
         simplex: rows are >= 0 and sum to 1 after any update followed by `project()`.
@@ -81,6 +82,28 @@ class Labeler(nn.Module, ABC):
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return soft labels (n, K) on the device and in the dtype of `images` (n, C, h, w)."""
 
+    def start(
+        self,
+        images: Tensor,
+        *,
+        real: RealData,
+        experts: Experts,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Set the labels that follow from the starting images, in place; by default none do.
+
+        Called once in a run, on the CPU, right after `Representation.reset`. A run that goes on
+        loads `state_dict()` instead, so what is set here belongs there, in shapes that are known
+        before. The cost of a run is predicted without it: labels must be valid without it, too.
+
+        Args:
+            images: (n, C, h, w) of all items; they stay as they are.
+            real: the real data, on the device.
+            experts: networks trained on them, made when they are needed.
+            tell: is told of what takes long, before.
+        """
+        del images, real, experts, tell
+
     def project(self) -> None:
         """Put the parameters back into their feasible set, in place, after an update."""
         return
@@ -91,7 +114,8 @@ class Orderer(Protocol):
     """Decides which class sits where. Made by `factory(options)`; runs once, owns nothing.
 
     It may have an attribute `notes`, a mapping of text to text that is filled by `order` and
-    recorded with the run (which similarity was used, and why).
+    recorded with the run (which similarity was used, and why), and an attribute `distances`,
+    (K, K) float64: the distances between classes that `order` went by, to compare orders with.
     """
 
     def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:

@@ -127,7 +127,8 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
     # Nothing is distilled here, so no outer step has to be tried for its memory.
     engine = config.engine.model_copy(update={"max_memory": None})
     config = config.model_copy(update={"engine": engine})
-    assembly = assemble(config, plugins, class_grid=state["class_grid"], notes=state["notes"])
+    order = {"class_grid": state["class_grid"], "notes": state["notes"]}
+    assembly = assemble(config, plugins, **order, start=False)
     loop = OuterLoop(assembly, run_dir)
     loop.load_state_dict(state)
     return Candidate.of(loop.result, step=int(state["step"]))

@@ -23,6 +23,8 @@ from distill_core.augment import Augmentation
 from distill_core.data import RealData
 from distill_core.experts import ExpertRecipe, direction, real_batch, train_expert
 from distill_core.files import read_tensors, write_tensors
+from distill_core.functional import FlatModel
+from distill_core.hypergradient.engine import mixes_images
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.progress import QUIET_SECONDS, duration
 from distill_core.sizes import size_text
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from distill_core.contracts import Backbone
     from distill_core.hypergradient.engine import Engine
 
+CHUNK = 256  # images that an expert is applied to at a time
 FORMAT = 1  # another number when experts come out otherwise from the same recipe
 Tell = Callable[[str], None]
 
@@ -118,6 +121,39 @@ class Experts:
             tensors, _ = read_tensors(self._path(recipe, index), names)
             found = [tensors[name] for name in names]
         return [each.to(self.real.train.labels.device) for each in found]
+
+    @torch.no_grad()
+    def logits(
+        self, recipe: ExpertRecipe, index: int, epochs: int, images: Tensor, *, tell: Tell
+    ) -> Tensor:
+        """Return what an expert makes of images after given epochs, in evaluation mode.
+
+        Args:
+            recipe: how it is trained.
+            index: its number, from 0. Where it is missing it is made, after those before it.
+            epochs: after how many epochs.
+            images: (n, C, h, w), whitened, on any device.
+            tell: as in `prepare`.
+
+        Returns:
+            (n, K) on the device of the images.
+
+        Raises:
+            InputError: what the network makes of an image depends on others of its batch.
+        """
+        network = self._new_backbone(Streams(self.seed, "expert", index)["backbone"]).eval()
+        if mixes_images(network):
+            raise InputError(
+                "experts of this network cannot be applied to images: its batch normalisation has "
+                "no statistics apart from those of a batch in training.",
+                expected="a network that takes every image for itself.",
+                next="use another norm, such as -o backbone.norm=instance, or another --backbone.",
+            )
+        self.prepare(recipe, index + 1, epochs=epochs, tell=tell)
+        (theta,) = self.snapshots(recipe, index, [epochs], until=epochs)
+        model = FlatModel(network)
+        parts = [model.logits(theta, part.to(theta)) for part in torch.split(images, CHUNK)]
+        return torch.cat(parts).to(images)
 
     def _make(self, recipe: ExpertRecipe, index: int, epochs: int) -> None:
         rng = Streams(self.seed, "expert", index)

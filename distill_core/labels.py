@@ -31,6 +31,21 @@ class ItemTable:
         return self._compute(boxes)
 
 
+def check_items(boxes: Boxes, *, labeler: str) -> None:
+    """Refuse boxes that are no items, for a labeler that keeps a row for each item.
+
+    Raises:
+        InputError: a box is none.
+    """
+    if bool((boxes.item < 0).any()):
+        raise InputError(
+            f"labeler '{labeler}' has a label for each training image, but this representation "
+            "draws boxes that are none.",
+            expected="boxes from the layout's list of items.",
+            next="use --labeler poddl, which labels any box.",
+        )
+
+
 def majority_labels(coverage: Tensor) -> Tensor:
     """Give each box to the class that covers most of it; classes that tie share it equally.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from distill_core.augment import Augmentation, Draw
     from distill_core.backbones import new_backbone
+    from distill_core.cache import cache_dir
     from distill_core.class_names import (
         grid_of_names,
         match_names,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from distill_core.divergence import DivergenceError
     from distill_core.experts import ExpertRecipe
     from distill_core.experts_store import Experts
+    from distill_core.files import read_tensors, write_tensors
     from distill_core.functional import FlatModel
     from distill_core.geometry import (
         Boxes,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from distill_core.labels import (
         ItemTable,
         check_every_class,
+        check_items,
         item_coverage,
         majority_labels,
         normalise_rows,
@@ -135,7 +138,9 @@ _LAZY = {
     "Unrolled": "distill_core.hypergradient.unroll",
     "Whitening": "distill_core.whitening",
     "arrange": "distill_core.arrangement",
+    "cache_dir": "distill_core.cache",
     "check_every_class": "distill_core.labels",
+    "check_items": "distill_core.labels",
     "class_coverage": "distill_core.geometry",
     "class_features": "distill_core.ordering",
     "class_grid_shape": "distill_core.ordering",
@@ -160,6 +165,7 @@ _LAZY = {
     "ordering_score": "distill_core.ordering",
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
+    "read_tensors": "distill_core.files",
     "real_budget": "distill_core.real_budget",
     "real_loss": "distill_core.hypergradient.outer_loss",
     "send": "distill_core.hypergradient.unroll",
@@ -167,6 +173,7 @@ _LAZY = {
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
     "unroll": "distill_core.hypergradient.unroll",
+    "write_tensors": "distill_core.files",
 }
 
 __all__ = [
@@ -222,7 +229,9 @@ __all__ = [
     "Unrolled",
     "Whitening",
     "arrange",
+    "cache_dir",
     "check_every_class",
+    "check_items",
     "class_coverage",
     "class_features",
     "class_grid_shape",
@@ -248,6 +257,7 @@ __all__ = [
     "ordering_score",
     "overlap_area",
     "period_of",
+    "read_tensors",
     "real_budget",
     "real_loss",
     "send",
@@ -255,6 +265,7 @@ __all__ = [
     "starting_noise",
     "swap_descent",
     "unroll",
+    "write_tensors",
 ]
 
 

@@ -18,6 +18,7 @@ from distill_core.run_directory import METRICS, settings_of
 from registry import InputError
 
 MANIFEST, EVALUATION = "manifest.json", "evaluation"
+TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
 WHAT = ("distilled", "random", "full")
 
 
@@ -127,11 +128,17 @@ def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
-    """Refuse numbers that no run writes."""
-    budget = manifest["budget"]
-    for value in (manifest["seconds"], *(budget[n] for n in ("ipc", "pixels", "label_numbers"))):
-        _finite(value)
-    int(manifest["outer_steps"])
+    """Refuse numbers and tables that no run writes."""
+    budget, steps = manifest["budget"], manifest["outer_steps"]
+    numbers = [manifest["seconds"], steps, *(budget[n] for n in ("ipc", "pixels", "label_numbers"))]
+    if manifest.get("peak_memory") is not None:
+        numbers.append(manifest["peak_memory"])
+    for value in numbers:
+        if isinstance(value, str | bool) or _finite(value) < 0:
+            raise ValueError(f"{value!r} is no number of a run")
+    for name in TABLES:
+        if not isinstance(manifest.get(name, {}), dict):
+            raise TypeError(f"{name} is no table")
 
 
 def _finite(value: Any) -> float:

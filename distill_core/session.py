@@ -8,6 +8,7 @@ checkpoint (`stopping.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from distill_core import __version__
 from distill_core.assemble import Assembly, assemble
 from distill_core.checkpoint import state_to_resume
 from distill_core.config import RunConfig, to_toml
+from distill_core.contracts import Labeler
 from distill_core.devices import pick_device
 from distill_core.discovery import collect_presets
 from distill_core.distributed import ALONE, Ranks
@@ -48,8 +50,13 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(to_toml(config), markup=False)
     machine = prepare(config)
-    assembly = assemble(config, plugins)
+    assembly = assemble(config, plugins, start=False)
     _print_facts(console, assembly)
+    if type(assembly.synthetic.labeler).start is not Labeler.start:
+        console.print(
+            f"labels   labeler '{config.labeler}' looks at the starting images when the run "
+            "starts; here are stand-ins"
+        )
     console.print(f"machine  {assembly.device}, {machine}")
     if not assembly.steps:
         console.print(f"cost     no outer steps: algorithm '{config.algo}' learns nothing")
@@ -110,7 +117,7 @@ def run(
         state = ranks.broadcast(state)
         console.print(f"machine  {pick_device(ranks.device(config.device))}, {machine}")
         console.print(f"loading  {config.dataset}")
-        assembly = _assemble(config, plugins, state, ranks)
+        assembly = _assemble(config, plugins, state, ranks, say)
         _print_facts(console, assembly, ranks)
         if ranks.is_main:
             if resume:
@@ -179,10 +186,17 @@ def _distill(
         return _finish(console, plugins, run_dir, loop=loop, log=log)
 
 
-def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks: Ranks) -> Assembly:
+def _assemble(
+    config: RunConfig,
+    plugins: Plugins,
+    state: dict[str, Any],
+    ranks: Ranks,
+    say: Callable[[str], None],
+) -> Assembly:
     """Assemble on rank 0, which may have to fill the cache, and then on the others.
 
-    They take over its class grid: what an orderer finds may depend on what a machine has.
+    They take over its class grid, since what an orderer finds may depend on what a machine has,
+    and, when the loop begins, its starting pixels and labels.
 
     Raises:
         InputError: a rank has other data than rank 0, or the parts do not fit.
@@ -190,14 +204,14 @@ def _assemble(config: RunConfig, plugins: Plugins, state: dict[str, Any], ranks:
     config = config.model_copy(update={"device": ranks.device(config.device)})
     order = {"class_grid": state.get("class_grid"), "notes": state.get("notes")}
     if ranks.is_main:
-        assembly = assemble(config, plugins, **order)
+        assembly = assemble(config, plugins, **order, start=not state, tell=say)
         check_validation(assembly)
         order = {"class_grid": assembly.placement.class_grid, "notes": assembly.notes}
         ranks.broadcast({**order, "data": assembly.real.fingerprint})
     else:
         order = ranks.broadcast(None)
         fingerprint = order.pop("data")
-        assembly = assemble(config, plugins, **order)
+        assembly = assemble(config, plugins, **order, start=False)
         if assembly.real.fingerprint != fingerprint:
             raise InputError(
                 f"rank {ranks.rank} has other data than rank 0: their fingerprint is "

@@ -108,7 +108,7 @@ def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) ->
     """
     old, new = [float(value) for value in recorded["accuracies"]], list(accuracies)
     if old == new:
-        return Check("evaluation", True, f"the same for each of {_networks(len(old))}")
+        return Check("evaluation", True, f"as recorded for each of {_networks(len(old))}")
     means = sum(old) / len(old), sum(new) / len(new)
     freedom = len(old) + len(new) - 2
     text = f"{100 * means[1]:.2f} % now, {100 * means[0]:.2f} % recorded"

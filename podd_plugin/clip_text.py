@@ -6,26 +6,22 @@ are read from safetensors alone.
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import urllib.request
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
-from distill_core.plugin import EnvironmentFault, InputError
+from distill_core.plugin import InputError
+from podd_plugin.clip_download import download
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 CONFIG_NAME = "open_clip_config.json"
-REACH_SECONDS = 3.0
+PICKLES = (".pt", ".pth", ".bin")
 BATCH = 256
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class ClipModel:
     Attributes:
         name: open_clip's name of the architecture.
         pretrained: open_clip's name of the weights.
-        weights: a local file or folder instead of `pretrained`.
+        weights: a local file or folder instead of `pretrained`; see `of`.
     """
 
     name: str
@@ -44,6 +40,31 @@ class ClipModel:
 
     def __str__(self) -> str:
         return f"CLIP {self.name} ({self.weights or self.pretrained})"
+
+    @classmethod
+    def of(cls, name: str, pretrained: str, weights: Path | None = None) -> ClipModel:
+        """Take a path in place of the name of the weights, as open_clip does.
+
+        >>> ClipModel.of("ViT-B-32", "tower.safetensors").weights.name
+        'tower.safetensors'
+        """
+        path = Path(pretrained).expanduser()
+        is_path = path.name != pretrained or path.suffix in (".safetensors", *PICKLES)
+        return cls(name, pretrained, path if weights is None and is_path else weights)
+
+
+def identity(model: ClipModel) -> list[str]:
+    """Return what tells models apart: names, or the SHA-256 of local files.
+
+    Raises:
+        InputError: the user named weights that are not there or not safetensors.
+    """
+    if model.weights is None:
+        return [model.name, model.pretrained]
+    file = _named_weights(model.weights)
+    if not model.weights.is_dir():
+        return [model.name, _sha256(file)]
+    return [_sha256(model.weights / CONFIG_NAME), _sha256(file)]
 
 
 def embed_text(model: ClipModel, texts: Sequence[str]) -> Tensor:
@@ -86,7 +107,7 @@ def _load(model: ClipModel, weights: Path) -> tuple[Any, Any]:
         raise InputError(
             f"the weights {weights} do not load into CLIP model '{name}': {reason}.",
             expected="weights of this very model, in safetensors.",
-            next="correct -o orderer.model and -o orderer.weights, or use "
+            next="correct -o orderer.model and -o orderer.pretrained, or use "
             "-o orderer.similarity=image.",
         ) from None
 
@@ -111,12 +132,20 @@ def local_weights(model: ClipModel) -> Path | None:
 
 def _named_weights(path: Path) -> Path:
     file = path / WEIGHTS_NAME if path.is_dir() else path
+    if file.suffix in PICKLES and file.is_file():
+        raise InputError(
+            f"{file} is a pickle, which can run code when it is read.",
+            expected="weights in safetensors.",
+            next='convert a file that you trust, once: python -c "import open_clip, '
+            "safetensors.torch as s; s.save_model(open_clip.create_model('MODEL', 'FILE'), "
+            "'FILE.safetensors')\", and pass -o orderer.pretrained=FILE.safetensors.",
+        )
     config_missing = path.is_dir() and not (path / CONFIG_NAME).is_file()
     if file.suffix != ".safetensors" or not file.is_file() or config_missing:
         raise InputError(
             f"no CLIP weights at {path}.",
             expected=f"a .safetensors file, or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.",
-            next="correct -o orderer.weights=PATH.",
+            next="correct -o orderer.pretrained=PATH.",
         )
     return file
 
@@ -147,39 +176,16 @@ def _repository(model: ClipModel) -> str | None:
 
 
 def _download(model: ClipModel) -> Path:
-    import huggingface_hub
-
     repository = _repository(model)
     if repository is None:
         raise InputError(
             f"{model} has no weights in safetensors to download.",
             expected="weights with a repository on the Hugging Face hub.",
-            next="download them yourself and pass -o orderer.weights=PATH.",
+            next="download them yourself and pass -o orderer.pretrained=PATH.",
         )
-    _check_reachable(model, huggingface_hub.constants.ENDPOINT)
-    _log.warning("downloading %s from %s", model, repository)
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, WEIGHTS_NAME))
-    except (OSError, ValueError) as error:
-        raise _unavailable(model, str(error).splitlines()[0]) from None
+    return download(repository, WEIGHTS_NAME, what=str(model))
 
 
-def _check_reachable(model: ClipModel, endpoint: str) -> None:
-    """Find out quickly whether a download can work; the loader itself tries for a minute."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise _unavailable(model, "HF_HUB_OFFLINE is set")
-    address = urlsplit(urllib.request.getproxies().get("https", endpoint))
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS).close()
-    except OSError as error:
-        raise _unavailable(model, f"{address.hostname} cannot be reached: {error}") from None
-
-
-def _unavailable(model: ClipModel, why: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        f"{model} is not on this machine and cannot be downloaded: {why}.",
-        expected="weights in the local cache, or a network.",
-        next="pass -o orderer.weights=PATH, give embeddings with -o orderer.file=PATH, or use "
-        "-o orderer.similarity=image.",
-    )
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

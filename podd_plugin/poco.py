@@ -36,6 +36,7 @@ class Poco:
 
     Attributes:
         notes: which similarity was used and why, and the ordering score.
+        distances: (K, K) between classes, once `order` has run.
 
     Source: Shul et al. 2024 (arXiv:2403.12040), Algorithm 2.
     """
@@ -43,13 +44,14 @@ class Poco:
     def __init__(self, options: PocoOptions) -> None:
         self.options = options
         self.notes: dict[str, str] = {}
+        self.distances: Tensor | None = None
 
     def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:
         """Return the greedy class grid."""
         del generator
         found = class_distances(self.options, real)
         grid = greedy_grid(found.distances, grid_shape, self.options.traversal)
-        self.notes = _notes(found, grid)
+        self.notes, self.distances = _notes(found, grid), found.distances
         return grid
 
 
@@ -58,11 +60,13 @@ class Qap:
 
     Attributes:
         notes: which similarity was used and why, and the ordering score.
+        distances: (K, K) between classes, once `order` has run.
     """
 
     def __init__(self, options: QapOptions) -> None:
         self.options = options
         self.notes: dict[str, str] = {}
+        self.distances: Tensor | None = None
 
     def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:
         """Return the best class grid found."""
@@ -74,7 +78,7 @@ class Qap:
             restarts=self.options.restarts,
             starts=[greedy_grid(found.distances, grid_shape, "zigzag")],
         )
-        self.notes = _notes(found, grid)
+        self.notes, self.distances = _notes(found, grid), found.distances
         return grid
 
 

@@ -18,7 +18,8 @@ from distill_core.plugin import (
     cosine_distances,
     match_names,
 )
-from podd_plugin.clip_text import ClipModel, embed_text, local_weights
+from podd_plugin.clip_embeddings import is_cached, name_embeddings
+from podd_plugin.clip_text import ClipModel, local_weights
 
 LARGEST_FILE = 256 * 2**20  # bytes of embeddings, unpacked
 
@@ -30,15 +31,22 @@ class SimilarityOptions(Options):
         "auto",
         description="clip: class names through a CLIP text encoder (paper); file: embeddings "
         "from a file; image: class means of the training images, for names without meaning; "
-        "auto: file if one is named, clip if its weights are on this machine, else image",
+        "auto: file if one is named, clip if its weights or embeddings are on this machine, else "
+        "image",
     )
     file: Path | None = Field(
         None,
         description=".npz with embeddings (K, d) in label order, or in any order with names (K,)",
     )
-    prompt: str = Field("{}", description="text for a class, {} standing for its name")
+    prompt: str = Field(
+        "{}",
+        description="text for a class, {} standing for its name; several, with | between them, are "
+        "averaged",
+    )
     model: str = Field("ViT-B-32-quickgelu", description="open_clip model")
-    pretrained: str = Field("openai", description="open_clip name of the weights")
+    pretrained: str = Field(
+        "openai", description="open_clip's name of the weights, or a path as for weights"
+    )
     weights: Path | None = Field(
         None,
         description="local weights instead: a .safetensors file, or a folder with "
@@ -48,9 +56,19 @@ class SimilarityOptions(Options):
     @field_validator("prompt")
     @classmethod
     def _has_place(cls, prompt: str) -> str:
-        if "{}" not in prompt:
+        if not all("{}" in text for text in prompt.split("|")):
             raise ValueError("a text with {} where the class name goes")
         return prompt
+
+    @property
+    def prompts(self) -> list[str]:
+        """The single texts of `prompt`."""
+        return [text.strip() for text in self.prompt.split("|")]
+
+    @property
+    def clip(self) -> ClipModel:
+        """The CLIP model."""
+        return ClipModel.of(self.model, self.pretrained, self.weights)
 
 
 @dataclass(frozen=True)
@@ -76,15 +94,14 @@ def class_distances(options: SimilarityOptions, real: RealData) -> ClassDistance
         EnvironmentFault: CLIP was asked for, is not on this machine and cannot be downloaded.
     """
     names = real.spec.class_names
-    clip = ClipModel(options.model, options.pretrained, options.weights)
+    clip = options.clip
     asked = "as asked" if options.similarity != "auto" else "auto"
-    source, found = _choose(options, clip)
+    source, found = _choose(options, names)
     if source == "file":
         embeddings = _read_embeddings(options.file, names)
         reason = f"{asked}: {options.file}"
     elif source == "clip":
-        texts = [options.prompt.replace("{}", name.replace("_", " ")) for name in names]
-        embeddings = embed_text(clip, texts)
+        embeddings = name_embeddings(clip, options.prompts, names)
         reason = f"{asked}: {clip}, prompt '{options.prompt}'"
     else:
         embeddings = class_features(real)
@@ -93,13 +110,16 @@ def class_distances(options: SimilarityOptions, real: RealData) -> ClassDistance
     return ClassDistances(cosine_distances(embeddings), source, reason)
 
 
-def _choose(options: SimilarityOptions, clip: ClipModel) -> tuple[str, bool]:
+def _choose(options: SimilarityOptions, names: tuple[str, ...]) -> tuple[str, bool]:
     """Which source to use; False if CLIP was looked for and not found."""
     if options.similarity != "auto":
         return options.similarity, True
     if options.file is not None:
         return "file", True
-    found = local_weights(clip) is not None
+    # The cache first: it is read without open_clip.
+    found = is_cached(options.clip, options.prompts, names) or (
+        local_weights(options.clip) is not None
+    )
     return ("clip" if found else "image"), found
 
 

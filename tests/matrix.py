@@ -72,7 +72,7 @@ def configured(cell: Cell, steps: int) -> RunConfig:
 def run(config: RunConfig, folder: Path, *, go_on: bool = False) -> OuterLoop:
     """Make the outer steps of a configuration, from its checkpoint if asked."""
     state = load_checkpoint(folder, config) if go_on else {}
-    assembly = assemble(config, PLUGINS, class_grid=state.get("class_grid"))
+    assembly = assemble(config, PLUGINS, class_grid=state.get("class_grid"), start=not go_on)
     loop = OuterLoop(assembly, folder)
     if go_on:
         loop.load_state_dict(state)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from distill_core.builtin.bptt_options import BpttOptions
-from distill_core.builtin.outer_groups import learned_groups
+from distill_core.builtin.outer_groups import finish_gradients, learned_groups
 from distill_core.builtin.unrolled import (
     InnerLoop,
     Lengths,
@@ -35,7 +35,6 @@ from distill_core.plugin import (
     SyntheticDataset,
     Task,
     clip_norm,
-    gradient_norm,
 )
 
 
@@ -43,7 +42,7 @@ class Bptt(Algorithm):
     """Trains a fresh network on the synthetic data and differentiates every step of that.
 
     The hypergradient is that of `ratbptt` with curriculum none, a window of `steps` and the same
-    inner optimizer and draws.
+    inner optimizer and draws, but for `coverage_normalize`.
     """
 
     def __init__(self, options: BpttOptions, *, task: Task) -> None:
@@ -68,7 +67,10 @@ class Bptt(Algorithm):
     def outer_step(
         self, synthetic: SyntheticDataset, *, step: int, rng: Streams
     ) -> Mapping[str, float]:
-        """Leave the gradient of the outer loss through all steps in `.grad`, clipped."""
+        """Leave the gradient of the outer loss through all steps in `.grad`, clipped.
+
+        Pixels are divided by their coverage before: what is clipped is what a step is made from.
+        """
         del step
         loss = self._loop.fresh(rng)
         trained = self._loop.train(synthetic, loss, (0, self.options.steps), rng)
@@ -77,14 +79,10 @@ class Bptt(Algorithm):
         )
         outer = self._loop.outer_loss(loss, trained.theta, index, rng)
         trained.backward(outer.cotangent)
-        groups = synthetic.groups()
-        norms = {
-            "grad_norm" if group == "data" else "label_grad_norm": gradient_norm(parameters)
-            for group, parameters in groups.items()
-        }
+        norms = finish_gradients(synthetic, normalize=self.options.coverage_normalize)
         clipped = False
         if self.options.clip_norm is not None:
-            members = [parameter for group in groups.values() for parameter in group]
+            members = [p for group in synthetic.groups().values() for p in group]
             clipped = clip_norm(members, self.options.clip_norm)
         return {
             "loss": outer.loss,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from distill_core.builtin.matching_options import COVERAGE
 from distill_core.plugin import Options
 
 
@@ -28,6 +29,7 @@ class BpttOptions(Options):
         None, gt=0, description="learning rate of labels, outer SGD; default: pixel_lr"
     )
     outer_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of outer SGD")
+    coverage_normalize: bool = Field(True, description=COVERAGE)
     clip_norm: float | None = Field(
         2.0, gt=0, description="largest norm of the hypergradient, pixels and labels together"
     )

@@ -89,12 +89,14 @@ class Photometric:
     def __init__(self, options: PhotometricOptions) -> None:
         self.options = options
         self.notes: dict[str, str] = {}
+        self.distances: Tensor | None = None
 
     def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:
         """Return the best grid found."""
         colours = class_colours(real)
         distances = torch.cdist(colours, colours)
         grid = arrange(distances, grid_shape, generator=generator, restarts=self.options.restarts)
+        self.distances = distances
         self.notes = {
             "similarity": "mean colour",
             "ordering_score": f"{ordering_score(grid, distances):.5g}",

@@ -38,6 +38,12 @@ def distill_labelers() -> list[Component]:
     return [
         Component("onehot", f"{_HERE}.onehot:Onehot", summary="fixed: the class at the image"),
         Component("soft", f"{_HERE}.soft:Soft", summary="learned: a soft label for every image"),
+        Component(
+            "teacher",
+            f"{_HERE}.teacher:Teacher",
+            f"{_HERE}.teacher_options:TeacherOptions",
+            "fixed: what a trained network sees in the starting images",
+        ),
     ]
 
 

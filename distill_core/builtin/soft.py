@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from distill_core.plugin import (
     Boxes,
-    InputError,
     Labeler,
     Options,
     Placement,
+    check_items,
     item_coverage,
     majority_labels,
     normalise_rows,
@@ -44,13 +44,7 @@ class Soft(Labeler):
         Raises:
             InputError: a box is no item, so it has no row.
         """
-        if bool((boxes.item < 0).any()):
-            raise InputError(
-                "labeler 'soft' has a label for each training image, but this representation "
-                "draws boxes that are none.",
-                expected="boxes from the layout's list of items.",
-                next="use --labeler poddl, which labels any box.",
-            )
+        check_items(boxes, labeler="soft")
         return normalise_rows(self.rows[boxes.item.to(self.rows.device)].to(images))
 
     def project(self) -> None:

@@ -62,7 +62,7 @@ def _default(name: str, cases: tuple[dict[str, Any], ...] = CASES) -> str:
     )
 
 
-def _rate(name: str) -> str:
+def rate_default(name: str) -> str:
     """Describe a default that is the same in all that is published."""
     small = SMALL_IMAGES[name]
     return f"default: {PUBLISHED_RATES[name]:g}; below {SMALL} pixels {small:g}"
@@ -125,7 +125,7 @@ class MttOptions(Options):
     student_lr: float | None = Field(
         None,
         gt=0,
-        description=f"learning rate of the student at the start; {_rate('student_lr')}",
+        description=f"learning rate of the student at the start; {rate_default('student_lr')}",
     )
     batch: int | None = Field(
         None,
@@ -138,10 +138,10 @@ class MttOptions(Options):
     )
     experts: int = Field(100, ge=1, description="expert trajectories")
     expert_lr: float | None = Field(
-        None, gt=0, description=f"learning rate of experts; {_rate('expert_lr')}"
+        None, gt=0, description=f"learning rate of experts; {rate_default('expert_lr')}"
     )
     expert_batch: int | None = Field(
-        None, ge=1, description=f"real images per step of experts; {_rate('expert_batch')}"
+        None, ge=1, description=f"real images per step of experts; {rate_default('expert_batch')}"
     )
     expert_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of experts")
     rho: float = Field(

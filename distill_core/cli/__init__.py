@@ -21,6 +21,7 @@ COMMANDS = {
     "plugins": "Show what was discovered, and what is broken and why.",
     "new-plugin": "Write a package with a component of your own.",
     "presets": "Show published configurations and their reported figures.",
+    "order": "Show where an orderer puts the classes; nothing is distilled.",
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
     "export": "Write a result for other tools, as images or tensors.",

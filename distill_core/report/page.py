@@ -17,7 +17,7 @@ from distill_core.presets import Preset
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.timelapse import TIMELAPSE
-from distill_core.run_record import RunRecord, read_run
+from distill_core.run_record import TABLES, RunRecord, read_run
 
 REPORT = "report.html"
 # Nothing but what is in the file; class names and notes are other people's texts.
@@ -102,7 +102,8 @@ def command_of(config: Mapping[str, Any]) -> str:
     tables = {name: config.get(name, {}) for name in SECTIONS} | dict(config.get("options", {}))
     pairs += [(f"{kind}.{name}", value) for kind, t in tables.items() for name, value in t.items()]
     texts = [
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in pairs
+        f"{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for name, value in pairs
     ]
     return shlex.join(["distill", "run", *(word for text in texts for word in ("-o", text))])
 
@@ -120,8 +121,8 @@ def _judgements(record: RunRecord) -> str:
 def _record(record: RunRecord) -> str:
     shown = ("written", "seed", "engine", "averaged", "best_step", "processes")
     facts = {name: record.manifest.get(name) for name in shown}
-    for name in ("versions", "hardware", "algorithm_notes", "class_order_notes"):
-        facts |= {f"{name}: {key}": v for key, v in dict(record.manifest.get(name, {})).items()}
+    for name in TABLES:
+        facts |= {f"{name}: {key}": v for key, v in record.manifest.get(name, {}).items()}
     return _facts({name: str(value) for name, value in facts.items() if value is not None})
 
 

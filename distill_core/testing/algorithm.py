@@ -9,17 +9,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from distill_core.backbones import new_backbone
-from distill_core.contracts import Algorithm, Backbone, Estimate, Task
-from distill_core.experts_store import Experts
-from distill_core.hypergradient.engine import Engine
+from distill_core.contracts import Algorithm, Estimate
 from distill_core.recipe import Recipe
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing.assertions import demand, equal, repeatable, snapshot
-from distill_core.testing.small import TinyBackbone, small_data, small_synthetic
+from distill_core.testing.small import small_data, small_synthetic, small_task
 
 Gradients = dict[str, list[Tensor | None]]
 
@@ -52,16 +49,8 @@ class _Trial:
     def start(make: Callable[..., Algorithm], learned_labels: bool) -> _Trial:
         """Begin from the same state in every call."""
         real = small_data()
-        device = torch.device("cpu")
-        network = partial(TinyBackbone, spec=real.spec)
-
-        def fresh(generator: Generator) -> Backbone:
-            return new_backbone(network, generator, device)
-
-        experts = Experts(real, fresh, Engine(), backbone={"name": "tiny"}, seed=0, folder=None)
-        task = Task(real, fresh, Engine(), experts)
         synthetic = small_synthetic(real, learned_labels=learned_labels)
-        return _Trial(make(task=task), synthetic, Streams(0))
+        return _Trial(make(task=small_task(real)), synthetic, Streams(0))
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return all trained parameters by group."""

@@ -21,7 +21,7 @@ from distill_core.testing.assertions import (
     repeatable,
     snapshot,
 )
-from distill_core.testing.small import placements
+from distill_core.testing.small import placements, small_data, small_task
 from registry import ExplainedError
 
 
@@ -30,7 +30,9 @@ def check_labeler(make: Callable[..., Labeler], *, name: str = "unnamed") -> Non
 
     Labels have the right shape and follow the dtype of the images; they depend on boxes and
     parameters alone; the rows of a `simplex` labeler are distributions after any update followed
-    by `project`; the gradient is right; the state can be saved and loaded.
+    by `project`; the gradient is right; the state can be saved and loaded. `start` depends on its
+    arguments alone and leaves them as they are; labels are valid before it, and a labeler that was
+    not started is the same after loading the state of one that was.
 
     Args:
         make: called as `make(placement=Placement)`. It may refuse some placements, not all.
@@ -49,12 +51,26 @@ def check_labeler(make: Callable[..., Labeler], *, name: str = "unnamed") -> Non
     demand(len(refusals) < len(placements()), who, f"refuses {'; '.join(refusals)}")
 
 
-def _check(who: str, make: Callable[[], Labeler], placement: Placement) -> None:
-    repeatable(who, "its construction", lambda: snapshot(make()))
-    labeler = make()
-    check_parameters(who, labeler)
+def _check(who: str, new: Callable[[], Labeler], placement: Placement) -> None:
+    repeatable(who, "its construction", lambda: snapshot(new()))
     boxes = placement.layout.items
     images = torch.randn(len(boxes), 3, *boxes.hw, generator=seeded(0, "images"))
+    _check_rows(who, new(), new().labels(boxes, images).detach(), "before it was started")
+    task = small_task(small_data(placement.num_classes))
+    experts = task.experts
+    assert experts is not None
+
+    def make() -> Labeler:
+        labeler = new()
+        with torch.no_grad():
+            labeler.start(images, real=task.real, experts=experts, tell=lambda line: None)
+        return labeler
+
+    given = images.clone()
+    repeatable(who, "its start", lambda: snapshot(make()))
+    demand(equal(images, given), who, "changes the images that it is started with")
+    labeler = make()
+    check_parameters(who, labeler)
     labels = repeatable(who, "labels", lambda: labeler.labels(boxes, images).detach())
     shape = (len(boxes), placement.num_classes)
     demand(tuple(labels.shape) == shape, who, f"gives labels {tuple(labels.shape)}, not {shape}")
@@ -71,7 +87,7 @@ def _check(who: str, make: Callable[[], Labeler], placement: Placement) -> None:
         perturb(changed, scale, seed=seed)
         _check_update(who, changed, partial(changed.labels, boxes, images), scale)
     _check_all_clipped(who, make(), lambda labeler: labeler.labels(boxes, images))
-    _check_state(who, make, lambda labeler: labeler.labels(boxes, images))
+    _check_state(who, make(), new(), lambda labeler: labeler.labels(boxes, images))
     if any(parameter.requires_grad for parameter in labeler.parameters()):
         _check_slope(who, make().double(), lambda labeler: labeler.labels(boxes, images.double()))
 
@@ -106,9 +122,8 @@ def _check_all_clipped(who: str, labeler: Labeler, labels: Callable[[Labeler], T
 
 
 def _check_state(
-    who: str, make: Callable[[], Labeler], labels: Callable[[Labeler], Tensor]
+    who: str, one: Labeler, other: Labeler, labels: Callable[[Labeler], Tensor]
 ) -> None:
-    one, other = make(), make()
     perturb(one, 0.1, seed=1)
     other.load_state_dict(snapshot(one))
     demand(

@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from distill_core.contracts import Backbone, Labeler, Representation
+from distill_core.backbones import new_backbone
+from distill_core.contracts import Backbone, Labeler, Representation, Task
 from distill_core.data import AUGMENTATIONS, DataSpec, RawData, RealData
+from distill_core.experts_store import Experts
 from distill_core.geometry import Boxes, Layout, Placement, gather_boxes, grid_cells
+from distill_core.hypergradient.engine import Engine
 from distill_core.option_sections import DataOptions
 from distill_core.streams import seeded
 from distill_core.synthetic import SyntheticDataset
@@ -135,6 +138,16 @@ class TinyLabels(Labeler):
     def project(self) -> None:
         """Clip at a small positive number, so that no row vanishes."""
         self.rows.data.clamp_(min=1e-3)
+
+
+def small_task(real: RealData) -> Task:
+    """Return a task of tiny networks, whose experts are kept in memory."""
+
+    def fresh(generator: Generator) -> Backbone:
+        return new_backbone(lambda: TinyBackbone(spec=real.spec), generator, torch.device("cpu"))
+
+    experts = Experts(real, fresh, Engine(), backbone={"name": "tiny"}, seed=0, folder=None)
+    return Task(real, fresh, Engine(), experts)
 
 
 def small_synthetic(real: RealData, *, learned_labels: bool) -> SyntheticDataset:

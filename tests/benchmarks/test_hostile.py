@@ -26,7 +26,7 @@ def hostile() -> Iterator[ModuleType]:
         import hostile as module
 
         yield module
-    for name in ("hostile", "attacks", "readers"):
+    for name in ("hostile", "attacks", "readers", "run_files", "inputs"):
         sys.modules.pop(name, None)
 
 

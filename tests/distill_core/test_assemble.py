@@ -107,6 +107,41 @@ def test_labels_off_the_simplex_are_refused_where_they_are_needed():
     )
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_the_labeler_sees_the_starting_images_once_unless_a_state_follows(starts):
+    seen = []
+
+    def watching(options, placement):
+        from distill_core.testing.small import TinyLabels
+
+        class Watching(TinyLabels):
+            def start(self, images, *, real, experts, tell):
+                seen.append(images.clone())
+                assert experts.real is real
+                tell("looked")
+
+        return Watching(placement=placement, learned=False)
+
+    plugins = discover(extra=[("watching", Offers("labelers", watching))])
+    config = small_config(repr="images", ipc=1).model_copy(update={"labeler": "made"})
+    config.options["labeler"] = {}
+    lines = []
+    assembly = assemble(config, plugins, start=starts, tell=lines.append)
+    if starts:
+        assert torch.equal(*seen, assembly.synthetic.all().images)
+        assert lines == ["looked"]
+    else:
+        assert seen == lines == []
+
+
+def test_a_start_from_the_global_random_state_is_refused(monkeypatch):
+    from podd_plugin.poddl import Poddl as Labeler
+
+    monkeypatch.setattr(Labeler, "start", lambda self, images, **given: torch.rand(1))
+    with pytest.raises(ContractError, match=r"'poddl' of podd .* global random state in `start`"):
+        small_assembly()
+
+
 def test_a_representation_above_the_budget_is_refused():
     with pytest.raises(InputError, match=r"stores 1\.0000 images per class"):
         small_assembly(ipc=0.5, options={"repr": {"size": "16x24"}})

@@ -104,6 +104,29 @@ def test_everything_they_depend_on_is_in_the_key(
     assert len(files(tmp_path)) == 2
 
 
+def test_what_an_expert_makes_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network of PyTorch with its parameters, whole or in parts; made when it is missing."""
+    lines: list[str] = []
+    experts = store(tmp_path)
+    images = torch.randn(7, 3, 8, 8, generator=Generator().manual_seed(0), dtype=torch.float64)
+    state = torch.get_rng_state()
+    found = experts.logits(RECIPE, 1, 2, images, tell=lines.append)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found.dtype == torch.float64
+    assert not found.requires_grad
+    assert [path.name for path in files(tmp_path)] == ["0000.safetensors", "0001.safetensors"]
+    assert lines[0].startswith("experts  0 of 2 are there")
+    network = TinyBackbone(spec=experts.real.spec)
+    (theta,) = experts.snapshots(RECIPE, 1, [2], until=2)
+    torch.nn.utils.vector_to_parameters(theta, network.parameters())
+    torch.testing.assert_close(found, network.double()(images).detach(), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(experts_store, "CHUNK", 3)
+    told = len(lines)
+    again = experts.logits(RECIPE, 1, 2, images, tell=lines.append)
+    torch.testing.assert_close(again, found)
+    assert len(lines) == told  # nothing more to make
+
+
 def test_training_that_explodes_is_refused(tmp_path: Path) -> None:
     wild = RECIPE.model_copy(update={"lr": 1e30})
     with pytest.raises(InputError, match="went to infinity"):

@@ -150,7 +150,7 @@ def test_what_it_can_tell_holds_for_chance(nets):
 
 def test_one_network_each_tells_equality_alone():
     recorded = {"accuracies": [0.5]}
-    assert within_spread(recorded, (0.5,)).found == "the same for each of 1 network"
+    assert within_spread(recorded, (0.5,)).found == "as recorded for each of 1 network"
     other = within_spread(recorded, (0.51,))
     assert not other.passed
     assert "one network each tells no spread" in other.found

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from podd_plugin import clip_text
+from podd_plugin import clip_download, clip_text
 from podd_plugin.clip_text import ClipModel, embed_text, local_weights
 from podd_plugin.poco import Poco, PocoOptions
 from registry import EnvironmentFault, InputError
@@ -84,16 +84,14 @@ def test_weights_of_another_model_are_refused(small_clip):
     file = small_clip / clip_text.WEIGHTS_NAME
     with pytest.raises(InputError, match="do not load into CLIP model 'RN50'") as caught:
         embed_text(ClipModel("RN50", "any", file), ["apple"])
-    assert "orderer.weights" in caught.value.next
+    assert "orderer.pretrained" in caught.value.next
 
 
-@pytest.mark.parametrize("name", ["missing.safetensors", "model.pt", "empty"])
+@pytest.mark.parametrize("name", ["missing.safetensors", "missing.pt", "empty"])
 def test_weights_that_are_not_safetensors_are_refused(tmp_path, name):
     path = tmp_path / name
     if name == "empty":
         path.mkdir()
-    elif name == "model.pt":
-        path.write_bytes(b"pickled")
     with pytest.raises(InputError, match="no CLIP weights at") as caught:
         local_weights(ClipModel("any", "any", path))
     assert str(path) in caught.value.what
@@ -133,7 +131,7 @@ def test_offline_is_respected_at_once(empty_cache, monkeypatch):
     monkeypatch.setattr(socket, "create_connection", None)  # a call would fail
     with pytest.raises(EnvironmentFault, match="HF_HUB_OFFLINE is set") as caught:
         embed_text(PUBLISHED, ["apple"])
-    for way_out in ("orderer.weights", "orderer.file", "orderer.similarity=image"):
+    for way_out in ("pretrained=PATH", "similarity=file -o orderer.file=PATH", "similarity=image"):
         assert way_out in caught.value.next
 
 
@@ -149,7 +147,7 @@ def test_no_network_is_found_out_quickly(empty_cache, monkeypatch):
     with pytest.raises(EnvironmentFault, match="cannot be reached: no route to host"):
         embed_text(PUBLISHED, ["apple"])
     assert time.monotonic() - start < 30  # the loader itself tries longer
-    assert asked == [(("huggingface.co", 443), clip_text.REACH_SECONDS)]
+    assert asked == [(("huggingface.co", 443), clip_download.REACH_SECONDS)]
 
 
 def test_a_proxy_is_what_must_be_reached(empty_cache, monkeypatch):
@@ -166,24 +164,103 @@ def test_a_proxy_is_what_must_be_reached(empty_cache, monkeypatch):
     assert asked == [("proxy.example", 3128)]
 
 
-def test_a_download_is_announced_and_its_failure_explained(empty_cache, monkeypatch, caplog):
+def test_a_name_that_is_looked_up_for_ever_is_found_out_too(empty_cache, monkeypatch):
+    over = threading.Event()
+
+    def hang(address, timeout):
+        over.wait(30)
+        raise OSError("at last")
+
+    monkeypatch.setattr(clip_download, "REACH_SECONDS", 0.05)
+    monkeypatch.setattr(socket, "create_connection", hang)
+    try:
+        with pytest.raises(EnvironmentFault, match="cannot be reached: no answer"):
+            clip_download.download("a/b", "c", what="it")
+    finally:
+        over.set()
+
+
+class Connected:
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def hub(empty_cache, monkeypatch) -> list[str]:
+    """A hub that can be reached; what is asked of it, in order."""
     import huggingface_hub
 
-    def fail(repository, file):
+    asked = []
+
+    def describe(url, timeout):
+        asked.append("size")
+        return huggingface_hub.HfFileMetadata(None, None, url, 605_143_284, None)
+
+    def deliver(repository, file):
+        asked.append("file")
         raise OSError("disk full\nand more")
 
-    class Connected:
-        def close(self):
-            pass
-
     monkeypatch.setattr(socket, "create_connection", lambda address, timeout: Connected())
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with (
-        caplog.at_level(logging.WARNING),
-        pytest.raises(EnvironmentFault, match="cannot be downloaded: disk full"),
-    ):
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", describe)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", deliver)
+    return asked
+
+
+def test_a_download_is_announced_with_its_size_and_its_failure_explained(hub, capsys):
+    with pytest.raises(EnvironmentFault, match=r"cannot be downloaded: disk full\."):
         embed_text(PUBLISHED, ["apple"])
-    assert "downloading CLIP ViT-B-32-quickgelu (openai) from timm/vit_base" in caplog.text
+    said = capsys.readouterr().err
+    assert "CLIP ViT-B-32-quickgelu (openai) is not on this machine" in said
+    assert "downloading 605 MB from https://huggingface.co/timm/vit_base_patch32" in said
+    assert hub == ["size", "file"]
+
+
+def test_nothing_is_downloaded_that_could_not_be_announced(hub, monkeypatch, capsys):
+    import huggingface_hub
+
+    def fail(url, timeout):
+        raise huggingface_hub.errors.HTTPError("connection reset")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail)
+    with pytest.raises(EnvironmentFault, match="connection reset"):
+        embed_text(PUBLISHED, ["apple"])
+    assert capsys.readouterr().err == ""
+    assert hub == []
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin"])
+def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"pickled")
+    with pytest.raises(InputError, match="is a pickle") as caught:
+        local_weights(ClipModel.of("any", str(path)))
+    assert "save_model" in caught.value.next
+
+
+def test_the_way_to_convert_a_pickle_works(tmp_path, small_clip, monkeypatch):
+    import open_clip
+    from safetensors.torch import load_file, save_model
+
+    (tmp_path / "SMALL.json").write_text(json.dumps(SMALL))
+    for table in ("_MODEL_CONFIGS", "_MODEL_CONFIG_PATHS"):
+        monkeypatch.setattr(open_clip.factory, table, getattr(open_clip.factory, table).copy())
+    open_clip.add_model_config(tmp_path / "SMALL.json")
+    old, new = tmp_path / "old.pt", tmp_path / "new.safetensors"
+    torch.save(load_file(small_clip / clip_text.WEIGHTS_NAME), old)
+    save_model(open_clip.create_model("SMALL", str(old)), new)
+    expected = embed_text(ClipModel("any", "any", small_clip), ["apple"])
+    found = embed_text(ClipModel.of("SMALL", str(new)), ["apple"])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("text", ["tower.safetensors", "./tower", "a/tower", "old.pt"])
+def test_a_path_in_place_of_the_name_of_weights(text):
+    assert ClipModel.of("any", text).weights == Path(text)
+
+
+@pytest.mark.parametrize("text", ["openai", "laion2b_s34b_b79k", "laion400m-e31"])
+def test_names_of_weights_are_no_paths(text):
+    assert ClipModel.of("any", text).weights is None
 
 
 def test_unknown_published_weights_are_refused_with_the_choices(empty_cache):

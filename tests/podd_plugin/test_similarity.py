@@ -17,6 +17,7 @@ EMBEDDINGS = numpy.array([[1.0, 0], [0, 1], [1, 1]], dtype="float16")
 def _no_clip(monkeypatch):
     """No machine-wide cache decides what these tests see."""
     monkeypatch.setattr(similarity, "local_weights", lambda model: None)
+    monkeypatch.setattr(similarity, "is_cached", lambda model, prompts, names: False)
 
 
 @pytest.fixture
@@ -40,18 +41,18 @@ def test_auto_without_clip_uses_images_and_says_why(three):
 
 
 def test_auto_with_clip_uses_clip(three, monkeypatch, tmp_path):
-    texts = []
+    asked = []
 
-    def embed(model, given):
-        texts.extend(given)
+    def embed(model, prompts, names):
+        asked.append((prompts, names))
         return torch.from_numpy(EMBEDDINGS)
 
     monkeypatch.setattr(similarity, "local_weights", lambda model: tmp_path)
-    monkeypatch.setattr(similarity, "embed_text", embed)
-    found = class_distances(SimilarityOptions(prompt="a photo of a {}."), three)
+    monkeypatch.setattr(similarity, "name_embeddings", embed)
+    found = class_distances(SimilarityOptions(prompt="a photo of a {}. | {}"), three)
     assert found.source == "clip"
     assert "a photo of a {}." in found.reason
-    assert texts == ["a photo of a oak tree.", "a photo of a palm tree.", "a photo of a ray."]
+    assert asked == [(["a photo of a {}.", "{}"], ("oak_tree", "palm_tree", "ray"))]
     assert float(found.distances[0, 1]) == pytest.approx(1)
 
 
@@ -114,6 +115,7 @@ def test_similarity_file_needs_a_file(three):
         class_distances(SimilarityOptions(similarity="file"), three)
 
 
-def test_a_prompt_needs_a_place_for_the_name():
-    with pytest.raises(OptionError, match=r"orderer\.prompt = 'a photo' is not valid"):
-        check_options(SimilarityOptions, {"prompt": "a photo"}, where="orderer")
+@pytest.mark.parametrize("prompt", ["a photo", "{}|a photo", "{}|"])
+def test_every_prompt_needs_a_place_for_the_name(prompt):
+    with pytest.raises(OptionError, match=r"orderer\.prompt = .* is not valid"):
+        check_options(SimilarityOptions, {"prompt": prompt}, where="orderer")

@@ -24,6 +24,7 @@ from tests.distill_core.builtin.test_ratbptt import (
     SMOOTH,
     gradients,
     images_set,
+    poster_set,
     ratbptt,
     real_data,
 )
@@ -45,9 +46,9 @@ def test_it_is_ratbptt_with_a_window_over_everything(kind: str) -> None:
     real = real_data()
     ours, theirs = SETS[kind](real), SETS[kind](real)
     shared = {"batch": 5, "augment": "flip_rotate", "weight_decay": 0.01}
-    found = bptt(real, clip_norm=1e6, real_per_class=1000, **shared).outer_step(
-        ours, step=0, rng=Streams(0)
-    )
+    found = bptt(
+        real, clip_norm=1e6, real_per_class=1000, coverage_normalize=False, **shared
+    ).outer_step(ours, step=0, rng=Streams(0))
     other = ratbptt(
         real,
         window=3,
@@ -76,6 +77,23 @@ def test_pixels_and_labels_are_clipped_together() -> None:
     assert clipped["grad_norm"] == metrics["grad_norm"]  # before clipping
     for one, whole in zip(gradients(held), gradients(free), strict=True):
         assert torch.allclose(one, whole / 3)
+
+
+def test_pixels_at_the_border_get_as_much_as_those_inside() -> None:
+    """And the norm that is bounded is that of the gradient that is used."""
+    real = real_data()
+    plain, normal, held = (poster_set(real) for _ in range(3))
+    bptt(real, clip_norm=None, coverage_normalize=False).outer_step(plain, step=0, rng=Streams(0))
+    metrics = bptt(real, clip_norm=None).outer_step(normal, step=0, rng=Streams(0))
+    (coverage,) = plain.coverage()
+    wanted = gradients(plain)[0] / (coverage / coverage.mean())
+    assert not torch.allclose(wanted, gradients(plain)[0])
+    assert torch.allclose(gradients(normal)[0], wanted, rtol=1e-12)
+    assert metrics["grad_norm"] == pytest.approx(float(wanted.norm()))
+    whole = torch.cat([each.flatten() for each in gradients(normal)]).norm()
+    bptt(real, clip_norm=float(whole) / 2).outer_step(held, step=0, rng=Streams(0))
+    for one, other in zip(gradients(held), gradients(normal), strict=True):
+        assert torch.allclose(one, other / 2)
 
 
 def test_real_images_are_drawn_alike_from_every_class() -> None:

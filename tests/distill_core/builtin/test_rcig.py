@@ -171,7 +171,8 @@ def leaves(real: RealData) -> tuple[SyntheticDataset, Batch, Callable[[float], B
 
 
 @pytest.mark.parametrize(
-    ("size", "total", "scale"), [(0.5, 1.5, 1.0), (4.0, 2.0, 0.25), (float("nan"), 1.0, 0.0)]
+    ("size", "total", "scale"),
+    [(0.5, 1.5, 1.0), (4.0, 2.0, 0.25), (float("nan"), 1.0, 0.0), (0.0, 1.0, 1.0)],
 )
 def test_the_implicit_gradient_is_bounded_by_the_direct_one(
     size: float, total: float, scale: float
@@ -184,6 +185,16 @@ def test_the_implicit_gradient_is_bounded_by_the_direct_one(
     for parameter, wanted in zip(synthetic.parameters(), expected, strict=True):
         assert parameter.grad is not None
         assert torch.allclose(parameter.grad, total * wanted)
+
+
+@pytest.mark.parametrize("implicit", [0.0, 1.0])
+def test_without_a_direct_gradient_the_bound_is_zero_and_not_zero_by_zero(implicit: float) -> None:
+    """The published code divides one norm by the other, and filters the NaN of 0 / 0."""
+    synthetic, expanded, items = leaves(real_data())
+    assert leave_both(synthetic, expanded, items(0.0), items(implicit)) == 0.0
+    for parameter in synthetic.parameters():
+        assert parameter.grad is not None
+        assert not bool(parameter.grad.any())  # NaN would count as something
 
 
 def test_a_member_gets_a_drawn_number_of_updates_on_the_updated_data() -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 from distill_core import doctor
+from distill_core.kernels.native import library
 from tests.distill_core.cli.fakes import distill
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(doctor, "SPEED_SECONDS", 0.01)
     monkeypatch.setenv("DISTILL_KERNELS", "off")
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    library.cache_clear()
+    yield
+    library.cache_clear()
 
 
 def test_a_machine_that_can_run(tmp_path: Path) -> None:

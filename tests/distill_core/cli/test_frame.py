@@ -37,6 +37,7 @@ FLAGS = {
     "export": "--force --format --license --out run",
     "verify": "--evaluate --json run",
     "new-plugin": "--kind --out name",
+    "order": "--compare --dataset --grid --json --orderer --out -o",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
 

@@ -80,9 +80,67 @@ class Forgetful(SoundLabels):
         return {name: value * 0.5 + 0.1 for name, value in super().state_dict().items()}
 
 
+class Started(TinyLabels):
+    """Keeps the brightness of the starting images as the mass of the first class."""
+
+    def __init__(self, *, placement: Placement) -> None:
+        super().__init__(placement=placement, learned=False)
+
+    def start(self, images: Tensor, **given: Any) -> None:
+        self.rows.data[:, 0] = self.brightness(images)
+
+    def brightness(self, images: Tensor) -> Tensor:
+        return 1 + images.mean().abs()
+
+
+class StartedAtRandom(Started):
+    def brightness(self, images: Tensor) -> Tensor:
+        return 1 + torch.rand(())
+
+
+class StartedOnItsOwnGenerator(Started):
+    made = torch.Generator()
+
+    def brightness(self, images: Tensor) -> Tensor:
+        return 1 + torch.rand((), generator=self.made)
+
+
+class StartedInPlace(Started):
+    def brightness(self, images: Tensor) -> Tensor:
+        return 1 + images.zero_().mean()
+
+
+class StartedOutsideItsState(Started):
+    def start(self, images: Tensor, **given: Any) -> None:
+        self.found = self.brightness(images)
+
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        labels = super().labels(boxes, images)
+        share = 1 / (2 + getattr(self, "found", 0))
+        return (1 - share) * labels + share / labels.shape[1]
+
+
+class UselessBefore(Started):
+    def __init__(self, *, placement: Placement) -> None:
+        super().__init__(placement=placement)
+        self.rows.data[:] = float("nan")
+
+    def start(self, images: Tensor, **given: Any) -> None:
+        self.rows.data[:] = self.brightness(images)
+
+
+def test_labels_may_follow_from_the_starting_images() -> None:
+    check_labeler(Started, name="x")
+
+
 @pytest.mark.parametrize(
     ("broken", "sentence"),
     [
+        (StartedAtRandom, "changes the global random state during its start"),
+        (StartedOnItsOwnGenerator, "gives two different results for its start"),
+        (StartedInPlace, "changes the images that it is started with"),
+        (StartedOutsideItsState, "gives other labels after its state was saved and loaded"),
+        (UselessBefore, "gives labels that are not finite before it was started"),
         (Negative, "is negative after an update"),
         (Vanishing, "not finite after all parameters became -1"),
         (Unnormalised, "a row is off by"),

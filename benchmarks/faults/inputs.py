@@ -1,0 +1,99 @@
+"""What a user hands in: images in folders and archives, class embeddings, class grids."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from readers import SETTINGS, Reader
+
+from distill_core.assemble import load_real
+from distill_core.config import merge, resolve
+from distill_core.data import RealData
+from distill_core.discovery import discover
+
+CLASSES = ("class0", "class1", "class2", "class3")
+GRID = [["class0", "class1"], ["class2", "class3"]]
+PLUGINS = discover()
+
+
+def input_readers() -> list[Reader]:
+    """Return the readers of images, embeddings and grids."""
+    real = _real()
+
+    def order(name: str, file: str, **options: str) -> Callable[[bytes, Path], object]:
+        def read(data: bytes, place: Path) -> object:
+            (place / file).write_bytes(data)
+            orderer = PLUGINS["orderer"].create(name, {**options, "file": place / file})
+            return orderer.order(real, (2, 2), generator=torch.Generator())
+
+        return read
+
+    text = "\n".join(" ".join(row) for row in GRID)
+    return [
+        Reader("class embeddings", "npz", _embeddings(), order("poco", "e.npz", similarity="file")),
+        Reader("class grid, JSON", "json", json.dumps(GRID).encode(), order("given", "grid.json")),
+        Reader("class grid, TOML", "toml", f"grid = {json.dumps(GRID)}\n".encode(),
+               order("given", "grid.toml")),
+        Reader("class grid, text", "bytes", text.encode(), order("given", "grid.txt")),
+        *(
+            Reader(f"image, {kind}", "bytes", _picture(kind), _folder_with(f"a/0.{kind}"))
+            for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+        ),
+        Reader("archive of images", "bytes", _archive(), _read_archive),
+    ]  # fmt: skip
+
+
+def _folder_with(file: str) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, place: Path) -> object:
+        for path in (file, "a/1.png", "b/2.png"):
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_bytes(data if path == file else _picture("PNG"))
+        return _load(place)
+
+    return read
+
+
+def _read_archive(data: bytes, place: Path) -> object:
+    (place / "data.zip").write_bytes(data)
+    return _load(place / "data.zip")
+
+
+def _load(path: Path) -> object:
+    return PLUGINS["dataset"].create("imagefolder", {"path": path, "size": 8}).load()
+
+
+def _real() -> RealData:
+    """Data with the classes that the class grids and embeddings name."""
+    small = {**SETTINGS["options"]["dataset"], "classes": len(CLASSES)}
+    config = resolve(merge(SETTINGS, {"options": {"dataset": small}}), PLUGINS)
+    real = load_real(config, PLUGINS, device=torch.device("cpu"))
+    return replace(real, spec=replace(real.spec, class_names=CLASSES))
+
+
+def _picture(kind: str) -> bytes:
+    out = io.BytesIO()
+    numbers = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(numbers).save(out, kind)
+    return out.getvalue()
+
+
+def _embeddings() -> bytes:
+    out = io.BytesIO()
+    np.savez(out, embeddings=np.eye(4), names=np.array(CLASSES))
+    return out.getvalue()
+
+
+def _archive() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("train/a/0.png", "train/b/0.png", "test/a/0.png", "test/b/0.png"):
+            archive.writestr(name, _picture("PNG"))
+    return out.getvalue()

@@ -1,0 +1,170 @@
+"""The files of a run directory, and all that reads them: loading, resuming, reports, checks."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+from PIL import Image
+from readers import SETTINGS, Reader
+
+from distill_core import artefact, load
+from distill_core.checkpoint import load_checkpoint
+from distill_core.comparison import compare, markdown
+from distill_core.config import read_settings, resolve
+from distill_core.cross_evaluate import cross_evaluate
+from distill_core.discovery import collect_presets, discover
+from distill_core.observers import MetricsFile
+from distill_core.report.page import write_report
+from distill_core.run_record import read_run
+from distill_core.session import run
+from distill_core.verify import verify
+from registry import ExplainedError
+
+PLUGINS = discover()
+PRESETS = collect_presets(PLUGINS).presets
+CONFIG = resolve(SETTINGS, PLUGINS)
+EVALUATION = "evaluation.json"
+IN_REPORTS = {
+    "manifest.json": "json",
+    "metrics.jsonl": "jsonl",
+    "run.toml": "toml",
+    EVALUATION: "json",
+    "distilled.safetensors": "safetensors",
+}
+
+
+def run_readers(folder: Path) -> list[Reader]:
+    """Make a small run below `folder`, and return the readers of its files."""
+    good = Good.make(folder / "good")
+    alone = good.without("manifest.json")
+    return [
+        Reader("run.toml", "toml", good["run.toml"], _read_settings),
+        Reader("manifest.json", "json", good["manifest.json"], _reading(good, "manifest.json")),
+        Reader("distilled.safetensors, by itself", "safetensors", good["distilled.safetensors"],
+               _reading(alone, "distilled.safetensors")),
+        Reader("whitening.safetensors", "safetensors", good["whitening.safetensors"],
+               _trusting(_reading(alone, "whitening.safetensors"))),
+        Reader("checkpoint", "safetensors", good["state.safetensors"], _resuming(good)),
+        Reader("metrics.jsonl", "jsonl", good["metrics.jsonl"], _read_metrics),
+        *(
+            Reader(f"{file}, in a report", kind, good[file], _reporting(good, file))
+            for file, kind in IN_REPORTS.items()
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Good:
+    """A run directory that is in order."""
+
+    path: Path
+    left_out: tuple[str, ...] = ()
+
+    @staticmethod
+    def make(path: Path) -> Good:
+        run(CONFIG, PLUGINS, path, resume=False, overwrite=False)
+        cross_evaluate(path, {"convnet": CONFIG}, PLUGINS)
+        (evaluation,) = (path / "evaluation").iterdir()
+        evaluation.rename(evaluation.with_name(EVALUATION))
+        return Good(path)
+
+    def __getitem__(self, name: str) -> bytes:
+        return next(self.path.rglob(name)).read_bytes()
+
+    def without(self, *names: str) -> Good:
+        return Good(self.path, names)
+
+    def copied(self, place: Path, name: str, data: bytes) -> Path:
+        """Copy the directory, with other content in one file."""
+        for path in self.path.rglob("*"):
+            if path.is_file() and path.name not in self.left_out:
+                copy = place / path.relative_to(self.path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+        next(place.rglob(name)).write_bytes(data)
+        return place
+
+
+def _read_settings(data: bytes, place: Path) -> object:
+    (place / "run.toml").write_bytes(data)
+    return resolve(read_settings(place / "run.toml"), PLUGINS)
+
+
+def _read_metrics(data: bytes, place: Path) -> object:
+    (place / "metrics.jsonl").write_bytes(data)
+    return MetricsFile(place / "metrics.jsonl", step=1)
+
+
+def _resuming(good: Good) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, place: Path) -> object:
+        return load_checkpoint(good.copied(place, "state.safetensors", data), CONFIG)
+
+    return read
+
+
+def _reading(good: Good, name: str) -> Callable[[bytes, Path], object]:
+    """What `distill_core.load` gives is used, too."""
+
+    def read(data: bytes, place: Path) -> object:
+        distilled = load(good.copied(place, name, data))
+        images, labels = distilled.dataset.tensors
+        picture = distilled.transform(Image.new("RGB", (9, 9)))
+        return artefact.read_state(place), images.sum(), labels.sum(), picture
+
+    return read
+
+
+def _trusting(read: Callable[[bytes, Path], object]) -> Callable[[bytes, Path], object]:
+    """Read as if the checksum of the whitening had been made to fit."""
+
+    def patched(data: bytes, place: Path) -> object:
+        checked = artefact._check_whitening
+        artefact._check_whitening = lambda file, expected: None
+        try:
+            return read(data, place)
+        finally:
+            artefact._check_whitening = checked
+
+    return patched
+
+
+def _reporting(good: Good, name: str) -> Callable[[bytes, Path], object]:
+    """What `distill verify`, `compare` and `report` do; the page must hold no foreign markup."""
+    known = Tags.of((good.path / "report.html").read_text(encoding="utf-8"))
+    page = Path("report.html")
+
+    def read(data: bytes, place: Path) -> object:
+        good.copied(place, name, data)
+        with contextlib.suppress(ExplainedError):  # as good as a list of what is wrong
+            verify(place)
+        record = read_run(place)
+        table = markdown(compare([record], PRESETS))
+        write_report([record], PRESETS, place / page)
+        foreign = Tags.of((place / page).read_text(encoding="utf-8")) - known
+        if foreign:
+            raise AssertionError(f"the page has foreign markup: {sorted(foreign)[:3]}")
+        return table
+
+    return read
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, each with the names of its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[tuple[str, ...]] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add((tag, *sorted(name for name, _ in attrs)))
+
+    @staticmethod
+    def of(text: str) -> set[tuple[str, ...]]:
+        tags = Tags()
+        tags.feed(text)
+        return tags.found

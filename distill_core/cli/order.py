@@ -1,0 +1,100 @@
+"""`distill order`: the class grid of a dataset, printed, drawn and scored, without distilling."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distill_core.cli.names import ComponentName, OptionPair
+from distill_core.cli.tables import print_table
+from distill_core.discovery import discover
+from registry import OptionError
+
+if TYPE_CHECKING:
+    from distill_core.class_grids import Ordered
+
+HEADERS = ("order", "score", "neighbour distance", "score on class-mean images")
+
+
+@click.command()
+@click.option("--dataset", type=ComponentName("dataset"), help="Dataset [default: digits].")
+@click.option("--orderer", type=ComponentName("orderer"), help="Class orderer.")
+@click.option(
+    "-o",
+    "overrides",
+    multiple=True,
+    type=OptionPair(),
+    metavar="KIND.FIELD=VALUE",
+    help="One option of the orderer, the dataset, the data or the run.",
+)
+@click.option("--grid", metavar="ROWSxCOLS", help="Class grid [default: the most square one].")
+@click.option(
+    "--compare",
+    "rivals",
+    multiple=True,
+    metavar="ORDERER[:FIELD=VALUE,...]",
+    help="Another orderer to compare with; can be given again.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Picture, .png [default: order-DATASET-ORDERER.png]; the grid is written beside it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything found.")
+def command(
+    *,
+    dataset: str | None,
+    orderer: str | None,
+    overrides: tuple[str, ...],
+    grid: str | None,
+    rivals: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where an orderer puts the classes of a dataset; nothing is distilled or trained.
+
+    The grid is printed, drawn with the mean image of every class, and compared with other orders
+    by the paper's score. Compared orderers share those options of -o orderer.* that they have.
+    The grid file can be used again: --orderer given -o orderer.file=FILE.
+    """
+    from distill_core.class_grids import order_dataset, read_request
+
+    flags = {"dataset": dataset, "orderer": orderer}
+    request = read_request(flags, overrides, discover(), grid=grid, rivals=rivals, out=_png(out))
+    ordered = order_dataset(request)
+    if as_json:
+        click.echo(json.dumps(ordered.as_dict(), indent=1))
+    else:
+        _print(ordered)
+
+
+def _png(out: Path | None) -> Path | None:
+    if out is not None and out.suffix.lower() != ".png":
+        raise OptionError(
+            f"--out {out} is no PNG file.",
+            expected="a path that ends in .png.",
+            next="correct it.",
+        )
+    return out
+
+
+def _print(ordered: Ordered) -> None:
+    record: dict[str, Any] = ordered.as_dict()
+    rows, cols = record["grid_shape"]
+    print_table(
+        ("", *(str(col + 1) for col in range(cols))),
+        [(str(row + 1), *names) for row, names in enumerate(record["grid"])],
+        title=f"{record['dataset']} by {record['orderer']}, {rows}x{cols}",
+    )
+    for note, text in record["notes"].items():
+        click.echo(f"{note}: {text}")
+    click.echo()
+    scores = [
+        (s.order, f"{s.score:.5g}", f"{s.neighbour_distance:.5g}", f"{s.on_images:.5g}")
+        for s in ordered.scores
+    ]
+    print_table(HEADERS, scores, title=f"Scores by {ordered.measured_by}, higher is better")
+    click.echo(f"\npicture: {ordered.picture}\ngrid: {ordered.grid_file}")
