@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_core import __version__
+from distill_core.artefact_check import check_contents
 from distill_core.data import RealData
 from distill_core.distilled import Distilled, ImageTransform
 from distill_core.documents import parse_json
@@ -84,15 +85,17 @@ def load(path: str | Path) -> Distilled:
         path: a run directory, or its distilled.safetensors with whitening.safetensors beside it.
 
     Raises:
-        InputError: a file is missing, truncated, changed since it was written, or of a newer
-            version of distill.
+        InputError: a file is missing, truncated, changed since it was written, of a newer
+            version of distill, or holds what no network can be trained on.
     """
     file, tensors, metadata = _read(Path(path))
     try:
         _check_whitening(file, metadata["whitening"]["sha256"])
         values, _ = read_tensors(file.with_name(WHITENING))
+        images, labels = items(tensors), tensors["labels"]
+        check_contents(file, images, labels, metadata)
         return Distilled(
-            dataset=TensorDataset(items(tensors), tensors["labels"]),
+            dataset=TensorDataset(images, labels),
             class_names=tuple(metadata["class_names"]),
             transform=ImageTransform(
                 image_shape=tuple(metadata["image_shape"]),
@@ -156,6 +159,7 @@ def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:
         "augmentations": list(spec.augmentations),
         "canvas_hw": list(layout.canvas_hw),
         "wraps": layout.wraps,
+        "simplex": synthetic.labeler.simplex,
         "budget": synthetic.budget().as_dict(),
         "recipe": recipe.model_dump(mode="json"),
     }

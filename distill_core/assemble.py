@@ -31,7 +31,7 @@ from distill_core.data import DataSpec, RealData
 from distill_core.devices import pick_device
 from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
-from distill_core.hypergradient.engine import Engine, mixes_images
+from distill_core.hypergradient.engine import Engine
 from distill_core.hypergradient.memory import memory_in_use, stay_within
 from distill_core.maker import Maker
 from distill_core.runtime import release_memory
@@ -214,13 +214,12 @@ def _within_memory(
         release_memory()
         return estimate
 
-    backbone = task.new_backbone(Generator().manual_seed(0))
     return stay_within(
         task.engine,
         maker.config.engine.max_memory or "",
         in_use=lambda: memory_in_use(device),
         predict=predict,
-        largest=None if mixes_images(backbone) else len(synthetic),
+        largest=len(synthetic) if task.engine.splits else None,
     )
 
 

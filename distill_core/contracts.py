@@ -186,6 +186,9 @@ class Algorithm(ABC):
 
         It must not step the optimizer, project, zero gradients or save anything. Every draw
         comes from `rng`. Metrics must contain "loss", the outer loss.
+
+        Raises:
+            DivergenceError: it can find no hypergradient, since numbers have gone bad.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Going back when numbers are no longer finite: `run.on_divergence = halve-lr`.
+"""Numbers gone bad, and going back when they are: `run.on_divergence = halve-lr`.
 
 Two earlier states are kept in memory and in the checkpoint. They are taken by the count of outer
 steps alone, so a run that goes back is as repeatable as one that does not.
@@ -6,13 +6,42 @@ steps alone, so a run that goes back is as repeatable as one that does not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from distill_core.trees import copied
+from registry import ExplainedError
 
 EVERY = 20  # outer steps between kept states
 LIMIT = 8  # times that the rates are halved; 1/256 of what was asked for
+SMALLER = (
+    "start again with smaller learning rates (-o algo...), or look at the last good state: "
+    "`distill evaluate` reads the run directory."
+)
+
+
+class HypergradientError(ExplainedError, ArithmeticError):
+    """A hypergradient that cannot be used; the update was not made."""
+
+
+class DivergenceError(HypergradientError):
+    """Numbers are no longer finite, or of no use; an algorithm may raise it in `outer_step`."""
+
+
+def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
+    """Refuse an outer loss that is not finite, though its hypergradient may be.
+
+    Raises:
+        DivergenceError: naming the step.
+    """
+    loss = float(metrics.get("loss", 0.0))
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            f"the loss of outer step {step + 1} is {loss}.",
+            expected="a finite number; the update was not made.",
+            next=SMALLER,
+        )
 
 
 class Snapshots:

@@ -9,20 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.assemble import Assembly
-from registry import ExplainedError
-
-_SMALLER = (
-    "start again with smaller learning rates (-o algo...), or look at the last good state: "
-    "`distill evaluate` reads the run directory."
-)
-
-
-class HypergradientError(ExplainedError, ArithmeticError):
-    """A hypergradient that cannot be used; the update was not made."""
-
-
-class DivergenceError(HypergradientError):
-    """Numbers are no longer finite."""
+from distill_core.divergence import SMALLER, DivergenceError, HypergradientError
 
 
 def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
@@ -48,7 +35,7 @@ def check_hypergradients(
             raise DivergenceError(
                 f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
                 expected="finite numbers; the update was not made.",
-                next=_SMALLER,
+                next=SMALLER,
             )
         if step == 0 and not any(_is_there(gradient) for gradient in gradients):
             raise HypergradientError(
@@ -69,7 +56,7 @@ def check_parameters(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int)
             raise DivergenceError(
                 f"the update of group '{name}' in outer step {step + 1} is not finite.",
                 expected="finite numbers; the state after this step is not saved.",
-                next=_SMALLER,
+                next=SMALLER,
             )
 
 

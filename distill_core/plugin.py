@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from distill_core.coverage import normalize_by_coverage
     from distill_core.data import DataSpec, RawData, RealData, Split
+    from distill_core.divergence import DivergenceError
     from distill_core.experts import ExpertRecipe
     from distill_core.experts_store import Experts
     from distill_core.files import read_tensors, write_tensors
@@ -104,6 +105,7 @@ _LAZY = {
     "ConvLayer": "distill_core.contracts",
     "DataSpec": "distill_core.data",
     "Dataset": "distill_core.contracts",
+    "DivergenceError": "distill_core.divergence",
     "Draw": "distill_core.augment",
     "EmaClip": "distill_core.clipping",
     "Engine": "distill_core.hypergradient.engine",
@@ -190,6 +192,7 @@ __all__ = [
     "ConvLayer",
     "DataSpec",
     "Dataset",
+    "DivergenceError",
     "Draw",
     "EmaClip",
     "Engine",

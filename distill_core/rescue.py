@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-
-import torch
+from traceback import clear_frames
 
 from distill_core.distributed import RankLostError
-from distill_core.groups import DivergenceError, HypergradientError
-from distill_core.hypergradient.engine import Engine
+from distill_core.divergence import DivergenceError, HypergradientError
+from distill_core.out_of_memory import OutOfMemory, how_to_lower, is_out_of_memory, out_of_memory
 from distill_core.run import OuterLoop
+from distill_core.runtime import release_memory
 from registry import EnvironmentFault, ExplainedError
-
-ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
-
-
-class OutOfMemory(EnvironmentFault):
-    """The machine or the device has no more memory."""
 
 
 @contextmanager
@@ -34,33 +28,36 @@ def rescued(loop: OuterLoop) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = explained(error, loop.assembly.engine)
+        found = explained(error, loop)
         if found is None or (isinstance(error, HypergradientError) and loop.step == 0):
             raise
         together = isinstance(error, DivergenceError)
+        if isinstance(found, OutOfMemory):  # saving needs some; the frames that failed hold much
+            clear_frames(error.__traceback__)
+            release_memory()
         step = None
         vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
-        with suppress(EnvironmentFault, RankLostError):  # the disk that is full is still full
+        with suppress(Exception):  # the disk that is full is still full; the first error is told
             # A directory that has vanished, perhaps with its disk, is not begun anew elsewhere.
             step = None if vanished else loop.rescue(together=together)
         saved = loop.saved_step if step is None else step
-        state = (
-            "there is no saved state yet"
-            if saved is None
-            else (f"the state is saved at outer step {saved}")
-        )
+        state = "there is no saved state yet"
+        if saved is not None:
+            state = f"the state is saved at outer step {saved}"
         then = _next(found, state, loop)
         found.next = f"{found.next} {then[0].upper()}{then[1:]}" if found.next else then
         raise found from error
 
 
-def explained(error: Exception, engine: Engine) -> ExplainedError | None:
+def explained(error: Exception, loop: OuterLoop) -> ExplainedError | None:
     """Say what failed, if it is the machine, another process or the numbers; None if not."""
     if is_out_of_memory(error):
-        return OutOfMemory(
-            f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'none'}.",
-            expected=f"room for an outer step with {engine.images()}.",
-            next=f"{less(engine)}.",
+        if loop.step >= loop.assembly.steps:  # evaluating, which takes no images in parts
+            return out_of_memory(error, next="free memory, or choose another --device.")
+        return out_of_memory(
+            error,
+            expected=f"room for an outer step with {loop.assembly.engine.images()}.",
+            next=f"{how_to_lower(loop.assembly)}.",
         )
     if isinstance(error, RankLostError):
         return RankLostError(error.what, expected=error.expected)
@@ -75,29 +72,6 @@ def explained(error: Exception, engine: Engine) -> ExplainedError | None:
     return None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, on the device or on the CPU."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        text in str(error).lower() for text in ALLOCATORS
-    )
-
-
-def less(engine: Engine) -> str:
-    """Say which options lower the memory of an outer step, and to what.
-
-    >>> less(Engine(real_chunk=250, microbatch=None))
-    'lower it with -o engine.real_chunk=125 and -o engine.microbatch=50, or let --max-memory choose'
-    """
-    microbatch = 50 if engine.microbatch is None else max(engine.microbatch // 2, 1)
-    chunk = max(engine.real_chunk // 2, 1)
-    return (
-        f"lower it with -o engine.real_chunk={chunk} and -o engine.microbatch={microbatch}, "
-        "or let --max-memory choose"
-    )
-
-
 def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
     how = f"`distill run --resume --out {loop.run_dir}`"
     if isinstance(found, RankLostError):
@@ -105,5 +79,5 @@ def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
     elif isinstance(found, DivergenceError):
         how += " with --on-divergence halve-lr"
     elif isinstance(found, OutOfMemory):
-        how += " with these options"
+        how += " and such an option"
     return f"{state}; go on with {how}."

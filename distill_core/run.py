@@ -14,12 +14,8 @@ from typing import Any, Protocol
 from distill_core.assemble import Assembly
 from distill_core.checkpoint import save_checkpoint
 from distill_core.distributed import ALONE, Ranks
-from distill_core.divergence import LIMIT, record
-from distill_core.groups import (
-    DivergenceError,
-    check_hypergradients,
-    check_parameters,
-)
+from distill_core.divergence import LIMIT, SMALLER, DivergenceError, check_loss, record
+from distill_core.groups import check_hypergradients, check_parameters
 from distill_core.loop_state import LoopState
 from distill_core.trees import copied
 
@@ -104,6 +100,7 @@ class OuterLoop(LoopState):
 
     def checkpoint(self) -> None:
         """Save the complete state: rank 0 does, with what the others send it."""
+        self.ranks.any(False)  # a process that has stopped ends this wait, but not the next
         records = self.ranks.gather(self._own_state())
         if self.ranks.is_main:
             self._save(self._state(records))
@@ -189,9 +186,7 @@ class OuterLoop(LoopState):
         assert self.optimizer is not None
         begin = time.monotonic()
         self.optimizer.zero_grad(set_to_none=True)
-        metrics = dict(
-            assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
-        )
+        metrics = self._hypergradient()
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
         check_hypergradients(self.groups, step=self.step, config=assembly.config)
         self.schedule.apply(self._progress())
@@ -208,6 +203,29 @@ class OuterLoop(LoopState):
         metrics["seconds"] = duration
         for observer in self.observers:
             observer.after_step(self.step, metrics)
+
+    def _hypergradient(self) -> dict[str, float]:
+        """Let the algorithm leave its hypergradient; where it cannot on one rank, none goes on.
+
+        Raises:
+            DivergenceError: numbers of this or another process are not finite.
+        """
+        assembly, metrics = self.assembly, {}
+        trouble: DivergenceError | None = None
+        try:
+            metrics = dict(
+                assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
+            )
+            check_loss(metrics, step=self.step)
+        except DivergenceError as error:
+            trouble = error
+        if any(self.ranks.any(trouble is not None)):
+            raise trouble or DivergenceError(
+                f"numbers of another process are not finite in outer step {self.step + 1}.",
+                expected="finite numbers; the update was not made.",
+                next=SMALLER,
+            )
+        return metrics
 
     def _validate_if_due(self) -> None:
         options = self.assembly.config.evaluate

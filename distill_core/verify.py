@@ -18,12 +18,14 @@ from torch import Tensor
 
 from distill_core import __version__
 from distill_core.artefact import DISTILLED, MANIFEST, file_sha256, load
+from distill_core.artefact_check import off_simplex
 from distill_core.files import read_tensors
 from distill_core.manifest import FORMAT
 from distill_core.packing import state_of
 from registry import ExplainedError, InputError
 
-ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
+# Student's t: 99 % lie within, by degrees of freedom from 1; for more than 10 the last is taken.
+QUANTILES = (63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17)
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,30 @@ def verify(run_dir: Path) -> list[Check]:
 def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) -> Check:
     """Compare a new evaluation with the recorded one.
 
-    Means of n and m networks with pooled sample deviation s may differ by 3 s sqrt(1/n + 1/m).
+    Equal accuracies, as the same machine gives, say all. Else means of n and m networks may differ
+    by t s sqrt(1/n + 1/m), with s the pooled sample deviation and t the two-sided 99 % quantile of
+    Student's distribution with n + m - 2 degrees of freedom. Of one network each the spread is not
+    known, and only equality passes.
     """
     old, new = [float(value) for value in recorded["accuracies"]], list(accuracies)
+    if old == new:
+        return Check("evaluation", True, f"as recorded for each of {_networks(len(old))}")
     means = sum(old) / len(old), sum(new) / len(new)
+    freedom = len(old) + len(new) - 2
+    text = f"{100 * means[1]:.2f} % now, {100 * means[0]:.2f} % recorded"
+    if not freedom:
+        return Check("evaluation", False, f"{text}; one network each tells no spread, so only an "
+                     "equal number would do: raise evaluate.nets")  # fmt: skip
     squares = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
-    spread = math.sqrt(squares / max(len(old) + len(new) - 2, 1))
-    allowed = 3 * spread * math.sqrt(1 / len(old) + 1 / len(new)) + 1e-9
-    text = f"{100 * means[1]:.2f} % now, {100 * means[0]:.2f} % recorded, +-{100 * allowed:.2f}"
+    spread = math.sqrt(squares / freedom * (1 / len(old) + 1 / len(new)))
+    allowed = QUANTILES[min(freedom, len(QUANTILES)) - 1] * spread + 1e-9
+    tells = f"{len(old)} and {_networks(len(new))} tell apart what differs by more than"
+    text = f"{text}; {tells} {100 * allowed:.2f}"
     return Check("evaluation", abs(means[0] - means[1]) <= allowed, text)
+
+
+def _networks(count: int) -> str:
+    return "1 network" if count == 1 else f"{count} networks"
 
 
 def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
@@ -165,13 +182,16 @@ def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]
 
 
 def _labels(run_dir: Path) -> tuple[bool, str]:
-    labels: Tensor = read_tensors(run_dir / DISTILLED, ["labels"])[0]["labels"]
+    tensors, metadata = read_tensors(run_dir / DISTILLED, ["labels"])
+    labels: Tensor = tensors["labels"]
     if labels.dim() != 2 or not bool(torch.isfinite(labels).all()):
         return False, "labels are not a table of finite numbers"
     off = float((labels.double().sum(1) - 1).abs().max())
     least = float(labels.min())
-    passed = off <= ON_SIMPLEX and least >= -ON_SIMPLEX
-    return passed, f"{len(labels)} rows; sums within {off:.1e} of 1, least {least:.1e}"
+    found = f"{len(labels)} rows; sums within {off:.1e} of 1, least {least:.1e}"
+    if not metadata.get("simplex", True):
+        return True, f"{found}; not meant to be distributions"
+    return off_simplex(labels) is None, found
 
 
 def _versions(manifest: Mapping[str, Any]) -> tuple[bool, str]:

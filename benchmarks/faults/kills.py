@@ -12,6 +12,7 @@ import argparse
 import collections
 import contextlib
 import functools
+import json
 import mmap
 import os
 import random
@@ -24,6 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork of a process with OpenMP's threads would hang
+
+import torch
 
 from distill_core import experts_store, recording, run, session
 from distill_core.cli import main
@@ -38,6 +42,7 @@ PHASES = (
     "evaluation",
     "report",
 )
+STEPS, EXPERTS = 6, 8  # of a run
 COMMON = [
     *("--dataset", "shapes", "-o", "dataset.classes=4", "-o", "dataset.size=8"),
     *("-o", "dataset.train_per_class=8", "-o", "dataset.test_per_class=4"),
@@ -45,18 +50,8 @@ COMMON = [
     *("-o", "evaluate.nets=2", "-o", "evaluate.steps=4", "-o", "evaluate.full_steps=4"),
     *("-o", "evaluate.every=3", "-o", "evaluate.every_nets=1", "-o", "data.validation=0.25"),
     # The kernels would be compiled anew in the cache of every run.
-    *(
-        "-o",
-        "engine.path=autograd",
-        "--steps",
-        "6",
-        "--ipc",
-        "1",
-        "--repr",
-        "images",
-        "--orderer",
-        "identity",
-    ),
+    *("-o", "engine.path=autograd", "--steps", str(STEPS), "--ipc", "1"),
+    *("--repr", "images", "--orderer", "identity"),
 ]
 PROBLEMS = {
     "ratbptt": [
@@ -64,12 +59,29 @@ PROBLEMS = {
         *("-o", "algo.batch=4", "-o", "algo.real_batch=8", "-o", "evaluate.select=best"),
     ],
     "mtt": [
-        *("--algo", "mtt", "--labeler", "onehot", "-o", "algo.syn_steps=3", "-o", "algo.experts=4"),
+        *("--algo", "mtt", "--labeler", "onehot", "-o", "algo.syn_steps=3"),
+        *("-o", f"algo.experts={EXPERTS}"),
         *("-o", "algo.expert_epochs=2", "-o", "algo.max_start=2", "-o", "algo.expert_batch=8"),
     ],
 }
 CHAIN = 6  # kills of one run before it is let through
 Phase = mmap.mmap
+
+
+class Aim:
+    """Aims at the phase with the fewest kills, and learns how long phases last here."""
+
+    def __init__(self) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.lasts = dict.fromkeys(PHASES, 0.05)
+
+    def at(self, phases: list[str], draw: random.Random) -> str:
+        return min(phases, key=lambda name: (self.counts[name], draw.random()))
+
+    def learn(self, target: str, killed: str | None) -> None:
+        if killed:
+            self.counts[killed] += 1
+        self.lasts[target] *= 1.4 if killed == target else 0.6
 
 
 def mark(phase: Phase) -> None:
@@ -82,6 +94,7 @@ def mark(phase: Phase) -> None:
         (session, "validation_accuracies", "validation"),
         (session, "judge", "evaluation"),
         (recording.RunLog, "results", "report"),
+        (session, "report_of", "report"),
     ]
     for owner, name, label in spots:
         setattr(owner, name, marked(getattr(owner, name), PHASES.index(label), phase))
@@ -125,17 +138,22 @@ def command(run_dir: Path, problem: str) -> list[str]:
     return ["run", "--out", str(run_dir), *COMMON, *PROBLEMS[problem]]
 
 
-def kill_in(pid: int, target: int, phase: Phase, draw: random.Random) -> str | None:
-    """Kill a child at a random moment of a phase; None if it ended before."""
-    often = PHASES[target] in ("step", "checkpoint", "artefact")
-    wait_for = draw.randrange(4) if often else 0
-    pause = draw.expovariate(1 / 0.004) if often or target == 7 else draw.uniform(0, 0.1)
+def kill_in(pid: int, target: int, pause: float, skip: int, phase: Phase) -> str | None:
+    """Kill a child some time after it has come to a phase; None if it ended before.
+
+    Args:
+        pid: the child.
+        target: the phase, a number.
+        pause: seconds after it came there.
+        skip: how often it may come there before.
+        phase: where the child says in which phase it is.
+    """
     last = -1
     while not os.waitpid(pid, os.WNOHANG)[0]:
         now = phase[0]
         if now == target and now != last:
-            wait_for -= 1
-            if wait_for < 0:
+            skip -= 1
+            if skip < 0:
                 time.sleep(pause)
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     return None
@@ -147,20 +165,37 @@ def kill_in(pid: int, target: int, phase: Phase, draw: random.Random) -> str | N
     return None
 
 
-def episodes(problem: str, folder: Path, phase: Phase, draw: random.Random) -> Iterator[str]:
-    """Yield the phase of each kill of one run, then "same" or "different"."""
+def ahead(problem: str, folder: Path) -> list[str]:
+    """Return the phases that a run has yet to go through, as far as its files tell."""
+    manifest, done = folder / "run" / "manifest.json", False
+    if manifest.exists():
+        done = json.loads(manifest.read_text())["outer_steps"] == STEPS
+    experts = len([*(folder / "cache" / "experts").glob("*/*.safetensors")])
+    without = {"step", "validation"} if done else set()
+    without |= {"validation"} if problem == "mtt" else {"experts"}
+    without |= {"experts"} if experts == EXPERTS else set()
+    return [name for name in PHASES if name not in without]
+
+
+def episodes(
+    problem: str, folder: Path, phase: Phase, aim: Aim, draw: random.Random
+) -> Iterator[str]:
+    """Yield the phase of each kill of one run, which is let through after the last."""
     run_dir, cache, log = folder / "run", folder / "cache", folder / "log.txt"
-    targets = [n for n in range(len(PHASES)) if problem == "mtt" or PHASES[n] != "experts"]
     for _ in range(CHAIN):
+        target = aim.at(ahead(problem, folder), draw)
         pid = start(command(run_dir, problem), cache, log, phase)
-        if (killed := kill_in(pid, draw.choice(targets), phase, draw)) is None:
-            continue
-        yield killed
+        often = target in ("step", "checkpoint", "artefact")
+        skip = draw.randrange(3) if often else 0
+        pause = draw.uniform(0, aim.lasts[target])
+        killed = kill_in(pid, PHASES.index(target), pause, skip, phase)
+        aim.learn(target, killed)
+        if killed:
+            yield killed
     pid = start(command(run_dir, problem), cache, log, phase)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code:
         raise SystemExit(f"resuming ended with {code}:\n{log.read_text()[-3000:]}")
-    yield "end"
 
 
 def main_of_harness() -> None:
@@ -169,11 +204,10 @@ def main_of_harness() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long")
     given = parser.parse_args()
-    import torch
-
     torch.set_num_threads(1)
     draw, phase = random.Random(given.seed), mmap.mmap(-1, 1)
-    counts: collections.Counter[str] = collections.Counter()
+    aim = Aim()
+    counts = aim.counts
     begin, runs, different = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="distill-kills-") as name:
         place, whole = Path(name), {}
@@ -194,9 +228,8 @@ def main_of_harness() -> None:
             problem = list(PROBLEMS)[runs % 2]
             folder = place / f"{runs}"
             folder.mkdir()
-            for event in episodes(problem, folder, phase, draw):
-                if event != "end":
-                    counts[event] += 1
+            for _ in episodes(problem, folder, phase, aim, draw):
+                pass
             runs += 1
             found = (folder / "run" / "distilled.safetensors").read_bytes()
             different += found != whole[problem]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill_core.plugin import InputError
+from distill_core.plugin import DivergenceError
 
 JITTER = 10.0  # by how much the ridge grows where the factorisation fails
 LARGEST_RIDGE = 1.0
@@ -48,7 +48,7 @@ def fit_ridge_head(features: Tensor, targets: Tensor, *, ridge: float) -> RidgeH
         F^T W, in float64 where the device has it, and the ridge that was used.
 
     Raises:
-        InputError: the features are all zero or not finite.
+        DivergenceError: the features are all zero or not finite.
     """
     features, targets = widened(features), widened(targets)
     kernel = features @ features.T
@@ -74,7 +74,7 @@ def ridge_solve(kernel: Tensor, targets: Tensor, *, penalty: float) -> Tensor:
         penalty: above 0, on the scale of the kernel.
 
     Raises:
-        InputError: the matrix cannot be factorised in this precision, or is not finite.
+        DivergenceError: the matrix cannot be factorised in this precision, or is not finite.
     """
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     factor, failed = torch.linalg.cholesky_ex(kernel + penalty * identity)
@@ -121,10 +121,10 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type == "mps" else tensor.double()
 
 
-def _no_regression(features: Tensor) -> InputError:
+def _no_regression(features: Tensor) -> DivergenceError:
     finite = bool(torch.isfinite(features).all())
     what = "nothing can be told apart by" if finite else "there are numbers that are not finite in"
-    return InputError(
+    return DivergenceError(
         f"kernel regression has no solution: {what} the features of the synthetic images.",
         expected="finite features that are not all zero.",
         next="lower the outer learning rates (-o algo.pixel_lr), or choose another --backbone.",

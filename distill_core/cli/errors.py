@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import click
 
+from distill_core.out_of_memory import is_out_of_memory, out_of_memory
 from registry import EnvironmentFault, ExplainedError, OptionError, UnknownNameError
 
 FAULT, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -94,6 +95,8 @@ def _explain_usage(error: click.UsageError) -> ExplainedError:
 
 
 def _explain_fault(error: Exception) -> ExplainedError:
+    if is_out_of_memory(error):
+        return out_of_memory(error)
     raised = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     notes = [note for note in getattr(error, "__notes__", []) if note.startswith("raised by ")]
     where = "use --traceback to see where it happened"

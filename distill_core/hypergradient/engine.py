@@ -31,6 +31,7 @@ class Engine:
         precision: type of activations in the kernels.
         microbatch: images of an inner batch at a time; None for all.
         real_chunk: images of the real batch at a time.
+        splits: an inner batch can be taken in parts; not where the network mixes its images.
         memory: what was predicted of the memory that is allowed, for the log; or nothing.
     """
 
@@ -39,6 +40,7 @@ class Engine:
     precision: torch.dtype | None = None
     microbatch: int | None = None
     real_chunk: int = EngineOptions.model_fields["real_chunk"].default
+    splits: bool = True
     memory: str = ""
 
     @staticmethod
@@ -57,7 +59,8 @@ class Engine:
                 "--device cpu, and a C compiler.",
                 next="leave -o engine.path and engine.precision out to differentiate by autograd.",
             )
-        if options.microbatch and mixes_images(backbone):
+        splits = not mixes_images(backbone)
+        if options.microbatch and not splits:
             raise InputError(
                 "option engine.microbatch would change the result: batch normalisation mixes the "
                 "images of a batch.",
@@ -70,6 +73,7 @@ class Engine:
             precision=torch.bfloat16 if options.precision == "bfloat16" else None,
             microbatch=options.microbatch,
             real_chunk=options.real_chunk,
+            splits=splits,
         )
 
     def loss(self, backbone: Backbone) -> InnerLoss:

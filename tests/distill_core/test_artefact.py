@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -315,3 +317,46 @@ def test_greyscale_takes_colour_pictures(make_synthetic: MakeSynthetic, tmp_path
     save(tmp_path, make_synthetic(real, image_layout(6)), real)
     transform = load(tmp_path).transform
     assert transform(Image.new("RGB", (9, 9), (10, 200, 30))).shape == (1, 8, 8)
+
+
+def _with(run_dir: Path, edit: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> Path:
+    """Change tensors and metadata of a file that no manifest vouches for."""
+    path = run_dir / "distilled.safetensors"
+    (run_dir / "manifest.json").unlink()
+    tensors, metadata = read_tensors(path)
+    edit(tensors, metadata)
+    write_tensors(path, tensors, metadata)
+    return path
+
+
+HOSTILE = {
+    "NaN label": (lambda t, m: t["labels"][2].fill_(float("nan")), "labels are not all finite"),
+    "infinite pixel": (lambda t, m: t["pixels"].fill_(float("inf")), "images are not all finite"),
+    "negative": (
+        lambda t, m: t["labels"][1].copy_(torch.tensor([2.0, -1, 0, 0, 0, 0])),
+        "row 1 of its labels is no distribution",
+    ),
+    "no sum of 1": (lambda t, m: t["labels"][3].mul_(2), "row 3 of its labels"),
+    "flat": (lambda t, m: t.update(labels=t["labels"][0].clone()), "its labels have shape (6,)"),
+    "a row too many": (
+        lambda t, m: t.update(labels=torch.cat([t["labels"], t["labels"][:1]])),
+        "a row for each image",
+    ),
+    "a class too many": (lambda t, m: m["class_names"].append("more"), "its labels have shape"),
+    "whole numbers": (
+        lambda t, m: t.update(labels=t["labels"].round().long()),
+        "labels are not all finite numbers",
+    ),
+    "names": (lambda t, m: m.update(class_names="abcdef"), "class names are no list"),
+    "another size": (lambda t, m: m.update(image_shape=[3, 9, 8]), "images have shape"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_no_network_can_be_trained_on_is_refused(name: str, run_dir: Path) -> None:
+    edit, said = HOSTILE[name]
+    path = _with(run_dir, edit)
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert said in str(caught.value)
+    assert caught.value.what.startswith(str(path))

@@ -7,8 +7,10 @@ import torch
 
 from distill_core import divergence
 from distill_core.assemble import assemble
+from distill_core.builtin.kernel_regression import fit_ridge_head
 from distill_core.checkpoint import checkpoint_path, load_checkpoint
-from distill_core.groups import DivergenceError
+from distill_core.distributed import Ranks
+from distill_core.divergence import DivergenceError
 from distill_core.observers import MetricsFile
 from distill_core.rescue import rescued
 from distill_core.run import OuterLoop
@@ -129,3 +131,59 @@ def test_it_ends_after_so_many_times(tmp_path):
         loop.run()
     assert calls == [0] * (divergence.LIMIT + 1)
     assert checkpoint_path(tmp_path).exists()
+
+
+def broken_loss(loop, at, error=None):
+    """Make the loss, not the gradient, of outer step `at` bad while rates are whole."""
+    algorithm = loop.assembly.algorithm
+    step_of = algorithm.outer_step
+
+    def outer_step(synthetic, *, step, rng):
+        metrics = dict(step_of(synthetic, step=step, rng=rng))
+        if step == at and loop.schedule.scale == 1.0:
+            if error:
+                raise error
+            metrics["loss"] = float("inf")
+        return metrics
+
+    algorithm.outer_step = outer_step
+    return loop
+
+
+def unsolvable():
+    """The error of a regression on features that are not finite."""
+    with pytest.raises(DivergenceError) as caught:
+        fit_ridge_head(torch.full((3, 2), float("nan")), torch.ones(3, 2), ridge=1e-6)
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [None, unsolvable], ids=["loss", "regression"])
+def test_losses_and_regressions_gone_bad_stop_with_the_state_before(error, tmp_path):
+    loop = broken_loss(OuterLoop(small_assembly(steps=6), tmp_path), 2, error and error())
+    with pytest.raises(DivergenceError) as caught, rescued(loop):
+        loop.run()
+    wanted = "kernel regression has no solution: " if error else "the loss of outer step 3 is inf."
+    assert caught.value.what.startswith(wanted)
+    assert "the state is saved at outer step 2; go on with" in caught.value.next
+    state = load_checkpoint(tmp_path, small_config(steps=6))
+    straight = OuterLoop(small_assembly(steps=6), tmp_path / "straight")
+    straight.run(stop=lambda: straight.step == 2)
+    for name, tensor in state_of(straight).items():
+        assert torch.equal(tensor, state["synthetic"][name]), name
+
+
+@pytest.mark.parametrize("error", [None, unsolvable], ids=["loss", "regression"])
+def test_halving_applies_to_them(error, tmp_path):
+    loop = broken_loss(OuterLoop(small_assembly(**HALVE), tmp_path), 3, error and error())
+    assert loop.run()
+    assert [each["outer_step"] for each in loop.divergences] == [3]
+
+
+def test_trouble_of_another_process_stops_this_one_before_the_update(tmp_path):
+    class Troubled(Ranks):
+        def any(self, *flags):
+            return (True,) if len(flags) == 1 else flags
+
+    loop = OuterLoop(small_assembly(steps=6), tmp_path, ranks=Troubled())
+    with pytest.raises(DivergenceError, match="another process are not finite in outer step 1"):
+        loop.run()

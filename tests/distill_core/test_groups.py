@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill_core.groups import HypergradientError, check_hypergradients, trained_groups
+from distill_core.divergence import HypergradientError
+from distill_core.groups import check_hypergradients, trained_groups
 from distill_core.run import OuterLoop
 from tests.distill_core.small_run import small_assembly
 

@@ -68,7 +68,9 @@ def test_labels_off_the_simplex(value, said, run_dir):
         tensors["labels"][3, 1] = value
 
     change(run_dir, edit)
-    assert said in failed(run_dir)["labels"]
+    found = failed(run_dir)
+    assert said in found["labels"]
+    assert "labels" in found["artefact"]
 
 
 def test_negative_labels_that_sum_to_one(run_dir):
@@ -76,7 +78,16 @@ def test_negative_labels_that_sum_to_one(run_dir):
         tensors["labels"][0] = torch.tensor([2.0, -1.0, 0, 0, 0, 0])
 
     change(run_dir, edit)
-    assert set(failed(run_dir)) == {"labels"}
+    assert set(failed(run_dir)) == {"labels", "artefact"}
+
+
+def test_targets_that_are_not_meant_to_be_distributions(run_dir):
+    def edit(tensors, metadata):
+        tensors["labels"][0] = torch.tensor([2.0, -1.5, 0, 0, 0, 0])
+        metadata["simplex"] = False
+
+    change(run_dir, edit)
+    assert failed(run_dir) == {}
 
 
 def test_a_class_twice(run_dir):
@@ -115,9 +126,31 @@ def test_a_newer_manifest_is_refused(run_dir):
 
 
 def test_the_spread_by_hand():
-    """s = 0.1 in both, 3 s sqrt(1/2 + 1/2) = 0.3 (times sqrt 2 of the sample: 0.4243)."""
+    """Of two and two, s = 0.1 sqrt(2) and t = 9.92: 9.92 s sqrt(1/2 + 1/2) = 1.403."""
     recorded = {"accuracies": [0.4, 0.6]}
-    assert within_spread(recorded, (0.8, 1.0)).passed
-    assert not within_spread(recorded, (0.9, 1.1)).passed
-    assert within_spread({"accuracies": [0.5]}, (0.5,)).passed
-    assert not within_spread({"accuracies": [0.5]}, (0.51,)).passed
+    close = within_spread(recorded, (0.8, 1.0))
+    assert close.passed
+    assert close.found.endswith("2 and 2 networks tell apart what differs by more than 140.29")
+    eight = {"accuracies": [0.50, 0.51] * 4}  # s = 0.00535, t = 3.17, sqrt(2/8) = 0.5: 0.0085
+    assert within_spread(eight, (0.508, 0.518) * 4).passed
+    assert not within_spread(eight, (0.509, 0.519) * 4).passed
+
+
+@pytest.mark.parametrize("nets", [1, 2, 8])
+def test_what_it_can_tell_holds_for_chance(nets):
+    """Of two evaluations of one thing 1 % differ by more, whatever the number of networks."""
+    generator = torch.Generator().manual_seed(0)
+    draws = 0.5 + 0.02 * torch.randn(2000, 3 * nets, generator=generator, dtype=torch.float64)
+    refused = sum(
+        not within_spread({"accuracies": row[: 2 * nets].tolist()}, tuple(row[2 * nets :])).passed
+        for row in draws
+    )
+    assert 4 <= refused <= 40  # 20 are expected
+
+
+def test_one_network_each_tells_equality_alone():
+    recorded = {"accuracies": [0.5]}
+    assert within_spread(recorded, (0.5,)).found == "as recorded for each of 1 network"
+    other = within_spread(recorded, (0.51,))
+    assert not other.passed
+    assert "one network each tells no spread" in other.found

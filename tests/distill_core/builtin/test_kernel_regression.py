@@ -17,8 +17,8 @@ from distill_core.builtin.kernel_regression import (
     squared_error,
     synthetic_targets,
 )
+from distill_core.divergence import DivergenceError
 from distill_core.streams import seeded
-from registry import InputError
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -91,7 +91,7 @@ def test_the_ridge_grows_until_the_kernel_can_be_factorised() -> None:
     ("value", "sentence"), [(0.0, "nothing can be told apart"), (float("nan"), "not finite")]
 )
 def test_features_without_a_solution_are_refused(value: float, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(DivergenceError, match=sentence):
         fit_ridge_head(torch.full((3, 2), value), random(3, 2), ridge=1e-6)
 
 

@@ -7,55 +7,21 @@ import resource
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.distill_core.cli.fault_child import Limit, Signal, Spot, child
 from tests.distill_core.cli.small_args import arguments, distill
 
-ROOT = Path(__file__).parents[3]
-# Patches a function so that at its nth call a signal comes, before or after the work is done.
-CHILD = """
-import importlib, os, sys
-module, name, call, when, number = sys.argv[1:6]
-owner = importlib.import_module(module)
-*path, name = name.split(".")
-for part in path:
-    owner = getattr(owner, part)
-inner, calls = getattr(owner, name), []
-def patched(*args, **kwargs):
-    calls.append(1)
-    due = len(calls) == int(call)
-    if due and when == "before":
-        os.kill(os.getpid(), int(number))
-    result = inner(*args, **kwargs)
-    if due and when == "after":
-        os.kill(os.getpid(), int(number))
-    return result
-setattr(owner, name, patched)
-from distill_core.cli import main
-main(sys.argv[6:])
-"""
-EVERY_STEP = ("-o", "run.checkpoint_minutes=1e-9")
+# The kernels would be compiled once more for this cache, and memory is not needed for them.
+AUTOGRAD = ("-o", "engine.path=autograd")
+EVERY_STEP = ("-o", "run.checkpoint_minutes=1e-9", *AUTOGRAD)
 
 
 def inner_draw(loop):
     """Draw from a stream, as a step does before it fails."""
     torch.rand(3, generator=loop.rng["real_batch"])
-
-
-def child(code, *args, cache, preexec=None):
-    return subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": str(cache)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=preexec,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -69,25 +35,25 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, cache):
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert distill(*arguments(out)).exit_code == 0
+    assert distill(*arguments(out, *AUTOGRAD)).exit_code == 0
     return (out / "distilled.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
-    "moment",
+    "spot",
     [
-        (("distill_core.run", "OuterLoop._outer_step"), 3, "before"),
-        (("os", "fsync"), 6, "before"),  # within a write
-        (("os", "replace"), 5, "after"),
-        (("distill_core.session", "judge"), 1, "after"),
+        Spot("distill_core.run", "OuterLoop._outer_step", 3),
+        Spot("os", "fsync", 6),  # within a write
+        Spot("os", "replace", 5, "after"),
+        Spot("distill_core.session", "judge", 1, "after"),
+        Spot("distill_core.session", "report_of"),
     ],
+    ids=lambda spot: spot.name,
 )
-def test_killed_and_resumed_is_as_if_nothing_had_been(moment, whole, cache, tmp_path):
-    spot, call, when = moment
+def test_killed_and_resumed_is_as_if_nothing_had_been(spot, whole, cache, tmp_path):
     out = tmp_path / "run"
-    args = arguments(out, *EVERY_STEP)
-    killed = child(CHILD, *spot, str(call), when, str(int(signal.SIGKILL)), *args, cache=cache)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = child(arguments(out, *EVERY_STEP), tmp_path / "child", Signal(signal.SIGKILL), spot)
+    assert killed.code == -signal.SIGKILL, killed.stderr
     result = distill("run", "--resume", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert "is stale: its owner, process " in result.output
@@ -98,15 +64,16 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(moment, whole, cache, tmp_
 @pytest.mark.parametrize(
     ("number", "spot"),
     [
-        (signal.SIGUSR1, ("distill_core.run", "OuterLoop._outer_step")),
-        (signal.SIGTERM, ("distill_core.session", "judge")),
-        (signal.SIGUSR1, ("distill_core.recording", "RunLog.results")),
+        (signal.SIGUSR1, Spot("distill_core.run", "OuterLoop._outer_step")),
+        (signal.SIGTERM, Spot("distill_core.session", "judge")),
+        (signal.SIGUSR1, Spot("distill_core.recording", "RunLog.results")),
     ],
+    ids=["step", "evaluation", "report"],
 )
 def test_a_signal_ends_with_130_and_the_way_to_go_on(number, spot, whole, cache, tmp_path):
     out = tmp_path / "run"
-    ended = child(CHILD, *spot, "1", "before", str(int(number)), *arguments(out), cache=cache)
-    assert ended.returncode == 130, ended.stderr
+    ended = child(arguments(out, *AUTOGRAD), tmp_path / "child", Signal(number), spot)
+    assert ended.code == 130, ended.stderr
     assert ended.stderr.splitlines()[-1] == f"  distill run --resume --out {out}"
     assert (out / ".lock").read_bytes() == b""
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0
@@ -116,18 +83,47 @@ def test_a_signal_ends_with_130_and_the_way_to_go_on(number, spot, whole, cache,
 def test_a_limit_of_file_size_stops_with_three_lines(whole, cache, tmp_path):
     """The artefact fits below it and the checkpoint does not."""
     out = tmp_path / "run"
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
-    main = "import sys; from distill_core.cli import main; main(sys.argv[1:])"
-    ended = child(main, *arguments(out, *EVERY_STEP), cache=cache, preexec=limit)
-    assert ended.returncode == 1, ended.stderr
+    limit = Limit(resource.RLIMIT_FSIZE, 30_000)
+    ended = child(arguments(out, *EVERY_STEP), tmp_path / "child", limit)
+    assert ended.code == 1, ended.stderr
     assert "File too large" in ended.stderr.splitlines()[0]
     assert f"distill run --resume --out {out}" in ended.stderr.splitlines()[2]
     assert "Traceback" not in ended.stderr
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0
     assert (out / "distilled.safetensors").read_bytes() == whole
+
+
+# Two layers of 1024: 36 MiB of weights, which "stock" gives back whenever they are freed.
+WIDE = (
+    *("-o", "backbone.width=1024", "-o", "backbone.depth=2", "-o", "run.allocator=stock"),
+    *("-o", "evaluate.controls=false", "-o", "algo.total=2", "--steps", "2"),
+)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS is Linux's")
+@pytest.mark.parametrize(
+    ("spot", "said"),
+    [
+        (
+            Spot("distill_core.run", "OuterLoop._outer_step", 2),
+            "the state is saved at outer step 1",
+        ),
+        (Spot("distill_core.session", "judge"), "or choose another --device."),
+        (Spot("distill_core.session", "assemble"), "-o data.storage=float16"),
+    ],
+    ids=["step", "evaluation", "loading"],
+)
+def test_memory_that_runs_out_is_explained_wherever_it_happens(spot, said, cache, tmp_path):
+    """From some moment on 30 MiB are allowed."""
+    out, limit = tmp_path / "run", Limit(resource.RLIMIT_AS, 30 * 2**20, beyond=True)
+    args = arguments(out, *AUTOGRAD, *WIDE)
+    ended = child(args, tmp_path / "child", limit, spot)
+    assert ended.code == 1, ended.stderr
+    what, expected, then = ended.stderr.splitlines()[-3:]
+    assert what.startswith("there is not enough memory: "), ended.stderr
+    assert expected.startswith("Expected room for ")
+    assert said in then
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.fixture
@@ -155,6 +151,44 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(whole, cache, small_di
     result = distill("run", "--resume", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert (out / "distilled.safetensors").read_bytes() == whole
+
+
+def test_a_directory_that_becomes_read_only_stops_the_run(whole, cache, small_disk, monkeypatch):
+    """Even for root, whom permissions do not bind."""
+    from distill_core import run
+
+    out, inner, calls = small_disk / "run", run.OuterLoop._outer_step, []
+    subprocess.run(["mount", "-o", "remount,size=2m", str(small_disk)], check=True)
+
+    def step(loop):
+        calls.append(1)
+        if len(calls) == 3:
+            # Files that are open for writing, as the lock and the events are, keep others from it.
+            subprocess.run(["mount", "--bind", str(small_disk), str(small_disk)], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(small_disk)], check=True)
+        inner(loop)
+
+    monkeypatch.setattr(run.OuterLoop, "_outer_step", step)
+    result = distill(*arguments(out, *EVERY_STEP))
+    subprocess.run(["umount", str(small_disk)], check=True)
+    assert result.exit_code == 1, result.output
+    what, _, then = result.stderr.splitlines()
+    assert "Read-only file system" in what
+    assert (
+        f"the state is saved at outer step 2; go on with `distill run --resume --out {out}`" in then
+    )
+    monkeypatch.setattr(run.OuterLoop, "_outer_step", inner)
+    assert distill("run", "--resume", "--out", str(out)).exit_code == 0
+    assert (out / "distilled.safetensors").read_bytes() == whole
+
+
+def test_a_directory_that_is_read_only_is_refused_before_any_work(cache, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    result = distill(*arguments(small_disk / "run", *AUTOGRAD))
+    assert result.exit_code == 1, result.output
+    assert "Read-only file system" in result.stderr.splitlines()[0]
+    assert "step 1/4" not in result.output
+    assert [*small_disk.iterdir()] == []
 
 
 def test_a_directory_that_vanishes_is_a_sentence(cache, tmp_path, monkeypatch):
@@ -195,11 +229,11 @@ def test_too_little_memory_says_what_lowers_it(error, whole, cache, tmp_path, mo
         inner(loop)
 
     monkeypatch.setattr(run.OuterLoop, "_outer_step", step)
-    result = distill(*arguments(out))
+    result = distill(*arguments(out, *AUTOGRAD))
     assert result.exit_code == 1, result.output
     first, _, then = result.stderr.splitlines()
     assert first.startswith("there is not enough memory")
-    assert "-o engine.real_chunk=125 and -o engine.microbatch=50, or let --max-memory" in then
+    assert "-o engine.real_chunk=8 and -o engine.microbatch=4, or let --max-memory" in then
     assert "The state is saved at outer step 2" in then
     monkeypatch.setattr(run.OuterLoop, "_outer_step", inner)
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0

@@ -89,12 +89,19 @@ def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
     assert not torch.equal(one["pixels"], two["pixels"])
 
 
-def test_a_signal_to_the_parent_saves_and_one_process_goes_on(start: Start, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_to_the_parent_saves_and_one_process_goes_on(
+    number: signal.Signals, start: Start, tmp_path: Path
+):
     out = tmp_path / "run"
     process = start(*arguments(out, "--procs", "2", "--steps", "100000"))
     wait_for_steps(out, [process])
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    if number == signal.SIGUSR1:  # the lock is that of one of the two processes
+        other = distill("run", "--resume", "--out", str(out), "--procs", "1")
+        assert other.exit_code == 2, other.output
+        assert f"{out} is in use by another run: process " in other.stderr.splitlines()[0]
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert errors.splitlines() == [
         "ending after this outer step",
@@ -109,15 +116,25 @@ def test_a_signal_to_the_parent_saves_and_one_process_goes_on(start: Start, tmp_
     assert json.loads((out / "manifest.json").read_text())["processes"] == 1
 
 
-def test_a_killed_rank_ends_the_run_with_a_state_that_goes_on(start: Start, tmp_path: Path):
-    """Without torchrun: the environment is all that a launcher gives."""
+@pytest.mark.parametrize(
+    ("number", "minutes"),
+    [(signal.SIGKILL, 10.0), (signal.SIGSTOP, 0.25)],
+    ids=["killed", "stopped"],
+)
+def test_a_lost_rank_ends_the_run_with_a_state_that_goes_on(
+    number: signal.Signals, minutes: float, start: Start, tmp_path: Path
+):
+    """Without torchrun: the environment is all that a launcher gives.
+
+    One that was killed is missed at once, one that has stopped after `run.rank_timeout_minutes`.
+    """
     out = tmp_path / "run"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     first, second = (
         start(
-            *arguments(out, "--steps", "100000"),
+            *arguments(out, "--steps", "100000", "-o", f"run.rank_timeout_minutes={minutes}"),
             WORLD_SIZE="2",
             RANK=str(rank),
             MASTER_ADDR="127.0.0.1",
@@ -126,11 +143,16 @@ def test_a_killed_rank_ends_the_run_with_a_state_that_goes_on(start: Start, tmp_
         for rank in range(2)
     )
     wait_for_steps(out, [first, second])
-    second.kill()
+    second.send_signal(number)
     begin = time.monotonic()
-    _, errors = first.communicate(timeout=60)
-    assert time.monotonic() - begin < 20
-    second.communicate()
+    try:
+        _, errors = first.communicate(timeout=120)
+        waited = time.monotonic() - begin
+    finally:
+        first.kill()
+        second.kill()
+        second.communicate()
+    assert waited < 20 + (60 * minutes if number == signal.SIGSTOP else 0)
     assert first.returncode == 1
     what, expected, then = errors.splitlines()[-3:]
     assert len(errors.splitlines()) == 3, errors
