@@ -182,8 +182,10 @@ def _listed_sha256(file: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        files = parse_json(path.read_bytes())["files"]
-        return files.get(file.name)  # type: ignore[no-any-return]
+        listed = parse_json(path.read_bytes())["files"].get(file.name)
+        if isinstance(listed, str | None):
+            return listed
+        raise TypeError(f"the checksum of {file.name} is no text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{path} cannot be read.",

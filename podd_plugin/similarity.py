@@ -92,7 +92,10 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
                 raise ValueError(f"it unpacks to more than {LARGEST_FILE // 2**20} MiB")
         with numpy.load(file, allow_pickle=False) as arrays:
             table = torch.from_numpy(arrays["embeddings"].astype("float64"))
-            given = [str(name) for name in arrays["names"]] if "names" in arrays else None
+            named = arrays.get("names")
+            if named is not None and named.ndim != 1:
+                raise ValueError(f"'names' has shape {named.shape}")
+            given = None if named is None else [str(name) for name in named]
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
         raise InputError(
             f"{file} cannot be read as class embeddings: {error}.",

@@ -190,7 +190,7 @@ def tensors_numbers(data: bytes, rng: random.Random) -> bytes:
         whole = (-1, 2**31 - 1, 10**6)
         number = rng.choice(values["d"] if kind in {"<d", "<f"} else whole)
         packed = struct.pack(kind, 255 if kind == "<B" else number)
-        count = max((last - first) // size, 1)
+        count = min(max((last - first) // size, 1), len(body))
     except (KeyError, TypeError, ValueError, struct.error):
         return data
     changed = bytearray(body)

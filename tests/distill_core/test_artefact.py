@@ -202,8 +202,13 @@ def test_a_missing_result_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "nothing")
 
 
-def test_a_damaged_manifest_is_refused(run_dir: Path) -> None:
-    (run_dir / "manifest.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[" * 100_000, "[]", '{"files": 3}', '{"files": {"distilled.safetensors": {"a": 1}}}'],
+    ids=["half", "deep", "list", "number", "table"],
+)
+def test_a_damaged_manifest_is_refused(run_dir: Path, text: str) -> None:
+    (run_dir / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
         load(run_dir)
 

@@ -81,6 +81,7 @@ def test_rows_of_a_file_are_found_by_name(three, tmp_path):
         ({"embeddings": EMBEDDINGS[0]}, r"shape \(2,\) for 3 names"),
         ({"embeddings": numpy.full((3, 2), numpy.inf)}, "some of them not finite"),
         ({"embeddings": EMBEDDINGS, "names": numpy.array(["oak tree", "ray"])}, "for 2 names"),
+        ({"embeddings": EMBEDDINGS, "names": numpy.zeros((3, 2))}, "'names' has shape"),
         ({"embeddings": EMBEDDINGS, "names": numpy.array(list("abc"))}, "no match for 'oak_tree'"),
         ({"embeddings": numpy.array([object()] * 3)}, "cannot be read as class embeddings"),
     ],
