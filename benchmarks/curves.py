@@ -30,7 +30,7 @@ def main(target: str, *runs: str) -> None:
         by_step.plot(steps, accuracy, marker=".", label=Path(run).name)
         by_minute.plot([minutes[step] for step in steps], accuracy, marker=".")
     by_step.set(xlabel="outer step", ylabel="validation accuracy, %")
-    by_minute.set(xlabel="minutes of outer steps, one thread")
+    by_minute.set(xlabel="minutes of outer steps")
     by_step.legend()
     figure.tight_layout()
     figure.savefig(target, dpi=110)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from distill_core.documents import parse_json
 from registry import EnvironmentFault, InputError
 
 LOCK = ".lock"
@@ -94,8 +95,9 @@ def _claim() -> str:
 def _text(path: Path) -> str:
     """Say who wrote the file; nothing where nobody did."""
     try:
-        owner = json.loads(path.read_bytes()[:1000])
-        return f"process {owner['process']} on {owner['host']} since {owner['since']}"
+        owner = parse_json(path.read_bytes()[:1000])
+        text = f"process {owner['process']} on {owner['host']} since {owner['since']}"
+        return text if text.isprintable() else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -6,7 +6,6 @@ running anybody's code; `evaluate=` alone needs the run's components.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from distill_core import __version__
 from distill_core.artefact import DISTILLED, MANIFEST, file_sha256, load
 from distill_core.artefact_check import off_simplex
+from distill_core.documents import parse_json
 from distill_core.files import read_tensors
 from distill_core.manifest import FORMAT
 from distill_core.packing import state_of
@@ -49,7 +49,7 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
         if not isinstance(found, dict):
             raise ValueError("no JSON object")
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
             expected="a run directory with a result; a run writes it at every checkpoint.",
             next="check the path, or wait for the first checkpoint.",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read: {error}.",
             expected="the manifest that the run wrote.",

@@ -20,6 +20,7 @@ from pathlib import Path
 from distill_core import __version__
 from distill_core.artefact import load
 from distill_core.distilled import Distilled
+from distill_core.documents import parse_json
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
@@ -100,7 +101,7 @@ def _check_free(out: Path, *, force: bool) -> None:
 
 def _is_export(out: Path) -> bool:
     try:
-        return "distill_export" in json.loads((out / INFO).read_text(encoding="utf-8"))
+        return "distill_export" in parse_json((out / INFO).read_bytes())
     except (OSError, ValueError, TypeError):
         return False
 

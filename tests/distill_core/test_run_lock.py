@@ -86,3 +86,16 @@ def test_a_run_that_is_made_by_somebody_else_meanwhile(owner):
     assert result.exit_code == 2
     assert f"process {process.pid} on " in result.stderr
     assert os.listdir(run_dir) == [LOCK]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 1000, "3", '{"process": 1, "host": "\\u001b[2J", "since": "x"}', "\x80"],
+    ids=["deep", "number", "control characters", "no text"],
+)
+def test_a_lock_that_a_stranger_wrote_is_taken_over_without_repeating_it(tmp_path, text):
+    (tmp_path / LOCK).write_bytes(text.encode("latin-1"))
+    said = []
+    with hold(tmp_path, said.append):
+        pass
+    assert all(line.isprintable() for line in said)
