@@ -132,7 +132,7 @@ def _check_gradients(who: str, gradients: Gradients) -> None:
         found = [each for each in members if each is not None]
         finite = all(bool(torch.isfinite(each).all()) for each in found)
         demand(finite, who, f"leaves gradients in group '{group}' that are not finite")
-    for group in gradients.keys() & {"data", "labels"}:
+    for group in [each for each in ("data", "labels") if each in gradients]:
         there = any(each is not None and bool(each.any()) for each in gradients[group])
         unless = "; say learns_labels = False" if group == "labels" else ""
         demand(there, who, f"leaves no gradient in group '{group}' after outer_step{unless}")

@@ -164,7 +164,7 @@ def test_losses_and_regressions_gone_bad_stop_with_the_state_before(error, tmp_p
         loop.run()
     wanted = "kernel regression has no solution: " if error else "the loss of outer step 3 is inf."
     assert caught.value.what.startswith(wanted)
-    assert "the state is saved at outer step 2; go on with" in caught.value.next
+    assert "The state is saved at outer step 2; go on with" in caught.value.next
     state = load_checkpoint(tmp_path, small_config(steps=6))
     straight = OuterLoop(small_assembly(steps=6), tmp_path / "straight")
     straight.run(stop=lambda: straight.step == 2)

@@ -106,7 +106,7 @@ WIDE = (
     [
         (
             Spot("distill_core.run", "OuterLoop._outer_step", 2),
-            "the state is saved at outer step 1",
+            "The state is saved at outer step 1",
         ),
         (Spot("distill_core.session", "judge"), "or choose another --device."),
         (Spot("distill_core.session", "assemble"), "-o data.storage=float16"),
@@ -175,7 +175,7 @@ def test_a_directory_that_becomes_read_only_stops_the_run(whole, cache, small_di
     what, _, then = result.stderr.splitlines()
     assert "Read-only file system" in what
     assert (
-        f"the state is saved at outer step 2; go on with `distill run --resume --out {out}`" in then
+        f"The state is saved at outer step 2; go on with `distill run --resume --out {out}`" in then
     )
     monkeypatch.setattr(run.OuterLoop, "_outer_step", inner)
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0
