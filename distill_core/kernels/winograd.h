@@ -25,24 +25,11 @@
  * output channels stay in its L2 cache while the transformed weights stream by.
  */
 
-/* Vectors are the processor's own: the compiler keeps wider ones in memory. A panel of columns has
- * WIDE of them: with HEIGHT rows, what the registers hold. */
-#if defined(__AVX512F__)
-#define WIDTH 64
-#define WIDE 4
-#elif defined(__AVX__)
-#define WIDTH 32
-#define WIDE 2
-#elif defined(__aarch64__)
-#define WIDTH 16
-#define WIDE 4
-#else
-#define WIDTH 16
-#define WIDE 2
-#endif
-typedef REAL NAME(wvec) __attribute__((vector_size(WIDTH), aligned(sizeof(REAL)), may_alias));
+/* A panel of columns has WIDE vectors: with HEIGHT rows, what the registers hold. */
+#define WIDE (REGISTERS / 8)
+typedef REAL NAME(wvec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 #define vec NAME(wvec)
-#define LANES ((long)(WIDTH / sizeof(REAL)))
+#define LANES ((long)(VECTOR_BYTES / sizeof(REAL)))
 #define AT(p) (*(vec *)(p))
 #define ALWAYS inline __attribute__((always_inline))
 #define NEVER __attribute__((noinline))
@@ -419,7 +406,6 @@ int NAME(winograd_tangent_backward)(int threads, int N, int h, int w, int Cin, i
 #undef ALWAYS
 #undef NEVER
 #undef POINTS
-#undef WIDTH
 #undef WIDE
 #undef CHUNK
 #undef PANEL
