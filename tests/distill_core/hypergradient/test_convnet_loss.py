@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +14,7 @@ from distill_core.data import DataSpec
 from distill_core.functional import FlatModel
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.kernels import native
 from distill_core.streams import global_seed, seeded
 from distill_core.synthetic import Batch
 
@@ -45,15 +49,13 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("dtype", BOUNDS)
-@pytest.mark.parametrize(("shape", "width", "depth"), NETWORKS)
-@pytest.mark.parametrize("microbatch", [None, 2])
-def test_all_derivatives_equal_those_of_autograd(
+def check_derivatives(
     shape: tuple[int, int, int],
     width: int,
     depth: int,
     dtype: torch.dtype,
-    microbatch: int | None,
+    *,
+    microbatch: int | None = None,
 ) -> None:
     net = made(shape, width, depth, dtype)
     model = FlatModel(net)
@@ -73,6 +75,34 @@ def test_all_derivatives_equal_those_of_autograd(
         assert found.shape == wanted.shape
         assert found.dtype == dtype
         assert error(found, wanted) < BOUNDS[dtype]
+
+
+@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize(("shape", "width", "depth"), NETWORKS)
+@pytest.mark.parametrize("microbatch", [None, 2])
+def test_all_derivatives_equal_those_of_autograd(
+    shape: tuple[int, int, int],
+    width: int,
+    depth: int,
+    dtype: torch.dtype,
+    microbatch: int | None,
+) -> None:
+    check_derivatives(shape, width, depth, dtype, microbatch=microbatch)
+
+
+@pytest.fixture
+def plain_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels compiled for any processor of this kind, whose vectors are narrow."""
+    monkeypatch.setattr(native, "_FLAGS", (("-fopenmp",), ()))
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+@pytest.mark.usefixtures("plain_library")
+def test_all_derivatives_are_the_same_with_narrow_vectors() -> None:
+    for (shape, width, depth), dtype in itertools.product(NETWORKS, BOUNDS):
+        check_derivatives(shape, width, depth, dtype)
 
 
 def test_half_precision_points_the_same_way() -> None:
