@@ -82,13 +82,13 @@ METHODS: dict[str, list[str]] = {
     "bptt": [*UNROLLED, "-o", "algo.steps=50", "-o", "algo.augment=flip_rotate"],
     "dd": [*UNROLLED, "-o", "algo.real_batch=512"],
     "frepo": ["-o", "run.ema=0.99", "-o", "backbone.width=64"],
-    "rcig": ["-o", "run.ema=0.99", "-o", "backbone.width=32"],
-    "dm": [*ONE_STEP, "-o", "backbone.width=128"],
-    "dc": [*ONE_STEP, "-o", "backbone.width=128"],
-    "dsa": [*ONE_STEP, "-o", "backbone.width=128"],
-    "mtt": [*EXPERTS, "-o", "algo.experts=10"],
-    "ftd": [*EXPERTS, "-o", "algo.experts=10", "-o", "run.ema=0.99"],
-    "tesla": [*EXPERTS, "-o", "algo.experts=10"],
+    "rcig": ["-o", "run.ema=0.99", "-o", "backbone.width=32", "-o", "algo.real_batch=256"],
+    "dm": [*ONE_STEP, "-o", "backbone.width=32"],
+    "dc": [*ONE_STEP, "-o", "backbone.width=32"],
+    "dsa": [*ONE_STEP, "-o", "backbone.width=32"],
+    "mtt": [*EXPERTS, "-o", "algo.experts=4"],
+    "ftd": [*EXPERTS, "-o", "algo.experts=4", "-o", "run.ema=0.99"],
+    "tesla": [*EXPERTS, "-o", "algo.experts=4"],
 }  # fmt: skip
 FIXED_LABELS = ("dm", "dc", "dsa")
 CORESETS = ("random", "herding", "kcenter", "forgetting")
@@ -97,10 +97,10 @@ CORESETS = ("random", "herding", "kcenter", "forgetting")
 def methods(args: argparse.Namespace) -> dict[str, list[str]]:
     """Every method on images and on posters, with an equal time for each."""
     data = ["--dataset", "imagefolder", "-o", f"dataset.path={args.data}"]
-    judged = ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false", "-o", "evaluate.every=200"]
+    judged = ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false", "-o", "evaluate.every=0"]
     common = [*data, *judged, "-o", f"run.threads={args.threads}", "-o", "data.whitening=zca"]
     order = ["-o", "orderer.similarity=file", "-o", f"orderer.file={args.embeddings}"]
-    poster = [*POSTER, *order, "-o", "repr.patches=4x10"]
+    poster = [*POSTER, *order, "-o", "repr.patches=4x10", "-o", "evaluate.steps=500"]
     runs = {}
     for name, settings in METHODS.items():
         fixed = name in FIXED_LABELS

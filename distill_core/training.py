@@ -17,7 +17,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from distill_core.augment import Augmentation
 from distill_core.data import Split, full_precision
-from distill_core.hypergradient.training_gradient import training_gradient
+from distill_core.hypergradient.ordinary_training import network_logits, training_gradient
 from distill_core.recipe import Recipe
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -111,9 +111,10 @@ def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     """
     was_training = backbone.training
     backbone.eval()
+    logits_of = network_logits(backbone, split.labels.device)
     right = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     for start in range(0, len(split), chunk):
-        logits = backbone(split.take(slice(start, start + chunk)))
+        logits = logits_of(split.take(slice(start, start + chunk)))
         right += (logits.argmax(1) == split.labels[start : start + chunk]).sum()
     backbone.train(was_training)
     return int(right) / len(split)

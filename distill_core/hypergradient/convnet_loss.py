@@ -31,6 +31,9 @@ class _Network(NamedTuple):
     head_bias: Tensor
 
 
+_Kept = tuple[Tensor, Tensor, Tensor]  # of a block: what goes in, its convolution, statistics
+
+
 class ConvNetLoss:
     """Cross-entropy of a network of `ConvBlocks`, on the CPU.
 
@@ -70,6 +73,13 @@ class ConvNetLoss:
         return Evaluation(loss, gradient, torch.cat(logits))
 
     @torch.no_grad()
+    def logits(self, theta: Tensor, images: Tensor) -> Tensor:
+        """Return logits (n, K) of images (n, C, h, w) at theta (P,); all at a time."""
+        network = self._network(theta)
+        a = self._features(network, images.contiguous())
+        return self._logits(network, a.flatten(1).to(self._blocks.arithmetic))
+
+    @torch.no_grad()
     def product(self, theta: Tensor, batch: Batch, vector: Tensor) -> Product:
         """Return the derivatives of <gradient, vector> at theta (P,)."""
         network, tangent = self._network(theta), self._network(vector)
@@ -87,15 +97,10 @@ class ConvNetLoss:
         blocks, pad = self._blocks, self.structure.padding
         first, *later = network.layers
         images, labels = batch.images.contiguous(), batch.labels
-        a = blocks.first_forward(images, pad, first)
-        kept = []
-        for layer in later:
-            z = convolution.forward(a, layer.weight)
-            above, stats = blocks.forward(z, layer.norm)
-            kept.append((a, z, stats))
-            a = above
+        kept: list[_Kept] = []
+        a = self._features(network, images, kept)
         features = a.flatten(1).to(blocks.arithmetic)
-        logits = torch.addmm(network.head_bias, features, network.head.t())
+        logits = self._logits(network, features)
         scale = share / len(images)
         log_probabilities = torch.log_softmax(logits, 1)
         mass = labels.sum(1, keepdim=True)
@@ -109,6 +114,24 @@ class ConvNetLoss:
             self._add_layer(gradient, depth, Layer(weight, norm))
         self._add_layer(gradient, 0, blocks.first_backward(images, pad, first, P))
         return Evaluation(-(labels * log_probabilities).sum() * scale, gradient, logits)
+
+    def _features(
+        self, network: _Network, images: Tensor, kept: list[_Kept] | None = None
+    ) -> Tensor:
+        """What the last block gives, (n, h, w, C); what the sweep back needs goes into `kept`."""
+        first, *later = network.layers
+        a = self._blocks.first_forward(images, self.structure.padding, first)
+        for layer in later:
+            z = convolution.forward(a, layer.weight)
+            above, stats = self._blocks.forward(z, layer.norm)
+            if kept is not None:
+                kept.append((a, z, stats))
+            a = above
+        return a
+
+    @staticmethod
+    def _logits(network: _Network, features: Tensor) -> Tensor:
+        return torch.addmm(network.head_bias, features, network.head.t())
 
     def _product(
         self, network: _Network, tangent: _Network, batch: Batch, share: float, hessian: Tensor

@@ -1,7 +1,7 @@
-"""Gradients for ordinary training: into `.grad`, by the kernels where a network has them.
+"""Ordinary training and testing of a network, by the kernels where it has them.
 
-Evaluation trains many networks, on the same backbone as distillation; the kernels save it half of
-its time. They agree with autograd but for rounding.
+Evaluation trains many networks, on the same backbone as distillation, and tests each on thousands
+of images; the kernels save it most of its time. They agree with PyTorch but for rounding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from distill_core.losses import soft_cross_entropy
 from distill_core.synthetic import Batch
 
 TrainingGradient = Callable[[Tensor, Tensor], None]
+Logits = Callable[[Tensor], Tensor]
 
 
 def training_gradient(backbone: nn.Module, device: torch.device) -> TrainingGradient:
@@ -41,6 +42,20 @@ def training_gradient(backbone: nn.Module, device: torch.device) -> TrainingGrad
             parameter.grad = part.view_as(parameter)
 
     return fill
+
+
+def network_logits(backbone: nn.Module, device: torch.device) -> Logits:
+    """Return a function of images (n, C, h, w) that gives logits (n, K), for use without a graph.
+
+    Args:
+        backbone: in evaluation mode; its parameters as they are now count.
+        device: where it is.
+    """
+    kernels = _kernels(backbone, device)
+    if kernels is None:
+        return backbone
+    theta = kernels.model.theta
+    return lambda images: kernels.logits(theta, images)
 
 
 def _kernels(backbone: nn.Module, device: torch.device) -> ConvNetLoss | None:

@@ -1,4 +1,4 @@
-"""Gradients of ordinary training."""
+"""Ordinary training and testing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
-from distill_core.hypergradient.training_gradient import training_gradient
+from distill_core.hypergradient.ordinary_training import network_logits, training_gradient
 from distill_core.kernels.native import library
 from distill_core.losses import soft_cross_entropy
 from distill_core.streams import global_seed, seeded
@@ -37,10 +37,25 @@ def test_it_fills_in_the_gradient_of_the_loss(norm: str) -> None:
     assert network.head.weight.grad is None
 
 
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_logits_are_those_of_the_network(norm: str) -> None:
+    spec = DataSpec("made", ("a", "b", "c"), (1, 9, 12), ())
+    options = ConvNetOptions.model_validate({"width": 6, "depth": 2, "norm": norm})
+    with global_seed(seeded(0)):
+        network = ConvNet(options, spec=spec).double().eval()
+    images = torch.randn(5, 1, 9, 12, generator=seeded(1), dtype=torch.float64)
+    with torch.no_grad():
+        expected = network(images)
+        found = network_logits(network, CPU)(images)
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_any_module_will_do() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    training_gradient(network, CPU)(torch.ones(3, 1, 2, 2), torch.eye(2)[[0, 1, 0]])
+    images = torch.ones(3, 1, 2, 2)
+    training_gradient(network, CPU)(images, torch.eye(2)[[0, 1, 0]])
     assert all(p.grad is not None for p in network.parameters())
+    assert torch.equal(network_logits(network, CPU)(images), network(images))
 
 
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
