@@ -17,21 +17,21 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from distill_core import __version__
+from distill_core import __version__, stored_manifest
 from distill_core.artefact_check import check_contents
 from distill_core.data import RealData
 from distill_core.distilled import Distilled, ImageTransform
-from distill_core.documents import parse_json
 from distill_core.files import read_tensors, write_atomically, write_tensors
 from distill_core.packing import how_to_load, items, pack, state_of
 from distill_core.pictures import POSTER, POSTER_GRID, save_pictures
 from distill_core.recipe import Recipe
+from distill_core.stored_manifest import MANIFEST, read_manifest
 from distill_core.synthetic import Budget, SyntheticDataset
 from distill_core.whitening import Whitening
 from registry import ExplainedError, InputError
 
 FORMAT = 1
-DISTILLED, WHITENING, MANIFEST = "distilled.safetensors", "whitening.safetensors", "manifest.json"
+DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
 LISTED = (DISTILLED, WHITENING, "run.toml", POSTER, POSTER_GRID)
 
 
@@ -51,7 +51,7 @@ def save_artefact(
         real: supplies whitening and facts about the data.
         recipe: how networks are to be trained on it.
         manifest: the record of the run; "components" is copied into the tensors' metadata, and
-            "files" is added.
+            "format" and "files" are added.
 
     Raises:
         EnvironmentFault: a file cannot be written.
@@ -74,7 +74,8 @@ def save_artefact(
     write_tensors(run_dir / DISTILLED, tensors, metadata)
     save_pictures(run_dir, synthetic, real)
     files = {name: file_sha256(run_dir / name) for name in LISTED if (run_dir / name).exists()}
-    text = json.dumps({**manifest, "files": files}, indent=2)
+    record = {"format": stored_manifest.FORMAT, **manifest, "files": files}
+    text = json.dumps(record, indent=2)
     write_atomically(run_dir / MANIFEST, text.encode())
 
 
@@ -178,17 +179,16 @@ def _check_whitening(file: Path, expected: str) -> None:
 
 def _listed_sha256(file: Path) -> str | None:
     """Return the checksum that manifest.json has for a file; None where there is no manifest."""
-    path = file.with_name(MANIFEST)
-    if not path.exists():
+    if not file.with_name(MANIFEST).exists():
         return None
     try:
-        listed = parse_json(path.read_bytes())["files"].get(file.name)
+        listed = read_manifest(file.parent)["files"].get(file.name)
         if isinstance(listed, str | None):
             return listed
         raise TypeError(f"the checksum of {file.name} is no text")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise InputError(
-            f"{path} cannot be read.",
+            f"{file.with_name(MANIFEST)} does not list the checksums of files.",
             expected="the manifest that the run wrote.",
             next="restore it from a copy of the run.",
         ) from None

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact import DISTILLED, MANIFEST, load
+from distill_core.artefact import DISTILLED, load
 from distill_core.assemble import assemble, backbone_maker, load_real
 from distill_core.checkpoint import checkpoint_path, load_checkpoint
 from distill_core.config import RunConfig
 from distill_core.data import RealData
 from distill_core.devices import pick_device
-from distill_core.documents import parse_json
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
 from distill_core.judge import AfterNet, Candidate, judge
@@ -26,6 +25,7 @@ from distill_core.measure_scores import check_metrics, check_split, measure_scor
 from distill_core.robust_scores import Score
 from distill_core.run import OuterLoop
 from distill_core.run_directory import METRICS
+from distill_core.stored_manifest import read_manifest
 from distill_core.synthetic import Batch
 from registry import InputError, Plugins
 
@@ -145,12 +145,9 @@ def _check_data(fingerprint: str, real: RealData, run_dir: Path) -> None:
 
 
 def _step(run_dir: Path) -> int:
-    path = run_dir / MANIFEST
-    if not path.exists():
-        return 0
     try:
-        return int(parse_json(path.read_bytes()).get("outer_steps", 0))
-    except (OSError, ValueError, TypeError, AttributeError):
+        return int(read_manifest(run_dir).get("outer_steps", 0))
+    except (InputError, ValueError, TypeError):
         return 0  # the record of a judgement can do without
 
 

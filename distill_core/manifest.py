@@ -18,8 +18,6 @@ from distill_core.hookspecs import KINDS
 from distill_core.runtime import allocator
 from registry import Plugins
 
-FORMAT = 1
-
 
 def manifest(
     assembly: Assembly,
@@ -52,7 +50,6 @@ def manifest(
     grid = assembly.placement.class_grid
     names = real.spec.class_names
     return {
-        "format": FORMAT,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "hardware": hardware(assembly.device),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill_core.artefact import MANIFEST, save_artefact
-from distill_core.documents import parse_json
+from distill_core.artefact import save_artefact
 from distill_core.evaluate import Result
 from distill_core.hypergradient.memory import peak_memory
 from distill_core.manifest import manifest
@@ -14,7 +13,8 @@ from distill_core.observers import MetricsFile, TensorBoardLog, hparams
 from distill_core.pictures import label_heat_map, patch_sheet, poster_array
 from distill_core.run import Observer, OuterLoop
 from distill_core.run_directory import METRICS
-from registry import Plugins
+from distill_core.stored_manifest import read_manifest
+from registry import InputError, Plugins
 
 
 class RunLog:
@@ -77,7 +77,7 @@ def save_result(
 def earlier_commands(run_dir: Path) -> list[list[str]]:
     """Return the command lines that a run was made with so far; none if that is not known."""
     try:
-        found = parse_json((run_dir / MANIFEST).read_bytes())["commands"]
+        found = read_manifest(run_dir)["commands"]
         return [[str(word) for word in words] for words in found]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError):
         return []  # made from Python or by an earlier version, or stopped before its first save

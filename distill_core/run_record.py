@@ -15,9 +15,10 @@ from typing import Any
 
 from distill_core.documents import parse_json
 from distill_core.run_directory import METRICS, settings_of
+from distill_core.stored_manifest import MANIFEST, read_manifest
 from registry import InputError
 
-MANIFEST, EVALUATION = "manifest.json", "evaluation"
+EVALUATION = "evaluation"
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
 WHAT = ("distilled", "random", "full")
 
@@ -101,10 +102,9 @@ def read_run(path: Path) -> RunRecord:
         InputError: it is none, is damaged, or has no accuracy yet.
     """
     config = settings_of(path)
-    file = path / MANIFEST
-    if not file.exists():
+    if not (path / MANIFEST).exists():
         raise _unusable(path, f"it has no {MANIFEST} yet")
-    manifest = _table(file)
+    manifest = read_manifest(path)
     judged = []
     try:
         chosen = manifest["components"]["backbone"]

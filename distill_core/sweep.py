@@ -20,8 +20,8 @@ from typing import Any
 
 from distill_core.config import RunConfig, merge, read_settings, resolve, set_option
 from distill_core.discovery import preset_settings
-from distill_core.documents import parse_json
 from distill_core.run_directory import CONFIG
+from distill_core.stored_manifest import read_manifest
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")
@@ -49,10 +49,10 @@ class Cell:
     def results(self) -> dict[str, Any]:
         """Return the manifest, or nothing if the cell has no results yet."""
         try:
-            record = parse_json((self.run_dir / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = read_manifest(self.run_dir)
+        except InputError:
             return {}
-        return record if isinstance(record, dict) and record.get("results") else {}
+        return record if record.get("results") else {}
 
     def state(self) -> str:
         """Return "done", "interrupted" (it has a checkpoint) or "new"."""

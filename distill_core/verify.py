@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core import __version__
-from distill_core.artefact import DISTILLED, MANIFEST, file_sha256, load
+from distill_core.artefact import DISTILLED, file_sha256, load
 from distill_core.artefact_check import off_simplex
-from distill_core.documents import parse_json
 from distill_core.files import read_tensors
-from distill_core.manifest import FORMAT
 from distill_core.packing import state_of
-from registry import ExplainedError, InputError
+from distill_core.stored_manifest import MANIFEST, read_manifest
+from registry import ExplainedError
 
 # Student's t: 99 % lie within, by degrees of freedom from 1; for more than 10 the last is taken.
 QUANTILES = (63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17)
@@ -39,38 +37,6 @@ class Check:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dictionary."""
         return asdict(self)
-
-
-def read_manifest(run_dir: Path) -> dict[str, Any]:
-    """Read the manifest of a run directory.
-
-    Raises:
-        InputError: there is none, it is no JSON object, or a newer distill wrote it.
-    """
-    path = run_dir / MANIFEST
-    try:
-        found = parse_json(path.read_bytes())
-        if not isinstance(found, dict):
-            raise ValueError("no JSON object")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist.",
-            expected="a run directory with a result; a run writes it at every checkpoint.",
-            next="check the path, or wait for the first checkpoint.",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}.",
-            expected="the manifest that the run wrote.",
-            next="restore it from a copy of the run.",
-        ) from None
-    if found.get("format") != FORMAT:
-        raise InputError(
-            f"{path} has format {found.get('format')!r}.",
-            expected=f"format {FORMAT}, which distill {__version__} reads.",
-            next="use the version of distill that wrote it (its field versions.distill).",
-        )
-    return found
 
 
 def verify(run_dir: Path) -> list[Check]:

@@ -50,7 +50,8 @@ def _evaluation(run: Path) -> Check:
     from distill_core.judge import judge
     from distill_core.run_directory import settings_of
     from distill_core.runtime import prepare
-    from distill_core.verify import Check, read_manifest, within_spread
+    from distill_core.stored_manifest import read_manifest
+    from distill_core.verify import Check, within_spread
 
     recorded = read_manifest(run).get("results", {}).get("distilled")
     if not recorded:

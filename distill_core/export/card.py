@@ -9,10 +9,10 @@ import json
 from typing import Any
 
 from distill_core import __version__
-from distill_core.artefact import MANIFEST
 from distill_core.distilled import Distilled
 from distill_core.export.tensors import TENSORS
 from distill_core.run_directory import CONFIG
+from distill_core.stored_manifest import MANIFEST, read_manifest
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 NAMES = {
@@ -132,8 +132,7 @@ def dataset_card(distilled: Distilled, licence: str) -> str:
 
 def _manifest(distilled: Distilled) -> dict[str, Any]:
     path = distilled.path.with_name(MANIFEST)
-    # `load` has read it already, to compare checksums.
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return read_manifest(path.parent) if path.exists() else {}
 
 
 def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str]]:

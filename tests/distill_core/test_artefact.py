@@ -203,13 +203,20 @@ def test_a_missing_result_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["{", "[" * 100_000, "[]", '{"files": 3}', '{"files": {"distilled.safetensors": {"a": 1}}}'],
-    ids=["half", "deep", "list", "number", "table"],
+    ("text", "why"),
+    [
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"format": 2}', "has format 2"),
+        ('{"format": 1, "files": 3}', "does not list"),
+        ('{"format": 1, "files": {"distilled.safetensors": {"a": 1}}}', "does not list"),
+    ],
+    ids=["half", "deep", "list", "newer", "number", "table"],
 )
-def test_a_damaged_manifest_is_refused(run_dir: Path, text: str) -> None:
+def test_a_damaged_manifest_is_refused(run_dir: Path, text: str, why: str) -> None:
     (run_dir / "manifest.json").write_text(text)
-    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(InputError, match=rf"manifest\.json {why}"):
         load(run_dir)
 
 

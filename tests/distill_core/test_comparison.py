@@ -26,6 +26,7 @@ def write_run(path: Path, mean: float | None = 0.5, **changes: Any) -> Path:
     lines = [f"{key} = {json.dumps(value)}" for key, value in CONFIG.items()]
     (path / "run.toml").write_text("\n".join([*lines, 'dataset = "digits"']))
     manifest = {
+        "format": 1,
         "components": {"backbone": {"name": "convnet", "options": {"width": 16}}},
         "budget": {"ipc": 0.5, "pixels": 320.0, "label_numbers": 100},
         "outer_steps": 40,

@@ -35,7 +35,7 @@ def finish(cell: Cell, accuracy: float) -> None:
     cell.run_dir.mkdir(parents=True)
     (cell.run_dir / "run.toml").write_text(to_toml(cell.config))
     results = {"distilled": {"mean": accuracy}}
-    (cell.run_dir / "manifest.json").write_text(json.dumps({"results": results}))
+    (cell.run_dir / "manifest.json").write_text(json.dumps({"format": 1, "results": results}))
 
 
 def test_every_place_of_the_grid_with_every_seed(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from distill_core.artefact import file_sha256
 from distill_core.files import read_tensors, write_tensors
-from distill_core.verify import read_manifest, verify, within_spread
+from distill_core.stored_manifest import read_manifest
+from distill_core.verify import verify, within_spread
 from registry import InputError
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run-v1"
