@@ -55,6 +55,7 @@ class Assembly:
         rng: the named streams; those that starting values were drawn from have moved on.
         device: where tensors live.
         notes: what orderer and core have to say about the class order, for the record.
+        algorithm_named: how messages name the algorithm, with its plugin.
     """
 
     config: RunConfig
@@ -67,6 +68,7 @@ class Assembly:
     rng: Streams
     device: torch.device
     notes: dict[str, str] = field(default_factory=dict)
+    algorithm_named: str = "the algorithm"
 
     @property
     def steps(self) -> int:
@@ -155,6 +157,7 @@ def assemble(
         rng=rng,
         device=device,
         notes=dict(notes or {}),
+        algorithm_named=maker.who("algorithm", "algo"),
     )
 
 

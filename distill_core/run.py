@@ -8,10 +8,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from distill_core.assemble import Assembly
+from distill_core.checking import watched
 from distill_core.checkpoint import save_checkpoint
 from distill_core.distributed import ALONE, Ranks
 from distill_core.divergence import LIMIT, SMALLER, DivergenceError, check_loss, record
@@ -66,6 +68,7 @@ class OuterLoop(LoopState):
         self.on_checkpoint = on_checkpoint
         self._before: dict[str, Any] | None = None
         self._updating = False
+        self._watched = False
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do outer steps until the last one, the time limit, or until `stop()` is true.
@@ -75,6 +78,7 @@ class OuterLoop(LoopState):
 
         Raises:
             HypergradientError: a hypergradient is not finite, or a group gets none.
+            ContractError: the algorithm draws from the global random state.
         """
         self._start_alike()
         config = self.assembly.config
@@ -213,9 +217,10 @@ class OuterLoop(LoopState):
         assembly, metrics = self.assembly, {}
         trouble: DivergenceError | None = None
         try:
-            metrics = dict(
-                assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
-            )
+            with self._watch():
+                metrics = dict(
+                    assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
+                )
             check_loss(metrics, step=self.step)
         except DivergenceError as error:
             trouble = error
@@ -226,6 +231,13 @@ class OuterLoop(LoopState):
                 next=SMALLER,
             )
         return metrics
+
+    def _watch(self) -> AbstractContextManager[None]:
+        """The first outer step of a process must draw from its streams alone."""
+        if self._watched:
+            return nullcontext()
+        self._watched = True
+        return watched(self.assembly.algorithm_named, "outer_step")
 
     def _validate_if_due(self) -> None:
         options = self.assembly.config.evaluate

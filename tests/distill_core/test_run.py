@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from distill_core.assemble import assemble
 from distill_core.checkpoint import load_checkpoint
 from distill_core.run import OuterLoop
+from registry import ContractError
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 
@@ -113,3 +115,21 @@ def test_labels_stay_distributions_through_a_run(tmp_path):
     labels = assembly.synthetic.all().labels
     assert bool((labels >= 0).all())
     torch.testing.assert_close(labels.sum(1), torch.ones(len(labels)))
+
+
+def test_an_algorithm_that_draws_from_the_global_state_is_named(tmp_path, monkeypatch):
+    assembly = small_assembly()
+    outer_step = assembly.algorithm.outer_step
+
+    def careless(*arguments, **named):
+        torch.rand(1)
+        return outer_step(*arguments, **named)
+
+    monkeypatch.setattr(assembly.algorithm, "outer_step", careless)
+    loop = OuterLoop(assembly, tmp_path)
+    before = final_state(loop)
+    with pytest.raises(ContractError, match=r"'ratbptt' of .* global random state in `outer_step`"):
+        loop.run()
+    assert loop.step == 0
+    for name, tensor in final_state(loop).items():
+        assert torch.equal(tensor, before[name]), name
