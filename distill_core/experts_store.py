@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ class Experts:
         missing = [index for index in range(count) if self._stored(recipe, index) < epochs]
         if not missing:
             return
-        size = (epochs + 1) * self._loss(Streams(self.seed)).model.theta.numel() * 4
+        size = (epochs + 1) * self._parameters * 4
         tell(
             f"experts  {count - len(missing)} of {count} are there; {len(missing)} to make, "
             f"{epochs} epochs each: about {duration(len(missing) * self._seconds(recipe, epochs))} "
@@ -110,6 +111,9 @@ class Experts:
             index: its number, from 0.
             epochs: after how many epochs; 0 is the start.
             until: how long it is trained where it has to be made first.
+
+        Raises:
+            InputError: its file is damaged.
         """
         assert max(epochs) <= until
         if self._stored(recipe, index) < until:
@@ -117,9 +121,9 @@ class Experts:
         if self.folder is None:
             found = [self._memory[self._key(recipe), index][epoch].clone() for epoch in epochs]
         else:
-            names = [_name(epoch) for epoch in epochs]
-            tensors, _ = read_tensors(self._path(recipe, index), names)
-            found = [tensors[name] for name in names]
+            path, names = self._path(recipe, index), [_name(epoch) for epoch in epochs]
+            tensors, _ = read_tensors(path, names)
+            found = [self._checked(tensors.get(name), path) for name in names]
         return [each.to(self.real.train.labels.device) for each in found]
 
     @torch.no_grad()
@@ -180,7 +184,24 @@ class Experts:
         except InputError:
             return -1
         epochs = record.pop("epochs", -1)
-        return int(epochs) if record == {**self._record(recipe), "index": index} else -1
+        ours = record == {**self._record(recipe), "index": index}
+        return epochs if ours and type(epochs) is int else -1
+
+    def _checked(self, theta: Tensor | None, path: Path) -> Tensor:
+        """Parameters from a file as they are, if they can be those of the network."""
+        right = theta is not None and theta.shape == (self._parameters,)
+        if theta is None or not right or not bool(torch.isfinite(theta).all()):
+            raise InputError(
+                f"{path} is damaged: it does not hold the parameters that it should.",
+                expected=f"{self._parameters} finite numbers for every epoch.",
+                next="delete it; it is made again.",
+            )
+        return theta
+
+    @cached_property
+    def _parameters(self) -> int:
+        """How many a network has."""
+        return self._loss(Streams(self.seed)).model.theta.numel()
 
     def _loss(self, rng: Streams) -> InnerLoss:
         return self._engine.loss(self._new_backbone(rng["backbone"]))

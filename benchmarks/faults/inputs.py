@@ -1,9 +1,10 @@
-"""What a user hands in: images in folders and archives, class embeddings, class grids."""
+"""What a user hands in: images in folders and archives, class embeddings, class grids; experts."""
 
 from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +15,23 @@ import torch
 from PIL import Image
 from readers import SETTINGS, Reader
 
-from distill_core.assemble import load_real
+from distill_core.assemble import backbone_maker, load_real
 from distill_core.config import merge, resolve
 from distill_core.data import RealData
 from distill_core.discovery import discover
+from distill_core.experts import ExpertRecipe
+from distill_core.experts_store import Experts
+from distill_core.hypergradient.engine import Engine
+from distill_core.option_sections import EngineOptions
 
 CLASSES = ("class0", "class1", "class2", "class3")
 GRID = [["class0", "class1"], ["class2", "class3"]]
 PLUGINS = discover()
+CPU = torch.device("cpu")
 
 
 def input_readers() -> list[Reader]:
-    """Return the readers of images, embeddings and grids."""
+    """Return the readers of images, embeddings, grids and experts."""
     real = _real()
 
     def order(name: str, file: str, **options: str) -> Callable[[bytes, Path], object]:
@@ -48,6 +54,7 @@ def input_readers() -> list[Reader]:
             for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
         ),
         Reader("archive of images", "bytes", _archive(), _read_archive),
+        _expert_reader(real),
     ]  # fmt: skip
 
 
@@ -74,8 +81,32 @@ def _real() -> RealData:
     """Data with the classes that the class grids and embeddings name."""
     small = {**SETTINGS["options"]["dataset"], "classes": len(CLASSES)}
     config = resolve(merge(SETTINGS, {"options": {"dataset": small}}), PLUGINS)
-    real = load_real(config, PLUGINS, device=torch.device("cpu"))
+    real = load_real(config, PLUGINS, device=CPU)
     return replace(real, spec=replace(real.spec, class_names=CLASSES))
+
+
+def _expert_reader(real: RealData) -> Reader:
+    """The cache of expert trajectories, of which a run reads a file in every outer step."""
+    make = backbone_maker(
+        "convnet", SETTINGS["options"]["backbone"], PLUGINS, spec=real.spec, device=CPU
+    )
+    engine = Engine.choose(EngineOptions(), make(torch.Generator()), CPU)
+    recipe = ExpertRecipe(lr=0.01, batch=8)
+
+    def experts(folder: Path) -> Experts:
+        return Experts(real, make, engine, backbone={}, seed=0, folder=folder)
+
+    with tempfile.TemporaryDirectory() as name:
+        experts(Path(name)).snapshots(recipe, 0, [0, 1], until=1)
+        (made,) = Path(name).glob("*/0000.safetensors")
+        good, file = made.read_bytes(), made.relative_to(name)
+
+    def read(data: bytes, place: Path) -> object:
+        (place / file).parent.mkdir()
+        (place / file).write_bytes(data)
+        return experts(place).snapshots(recipe, 0, [0, 1], until=1)
+
+    return Reader("expert trajectory", "safetensors", good, read)
 
 
 def _picture(kind: str) -> bytes:
