@@ -18,7 +18,7 @@ from distill_core.documents import parse_toml
 from distill_core.hookspecs import KINDS
 from distill_core.option_sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from registry import InputError, OptionError, Plugins, UnknownNameError
-from registry.options import Options, check_options
+from registry.options import Options, about, check_options
 
 FORMAT = 1  # of run.toml
 
@@ -33,9 +33,12 @@ class RunConfig(Options):
     dataset: str = Field("digits", description="dataset")
     backbone: str = Field("convnet", description="network to distill with")
     ipc: float | None = Field(
-        None, gt=0, description="pixel budget, images per class; default: the representation's"
+        None,
+        gt=0,
+        description="pixel budget, images per class; default: the representation's",
+        **about("images per class"),
     )
-    steps: int = Field(300, ge=1, description="outer steps")
+    steps: int = Field(300, ge=1, description="outer steps", **about("outer steps"))
     ema: float | None = Field(
         None,
         ge=0,
@@ -50,12 +53,18 @@ class RunConfig(Options):
         "minutes, whichever is further; with minutes, other timings give other bits",
     )
     minutes: float | None = Field(
-        None, gt=0, description="stop after so many minutes of outer steps, if that comes first"
+        None,
+        gt=0,
+        description="stop after so many minutes of outer steps, if that comes first",
+        **about("minutes"),
     )
     seed: int = Field(0, ge=0, description="seed of every random draw")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     threads: int | None = Field(
-        None, ge=1, description="threads of a process; default: one for each physical core"
+        None,
+        ge=1,
+        description="threads of a process; default: one for each physical core",
+        **about("threads"),
     )
     allocator: Literal["auto", "tuned", "stock"] = Field(
         "auto",
@@ -66,13 +75,22 @@ class RunConfig(Options):
         1,
         ge=1,
         description="processes on this machine, which average their hypergradients (also --procs)",
+        **about("processes"),
     )
-    checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="minutes between checkpoints", **about("minutes")
+    )
     snapshots: int = Field(
-        0, ge=0, description="pictures to save over the run, from start to end, for a time-lapse"
+        0,
+        ge=0,
+        description="pictures to save over the run, from start to end, for a time-lapse",
+        **about("pictures"),
     )
     rank_timeout_minutes: float = Field(
-        10.0, gt=0, description="minutes that processes of one run wait for each other in a step"
+        10.0,
+        gt=0,
+        description="minutes that processes of one run wait for each other in a step",
+        **about("minutes"),
     )
     on_divergence: Literal["stop", "halve-lr"] = Field(
         "stop",

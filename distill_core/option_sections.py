@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from distill_core.sizes import parse_size
-from registry.options import Options
+from registry.options import Options, about
 
 
 class DataOptions(Options):
@@ -20,8 +20,14 @@ class DataOptions(Options):
         "standardise",
         description="none; standardise each channel; zca as in RaT-BPTT and PoDD (per image "
         "normalised, relative strength); zca_kornia as in MTT (absolute strength)",
+        **about(source="RaT-BPTT, PoDD and MTT, published code"),
     )
-    zca_strength: float = Field(0.1, gt=0, description="regulariser of both ZCA variants")
+    zca_strength: float = Field(
+        0.1,
+        gt=0,
+        description="regulariser of both ZCA variants",
+        **about(source="RaT-BPTT, PoDD and MTT, published code"),
+    )
     storage: Literal["float32", "float16"] = Field(
         "float32",
         description="how whitened real images are kept; float16 takes half the memory and rounds "
@@ -40,22 +46,39 @@ class EvaluateOptions(Options):
         description="how networks are trained on the result: as the algorithm says (recipe), or "
         "by a published protocol",
     )
-    nets: int = Field(8, ge=1, description="fresh networks for the final mean and deviation")
+    nets: int = Field(
+        8,
+        ge=1,
+        description="fresh networks for the final mean and deviation",
+        **about("networks", "PoDD, section 5.1"),
+    )
     steps: int | None = Field(
-        None, ge=1, description="training steps of a network; default: what the protocol says"
+        None,
+        ge=1,
+        description="training steps of a network; default: what the protocol says",
+        **about("steps"),
     )
     every: int = Field(
-        0, ge=0, description="outer steps between evaluations on the validation split; 0: never"
+        0,
+        ge=0,
+        description="outer steps between evaluations on the validation split; 0: never",
+        **about("outer steps"),
     )
-    every_nets: int = Field(2, ge=1, description="networks for each of those evaluations")
+    every_nets: int = Field(
+        2, ge=1, description="networks for each of those evaluations", **about("networks")
+    )
     select: Literal["last", "best"] = Field(
         "last", description="keep the last state, or the one best on the validation split"
     )
     controls: bool = Field(
         True, description="also train on random real images of the same pixel budget and on all"
     )
-    full_nets: int = Field(1, ge=1, description="networks trained on the full training set")
-    full_steps: int = Field(2000, ge=1, description="steps on the full training set")
+    full_nets: int = Field(
+        1, ge=1, description="networks trained on the full training set", **about("networks")
+    )
+    full_steps: int = Field(
+        2000, ge=1, description="steps on the full training set", **about("steps")
+    )
 
 
 class EngineOptions(Options):
@@ -71,9 +94,14 @@ class EngineOptions(Options):
         "float32", description="type of activations in the kernels; bfloat16 is faster and coarser"
     )
     microbatch: int | None = Field(
-        None, ge=1, description="images of an inner batch at a time; default: all"
+        None,
+        ge=1,
+        description="images of an inner batch at a time; default: all",
+        **about("images"),
     )
-    real_chunk: int = Field(250, ge=1, description="images of the real batch at a time")
+    real_chunk: int = Field(
+        250, ge=1, description="images of the real batch at a time", **about("images")
+    )
     max_memory: str | None = Field(
         None,
         description="memory that a process may take on its device, for example 4GiB; smaller "

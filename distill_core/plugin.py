@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     from distill_core.streams import Streams
     from distill_core.synthetic import Batch, Budget, SyntheticDataset
     from distill_core.whitening import Whitening
-    from registry import Options
+    from registry import Options, about
 
 _LAZY = {
     "Adam": "distill_core.hypergradient.optimizers",
@@ -137,6 +137,7 @@ _LAZY = {
     "Task": "distill_core.contracts",
     "Unrolled": "distill_core.hypergradient.unroll",
     "Whitening": "distill_core.whitening",
+    "about": "registry.options",
     "arrange": "distill_core.arrangement",
     "cache_dir": "distill_core.cache",
     "check_every_class": "distill_core.labels",
@@ -228,6 +229,7 @@ __all__ = [
     "Task",
     "Unrolled",
     "Whitening",
+    "about",
     "arrange",
     "cache_dir",
     "check_every_class",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from distill_core.plugin import GridShape, OptionError, Options
+from distill_core.plugin import GridShape, OptionError, Options, about
 from podd_plugin.poster_size import DEFAULT_IPC
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ class PosterOptions(Options):
 
     size: GridShape | None = Field(
         None,
-        description="height x width of each canvas, pixels; default: the largest that the "
+        description="height x width of each canvas; default: the largest that the "
         f"budget allows, in the shape of the class grid (without --ipc: {DEFAULT_IPC} IPC)",
+        **about("pixels", "PoDD, section 4.1"),
     )
     patches: GridShape | None = Field(
         None,
@@ -28,20 +29,28 @@ class PosterOptions(Options):
         "Default: about 4 for each class and at least 96 in all, as most of the paper's "
         "(6x16 for 2x5 classes), 1.2 for each class for images below 28 pixels, and no two in one "
         "place",
+        **about("patches", "PoDD, section 5.1"),
     )
     classes: GridShape | None = Field(
-        None, description="rows x columns of the class grid; default: the most square one"
+        None,
+        description="rows x columns of the class grid; default: the most square one",
+        **about("classes", "PoDD, section 4.2"),
     )
     cyclic: bool = Field(
-        False, description="patches go around the borders, so that all pixels are alike"
+        False,
+        description="patches go around the borders, so that all pixels are alike",
+        **about(source="PoDD, section 6"),
     )
     per_class: bool | None = Field(
-        None, description="a poster for each class (paper, Fig. 9); default: above 1 IPC"
+        None,
+        description="a poster for each class; default: above 1 IPC",
+        **about(source="PoDD, section 6, figure 9"),
     )
     init: Literal["noise", "paper", "blend", "real"] = Field(
         "noise",
         description="starting pixels: noise of the published code's scale, the paper's N(0, 1), "
         "the published code's cross-faded areas, or cross-faded real images",
+        **about(source="PoDD, section 4.1; published code"),
     )
     init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
 
@@ -50,23 +59,28 @@ class PoddlOptions(Options):
     """Settings of `poddl`."""
 
     mode: Literal["learned", "fixed"] = Field(
-        "learned", description="learn a label for each class cell, or take the majority class"
+        "learned",
+        description="learn a label for each class cell, or take the majority class",
+        **about(source="PoDD, section 4.3"),
     )
     pooling: Literal["area", "nearest"] = Field(
         "area",
         description="learned: mean of the cells under a box by area, as in the paper, or the "
         "nearest cells alone, as in the published code",
+        **about(source="PoDD, section 4.3; published code"),
     )
     grid: GridShape | None = Field(
         None,
         description="learned: rows x columns of labels on each canvas, as in the published code; "
         "a label starts as the class that owns most of its area, and a class that owns "
         "most of none starts without. Default: one label for each class cell",
+        **about("labels", "published code"),
     )
     regions: Literal["cells", "areas"] = Field(
         "cells",
         description="fixed: a class owns its cell, as in the paper, or an area of an image's "
         "size, overlapping others, as in the published code",
+        **about(source="PoDD, section 4.3; published code"),
     )
 
     @model_validator(mode="after")
@@ -92,6 +106,7 @@ class SimilarityOptions(Options):
         "from a file; image: class means of the training images, for names without meaning; "
         "auto: file if one is named, clip if its weights or embeddings are on this machine, else "
         "image",
+        **about(source="PoDD, sections 4.2 and 6"),
     )
     file: Path | None = Field(
         None,
@@ -101,10 +116,15 @@ class SimilarityOptions(Options):
         "{}",
         description="text for a class, {} standing for its name; several, with | between them, are "
         "averaged",
+        **about(source="Radford et al. 2021, section 3.1.4"),
     )
-    model: str = Field("ViT-B-32-quickgelu", description="open_clip model")
+    model: str = Field(
+        "ViT-B-32-quickgelu", description="open_clip model", **about(source="published code")
+    )
     pretrained: str = Field(
-        "openai", description="open_clip's name of the weights, or a path as for weights"
+        "openai",
+        description="open_clip's name of the weights, or a path as for weights",
+        **about(source="published code"),
     )
     weights: Path | None = Field(
         None,
@@ -143,13 +163,14 @@ class PocoOptions(SimilarityOptions):
         description="order in which places are filled: zigzag along the diagonals as in JPEG "
         "(paper), every diagonal from bottom left to top right (published code), row by row, "
         "or row by row with every second one backwards",
+        **about(source="PoDD, section 4.2; published code"),
     )
 
 
 class QapOptions(SimilarityOptions):
     """Settings of `qap`."""
 
-    restarts: int = Field(10, ge=0, description="random starts of the search")
+    restarts: int = Field(10, ge=0, description="random starts of the search", **about("starts"))
 
 
 class PublishedOptions(Options):
@@ -159,4 +180,5 @@ class PublishedOptions(Options):
         "auto",
         description="Fig. 7, 10x10 for CIFAR-100, or Fig. 8, 2x5 for CIFAR-10; auto: the one "
         "with as many classes as the data",
+        **about(source="PoDD, figures 7 and 8"),
     )

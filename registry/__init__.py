@@ -19,7 +19,7 @@ from registry.errors import (
 from registry.plugins import Failure, Plugins, load_plugins
 
 if TYPE_CHECKING:
-    from registry.options import Options, check_options
+    from registry.options import Options, about, check_options
 
 __all__ = [
     "Catalogue",
@@ -37,6 +37,7 @@ __all__ = [
     "Plugins",
     "Provider",
     "UnknownNameError",
+    "about",
     "check_options",
     "load_plugins",
     "nearest",
@@ -45,7 +46,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # pydantic takes longer to import than everything else here together.
-    if name in {"Options", "check_options"}:
+    if name in {"Options", "about", "check_options"}:
         from registry import options
 
         return getattr(options, name)

@@ -19,14 +19,28 @@ OptionsT = TypeVar("OptionsT", bound="Options")
 class Options(BaseModel):
     """Base class of all settings: frozen, unknown keys refused, defaults checked.
 
-    Declare every field with a default, a `description` that names its unit, and bounds:
+    Declare every field with a default, bounds and a `description`, and its unit and origin with
+    `about`:
 
     >>> from pydantic import Field
     >>> class Mine(Options):
-    ...     rate: float = Field(0.1, gt=0, description="learning rate per step")
+    ...     length: int = Field(9, ge=1, description="of the loop", **about("steps", "Smith 2020"))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def about(unit: str = "", source: str = "") -> dict[str, Any]:
+    """Return the arguments of pydantic's `Field` that state an option's unit and origin.
+
+    Args:
+        unit: what a number counts or is measured in; empty where it has no dimension.
+        source: where the option comes from, such as a section of a paper; empty where it is new.
+
+    >>> about("steps")
+    {'json_schema_extra': {'unit': 'steps', 'source': ''}}
+    """
+    return {"json_schema_extra": {"unit": unit, "source": source}}
 
 
 def check_options(model: type[OptionsT], settings: Mapping[str, Any], *, where: str) -> OptionsT:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill_core.plugin import Options
+from distill_core.plugin import Options, about
 
 PUBLISHED_WIDTH, SMALL_WIDTH = 128, 32
 
@@ -19,19 +19,25 @@ class ConvNetOptions(Options):
         ge=1,
         description=f"channels of every convolution; default: {PUBLISHED_WIDTH} as in the papers, "
         f"{SMALL_WIDTH} for images below 28 pixels",
+        **about("channels", "Zhao et al. 2021"),
     )
     depth: int | None = Field(
         None,
         ge=1,
         description="blocks; default by the shorter side: 1 below 8 pixels, 2 below 24, "
         "3 below 64, 4 from 64",
+        **about("blocks", "Zhao et al. 2021"),
     )
     norm: Literal["instance", "group", "batch", "layer", "none"] = Field(
-        "instance", description="normalisation; instance is a group norm of one channel a group"
+        "instance",
+        description="normalisation; instance is a group norm of one channel a group",
+        **about(source="Zhao et al. 2021"),
     )
-    pooling: Literal["avg", "max", "none"] = Field("avg", description="2x2 pooling of stride 2")
+    pooling: Literal["avg", "max", "none"] = Field(
+        "avg", description="2x2 pooling of stride 2", **about(source="Zhao et al. 2021")
+    )
     activation: Literal["relu", "leakyrelu", "silu", "softplus"] = Field(
-        "relu", description="non-linearity"
+        "relu", description="non-linearity", **about(source="Zhao et al. 2021")
     )
 
 

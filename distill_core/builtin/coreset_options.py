@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill_core.plugin import OptionError, Options
+from distill_core.plugin import OptionError, Options, about
 
 
 class CoresetOptions(Options):
@@ -22,6 +22,7 @@ class CoresetOptions(Options):
         ge=1,
         description="images of every class; default: as many as fit whole, at least one. More are "
         "stored smaller, and scaled up for use",
+        **about("images"),
     )
     features: Literal["pixels", "network"] = Field(
         "pixels",
@@ -33,12 +34,14 @@ class CoresetOptions(Options):
         ge=1,
         description="passes over the real images of the ConvNet; without effect but with "
         "method=forgetting or features=network",
+        **about("epochs"),
     )
     width: int = Field(
         32,
         ge=1,
         description="width of the ConvNet; without effect but with method=forgetting or "
         "features=network",
+        **about("channels"),
     )
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distill_core.plugin import Options
+from distill_core.plugin import Options, about
 
 PLAIN_RIDGE, OVERLAP_RIDGE = 1e-6, 1e-4
 
@@ -12,20 +12,41 @@ PLAIN_RIDGE, OVERLAP_RIDGE = 1e-6, 1e-4
 class FrepoOptions(Options):
     """Settings of `frepo`. Source: Zhou et al. 2022 (arXiv:2206.00719) and its published code."""
 
-    pool: int = Field(10, ge=1, description="online networks")
+    pool: int = Field(
+        10, ge=1, description="online networks", **about("networks", "Zhou et al. 2022")
+    )
     max_updates: int = Field(
-        100, ge=1, description="updates of an online network before a fresh one takes its place"
+        100,
+        ge=1,
+        description="updates of an online network before a fresh one takes its place",
+        **about("updates", "Zhou et al. 2022"),
     )
-    online_lr: float = Field(3e-4, gt=0, description="learning rate of online networks, Adam")
+    online_lr: float = Field(
+        3e-4,
+        gt=0,
+        description="learning rate of online networks, Adam",
+        **about("per update", "published code"),
+    )
     online_batch: int = Field(
-        1000, ge=1, description="synthetic images per online update; all where there are fewer"
+        1000,
+        ge=1,
+        description="synthetic images per online update; all where there are fewer",
+        **about("images", "published code"),
     )
-    real_batch: int = Field(1024, ge=1, description="real images per outer step")
+    real_batch: int = Field(
+        1024, ge=1, description="real images per outer step", **about("images", "published code")
+    )
     pixel_lr: float = Field(
-        1e-3, gt=0, description="learning rate of pixels, outer Adam (published PyTorch code)"
+        1e-3,
+        gt=0,
+        description="learning rate of pixels, outer Adam",
+        **about("per outer step", "published code (PyTorch)"),
     )
     label_lr: float | None = Field(
-        None, gt=0, description="learning rate of labels, outer Adam; default: pixel_lr"
+        None,
+        gt=0,
+        description="learning rate of labels, outer Adam; default: pixel_lr",
+        **about("per outer step"),
     )
     ridge: float | None = Field(
         None,
@@ -34,20 +55,24 @@ class FrepoOptions(Options):
         description="ridge of the kernel regression, relative to the mean of the kernel's "
         f"diagonal; default: {PLAIN_RIDGE:g} as published, {OVERLAP_RIDGE:g} where training "
         "images share pixels, whose features are nearly collinear",
+        **about(source="Zhou et al. 2022, equation 4"),
     )
     flip: bool | None = Field(
         None,
         description="add mirrored copies of the synthetic images to the regression; default: on "
         "up to 1 IPC where the dataset allows it",
+        **about(source="published code"),
     )
     margin: bool = Field(
         False,
         description="reward synthetic labels for a clear first class, as published for images "
         "of one class; works against labels that classes share",
+        **about(source="published code"),
     )
     max_items: int = Field(
         4000,
         ge=1,
         description="most rows of the regression, mirrored copies included; its time grows with "
         "the third power",
+        **about("rows"),
     )

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill_core.plugin import OptionError, Options
+from distill_core.plugin import OptionError, Options, about
 
 # Images per class: passes of matching for one network, epochs of its training in between.
 # Source: Zhao et al. 2021, published code.
@@ -21,14 +21,20 @@ COVERAGE = (
 class ByClassOptions(Options):
     """Settings that all matching methods have."""
 
-    momentum: float = Field(0.5, ge=0, lt=1, description="momentum of outer SGD")
+    momentum: float = Field(
+        0.5, ge=0, lt=1, description="momentum of outer SGD", **about(source="published code")
+    )
     real_batch: int = Field(
-        256, ge=1, description="real images of each class per outer step; all where fewer"
+        256,
+        ge=1,
+        description="real images of each class per outer step; all where fewer",
+        **about("images", "published code"),
     )
     mode: Literal["per_class_aug", "shared_aug"] = Field(
         "per_class_aug",
         description="draw an augmentation for each class, as published, or one per outer step; "
         "either way real and synthetic images share it",
+        **about(source="published code"),
     )
     threshold: float = Field(
         0.02, ge=0, lt=1, description="an item counts for a class if its label gives it more"
@@ -37,6 +43,7 @@ class ByClassOptions(Options):
         None,
         ge=1,
         description="classes per outer step, drawn at random, the loss scaled up; default: all",
+        **about("classes"),
     )
     coverage_normalize: bool = Field(True, description=COVERAGE)
 
@@ -44,32 +51,53 @@ class ByClassOptions(Options):
 class DcOptions(ByClassOptions):
     """Settings of `dc`. Source of the defaults: Zhao et al. 2021 (arXiv:2006.05929)."""
 
-    pixel_lr: float = Field(0.1, gt=0, description="learning rate of pixels, outer SGD")
+    pixel_lr: float = Field(
+        0.1,
+        gt=0,
+        description="learning rate of pixels, outer SGD",
+        **about("per outer step", "published code"),
+    )
     augment: Literal["none", "flip_rotate", "dsa"] = Field("none", description="augmentation")
     outer_loop: int | None = Field(
         None,
         ge=1,
         description="outer steps that share a network; default by items per class, as published: "
         "1 for 1, 10 for 10, 50 for 50, in between and above in proportion",
+        **about("outer steps", "published code"),
     )
     inner_loop: int | None = Field(
         None,
         ge=0,
         description="epochs that the network trains on the synthetic images between two outer "
         "steps; default by items per class, as published: 50 for 10, 10 for 50",
+        **about("epochs", "published code"),
     )
-    net_lr: float = Field(0.01, gt=0, description="learning rate of the network, SGD")
-    net_batch: int = Field(256, ge=1, description="synthetic images per step of the network")
+    net_lr: float = Field(
+        0.01,
+        gt=0,
+        description="learning rate of the network, SGD",
+        **about("per step", "published code"),
+    )
+    net_batch: int = Field(
+        256,
+        ge=1,
+        description="synthetic images per step of the network",
+        **about("images", "published code"),
+    )
     distance: Literal["layers", "mse", "cosine"] = Field(
         "layers",
         description="between gradients: 1 - cosine for every output of every layer, biases and "
         "norms left out; sum of squared differences; or 1 - cosine of all numbers together",
+        **about(source="Zhao et al. 2021, equation 10; published code"),
     )
     learn_labels: bool = Field(
         False, description="send learned labels a hypergradient too (not published; noisy)"
     )
     label_lr: float | None = Field(
-        None, gt=0, description="learning rate of labels, outer SGD; default: pixel_lr"
+        None,
+        gt=0,
+        description="learning rate of labels, outer SGD; default: pixel_lr",
+        **about("per outer step"),
     )
 
     def loops(self, items_per_class: float) -> tuple[int, int]:
@@ -99,7 +127,9 @@ class DsaOptions(DcOptions):
     """Settings of `dsa`. Source of the defaults: Zhao & Bilen 2021 (arXiv:2102.08259)."""
 
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
-        "dsa", description="augmentation, drawn once for real and synthetic images"
+        "dsa",
+        description="augmentation, drawn once for real and synthetic images",
+        **about(source="Zhao and Bilen 2021"),
     )
 
 

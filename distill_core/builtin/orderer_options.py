@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from distill_core.plugin import Options
+from distill_core.plugin import Options, about
 
 
 class GivenOptions(Options):
@@ -21,4 +21,4 @@ class GivenOptions(Options):
 class PhotometricOptions(Options):
     """Settings of `photometric`."""
 
-    restarts: int = Field(10, ge=0, description="random starts of the search")
+    restarts: int = Field(10, ge=0, description="random starts of the search", **about("starts"))

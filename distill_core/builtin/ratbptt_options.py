@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill_core.plugin import OptionError, Options
+from distill_core.plugin import OptionError, Options, about
 
 CurriculumName = Literal["random", "fixed", "staged", "window", "none"]
 
@@ -38,54 +38,102 @@ class RatBpttOptions(Options):
     """Settings of `ratbptt`; for images of 28 pixels and more, those of both papers."""
 
     window: int | None = Field(
-        None, ge=1, description=f"inner steps that are differentiated; {_default('window')}"
+        None,
+        ge=1,
+        description=f"inner steps that are differentiated; {_default('window')}",
+        **about("steps", "RaT-BPTT; PoDD, section 3"),
     )
     total: int | None = Field(
-        None, ge=1, description=f"longest inner loop, steps; {_default('total')}"
+        None,
+        ge=1,
+        description=f"longest inner loop; {_default('total')}",
+        **about("steps", "RaT-BPTT; PoDD, section 3"),
     )
     curriculum: CurriculumName = Field(
         "random",
         description="steps before the window: random; fixed (total - window); staged (more when "
         "the loss stalls); window (none, but a random length from window to total); none",
+        **about(source="RaT-BPTT; published code"),
     )
     min_offset: int = Field(
-        0, ge=0, description="fewest steps before the window, with curriculum random or staged"
+        0,
+        ge=0,
+        description="fewest steps before the window, with curriculum random or staged",
+        **about("steps", "published code"),
     )
     epoch_steps: int = Field(
-        1, ge=1, description="outer steps that share one draw of the curriculum"
+        1,
+        ge=1,
+        description="outer steps that share one draw of the curriculum",
+        **about("outer steps", "published code"),
     )
     patience: int = Field(
-        600, ge=1, description="outer steps without a new low before a staged curriculum goes on"
+        600,
+        ge=1,
+        description="outer steps without a new low before a staged curriculum goes on",
+        **about("outer steps", "published code"),
     )
-    inner_optimizer: Literal["adam", "sgd"] = Field("adam", description="inner optimizer")
+    inner_optimizer: Literal["adam", "sgd"] = Field(
+        "adam", description="inner optimizer", **about(source="published code")
+    )
     inner_lr: float | None = Field(
-        None, gt=0, description=f"learning rate of an inner step; {_default('inner_lr')}"
+        None,
+        gt=0,
+        description=f"learning rate of the inner optimizer; {_default('inner_lr')}",
+        **about("per inner step", "published code"),
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of inner SGD")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of inner SGD (papers: 5e-4)")
-    batch: int = Field(96, ge=1, description="synthetic images per inner step")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of inner SGD", **about(source="published code")
+    )
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        description="L2 penalty of inner SGD (published: 5e-4)",
+        **about(source="published code"),
+    )
+    batch: int = Field(
+        96,
+        ge=1,
+        description="synthetic images per inner step",
+        **about("images", "PoDD, section 5.1"),
+    )
     balanced: bool = Field(
         False, description="draw items of rare classes more often; no effect on full batches"
     )
     real_batch: int | None = Field(
-        None, ge=1, description=f"real images per outer step; {_default('real_batch')}"
+        None,
+        ge=1,
+        description=f"real images per outer step; {_default('real_batch')}",
+        **about("images", "PoDD, section 5.1"),
     )
     pixel_lr: float | None = Field(
-        None, gt=0, description=f"learning rate of pixels, outer Adam; {_default('pixel_lr')}"
+        None,
+        gt=0,
+        description=f"learning rate of pixels, outer Adam; {_default('pixel_lr')}",
+        **about("per outer step", "PoDD, section 5.1"),
     )
     label_lr: float | None = Field(
         None,
         gt=0,
         description="learning rate of labels, outer Adam; default: pixel_lr; a third of it for "
         "images below 28 pixels",
+        **about("per outer step", "published code"),
     )
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
-        "flip_rotate", description="augmentation of synthetic and, drawn apart, of real images"
+        "flip_rotate",
+        description="augmentation of synthetic and, drawn apart, of real images",
+        **about(source="published code"),
     )
-    clip: bool = Field(True, description="clip the gradient of the pixels")
+    clip: bool = Field(
+        True, description="clip the gradient of the pixels", **about(source="published code")
+    )
     label_clip: bool = Field(False, description="clip that of the labels, on its own")
-    clip_factor: float = Field(2.0, gt=0, description="bound, times the average norm")
-    clip_decay: float = Field(0.9, ge=0, lt=1, description="decay of the average norm")
+    clip_factor: float = Field(
+        2.0, gt=0, description="bound, times the average norm", **about(source="published code")
+    )
+    clip_decay: float = Field(
+        0.9, ge=0, lt=1, description="decay of the average norm", **about(source="published code")
+    )
 
     def settle(self, *, small: bool) -> Settled:
         """Fill the defaults that depend on the size of the images.

@@ -7,12 +7,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill_core.builtin.trajectory_options import (
+    MTT_CODE,
     PUBLISHED_RATES,
     SMALL,
     SMALL_IMAGES,
     rate_default,
 )
-from distill_core.plugin import Options
+from distill_core.plugin import Options, about
 
 
 class TeacherOptions(Options):
@@ -26,17 +27,22 @@ class TeacherOptions(Options):
         ge=1,
         description="passes over the real images that the teacher is trained for. It labels the "
         "starting images, which should be real ones: -o repr.init=real",
+        **about("epochs"),
     )
     lr: float | None = Field(
-        None, gt=0, description=f"learning rate of the teacher, SGD; {rate_default('expert_lr')}"
+        None,
+        gt=0,
+        description=f"learning rate of the teacher, SGD; {rate_default('expert_lr')}",
+        **about("per step", MTT_CODE),
     )
     batch: int | None = Field(
         None,
         ge=1,
         description=f"real images per step of the teacher; {rate_default('expert_batch')}",
+        **about("images", MTT_CODE),
     )
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
-        "dsa", description="augmentation of the teacher's batches"
+        "dsa", description="augmentation of the teacher's batches", **about(source=MTT_CODE)
     )
 
     def recipe(self, side: int) -> dict[str, Any]:

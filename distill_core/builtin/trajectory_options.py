@@ -8,7 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill_core.builtin.matching_options import COVERAGE
-from distill_core.plugin import Options
+from distill_core.plugin import Options, about
+
+MTT_CODE, FTD_CODE = "MTT, published code", "FTD, published code"
+MTT_COMMANDS = "MTT and DC-BENCH, published commands"
 
 # One image per class, of MTT's published code and of DC-BENCH, which publishes commands for it.
 PUBLISHED_RATES: dict[str, Any] = {"student_lr": 0.01, "expert_lr": 0.01, "expert_batch": 256}
@@ -94,64 +97,94 @@ class MttOptions(Options):
     """Settings of `mtt`; the defaults are those published for one image per class."""
 
     syn_steps: int | None = Field(
-        None, ge=1, description=f"steps of the student on synthetic data; {_default('syn_steps')}"
+        None,
+        ge=1,
+        description=f"steps of the student on synthetic data; {_default('syn_steps')}",
+        **about("steps", MTT_COMMANDS),
     )
     expert_epochs: int | None = Field(
         None,
         ge=1,
         description="epochs of the expert that these are to match; " + _default("expert_epochs"),
+        **about("epochs", MTT_COMMANDS),
     )
     max_start: int | None = Field(
         None,
         ge=1,
         description="students start from an expert's epoch below this; " + _default("max_start"),
+        **about("epochs", MTT_COMMANDS),
     )
     pixel_lr: float | None = Field(
-        None, gt=0, description=f"learning rate of pixels, outer SGD; {_default('pixel_lr')}"
+        None,
+        gt=0,
+        description=f"learning rate of pixels, outer SGD; {_default('pixel_lr')}",
+        **about("per outer step", MTT_COMMANDS),
     )
     rate_lr: float | None = Field(
         None,
         ge=0,
         description="learning rate of the student's rate; divided by student_lr squared for the "
         f"rate's logarithm, which is what is learned; 0: fixed; {_default('rate_lr')}",
+        **about("per outer step", MTT_COMMANDS),
     )
     label_lr: float | None = Field(
         None,
         gt=0,
         description=f"learning rate of labels, outer SGD; default: pixel_lr / {LABEL_LR_DIVISOR}",
+        **about("per outer step"),
     )
-    outer_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of outer SGD")
+    outer_momentum: float = Field(
+        0.5, ge=0, lt=1, description="momentum of outer SGD", **about(source=MTT_CODE)
+    )
     coverage_normalize: bool = Field(True, description=COVERAGE)
     student_lr: float | None = Field(
         None,
         gt=0,
         description=f"learning rate of the student at the start; {rate_default('student_lr')}",
+        **about("per step", MTT_CODE),
     )
     batch: int | None = Field(
         None,
         ge=1,
         description="synthetic images per step, in shuffled passes; all where there are fewer; "
         "default: twice the number of classes, 96 at least",
+        **about("images", MTT_CODE),
     )
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
-        "dsa", description="augmentation of the student's and of the experts' batches"
+        "dsa",
+        description="augmentation of the student's and of the experts' batches",
+        **about(source=MTT_CODE),
     )
-    experts: int = Field(100, ge=1, description="expert trajectories")
+    experts: int = Field(
+        100, ge=1, description="expert trajectories", **about("networks", MTT_CODE)
+    )
     expert_lr: float | None = Field(
-        None, gt=0, description=f"learning rate of experts; {rate_default('expert_lr')}"
+        None,
+        gt=0,
+        description=f"learning rate of experts; {rate_default('expert_lr')}",
+        **about("per step", MTT_CODE),
     )
     expert_batch: int | None = Field(
-        None, ge=1, description=f"real images per step of experts; {rate_default('expert_batch')}"
+        None,
+        ge=1,
+        description=f"real images per step of experts; {rate_default('expert_batch')}",
+        **about("images", MTT_CODE),
     )
-    expert_momentum: float = Field(0.0, ge=0, lt=1, description="momentum of experts")
+    expert_momentum: float = Field(
+        0.0, ge=0, lt=1, description="momentum of experts", **about(source=MTT_CODE)
+    )
     rho: float = Field(
-        0.0, ge=0, description="radius of flat experts, sharpness-aware; 0: plain SGD"
+        0.0,
+        ge=0,
+        description="radius of flat experts, sharpness-aware; 0: plain SGD",
+        **about(source=FTD_CODE),
     )
     alpha: float | None = Field(
         None,
         ge=0,
         description="flat experts: share of the surrogate gap that is taken off; default: 0.3; "
         f"from {MANY} classes on 1",
+        **about(source=FTD_CODE),
     )
 
     def settle(self, *, num_classes: int, side: int) -> Settled:
@@ -192,17 +225,20 @@ class TeslaOptions(MttOptions):
         ge=1,
         description="students start from an expert's epoch below this; "
         + _default("max_start", _TESLA_CASES),
+        **about("epochs", "TESLA, published code"),
     )
     pixel_lr: float | None = Field(
         None,
         gt=0,
         description="learning rate of pixels, outer SGD; " + _default("pixel_lr", _TESLA_CASES),
+        **about("per outer step", "TESLA, published code"),
     )
     grad_scale: float = Field(
         1.0,
         gt=0,
         description="factor of the gradient of pixels and labels: 1 as in the paper; 0.5 as in the "
         "published code, which loses a factor of 2 and whose rates fit that",
+        **about(source="TESLA, published code"),
     )
 
     def case(self, num_classes: int, side: int) -> dict[str, Any]:
@@ -225,9 +261,13 @@ class FtdOptions(MttOptions):
         None,
         ge=1,
         description="steps of the student on synthetic data; " + _default("syn_steps", _FTD_CASES),
+        **about("steps", FTD_CODE),
     )
     rho: float = Field(
-        0.01, ge=0, description="radius of flat experts, sharpness-aware; 0: plain SGD"
+        0.01,
+        ge=0,
+        description="radius of flat experts, sharpness-aware; 0: plain SGD",
+        **about(source=FTD_CODE),
     )
 
     def case(self, num_classes: int, side: int) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from registry.docstrings import source_of
 if TYPE_CHECKING:
     from registry.options import Options
 
-HEADERS = ("option", "type", "default", "bounds", "description")
+HEADERS = ("option", "type", "default", "bounds", "unit", "description", "source")
+Row = tuple[str, ...]
 _NAMES = {
     "integer": "int",
     "number": "float",
@@ -73,17 +75,18 @@ def command(kind: str, name: str, as_json: bool) -> None:
         click.echo("It has no options.")
         return
     click.echo("")
-    print_table(HEADERS, options, title="Options")
+    headers, cells = stacked(options) if sys.stdout.isatty() else filled(options)
+    print_table(headers, cells, title="Options")
     click.echo(f"Set one with -o {options[0][0]}=VALUE.")
 
 
-def rows(model: type[Options], kind: Kind) -> list[tuple[str, ...]]:
+def rows(model: type[Options], kind: Kind) -> list[Row]:
     """Return one row of `HEADERS` for each option of a model, in its own order."""
     schema = model.model_json_schema()
     required = schema.get("required", [])
     defaults = model.model_construct().model_dump(mode="json", warnings=False)
     definitions = schema.get("$defs", {})
-    found: list[tuple[str, ...]] = []
+    found: list[Row] = []
     for name, field in schema.get("properties", {}).items():
         default = "required" if name in required else _value(defaults.get(name))
         found.append(
@@ -92,10 +95,31 @@ def rows(model: type[Options], kind: Kind) -> list[tuple[str, ...]]:
                 _type(field, definitions),
                 default,
                 ", ".join(_bounds(field)),
+                field.get("unit", ""),
                 field.get("description", ""),
+                field.get("source", ""),
             )
         )
     return found
+
+
+def filled(options: Sequence[Row]) -> tuple[Row, list[Row]]:
+    """Return headers and rows without the columns that have nothing in any row."""
+    columns = [column for column in zip(HEADERS, *options, strict=True) if any(column[1:])]
+    headers, *cells = zip(*columns, strict=True)
+    return headers, cells
+
+
+def stacked(options: Sequence[Row]) -> tuple[Row, list[Row]]:
+    """Return headers and rows for a terminal: few columns, so that each is wide enough to read."""
+    cells = []
+    for name, what, default, bounds, unit, text, source in options:
+        filling = default if default == "required" else f"default: {default}"
+        # Spaces, so that a long list of choices breaks between them.
+        value = [what.replace("|", " | "), filling, bounds, unit and f"unit: {unit}"]
+        meaning = [text, source and f"Source: {source}"]
+        cells.append((name, *("\n".join(filter(None, lines)) for lines in (value, meaning))))
+    return ("option", "value", "description"), cells
 
 
 def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -52,7 +52,9 @@ def _draw(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    # Rows of several lines each are set apart.
+    leading = int(any("\n" in cell for row in rows for cell in row))
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, leading=leading)
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:

@@ -39,12 +39,16 @@ def _component(catalogue: Catalogue, name: str) -> str:
         source_of(component.resolve_factory()),
         f"**Options of {name}**\n" if rows(component.resolve_options(), kind) else "No options.\n",
     ]
-    for option, what, default, bounds, text in rows(component.resolve_options(), kind):
+    for option, what, default, bounds, unit, text, source in rows(
+        component.resolve_options(), kind
+    ):
         facts = ", ".join(
             [f"`{what}`", "required" if default == "required" else f"default `{default}`"]
-            + ([_escaped(bounds)] if bounds else [])
+            + [_escaped(fact) for fact in (bounds, unit and f"unit: {unit}") if fact]
         )
         parts.append(f"`{option}`\n: {facts}\n\n  {_escaped(text)}\n")
+        if source:
+            parts.append(f"  Source: {_escaped(source)}.\n")
     return "\n".join(parts)
 
 

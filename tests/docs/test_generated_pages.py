@@ -100,3 +100,13 @@ def test_a_link_out_of_the_documentation_is_found() -> None:
     found = links.outside(guide.read_text(encoding="utf-8"), guide, DOCS)
     assert any(path.name == "distill_alphabetical" for path in found.values())
     assert "class Alphabetical" in links.source_page(next(iter(found.values())), DOCS.parent)
+
+
+def test_the_reference_says_units_and_sources_of_options() -> None:
+    page = component_pages(discover())["algorithm"]
+    _, _, section = page.partition("\n## ratbptt\n")
+    _, _, option = section.partition("\n`algo.batch`\n")
+    facts, text, source = option.split("\n\n")[:3]
+    assert facts.endswith("unit: images")
+    assert text.strip()
+    assert source == "  Source: PoDD, section 5.1."

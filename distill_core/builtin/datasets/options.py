@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill_core.plugin import Options
+from distill_core.plugin import Options, about
 
 Colour = Literal["auto", "grey", "rgb"]
 
@@ -24,7 +24,8 @@ class ImageFolderOptions(Options):
         None,
         ge=4,
         le=1024,
-        description="height and width, pixels; default: the shorter side of the first image",
+        description="height and width; default: the shorter side of the first image",
+        **about("pixels"),
     )
     colour: Colour = Field("auto", description="auto is grey if every image is grey, else rgb")
     test_fraction: float = Field(
@@ -42,10 +43,14 @@ class ImageFolderOptions(Options):
 class ShapesOptions(Options):
     """Settings of `shapes`."""
 
-    classes: int = Field(10, ge=2, description="number of classes")
-    size: int = Field(32, ge=8, le=64, description="height and width, pixels")
-    train_per_class: int = Field(200, ge=1, description="training images of each class")
-    test_per_class: int = Field(50, ge=1, description="test images of each class")
+    classes: int = Field(10, ge=2, description="number of classes", **about("classes"))
+    size: int = Field(32, ge=8, le=64, description="height and width", **about("pixels"))
+    train_per_class: int = Field(
+        200, ge=1, description="training images of each class", **about("images")
+    )
+    test_per_class: int = Field(
+        50, ge=1, description="test images of each class", **about("images")
+    )
     seed: int = Field(0, ge=0, description="seed of the images, apart from the run's")
 
 
@@ -67,7 +72,13 @@ class Cub200Options(Options):
     root: Path | None = Field(
         None, description=f"the folder {CUB_FOLDER}, or a .zip of it; default: in distill's cache"
     )
-    size: int = Field(32, ge=4, le=1024, description="height and width, pixels")
+    size: int = Field(
+        32,
+        ge=4,
+        le=1024,
+        description="height and width",
+        **about("pixels", "PoDD, section 5.1"),
+    )
 
 
 TINY_FOLDER = "tiny-imagenet-200"
@@ -79,4 +90,10 @@ class TinyImagenetOptions(Options):
     root: Path | None = Field(
         None, description=f"the folder {TINY_FOLDER}, or its .zip; default: in distill's cache"
     )
-    size: int = Field(64, ge=4, le=1024, description="height and width, pixels")
+    size: int = Field(
+        64,
+        ge=4,
+        le=1024,
+        description="height and width",
+        **about("pixels", "PoDD, section 5.1"),
+    )

@@ -20,7 +20,7 @@ from distill_core.discovery import discover
 from distill_core.grid import GridShape
 from distill_core.hookspecs import hookimpl
 from distill_core.presets import Preset
-from registry import Component, Options, Plugins
+from registry import Component, Options, Plugins, about
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,8 +28,10 @@ ROOT = Path(__file__).parents[3]
 class SpiralOptions(Options):
     """Options of every sort that `show` must explain."""
 
-    turns: int = Field(3, ge=1, le=9, description="turns of the spiral")
-    pitch: float | None = Field(None, gt=0, description="distance of turns, pixels")
+    turns: int = Field(
+        3, ge=1, le=9, description="turns of the spiral", **about("turns", "Bees, eq. 2")
+    )
+    pitch: float | None = Field(None, gt=0, description="distance of turns", **about("pixels"))
     grid: GridShape = Field((6, 16), description="rows and columns")
     start: Literal["centre", "corner"] = Field("centre", description="where it begins")
     file: Path = Field(description="a file [with brackets]")

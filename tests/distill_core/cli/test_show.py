@@ -8,10 +8,13 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from distill_core.cli.show import rows
+from distill_core.cli.show import HEADERS, rows, stacked
+from distill_core.config import RunConfig
+from distill_core.discovery import discover
 from distill_core.hookspecs import KINDS
+from distill_core.option_sections import SECTIONS
 from registry import Component, Options
-from tests.distill_core.cli.fakes import distill, spiral, use, with_hooks
+from tests.distill_core.cli.fakes import SpiralOptions, distill, spiral, use, with_hooks
 
 
 def test_everything_about_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,12 +28,12 @@ def test_everything_about_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hint == "Set one with -o orderer.turns=VALUE."
     cells = [[cell.strip() for cell in line.split("\t")] for line in table]
     assert cells == [
-        ["option", "type", "default", "bounds", "description"],
-        ["orderer.turns", "int", "3", ">= 1, <= 9", "turns of the spiral"],
-        ["orderer.pitch", "float or none", "none", "> 0", "distance of turns, pixels"],
-        ["orderer.grid", "ROWSxCOLS", "6x16", "", "rows and columns"],
-        ["orderer.start", "centre|corner", "centre", "", "where it begins"],
-        ["orderer.file", "path", "required", "", "a file [with brackets]"],
+        ["option", "type", "default", "bounds", "unit", "description", "source"],
+        ["orderer.turns", "int", "3", ">= 1, <= 9", "turns", "turns of the spiral", "Bees, eq. 2"],
+        ["orderer.pitch", "float or none", "none", "> 0", "pixels", "distance of turns"],
+        ["orderer.grid", "ROWSxCOLS", "6x16", "", "", "rows and columns"],
+        ["orderer.start", "centre|corner", "centre", "", "", "where it begins"],
+        ["orderer.file", "path", "required", "", "", "a file [with brackets]"],
     ]
 
 
@@ -101,6 +104,62 @@ class Every(Options):
 def test_types_defaults_and_bounds_in_words(name: str, cells: tuple[str, ...]) -> None:
     found = {row[0]: row[1:4] for row in rows(Every, KINDS[3])}
     assert found[f"algo.{name}"] == cells
+
+
+def test_units_and_sources_of_options() -> None:
+    printed = distill("show", "algo", "ratbptt").stdout
+    lines = {line.split("\t")[0].strip(): line.split("\t") for line in printed.splitlines()}
+    assert [cell.strip() for cell in lines["option"]] == list(HEADERS)
+    batch = [cell.strip() for cell in lines["algo.batch"]]
+    assert batch[HEADERS.index("unit")] == "images"
+    assert batch[HEADERS.index("source")] == "PoDD, section 5.1"
+    record = json.loads(distill("show", "algo", "ratbptt", "--json").stdout)
+    found = {option["option"]: (option["unit"], option["source"]) for option in record["options"]}
+    assert found["algo.batch"] == ("images", "PoDD, section 5.1")
+    assert found["algo.balanced"] == ("", "")
+
+
+def test_a_column_with_nothing_in_it_is_left_out() -> None:
+    printed = distill("show", "dataset", "mnist").stdout.splitlines()
+    (headers,) = [line.split("\t") for line in printed if line.startswith("option")]
+    assert [header.strip() for header in headers] == ["option", "type", "default", "description"]
+    record = json.loads(distill("show", "dataset", "mnist", "--json").stdout)
+    assert all(option.keys() == set(HEADERS) for option in record["options"])
+
+
+def test_a_terminal_gets_few_columns() -> None:
+    headers, cells = stacked(rows(SpiralOptions, KINDS[2]))
+    assert headers == ("option", "value", "description")
+    assert cells[0] == (
+        "orderer.turns",
+        "int\ndefault: 3\n>= 1, <= 9\nunit: turns",
+        "turns of the spiral\nSource: Bees, eq. 2",
+    )
+    assert cells[3] == ("orderer.start", "centre | corner\ndefault: centre", "where it begins")
+    assert cells[-1] == ("orderer.file", "path\nrequired", "a file [with brackets]")
+
+
+# Numbers that count nothing.
+WITHOUT_UNIT = {"shapes.seed", "basis.downsample"}
+
+
+def test_every_whole_number_of_ours_has_a_unit() -> None:
+    plugins = discover(only=["builtin", "podd"])
+    found = {
+        f"{name}.{row[0].partition('.')[2]}": dict(zip(HEADERS, row, strict=True))
+        for kind in KINDS
+        for name in plugins[kind.name].names()
+        for row in rows(plugins[kind.name].entry(name).component.resolve_options(), kind)
+    }
+    whole = {name for name, cells in found.items() if "int" in cells["type"].split(" or ")}
+    assert len(whole) > 40
+    assert {name for name in whole if not found[name]["unit"]} == WITHOUT_UNIT
+
+
+@pytest.mark.parametrize("model", [RunConfig, *SECTIONS.values()])
+def test_every_whole_number_of_a_run_has_a_unit(model: type[Options]) -> None:
+    for name, what, _, _, unit, *_ in rows(model, KINDS[0]):
+        assert unit or "int" not in what.split(" or ") or name.endswith(".seed")
 
 
 def test_the_source_in_the_literature_is_shown() -> None:
