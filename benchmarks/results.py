@@ -88,7 +88,7 @@ METHODS: dict[str, list[str]] = {
     "dsa": [*ONE_STEP, "-o", "backbone.width=32"],
     "mtt": [*EXPERTS, "-o", "algo.experts=4"],
     "ftd": [*EXPERTS, "-o", "algo.experts=4", "-o", "run.ema=0.99"],
-    "tesla": [*EXPERTS, "-o", "algo.experts=4"],
+    "tesla": [*EXPERTS, "-o", "algo.experts=4", "-o", "algo.pixel_lr=100", "-o", "algo.label_lr=1"],
 }  # fmt: skip
 FIXED_LABELS = ("dm", "dc", "dsa")
 CORESETS = ("random", "herding", "kcenter", "forgetting")
