@@ -82,7 +82,7 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
 
     if file is None:
         raise InputError(
-            "similarity=file has no file.",
+            "-o orderer.similarity=file has no file.",
             expected="an .npz file with an array 'embeddings' (K, d).",
             next="add -o orderer.file=PATH.",
         )
@@ -108,6 +108,6 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
             f"{file} has embeddings of shape {tuple(table.shape)} for {rows} names"
             + ("." if bool(table.isfinite().all()) else ", some of them not finite."),
             expected=f"finite numbers of shape ({rows}, d).",
-            next="correct the file.",
+            next="correct the file, or pass another with -o orderer.file=PATH.",
         )
     return table if given is None else table[match_names(names, given, source=str(file))]

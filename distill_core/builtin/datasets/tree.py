@@ -113,7 +113,11 @@ class FileTree:
         for folder in self.top_folders():
             if f"{folder}/{file}" in self.files:
                 return self.inside(folder)
-        raise InputError(f"{self.path} has no {file}.", expected="the usual folder.", next=next)
+        raise InputError(
+            f"{self.path} has no {file}.",
+            expected="that file in it, or in a folder of it.",
+            next=next,
+        )
 
 
 @contextmanager
