@@ -40,7 +40,9 @@ class ClipModel:
     weights: Path | None = None
 
     def __str__(self) -> str:
-        return f"CLIP {self.name} ({self.weights or self.pretrained})"
+        # Without folders: this text is kept in results.
+        weights = self.weights.resolve().name if self.weights else self.pretrained
+        return f"CLIP {self.name} ({weights})"
 
     @classmethod
     def of(cls, name: str, pretrained: str, weights: Path | None = None) -> ClipModel:
