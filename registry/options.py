@@ -85,11 +85,11 @@ def _explain(
             expecteds.append(f"{full}: {reason}.{_near_choice(problem)}")
             remedies.append(f"-o {full}=VALUE" if name else "")
     passed = [f"pass {' '.join(dict.fromkeys(filter(None, remedies)))}"] if any(remedies) else []
-    shown = [f"`distill show {component}` explains the options"] if component else []
+    explained = [f"`distill show {component}` explains the options"] if component else []
     return OptionError(
         " ".join(whats),
         expected=" ".join(dict.fromkeys(expecteds)),
-        next=f"{'; '.join([*passed, *shown]) or 'leave it out'}.",
+        next=f"{'; '.join([*passed, *explained]) or 'leave it out'}.",
     )
 
 
