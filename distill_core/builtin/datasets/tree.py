@@ -121,7 +121,7 @@ class FileTree:
 
 
 @contextmanager
-def open_tree(path: Path, *, next: str = "check the path.") -> Iterator[FileTree]:
+def open_tree(path: Path, *, next: str) -> Iterator[FileTree]:
     """Open a folder or a .zip archive for reading.
 
     Args:
