@@ -84,7 +84,9 @@ class Augmentation:
         Augmentation(operations=('rotate',))
         """
         if strategy not in STRATEGIES:
-            raise UnknownNameError("augmentation", strategy, known=STRATEGIES)
+            raise UnknownNameError(
+                "augmentation", strategy, known=STRATEGIES, next="pass -o algo.augment=NAME."
+            )
         return Augmentation(tuple(name for name in STRATEGIES[strategy] if name in allowed))
 
     def draw(self, num: int, hw: tuple[int, int], *, generator: Generator) -> Draw:

@@ -112,7 +112,7 @@ def full_control(
     path = full_path(real, recipe=recipe, backbone=backbone, nets=nets, seed=seed)
     cached = _read(path) if ranks.is_main else None
     if known := ranks.broadcast(cached and cached.as_dict()):
-        return Result.from_dict(known).noted(f"from the cache ({path})")
+        return Result.from_dict(known).noted(f"from the cache ({path.name})")
     result = evaluate(
         real.train.images,
         real.train.labels,
@@ -129,7 +129,9 @@ def full_control(
         try:
             write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
         except EnvironmentFault as fault:  # the result is as good without
-            return result.noted(f"not kept for later runs: {fault.what}")
+            # Results are passed on: where a user keeps files is nobody else's business.
+            reason = fault.what.replace(str(cache_dir()), "the cache")
+            return result.noted(f"not kept for later runs: {reason}")
     return result
 
 

@@ -16,8 +16,8 @@ from registry import ExplainedError
 EVERY = 20  # outer steps between kept states
 LIMIT = 8  # times that the rates are halved; 1/256 of what was asked for
 SMALLER = (
-    "start again with smaller learning rates (-o algo...), or look at the last good state: "
-    "`distill evaluate` reads the run directory."
+    "start again with smaller learning rates (-o algo.pixel_lr, -o algo.label_lr), or look at the "
+    "last good state: `distill evaluate` reads the run directory."
 )
 
 

@@ -164,9 +164,11 @@ class Experts:
         made = train_expert(self._loss(rng), self.real, recipe, epochs=epochs, rng=rng)
         if not bool(torch.isfinite(made).all()):
             raise InputError(
-                f"expert {index} cannot be used: its training went to infinity.",
+                f"expert {index} cannot be used: its training with learning rate {recipe.lr:g} "
+                "went to infinity.",
                 expected="a network that learns the real data.",
-                next="lower the experts' learning rate.",
+                next=f"lower -o algo.expert_lr, for example to {recipe.lr / 10:g}; with --labeler "
+                "teacher it is -o labeler.lr.",
             )
         if self.folder is None:
             self._memory[self._key(recipe), index] = made

@@ -54,6 +54,7 @@ class Boxes:
             raise InputError(
                 f"{len(self)} boxes have {len(torch.unique(sizes, dim=0))} different sizes.",
                 expected="one size for all training images.",
+                next="mend the representation that made them, or choose another --repr.",
             )
         return int(sizes[0, 0]), int(sizes[0, 1])
 

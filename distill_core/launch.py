@@ -113,7 +113,7 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
             return int(exit_code.read_text())
     raise EnvironmentFault(
         f"{ended or 'the first process ended'} before the run was complete.",
-        expected="all processes of the run until it is complete.",
+        expected="all processes of the run to stay until it is complete.",
         next=f"`distill run --resume --out {run_dir}` goes on from the last checkpoint, if there "
         "is one; a process that was killed may have needed more memory than there is.",
     )

@@ -75,7 +75,8 @@ def _lock(descriptor: int, path: Path) -> None:
         raise InputError(
             f"{path.parent} is in use by another run: {_text(path) or 'one that just began'}.",
             expected="one run at a time in a directory.",
-            next="wait for it, end it with SIGINT (it saves its state), or pass --out DIR.",
+            next="wait for it, end it with Ctrl-C or `kill -INT PROCESS` (it saves its state), or "
+            "pass --out DIR.",
         ) from None
 
 

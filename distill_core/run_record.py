@@ -121,7 +121,7 @@ def read_run(path: Path) -> RunRecord:
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, InputError):
             raise
-        raise _unusable(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
+        raise _damaged(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
     return RunRecord(path, config, manifest, tuple(judged))
@@ -177,9 +177,9 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         found = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise _unusable(path.parent, f"{path.name} cannot be read ({error})") from None
+        raise _damaged(path, f"it cannot be read ({error})") from None
     if not isinstance(found, dict):
-        raise _unusable(path.parent, f"{path.name} is no table")
+        raise _damaged(path, "it is no table")
     return found
 
 
@@ -201,6 +201,15 @@ def _unusable(path: Path, why: str) -> InputError:
     return InputError(
         f"{path}: {why}.",
         expected="the directory of a finished run.",
-        next="let it finish with `distill run --resume --out DIR`, or judge it with "
-        "`distill evaluate DIR`.",
+        next=f"let it finish with `distill run --resume --out {path}`, or judge it with "
+        f"`distill evaluate {path}`.",
+    )
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}: {why}.",
+        expected="files that distill wrote.",
+        next=f"restore it from a copy; files in {EVALUATION} may also be deleted, and made again "
+        "with `distill evaluate`.",
     )

@@ -132,7 +132,7 @@ def decide_allocator(asked: str, environment: Mapping[str, str], *, glibc: bool)
     if not glibc:
         if asked == "tuned":
             raise InputError(
-                "run.allocator=tuned needs the memory allocator of glibc, which is not used here.",
+                "option run.allocator = tuned needs glibc's allocator, which is not used here.",
                 expected="Linux with glibc, as most distributions have it.",
                 next="leave it out, or pass -o run.allocator=auto.",
             )

@@ -36,7 +36,7 @@ def parse_size(text: str, *, what: str) -> int:
             f"option {what} = '{text}' is no amount of memory.",
             expected="a number and a unit, for example 4GiB, 2.5G (the same as GiB) or 500MB "
             "(powers of 1000).",
-            next=f"correct it; units are {', '.join(UNITS)}.",
+            next=f"pass -o {what}=4GiB, for example; units are {', '.join(UNITS)}.",
         )
     return size
 

@@ -135,7 +135,7 @@ def _seeds(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[int]:
         raise OptionError(
             f"seeds = {seeds!r} is not valid.",
             expected="a list of different whole numbers, for example seeds = [0, 1, 2].",
-            next="correct the file.",
+            next="correct it in the file of the sweep.",
         )
     return list(seeds)
 
@@ -144,9 +144,9 @@ def _flat(table: object, where: str) -> Iterator[tuple[str, Any]]:
     """`algo.window = [...]` is a table in TOML, `"algo.window" = [...]` is not; both are meant."""
     if not isinstance(table, Mapping):
         raise OptionError(
-            f"{where} is no table.",
+            f"{where} = {table!r} is no table.",
             expected="[grid] with lists, for example ipc = [0.5, 1.0].",
-            next="correct the file.",
+            next="correct it in the file of the sweep.",
         )
     for name, value in table.items():
         if isinstance(value, Mapping):
@@ -183,7 +183,10 @@ def _settings(options: Iterator[tuple[str, Any]]) -> dict[str, Any]:
             settings[name] = value
         else:
             known = [field for field in RunConfig.model_fields if field != "seed"]
-            advice = "write kind.option for a component's; seeds have a list of their own."
+            advice = (
+                "write KIND.OPTION for an option of a component, as algo.window; for seeds write "
+                "seeds = [0, 1] above the tables."
+            )
             raise UnknownNameError("option of a run", name, known=known, next=advice)
     return settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -172,6 +173,11 @@ def _stored(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in module.state_dict().values())
 
 
+def _up(ipc: float) -> str:
+    """Write a number with four decimals, none of which makes it smaller."""
+    return f"{math.ceil(ipc * 1e4) / 1e4:.10g}"
+
+
 def check_budget(budget: Budget, asked: float | None) -> None:
     """Refuse a representation that stores more pixels than the user allowed.
 
@@ -182,5 +188,6 @@ def check_budget(budget: Budget, asked: float | None) -> None:
         raise InputError(
             f"the representation stores {budget.ipc:.4f} images per class.",
             expected=f"at most the budget of --ipc {asked:g}.",
-            next="choose a smaller size, or raise --ipc.",
+            next=f"raise --ipc to {_up(budget.ipc)}, or store less (a poster: "
+            "-o repr.size=HEIGHTxWIDTH; `distill show representation NAME` lists the options).",
         )

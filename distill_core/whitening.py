@@ -19,7 +19,7 @@ from torch import Tensor
 
 from distill_core.cache import cache_dir
 from distill_core.files import read_tensors, write_tensors
-from registry import InputError
+from registry import InputError, UnknownNameError
 
 # The names of the tensors of each kind.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ class Whitening:
             raise InputError(
                 f"no whitening '{kind}' has the tensors: {', '.join(sorted(tensors)) or 'none'}.",
                 expected="; ".join(f"{k}: {', '.join(v) or 'none'}" for k, v in KINDS.items()),
-                next="make the file again that holds it.",
+                next="restore the run directory from a copy, or distill again.",
             )
         return Whitening(kind, {name: tensor.float() for name, tensor in tensors.items()})
 
@@ -155,7 +155,7 @@ def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
             zca_kornia: absolute, for pixels from 0 to 1.
 
     Raises:
-        InputError: the kind is unknown.
+        UnknownNameError: there is no such kind.
         EnvironmentFault: the cache cannot be written.
 
     Source: zca: RaT-BPTT's and PoDD's published code (covariance of normalised images, mean not
@@ -166,7 +166,7 @@ def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
     if kind == "standardise":
         return Whitening(kind, _fit_channels(images))
     if kind not in KINDS:
-        raise InputError(f"no whitening '{kind}'.", expected=f"one of: {', '.join(KINDS)}.")
+        raise UnknownNameError("whitening", kind, known=KINDS, next="pass -o data.whitening=NAME.")
     path = _cached(kind, images, strength)
     try:
         tensors, _ = read_tensors(path)

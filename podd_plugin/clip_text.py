@@ -6,6 +6,7 @@ are read from safetensors alone.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ class ClipModel:
     weights: Path | None = None
 
     def __str__(self) -> str:
-        return f"CLIP {self.name} ({self.weights or self.pretrained})"
+        # Without folders: this text is kept in results.
+        weights = self.weights.resolve().name if self.weights else self.pretrained
+        return f"CLIP {self.name} ({weights})"
 
     @classmethod
     def of(cls, name: str, pretrained: str, weights: Path | None = None) -> ClipModel:
@@ -163,10 +166,18 @@ def _published(model: ClipModel) -> dict[str, Any]:
     found: dict[str, Any] = open_clip.get_pretrained_cfg(model.name, model.pretrained)
     if not found:
         tags = open_clip.list_pretrained_tags_by_model(model.name)
+        if not tags:
+            names = sorted({name for name, _ in open_clip.list_pretrained()})
+            near = difflib.get_close_matches(model.name, names, n=5, cutoff=0)
+            raise InputError(
+                f"open_clip has no model '{model.name}'.",
+                expected=f"one of its {len(names)} models; the nearest are {', '.join(near)}.",
+                next="pass -o orderer.model=NAME, or -o orderer.similarity=image to do without.",
+            )
         raise InputError(
             f"open_clip has no weights '{model.pretrained}' for model '{model.name}'.",
-            expected=f"one of: {', '.join(tags)}." if tags else "a model of open_clip.",
-            next="correct -o orderer.model and -o orderer.pretrained.",
+            expected=f"one of: {', '.join(tags)}.",
+            next="pass -o orderer.pretrained=NAME, or another -o orderer.model.",
         )
     return found
 
@@ -181,7 +192,8 @@ def _download(model: ClipModel) -> Path:
         raise InputError(
             f"{model} has no weights in safetensors to download.",
             expected="weights with a repository on the Hugging Face hub.",
-            next="download them yourself and pass -o orderer.pretrained=PATH.",
+            next="download them yourself, convert them to safetensors, and pass "
+            "-o orderer.pretrained=PATH.",
         )
     return download(repository, WEIGHTS_NAME, what=str(model))
 

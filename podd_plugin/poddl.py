@@ -159,9 +159,9 @@ def _regular_grid(cells: Boxes, layout: Layout) -> tuple[int, int]:
     expected = on_every_canvas(grid_cells(layout.canvas_hw, (rows, cols)), layout.num_canvases)
     if not (torch.equal(cells.canvas, expected.canvas) and torch.equal(cells.yxyx, expected.yxyx)):
         raise InputError(
-            "pooling=nearest and regions=areas need class cells on a regular grid.",
+            "labeler.pooling = nearest and labeler.regions = areas need cells on a regular grid.",
             expected="cells that tile every canvas, as those of a poster or of images do.",
             next="use -o labeler.pooling=area -o labeler.regions=cells, or give "
-            "-o labeler.grid=ROWSxCOLS with pooling=nearest.",
+            "-o labeler.grid=ROWSxCOLS with -o labeler.pooling=nearest.",
         )
     return rows, cols

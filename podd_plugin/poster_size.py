@@ -42,7 +42,7 @@ def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) 
         raise InputError(
             f"a poster of {budget} pixels is smaller than one patch of {h}x{w} = {h * w}.",
             expected="a budget of at least one image on every canvas.",
-            next="raise --ipc.",
+            next="raise --ipc; 1 is always enough.",
         )
     ideal = sqrt(budget * shape[0] / shape[1])
     lowest = min(max(h, floor(ideal * (1 - ASPECT_TOLERANCE))), budget // w)

@@ -7,8 +7,11 @@ from importlib.resources import files
 
 from torch import Generator, Tensor
 
-from distill_core.plugin import InputError, RealData, grid_of_names
+from distill_core.plugin import InputError, RealData, grid_of_names, match_names
 from podd_plugin.options import PublishedOptions
+
+EXPECTED = "the classes of CIFAR-10 or CIFAR-100, by their names."
+NEXT = "use --orderer poco, which orders any classes."
 
 
 class Published:
@@ -35,13 +38,18 @@ class Published:
             if real.spec.num_classes not in sizes:
                 raise InputError(
                     f"no grid was published for {real.spec.num_classes} classes.",
-                    expected="CIFAR-10 or CIFAR-100.",
-                    next="use --orderer poco.",
+                    expected=EXPECTED,
+                    next=NEXT,
                 )
             figure = sizes[real.spec.num_classes]
-        return grid_of_names(
-            grids[figure], real.spec.class_names, grid_shape, source=f"published grid {figure}"
-        )
+        rows, source = grids[figure], f"published grid {figure}"
+        try:
+            match_names(
+                [str(name) for row in rows for name in row], real.spec.class_names, source=source
+            )
+        except InputError as error:
+            raise InputError(error.what, expected=EXPECTED, next=NEXT) from None
+        return grid_of_names(rows, real.spec.class_names, grid_shape, source=source)
 
 
 def published_grids() -> dict[str, list[list[str | int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def class_distances(options: SimilarityOptions, real: RealData) -> ClassDistance
     source, found = _choose(options, names)
     if source == "file":
         embeddings = _read_embeddings(options.file, names)
-        reason = f"{asked}: {options.file}"
+        reason = f"{asked}: {_told(options.file)}"
     elif source == "clip":
         embeddings = name_embeddings(clip, options.prompts, names)
         reason = f"{asked}: {clip}, prompt '{options.prompt}'"
@@ -74,6 +75,13 @@ def _choose(options: SimilarityOptions, names: tuple[str, ...]) -> tuple[str, bo
     return ("clip" if found else "image"), found
 
 
+def _told(file: Path | None) -> str:
+    """Name a file without its folders, which no result is to show, but so that it can be told."""
+    assert file is not None
+    with file.open("rb") as stream:
+        return f"{file.name}, SHA-256 {file_digest(stream, 'sha256').hexdigest()[:12]}..."
+
+
 def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
     """(K, d) rows in label order from an .npz file."""
     from zipfile import ZipFile
@@ -82,7 +90,7 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
 
     if file is None:
         raise InputError(
-            "similarity=file has no file.",
+            "-o orderer.similarity=file has no file.",
             expected="an .npz file with an array 'embeddings' (K, d).",
             next="add -o orderer.file=PATH.",
         )
@@ -108,6 +116,6 @@ def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
             f"{file} has embeddings of shape {tuple(table.shape)} for {rows} names"
             + ("." if bool(table.isfinite().all()) else ", some of them not finite."),
             expected=f"finite numbers of shape ({rows}, d).",
-            next="correct the file.",
+            next="correct the file, or pass another with -o orderer.file=PATH.",
         )
     return table if given is None else table[match_names(names, given, source=str(file))]

@@ -128,7 +128,8 @@ class Catalogue:
         from registry.options import check_options
 
         model = self.entry(name).component.resolve_options()
-        return check_options(model, settings, where=self.kind.option)
+        component = f"{self.kind.name} {name}"
+        return check_options(model, settings, where=self.kind.option, component=component)
 
     def create(self, name: str, settings: Mapping[str, Any] | Options, **runtime: Any) -> Any:
         """Make a component from its settings and what the run gives it.

@@ -6,6 +6,7 @@ what is installed costs nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -43,13 +44,17 @@ def about(unit: str = "", source: str = "") -> dict[str, Any]:
     return {"json_schema_extra": {"unit": unit, "source": source}}
 
 
-def check_options(model: type[OptionsT], settings: Mapping[str, Any], *, where: str) -> OptionsT:
+def check_options(
+    model: type[OptionsT], settings: Mapping[str, Any], *, where: str, component: str = ""
+) -> OptionsT:
     """Turn raw settings into a checked model.
 
     Args:
         model: the options model of a component.
         settings: values as they come from a file or the command line; strings are converted.
         where: prefix of the option names in messages, for example "algo".
+        component: kind and name of the component, for example "algorithm dm"; empty for settings
+            that belong to none.
 
     Raises:
         OptionError: one or more settings are wrong; all of them are named. An `OptionError` that
@@ -58,7 +63,7 @@ def check_options(model: type[OptionsT], settings: Mapping[str, Any], *, where: 
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
-        raise _explained_already(error) or _explain(model, error, where) from None
+        raise _explained_already(error) or _explain(model, error, where, component) from None
 
 
 def _explained_already(error: ValidationError) -> OptionError | None:
@@ -67,9 +72,11 @@ def _explained_already(error: ValidationError) -> OptionError | None:
     return next((cause for cause in causes if isinstance(cause, OptionError)), None)
 
 
-def _explain(model: type[Options], error: ValidationError, where: str) -> OptionError:
+def _explain(
+    model: type[Options], error: ValidationError, where: str, component: str
+) -> OptionError:
     problems = error.errors(include_url=False, include_context=True)
-    whats, expecteds = [], []
+    whats, expecteds, remedies = [], [], []
     for problem in problems:
         name = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
         full = f"{where}.{name}" if name else where
@@ -79,20 +86,33 @@ def _explain(model: type[Options], error: ValidationError, where: str) -> Option
             known = ", ".join(model.model_fields) or "(it has no options)"
             whats.append(f"unknown option {full}.")
             expecteds.append(f"one of: {known}.{hint}")
+            remedies.append(f"-o {where}.{close}=VALUE" if close else "")
         elif problem["type"] == "missing":
             description = _description(model, name)
             whats.append(f"option {full} is not given.")
             expecteds.append(f"{full}{f': {description}' if description else ''}.")
+            remedies.append(f"-o {full}=VALUE")
         else:
             reason = _plain(str(problem["msg"]))
             shown = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
             whats.append(f"option {full}{shown} is not valid.")
-            expecteds.append(f"{full}: {reason}.")
+            expecteds.append(f"{full}: {reason}.{_near_choice(problem)}")
+            remedies.append(f"-o {full}=VALUE" if name else "")
+    passed = [f"pass {' '.join(dict.fromkeys(filter(None, remedies)))}"] if any(remedies) else []
+    explained = [f"`distill show {component}` explains the options"] if component else []
     return OptionError(
         " ".join(whats),
         expected=" ".join(dict.fromkeys(expecteds)),
-        next=f"`distill show` lists the options of a component; pass -o {where}.OPTION=VALUE.",
+        next=f"{'; '.join([*passed, *explained]) or 'leave it out'}.",
     )
+
+
+def _near_choice(problem: Mapping[str, Any]) -> str:
+    """Return the question for the nearest of several fixed values, if the problem is a choice."""
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    close = nearest(problem["input"], re.findall("'([^']*)'", problem["ctx"]["expected"]))
+    return f" Did you mean '{close}'?" if close else ""
 
 
 def _description(model: type[Options], name: str) -> str:
@@ -106,5 +126,5 @@ def _is_branch(part: object) -> bool:
 
 
 def _plain(message: str) -> str:
-    message = message.removeprefix("Value error, ").rstrip(".")
+    message = message.removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
     return message[0].lower() + message[1:] if message else "a valid value"

@@ -95,9 +95,9 @@ def items_per_class(options: BasisOptions, spec: DataSpec, ipc: float) -> int:
     if rows < 1:
         least = (bases + spec.num_classes * row) / (spec.num_classes * image)
         raise InputError(
-            f"{options.bases} bases leave no room for coefficients at {ipc:g} images per class.",
+            f"{options.bases} bases leave no room for coefficients at --ipc {ipc:g}.",
             expected=f"at least {least:.4g} images per class, for one row of every class.",
-            next="pass fewer -o repr.bases, a larger repr.downsample, or a larger --ipc.",
+            next="pass fewer -o repr.bases, a larger -o repr.downsample, or a larger --ipc.",
         )
     return rows
 

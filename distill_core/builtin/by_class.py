@@ -96,7 +96,7 @@ def matched_classes(shares: Tensor, classes: Sequence[int]) -> list[int]:
         raise InputError(
             "no training image has a share of a class above option algo.threshold.",
             expected="labels that give some class more than that.",
-            next="lower -o algo.threshold, or choose a labeler with sharper labels.",
+            next="lower -o algo.threshold, or pass --labeler onehot, whose labels are whole.",
         )
     return [label for label in classes if present[label]]
 
@@ -115,7 +115,7 @@ def outer_sgd(
         raise InputError(
             f"there is nothing to learn: this algorithm trains {learned}, which are fixed.",
             expected="a representation with parameters.",
-            next="choose another --repr.",
+            next="choose another --repr, or --algo none to judge it as it is.",
         )
     return torch.optim.SGD(found, lr=1.0, momentum=momentum)
 

@@ -43,7 +43,8 @@ class ConvNet(Backbone):
             raise OptionError(
                 f"option backbone.width = {maps} cannot be split into {_GROUPS} groups.",
                 expected=f"a multiple of {_GROUPS} with backbone.norm=group.",
-                next="change the width, or choose another norm.",
+                next=f"pass -o backbone.width={maps + -maps % _GROUPS}, or "
+                "-o backbone.norm=instance.",
             )
         channels, height, width = spec.image_shape
         depth = options.depth or default_depth(height, width)

@@ -50,6 +50,6 @@ class CoresetOptions(Options):
             raise OptionError(
                 f"option repr.features = network has no effect with repr.method = {self.method}.",
                 expected="repr.method = herding or kcenter, which compare features.",
-                next="drop it, or choose one of these methods.",
+                next="drop it, or pass -o repr.method=herding.",
             )
         return self

@@ -228,7 +228,7 @@ class Mtt(Algorithm):
             f"the experts stand still: {TRIES} that were drawn are where they were "
             f"{settled.expert_epochs} epochs before.",
             expected="experts that move between the epochs that are matched.",
-            next="raise -o algo.expert_lr or algo.expert_epochs, or lower -o algo.max_start.",
+            next="raise -o algo.expert_lr or -o algo.expert_epochs, or lower -o algo.max_start.",
         )
 
     def _bound_rate_step(self) -> None:

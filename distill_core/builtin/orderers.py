@@ -109,8 +109,9 @@ def read_rows(file: Path) -> list[list[str | int]]:
         if file.suffix == ".toml":
             return _checked(parse_toml(text).get("grid"), file)
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"the class grid {file} cannot be read: {error}.",
+            f"the class grid {file} cannot be read: {reason}.",
             expected="a text, .json or .toml file with one row of classes after the other.",
             next="correct -o orderer.file=PATH.",
         ) from None

@@ -43,7 +43,7 @@ def learned_groups(
         raise InputError(
             "there is nothing to learn: neither pixels nor labels can be trained.",
             expected="a representation or a labeler with parameters.",
-            next="choose another --repr or --labeler.",
+            next="choose another --repr or --labeler, or --algo none to judge it as it is.",
         )
     return groups_with_rates(groups, rates)
 

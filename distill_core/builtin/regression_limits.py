@@ -17,7 +17,7 @@ def may_flip(task: Task, *, asked: bool | None) -> bool:
             f"option algo.flip = true, but mirrored images of '{task.real.spec.name}' do not "
             "keep their class.",
             expected="algo.flip = false with this dataset.",
-            next="leave algo.flip out.",
+            next="leave -o algo.flip out.",
         )
     return allowed
 
@@ -37,9 +37,10 @@ def check_rows(algorithm: str, items: int, *, flips: bool, most: int) -> None:
     rows = items * (2 if flips else 1)
     if rows > most:
         copies = ", mirrored copies included," if flips else ""
-        fewer = "-o algo.flip=false, " if flips else ""
+        fewer = "pass -o algo.flip=false, " if flips else ""
         raise InputError(
             f"{algorithm} would fit a regression on {rows} training images{copies} in every step.",
             expected=f"at most algo.max_items = {most}.",
-            next=f"{fewer}choose fewer training images, or raise -o algo.max_items.",
+            next=f"{fewer}choose fewer of them (--ipc; a poster: -o repr.patches=ROWSxCOLS), "
+            f"or pass -o algo.max_items={rows}.",
         )

@@ -104,6 +104,6 @@ def _unusable(name: str, why: str) -> InputError:
     return InputError(
         f"timm model '{name}' cannot be used: {why.rstrip('.')}.",
         expected="a model that takes images of this size and ends in one linear layer, for "
-        "example resnet10t or test_vit.",
+        "example resnet10t.",
         next="choose another -o backbone.name, or another -o dataset.size where there is one.",
     )

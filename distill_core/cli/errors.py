@@ -90,7 +90,8 @@ def _explain_usage(error: click.UsageError) -> ExplainedError:
     if isinstance(error, click.BadParameter) and error.param is not None:
         record = error.param.get_help_record(context)
         if record and record[1]:
-            expected = _sentence(" ".join(f"{record[0]}: {record[1]}".split()))
+            help_text = record[1].removesuffix("[required]")
+            expected = _sentence(" ".join(f"{record[0]}: {help_text}".split()))
     return OptionError(_sentence(error.format_message()), expected=expected, next=next_step)
 
 

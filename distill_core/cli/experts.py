@@ -54,7 +54,7 @@ def command(
         raise OptionError(
             "--config and --preset were both given.",
             expected="one of them.",
-            next="leave one out.",
+            next="leave one out; `distill presets NAME` prints a preset as a file.",
         )
     plugins = discover()
     weaker = read_settings(config) if config else {}
@@ -75,8 +75,8 @@ def command(
     if type(algorithm).prepare is Algorithm.prepare:
         raise OptionError(
             f"algorithm '{resolved.algo}' uses no expert trajectories.",
-            expected="one that matches the trajectories of experts.",
-            next="`distill list algorithm` shows what there is; this one needs no preparation.",
+            expected="one that matches the trajectories of experts, for example --algo mtt.",
+            next="call `distill run` at once; this algorithm needs no preparation.",
         )
     algorithm.prepare(say)
     say("experts  all are there")

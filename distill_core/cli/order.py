@@ -76,7 +76,7 @@ def _png(out: Path | None) -> Path | None:
         raise OptionError(
             f"--out {out} is no PNG file.",
             expected="a path that ends in .png.",
-            next="correct it.",
+            next=f"pass --out {out.with_suffix('.png')}.",
         )
     return out
 

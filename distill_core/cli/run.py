@@ -184,7 +184,7 @@ def _plan(
         raise OptionError(
             "--resume reads its configuration from the run directory.",
             expected="--resume --out DIR, and no --config, --preset or --overwrite.",
-            next="leave these out.",
+            next="add --out DIR." if out is None else "leave these out.",
         )
     if config and preset:
         raise OptionError(

@@ -109,9 +109,9 @@ def _parameters(cluster: str | None, job: dict[str, Any]) -> dict[str, Any]:
         )
     if given and cluster is None:
         raise OptionError(
-            "--partition, --time, --cpus and --gpus are of a cluster's jobs.",
-            expected="--cluster slurm beside them.",
-            next="add it, or leave them out.",
+            "--partition, --time, --cpus and --gpus have no effect without --cluster.",
+            expected="them with --cluster only: they are settings of a cluster's jobs.",
+            next="add --cluster slurm, or leave them out.",
         )
     return given
 

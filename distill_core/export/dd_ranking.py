@@ -78,9 +78,9 @@ def logits_of(labels: Tensor) -> Tensor:
     """
     if bool((labels < 0).any()) or not torch.allclose(labels.sum(1), torch.ones(()), atol=1e-3):
         raise InputError(
-            "the soft labels are no distributions, so DD-Ranking cannot take them.",
+            "the soft labels are no probabilities, so DD-Ranking cannot take them.",
             expected="rows that are >= 0 and sum to 1.",
-            next="use --format tensors, or distill with a labeler on the simplex.",
+            next="use --format tensors, or distill again with fixed labels, as --labeler onehot.",
         )
     return (labels + SMALLEST).log()
 

@@ -55,17 +55,18 @@ class Engine:
         if obstacle and wanted and options.path != "autograd":
             raise InputError(
                 f"the ConvNet kernels cannot be used: {obstacle}.",
-                expected="backbone convnet with its published norm, pooling and activation, "
-                "--device cpu, and a C compiler.",
+                expected="--backbone convnet with its published norm, pooling and activation (the "
+                "defaults), --device cpu, and a C compiler.",
                 next="leave -o engine.path and engine.precision out to differentiate by autograd.",
             )
         splits = not mixes_images(backbone)
         if options.microbatch and not splits:
             raise InputError(
-                "option engine.microbatch would change the result: batch normalisation mixes the "
-                "images of a batch.",
+                f"option engine.microbatch = {options.microbatch} would change the result: batch "
+                "normalisation mixes the images of a batch.",
                 expected="no engine.microbatch with this backbone.",
-                next="drop it; -o algo.batch makes inner batches smaller.",
+                next="drop it, or pass -o backbone.norm=instance; -o algo.batch makes inner "
+                "batches smaller.",
             )
         return Engine(
             kernels=not obstacle,

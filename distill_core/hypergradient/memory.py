@@ -53,7 +53,7 @@ def stay_within(
                 f"option engine.max_memory = {limit} cannot be kept: the algorithm does not "
                 "predict its memory.",
                 expected="an algorithm that does, as `distill run --dry-run` shows.",
-                next="leave --max-memory out; -o engine.microbatch and engine.real_chunk lower "
+                next="leave --max-memory out; -o engine.microbatch and -o engine.real_chunk lower "
                 "memory by hand.",
             )
         between = in_use()
@@ -67,8 +67,9 @@ def stay_within(
         f"use between steps, and the least for a whole run is {size_text(least)}, with "
         f"{last.images()}.",
         expected=f"at least {size_text(least)}.",
-        next="raise --max-memory, or lower -o algo.window, algo.batch or backbone.width, or keep "
-        "real images in half the memory with -o data.storage=float16.",
+        next="raise --max-memory, or lower -o backbone.width or the lengths and batches of the "
+        "algorithm (as -o algo.window, -o algo.batch), or keep real images in half the memory with "
+        "-o data.storage=float16.",
     )
 
 

@@ -37,7 +37,7 @@ def animate(run_dir: Path) -> Path:
             raise InputError(
                 f"{path} cannot be read: {error}.",
                 expected="a PNG that the run saved.",
-                next="remove it.",
+                next="delete it; the time-lapse is then made of the others.",
             ) from None
         factor = max(1, -(-MIN_WIDTH // picture.width))
         size = (picture.width * factor, picture.height * factor)

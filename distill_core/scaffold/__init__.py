@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -21,6 +22,14 @@ _RUN = {
     "algorithm": "--repr images --labeler onehot --orderer identity --algo {}",
     "dataset": "--repr images --labeler onehot --orderer identity --algo dm --dataset {}",
     "backbone": "--repr images --labeler onehot --orderer identity --algo dm --backbone {}",
+}
+_SUMMARY = {
+    "representation": "images at half resolution",
+    "labeler": "the class that covers most, smoothed",
+    "orderer": "classes by mean brightness",
+    "algorithm": "class means of features",
+    "dataset": "stripes in several directions, generated",
+    "backbone": "two small convolutions",
 }
 
 
@@ -44,22 +53,25 @@ def new_plugin(name: str, kind: Kind, folder: Path, plugins: Plugins) -> list[Pa
     module = f"distill_{name}"
     target = folder / distribution
     _check_name(name, kind, plugins)
-    _check_free(module, target)
+    _check_free((module, f"{module}_plugin"), target)
     camel = "".join(part.capitalize() for part in name.split("_"))
     values = {
         "api": API_VERSION,
         "cls": camel if name.endswith(f"_{kind.name}") else camel + kind.name.capitalize(),
         "distribution": distribution,
+        "hook": kind.hook,
         "kind": kind.name,
         "module": module,
         "name": name,
         "options": f"{camel}Options",
         "run": _RUN[kind.name].format(name),
+        "summary": _SUMMARY[kind.name],
     }
     files = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"{module}.py": f"{kind.name}.py",
+        f"{module}_plugin.py": "plugin.py",
         f"tests/test_{name}.py": "test.py",
     }
     templates = resources.files(__package__) / "templates"
@@ -98,16 +110,17 @@ def _check_name(name: str, kind: Kind, plugins: Plugins) -> None:
         )
 
 
-def _check_free(module: str, target: Path) -> None:
+def _check_free(modules: Sequence[str], target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise InputError(
             f"{target} is there already.",
             expected="a folder that is not there yet.",
             next="choose another name, or another place with --out.",
         )
-    if importlib.util.find_spec(module) is not None:
-        raise InputError(
-            f"a module '{module}' is installed already.",
-            expected="a module name that is free.",
-            next="choose another name, or uninstall that package.",
-        )
+    for module in modules:
+        if importlib.util.find_spec(module) is not None:
+            raise InputError(
+                f"a module '{module}' is installed already.",
+                expected="a module name that is free.",
+                next="choose another name, or uninstall that package.",
+            )

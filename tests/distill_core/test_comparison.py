@@ -11,6 +11,7 @@ import pytest
 
 from distill_core.comparison import compare, markdown, read_runs
 from distill_core.presets import Preset
+from distill_core.run_record import read_run
 from registry import InputError, UnknownNameError
 from tests.distill_core.cli.fakes import distill
 
@@ -124,6 +125,12 @@ def test_broken_and_unfinished_runs_are_named_and_the_rest_shown(tmp_path: Path)
     assert not any("\n" in line for line in failures)
     with pytest.raises(InputError, match="no run can be used"):
         read_runs(bad)
+    with pytest.raises(InputError, match="not judged yet") as caught:
+        read_run(unfinished)
+    assert f"`distill evaluate {unfinished}`" in caught.value.next
+    with pytest.raises(InputError, match="is damaged") as caught:
+        read_run(odd)
+    assert "restore it from a copy" in caught.value.next
 
 
 def test_order_and_unknown_columns(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_the_full_control_is_trained_once(
     assert len(files) == 1
     again = full(real, refuse)
     assert again.accuracies == first.accuracies
-    assert "from the cache" in again.notes[1]
+    assert again.notes[1] == f"from the cache ({files[0].name})"
 
 
 def test_a_cache_that_cannot_be_written_costs_no_result(
@@ -133,7 +133,8 @@ def test_a_cache_that_cannot_be_written_costs_no_result(
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "file"))
     found = full(real, make_backbone)
     assert len(found.accuracies) == 2
-    assert found.notes[1].startswith("not kept for later runs: ")
+    assert found.notes[1].startswith("not kept for later runs: the cache/full/")
+    assert str(tmp_path) not in found.notes[1]
 
 
 def test_the_cache_knows_what_a_full_control_depends_on(real: RealData, own_cache: Path) -> None:

@@ -129,6 +129,7 @@ def test_what_an_expert_makes_of_images(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_training_that_explodes_is_refused(tmp_path: Path) -> None:
     wild = RECIPE.model_copy(update={"lr": 1e30})
-    with pytest.raises(InputError, match="went to infinity"):
+    with pytest.raises(InputError, match=r"rate 1e\+30 went to infinity") as caught:
         store(tmp_path).snapshots(wild, 0, [1], until=1)
+    assert "-o algo.expert_lr, for example to 1e+29" in caught.value.next
     assert files(tmp_path) == []

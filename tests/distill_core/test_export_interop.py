@@ -175,5 +175,5 @@ def test_selection_by_hand() -> None:
 
 def test_labels_without_a_logarithm_are_refused() -> None:
     for row in ([1.5, -0.5], [0.2, 0.2]):
-        with pytest.raises(InputError, match="no distributions"):
+        with pytest.raises(InputError, match="no probabilities"):
             logits_of(torch.tensor([row]))

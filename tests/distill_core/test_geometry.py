@@ -154,8 +154,9 @@ def test_gather_boxes_is_linear(scene, seed):
 def test_boxes_of_different_sizes_have_no_common_size():
     boxes = Boxes.of(torch.zeros(2), torch.tensor([[0, 0, 2, 2], [0, 0, 2, 3]]))
     assert boxes[:1].hw == (2, 2)
-    with pytest.raises(InputError, match="2 different sizes"):
+    with pytest.raises(InputError, match="2 different sizes") as caught:
         _ = boxes.hw
+    assert "--repr" in caught.value.next
 
 
 def test_indexing_boxes_keeps_their_item_numbers():

@@ -63,7 +63,7 @@ def test_the_allocator_is_tuned_where_nothing_speaks_against_it(environment):
 
 def test_without_glibc_there_is_nothing_to_tune():
     assert decide_allocator("auto", {}, glibc=False) == ("stock", "no glibc")
-    with pytest.raises(InputError, match="needs the memory allocator of glibc"):
+    with pytest.raises(InputError, match="needs glibc's allocator"):
         decide_allocator("tuned", {}, glibc=False)
 
 

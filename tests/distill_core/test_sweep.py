@@ -82,7 +82,7 @@ def test_names_are_safe_and_different() -> None:
         ({"grid": {"steps": 3}}, OptionError, "grid.steps = 3 is not an axis"),
         ({"grid": {"steps": []}}, OptionError, "is not an axis"),
         ({"grid": {"steps": [2, 2]}}, InputError, "two cells are called steps=2,seed=0"),
-        ({"grid": {"seed": [1]}}, UnknownNameError, "seeds have a list of their own"),
+        ({"grid": {"seed": [1]}}, UnknownNameError, "for seeds write seeds = [0, 1]"),
         ({"seeds": [0, 0]}, OptionError, "different whole numbers"),
         ({"seeds": [True]}, OptionError, "different whole numbers"),
         ({"gird": {}}, UnknownNameError, "Did you mean 'grid'?"),

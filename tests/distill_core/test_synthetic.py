@@ -128,5 +128,6 @@ def test_more_than_the_budget_is_refused():
     budget = poster(size=(8, 12)).budget()
     check_budget(budget, None)
     check_budget(budget, 1.0)
-    with pytest.raises(InputError, match=r"stores 1\.0000 images per class"):
+    with pytest.raises(InputError, match=r"stores 1\.0000 images per class") as caught:
         check_budget(budget, 0.99)
+    assert "raise --ipc to 1, or" in caught.value.next

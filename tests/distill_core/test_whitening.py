@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill_core import whitening as module
 from distill_core.whitening import KINDS, Whitening, fit_whitening
-from registry import InputError
+from registry import InputError, UnknownNameError
 
 SHAPE = (3, 4, 4)
 
@@ -208,9 +208,10 @@ def test_a_damaged_cache_is_made_again(own_cache: Path) -> None:
 
 
 def test_what_is_no_whitening_is_refused() -> None:
-    with pytest.raises(InputError, match="no whitening 'pca'") as raised:
+    with pytest.raises(UnknownNameError, match="no whitening named 'pca'") as raised:
         fit_whitening("pca", _images(3), strength=0.1)
     assert "zca_kornia" in raised.value.expected
+    assert "-o data.whitening=NAME" in raised.value.next
     with pytest.raises(InputError, match="'zca' has the tensors: mean"):
         Whitening.from_tensors("zca", {"mean": torch.zeros(3)})
     with pytest.raises(InputError, match="no whitening 'pca'"):

@@ -77,7 +77,8 @@ def test_poco_runs_on_local_weights(small_clip, make_real):
     grid = poco.order(make_real(6), (2, 3), generator=torch.Generator())
     assert sorted(grid.reshape(-1).tolist()) == list(range(6))
     assert poco.notes["similarity"] == "clip"
-    assert str(small_clip) in poco.notes["similarity_reason"]
+    assert f"({small_clip.name})" in poco.notes["similarity_reason"]
+    assert str(small_clip) not in poco.notes["similarity_reason"]
 
 
 def test_weights_of_another_model_are_refused(small_clip):

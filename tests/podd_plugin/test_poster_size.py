@@ -78,7 +78,7 @@ def test_less_than_an_image_is_refused():
     with pytest.raises(InputError) as caught:
         poster_size(63, (2, 5), (8, 8))
     assert caught.value.what == "a poster of 63 pixels is smaller than one patch of 8x8 = 64."
-    assert caught.value.next == "raise --ipc."
+    assert caught.value.next == "raise --ipc; 1 is always enough."
 
 
 @pytest.mark.parametrize(

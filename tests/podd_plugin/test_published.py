@@ -80,5 +80,6 @@ def test_other_classes_and_grids_are_refused(make_real, cifar):
     with pytest.raises(InputError, match="fig8 has 2 rows of 5, 5 classes") as caught:
         order(cifar("fig8"), (5, 2), generator=torch.Generator())
     assert "repr.classes" in caught.value.next
-    with pytest.raises(InputError, match="fig8: no match for 'truck'"):
+    with pytest.raises(InputError, match="fig8: no match for 'truck'") as caught:
         order(make_real(10), (2, 5), generator=torch.Generator())
+    assert "--orderer poco" in caught.value.next

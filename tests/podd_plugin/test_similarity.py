@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy
 import pytest
 import torch
@@ -61,7 +63,8 @@ def test_auto_prefers_a_named_file(three, tmp_path):
     numpy.savez(file, embeddings=EMBEDDINGS)
     found = class_distances(SimilarityOptions(file=file), three)
     assert found.source == "file"
-    assert found.reason == f"auto: {file}"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found.reason == f"auto: classes.npz, SHA-256 {digest[:12]}..."
     assert float(found.distances[0, 2]) == pytest.approx(1 - 0.5**0.5)
 
 

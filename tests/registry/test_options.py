@@ -10,8 +10,6 @@ from pydantic import Field, ValidationError, model_validator
 from registry import OptionError, Options, check_options
 from tests.registry.coffee import BrewOptions
 
-NEXT = "`distill show` lists the options of a component; pass -o brew.OPTION=VALUE."
-
 
 class Tea(Options):
     """Settings with a relation, a choice, and a required field."""
@@ -63,7 +61,7 @@ def test_an_unknown_option() -> None:
     assert message(BrewOptions, {"gramms": 3}) == (
         "unknown option brew.gramms.\n"
         "Expected one of: grams, cups. Did you mean 'brew.grams'?\n"
-        f"Next: {NEXT}"
+        "Next: pass -o brew.grams=VALUE."
     )
 
 
@@ -74,23 +72,35 @@ def test_an_unknown_option_of_something_without_options() -> None:
 def test_a_value_out_of_bounds() -> None:
     assert message(BrewOptions, {"grams": "31"}) == (
         "option brew.grams = '31' is not valid.\n"
-        "Expected brew.grams: input should be less than or equal to 30.\n"
-        f"Next: {NEXT}"
+        "Expected brew.grams: less than or equal to 30.\n"
+        "Next: pass -o brew.grams=VALUE."
     )
 
 
 def test_a_value_of_the_wrong_type() -> None:
     text = message(BrewOptions, {"cups": "two"})
-    assert text.startswith("option brew.cups = 'two' is not valid.\nExpected brew.cups: input")
+    assert text.startswith(
+        "option brew.cups = 'two' is not valid.\nExpected brew.cups: a valid integer"
+    )
 
 
 def test_a_choice_names_the_choices() -> None:
-    assert "'green' or 'black'" in message(Tea, {"leaf": "red"})
+    text = message(Tea, {"leaf": "oolong"})
+    assert text.splitlines()[1] == "Expected brew.leaf: 'green' or 'black'."
+    text = message(Tea, {"leaf": "geen"})
+    assert text.splitlines()[1].endswith("'green' or 'black'. Did you mean 'green'?")
+
+
+def test_the_component_is_shown_where_there_is_one() -> None:
+    with pytest.raises(OptionError) as caught:
+        check_options(Options, {"a": 1}, where="brew", component="drink tea")
+    assert caught.value.next == "`distill show drink tea` explains the options."
 
 
 def test_a_missing_option_is_described() -> None:
     assert message(Tea, {}) == (
-        f"option brew.leaf is not given.\nExpected brew.leaf: kind of leaf.\nNext: {NEXT}"
+        "option brew.leaf is not given.\nExpected brew.leaf: kind of leaf.\n"
+        "Next: pass -o brew.leaf=VALUE."
     )
 
 

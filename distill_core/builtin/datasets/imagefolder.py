@@ -35,7 +35,7 @@ class ImageFolder:
         Raises:
             InputError: the path, a class folder or an image cannot be used; it is named.
         """
-        with open_tree(self.options.path) as opened:
+        with open_tree(self.options.path, next="correct -o dataset.path=PATH.") as opened:
             tree = _unwrapped(opened)
             parts = _parts(tree)
             classes = tuple(parts[0])

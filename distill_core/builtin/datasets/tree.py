@@ -113,11 +113,15 @@ class FileTree:
         for folder in self.top_folders():
             if f"{folder}/{file}" in self.files:
                 return self.inside(folder)
-        raise InputError(f"{self.path} has no {file}.", expected="the usual folder.", next=next)
+        raise InputError(
+            f"{self.path} has no {file}.",
+            expected="that file in it, or in a folder of it.",
+            next=next,
+        )
 
 
 @contextmanager
-def open_tree(path: Path, *, next: str = "check the path.") -> Iterator[FileTree]:
+def open_tree(path: Path, *, next: str) -> Iterator[FileTree]:
     """Open a folder or a .zip archive for reading.
 
     Args:

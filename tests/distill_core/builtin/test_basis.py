@@ -96,7 +96,7 @@ def test_it_keeps_the_contract(options: BasisOptions) -> None:
 def test_too_many_bases_are_refused_with_what_would_do() -> None:
     with pytest.raises(InputError) as caught:
         Basis(BasisOptions(bases=50), spec=spec(), ipc=1)
-    assert caught.value.what.startswith("50 bases leave no room for coefficients at 1 images")
+    assert caught.value.what.startswith("50 bases leave no room for coefficients at --ipc 1.")
     assert "1.266 images per class" in caught.value.expected  # (50 * 768 + 10 * 50) / 30720
 
 

@@ -43,7 +43,7 @@ def test_a_report_of_nothing_done(file: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--gpus", "1"), "Expected --cluster slurm beside them."),
+        (("--gpus", "1"), "Next: add --cluster slurm, or leave"),
         (("--cluster", "slurm"), "Next: add --time 240"),
         (("--cluster", "local", "--cpus", "2"), "--cluster local has no --time."),
     ],

@@ -56,6 +56,16 @@ def test_all_keep_their_contracts(packages: Path, site: dict[str, str]) -> None:
     assert "6 passed" in done.stdout
 
 
+def test_listing_them_imports_none_of_what_is_slow(site: dict[str, str]) -> None:
+    code = (
+        "import sys; from distill_core.discovery import discover; plugins = discover(); "
+        "print(sorted(n for each in plugins.catalogues.values() for n in each if 'own_' in n)); "
+        "print(sorted({'torch', 'pydantic'} & set(sys.modules)))"
+    )
+    done = process("-c", code, **site)
+    assert done.stdout.splitlines() == [str(sorted(NAMES.values())), "[]"], done.stderr
+
+
 def test_all_run_together(packages: Path, site: dict[str, str]) -> None:
     chosen = [word for kind in KINDS for word in (f"--{kind.option}", NAMES[kind.name])]
     small = ["evaluate.nets=1", "evaluate.steps=5", "evaluate.full_steps=5"]
@@ -88,7 +98,7 @@ def test_the_style_is_ours_even_with_the_longest_names(packages: Path, tmp_path:
 
 
 def test_it_says_which_api_it_was_written_for(packages: Path) -> None:
-    for module in packages.glob("distill-*/*.py"):
+    for module in packages.glob("distill-*/*_plugin.py"):
         assert f'DISTILL_API = "{API_VERSION}"' in module.read_text()
 
 

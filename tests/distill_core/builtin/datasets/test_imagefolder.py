@@ -166,7 +166,7 @@ def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
 def test_cifar10_from_its_archive(test_data: Callable[[str], Path]) -> None:
     """The whole takes some seconds; here its structure, and a few images pixel by pixel."""
     path = test_data("cifar10.zip")
-    with open_tree(path) as opened:
+    with open_tree(path, next="look.") as opened:
         tree = unwrapped(opened)
         train, test = _parts(tree)
         assert [len(files) for files in train.values()] == [5000] * 10

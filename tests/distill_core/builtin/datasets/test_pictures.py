@@ -24,7 +24,7 @@ def _read(
 ) -> Tensor:
     files = [f"{number}.png" for number in range(len(contents))]
     folder(tmp_path, dict(zip(files, contents, strict=True)))
-    with open_tree(tmp_path) as tree:
+    with open_tree(tmp_path, next="look.") as tree:
         return read_pictures(tree, files, size=size, colour=colour)  # type: ignore[arg-type]
 
 

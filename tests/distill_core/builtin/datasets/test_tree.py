@@ -29,7 +29,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_a_folder_and_an_archive_look_alike(path: Path) -> None:
-    with open_tree(path) as tree:
+    with open_tree(path, next="look.") as tree:
         assert tree.files == ("top/a/one.txt", "top/b/two.txt")
         assert tree.folders == ("top", "top/a", "top/b", "top/empty")
         assert tree.top_folders() == ["top"]
@@ -38,7 +38,7 @@ def test_a_folder_and_an_archive_look_alike(path: Path) -> None:
 
 
 def test_a_part_reads_its_own_files(path: Path) -> None:
-    with open_tree(path) as tree:
+    with open_tree(path, next="look.") as tree:
         part = tree.inside("top").inside("b")
         assert part.files == ("two.txt",)
         assert part.read("two.txt") == b"2"
@@ -46,7 +46,7 @@ def test_a_part_reads_its_own_files(path: Path) -> None:
 
 
 def test_a_part_is_found_by_a_file_it_holds(path: Path) -> None:
-    with open_tree(path) as tree:
+    with open_tree(path, next="look.") as tree:
         part = tree.inside("top").holding("two.txt", next="look elsewhere.")
         assert part.path == path / "top/b"
         assert part.holding("two.txt", next="") is part
@@ -56,20 +56,23 @@ def test_a_part_is_found_by_a_file_it_holds(path: Path) -> None:
 
 
 def test_a_missing_file_is_named(path: Path) -> None:
-    with open_tree(path) as tree, pytest.raises(InputError, match="top/c cannot be read"):
+    with (
+        open_tree(path, next="look.") as tree,
+        pytest.raises(InputError, match="top/c cannot be read"),
+    ):
         tree.read("top/c")
 
 
 def test_text_is_read_by_lines(tmp_path: Path) -> None:
     folder(tmp_path, {"list": b"one\r\n\n two\n", "binary": b"\xff\xfe\x00"})
-    with open_tree(tmp_path) as tree:
+    with open_tree(tmp_path, next="look.") as tree:
         assert tree.text("list") == ["one", " two"]
         with pytest.raises(InputError, match="binary is no text"):
             tree.text("binary")
 
 
 def _refusal(path: Path) -> InputError:
-    with pytest.raises(InputError) as raised, open_tree(path):
+    with pytest.raises(InputError) as raised, open_tree(path, next="look."):
         pass
     assert isinstance(raised.value, InputError)
     return raised.value
@@ -91,7 +94,10 @@ def test_what_is_neither_folder_nor_archive_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
     path = archive(tmp_path / "data.zip", {"a/b": b"content" * 100})
     path.write_bytes(path.read_bytes().replace(b"content", b"CONTENT", 1))
-    with open_tree(path) as tree, pytest.raises(InputError, match=r"data.zip/a/b cannot be read"):
+    with (
+        open_tree(path, next="look.") as tree,
+        pytest.raises(InputError, match=r"data.zip/a/b cannot be read"),
+    ):
         tree.read("a/b")
 
 
@@ -99,7 +105,7 @@ def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     folder(tmp_path / "pictures", {"a": b"x"})
-    with open_tree(Path("~/pictures")) as tree:
+    with open_tree(Path("~/pictures"), next="look.") as tree:
         assert isinstance(tree, FileTree)
         assert tree.read("a") == b"x"
 
@@ -108,13 +114,16 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     folder(tmp_path, {"a/x.txt": b"one"})
     for name in ("up", "again", "oncemore"):
         (tmp_path / "a" / name).symlink_to(tmp_path, target_is_directory=True)
-    with open_tree(tmp_path) as tree:
+    with open_tree(tmp_path, next="look.") as tree:
         assert [file for file in tree.files if file.endswith("x.txt")] == ["a/x.txt"]
 
 
 def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "endless.png").symlink_to("/dev/zero")
-    with open_tree(tmp_path) as tree, pytest.raises(InputError, match="no plain file"):
+    with (
+        open_tree(tmp_path, next="look.") as tree,
+        pytest.raises(InputError, match="no plain file"),
+    ):
         tree.read("endless.png")
 
 
@@ -127,7 +136,10 @@ def test_a_small_archive_cannot_unpack_into_gigabytes(tmp_path: Path) -> None:
         for _ in range(LARGEST_FILE // 2**20 + 1):
             file.write(bytes(2**20))
     assert path.stat().st_size < 2**20
-    with open_tree(path) as tree, pytest.raises(InputError, match="257 MiB, more than 256"):
+    with (
+        open_tree(path, next="look.") as tree,
+        pytest.raises(InputError, match="257 MiB, more than 256"),
+    ):
         tree.read("zeros.png")
 
 
@@ -138,11 +150,14 @@ def test_a_member_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None
     where = data.rindex(b"PK\x01\x02") + 24  # the size in the directory at the end
     data[where : where + 4] = said.to_bytes(4, "little")
     path.write_bytes(data)
-    with open_tree(path) as tree, pytest.raises(InputError, match=r"zeros\.png cannot be read"):
+    with (
+        open_tree(path, next="look.") as tree,
+        pytest.raises(InputError, match=r"zeros\.png cannot be read"),
+    ):
         tree.read("zeros.png")
 
 
 def test_folders_in_folders_without_end_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "deep.zip", {"a/" * 30_000 + "x.png": b""})
-    with pytest.raises(InputError, match="more than 32 deep"), open_tree(path):
+    with pytest.raises(InputError, match="more than 32 deep"), open_tree(path, next="look."):
         pass
