@@ -15,6 +15,7 @@ SETTINGS: dict[str, Any] = {
     "dataset": "shapes",
     "ipc": 0.8,
     "steps": 2,
+    "threads": 1,  # OpenMP's threads do not survive the forks of the harness
     "evaluate": {"nets": 1, "steps": 2, "full_steps": 2},
     "data": {"whitening": "zca"},
     "options": {
