@@ -191,8 +191,8 @@ class Experts:
 
     def _checked(self, theta: Tensor | None, path: Path) -> Tensor:
         """Parameters from a file as they are, if they can be those of the network."""
-        right = theta is not None and theta.shape == (self._parameters,)
-        if theta is None or not right or not bool(torch.isfinite(theta).all()):
+        shape = (self._parameters,)
+        if theta is None or theta.shape != shape or not bool(theta.isfinite().all()):
             raise InputError(
                 f"{path} is damaged: it does not hold the parameters that it should.",
                 expected=f"{self._parameters} finite numbers for every epoch.",

@@ -32,16 +32,15 @@ def _kind_page(catalogue: Catalogue) -> str:
 def _component(catalogue: Catalogue, name: str) -> str:
     entry, kind = catalogue.entry(name), catalogue.kind
     component = entry.component
+    options = rows(component.resolve_options(), kind)
     parts = [
         f"({kind.name}-{name})=\n## {name}\n",
         f"{_escaped(component.summary)}. From plugin `{entry.provider.entry_point}`, "
         f"{entry.provider.distribution} {entry.provider.version}.\n",
         source_of(component.resolve_factory()),
-        f"**Options of {name}**\n" if rows(component.resolve_options(), kind) else "No options.\n",
+        f"**Options of {name}**\n" if options else "No options.\n",
     ]
-    for option, what, default, bounds, unit, text, source in rows(
-        component.resolve_options(), kind
-    ):
+    for option, what, default, bounds, unit, text, source in options:
         facts = ", ".join(
             [f"`{what}`", "required" if default == "required" else f"default `{default}`"]
             + [_escaped(fact) for fact in (bounds, unit and f"unit: {unit}") if fact]
