@@ -89,7 +89,7 @@ class RunConfig(Options):
     rank_timeout_minutes: float = Field(
         10.0,
         gt=0,
-        description="minutes that processes of one run wait for each other in a step",
+        description="minutes without an answer after which another process counts as lost",
         **about("minutes"),
     )
     on_divergence: Literal["stop", "halve-lr"] = Field(

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from distill_core.heartbeat import Heartbeat
 from distill_core.launch import launched
 from distill_core.trees import pack, unpack
 from registry import EnvironmentFault, InputError, OptionError
 
-# Loading data and training networks may take long, and a process that died is noticed by its
-# closed connection, so nobody's patience has to end this.
+# Loading data and training networks may take long; a process that died is noticed by its closed
+# connection, and one that has stopped by its heartbeat, so nobody's patience has to end this.
 _PATIENCE = timedelta(days=7)
 _GOODBYE_SECONDS = 5.0
 _GOODBYE_SECONDS_TO_THE_LOST = 1.0
@@ -59,7 +60,7 @@ class Ranks:
         return name
 
     def limit(self, minutes: float) -> None:
-        """Bound the time that ranks wait for each other in an outer step."""
+        """Bound the time that ranks wait for one that does not answer."""
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average `.grad` over ranks, in place; an absent one is zero, unless absent on all."""
@@ -76,8 +77,10 @@ class Ranks:
         """Return rank 0's value (a tree, see `trees`) on every rank."""
         return value
 
-    def hand_over(self, error: BaseException) -> None:
-        """Leave an error for rank 0 to tell, which is the only one that speaks."""
+    def hand_over(self, error: BaseException) -> bool:
+        """Leave an error for rank 0 to tell; return whether there is a rank 0 that can."""
+        del error
+        return False
 
     def end(self, code: int) -> int:
         """Take leave of the other ranks; return the exit code, which is rank 0's."""
@@ -105,6 +108,7 @@ class Group(Ranks):
             self._backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
         )
         self._step_group: dist.ProcessGroup | None = None
+        self._heartbeat: Heartbeat | None = None
         self._lost = False
 
     def device(self, name: str) -> str:
@@ -126,11 +130,18 @@ class Group(Ranks):
         return name
 
     def limit(self, minutes: float) -> None:
-        """Make the group in which outer steps meet, with a time limit."""
+        """Make the group in which outer steps meet, with a time limit, and give signs of life."""
         with self._collective():
             group = dist.new_group(backend=self._backend, timeout=timedelta(minutes=minutes))
         assert isinstance(group, dist.ProcessGroup)
         self._step_group = group
+        patience = 60 * minutes
+        if self._heartbeat:
+            self._heartbeat.patience = patience
+        else:
+            self._heartbeat = Heartbeat(
+                self._store, rank=self.rank, size=self.size, patience=patience
+            )
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average `.grad` over ranks in one all-reduce, in place."""
@@ -162,6 +173,7 @@ class Group(Ranks):
         data = _bytes(value)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._collective():
+            self._meet()
             dist.all_gather(sizes, torch.tensor([len(data)]))
             longest = int(max(sizes))
             padded = torch.cat([data, data.new_zeros(longest - len(data))])
@@ -174,18 +186,22 @@ class Group(Ranks):
         data = _bytes(value if self.is_main else None)
         size = torch.tensor([len(data)])
         with self._collective():
+            self._meet()
             dist.broadcast(size, 0)
             data = data if self.is_main else torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(data, 0)
         return value if self.is_main else _value(data)
 
-    def hand_over(self, error: BaseException) -> None:
+    def hand_over(self, error: BaseException) -> bool:
         """Put the error where rank 0 looks when it misses this rank."""
+        if not self._reachable() or (self._heartbeat and not self._heartbeat.lives(0)):
+            return False
         if isinstance(error, RankLostError):
-            return  # another rank's end is the cause, not this one's
+            return True  # another rank's end is the cause, not this one's
         text = f"{type(error).__name__}: {error}" if not hasattr(error, "what") else str(error)
         with contextlib.suppress(RuntimeError):
             self._store.set(f"failed/{self.rank}", text)
+        return True
 
     def end(self, code: int) -> int:
         """Close the connections, so that nobody waits in vain, and wait for rank 0's exit code.
@@ -198,10 +214,15 @@ class Group(Ranks):
         if self._lost:
             # Rank 0 may be the one; whoever is left has noticed as well.
             patience = _GOODBYE_SECONDS_TO_THE_LOST if self.is_main else _GOODBYE_SECONDS
+        reachable = self._reachable()
+        if self._heartbeat:
+            self._heartbeat.leave()
         with contextlib.suppress(RuntimeError):
-            if self.is_main:
+            if self.is_main and reachable:
                 self._store.set("code", str(code))
             dist.destroy_process_group()
+            if not reachable:
+                return code
             if self.is_main:
                 self._store.add("gone", 0)
                 self._wait(lambda: self._store.add("gone", 0) >= self.size - 1, patience)
@@ -209,6 +230,15 @@ class Group(Ranks):
                 code = int(self._store.get("code"))
                 self._store.add("gone", 1)
         return code
+
+    def _meet(self) -> None:
+        """Wait for all ranks, however long they work, but for none that has stopped."""
+        if self._heartbeat:
+            self._heartbeat.meet()
+
+    def _reachable(self) -> bool:
+        """Whether the store answers; its host may have stopped, and then every call would hang."""
+        return self._heartbeat is None or self._heartbeat.answers()
 
     @staticmethod
     def _wait(done: Callable[[], bool], seconds: float) -> bool:
@@ -231,7 +261,7 @@ class Group(Ranks):
 
     def _cause(self, error: RuntimeError) -> str:
         with contextlib.suppress(RuntimeError):
-            for rank in range(self.size):
+            for rank in range(self.size if self._reachable() else 0):
                 if self._store.check([f"failed/{rank}"]):
                     text = self._store.get(f"failed/{rank}").decode()
                     return f"rank {rank} of {self.size} failed with: {' '.join(text.split())}"

@@ -30,7 +30,7 @@ class FlatModel:
 
     def __init__(self, backbone: Backbone) -> None:
         parameters = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
-        self._features = _Features(backbone)
+        self._both = _Both(backbone)
         self._names = [f"backbone.{name}" for name in parameters]
         self._shapes = [parameter.shape for parameter in parameters.values()]
         self._sizes = [parameter.numel() for parameter in parameters.values()]
@@ -46,30 +46,43 @@ class FlatModel:
             start += size
         return found
 
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return the part of a flat vector (P,) that belongs to each named parameter."""
+        return {name: flat[place].view(shape) for name, (place, shape) in self.places().items()}
+
+    def body(self) -> Tensor:
+        """Return a vector (P,) of ones, with zeros for the head."""
+        ones = torch.ones_like(self.theta)
+        for name, part in self.views(ones).items():
+            if name.startswith("head."):
+                part.zero_()
+        return ones
+
     def logits(self, theta: Tensor, images: Tensor) -> Tensor:
         """Return logits (n, K) of images (n, C, h, w); differentiable in both to any order."""
-        return self._call(theta, images, True)
+        return self.both(theta, images)[1]
 
     def embed(self, theta: Tensor, images: Tensor) -> Tensor:
         """Return features (n, d) of images (n, C, h, w); differentiable in both to any order."""
-        return self._call(theta, images, False)
+        return self.both(theta, images)[0]
 
-    def _call(self, theta: Tensor, images: Tensor, with_head: bool) -> Tensor:
+    def both(self, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (n, d) and logits (n, K) of images (n, C, h, w), of one pass."""
         parts = torch.split(theta, self._sizes)
         values = {n: p.view(s) for n, p, s in zip(self._names, parts, self._shapes, strict=True)}
         for name, buffer in self._buffers.items():
             values[name] = buffer.clone()
-        result: Tensor = functional_call(self._features, values, (images, with_head))
+        result: tuple[Tensor, Tensor] = functional_call(self._both, values, (images,))
         return result
 
 
-class _Features(nn.Module):
+class _Both(nn.Module):
     """`functional_call` only knows `forward`; this makes it reach `embed` too."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, images: Tensor, with_head: bool) -> Tensor:
-        result: Tensor = self.backbone(images) if with_head else self.backbone.embed(images)
-        return result
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.backbone.embed(images)
+        return features, self.backbone.head(features)

@@ -59,7 +59,9 @@ if TYPE_CHECKING:
     from distill_core.grid import GridShape
     from distill_core.hypergradient.batches import InnerBatches
     from distill_core.hypergradient.engine import Engine, mixes_images
+    from distill_core.hypergradient.features import Features
     from distill_core.hypergradient.inner_loss import InnerLoss
+    from distill_core.hypergradient.jacobian import AutogradJacobian, Jacobian
     from distill_core.hypergradient.optimizers import Adam, AdamState, InnerOptimizer, Sgd
     from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
     from distill_core.hypergradient.unroll import Batches, Unrolled, send, unroll
@@ -96,6 +98,7 @@ _LAZY = {
     "AdamState": "distill_core.hypergradient.optimizers",
     "Algorithm": "distill_core.contracts",
     "Augmentation": "distill_core.augment",
+    "AutogradJacobian": "distill_core.hypergradient.jacobian",
     "Backbone": "distill_core.contracts",
     "Batch": "distill_core.synthetic",
     "Batches": "distill_core.hypergradient.unroll",
@@ -112,12 +115,14 @@ _LAZY = {
     "Estimate": "distill_core.contracts",
     "ExpertRecipe": "distill_core.experts",
     "Experts": "distill_core.experts_store",
+    "Features": "distill_core.hypergradient.features",
     "FlatModel": "distill_core.functional",
     "GridShape": "distill_core.grid",
     "InnerBatches": "distill_core.hypergradient.batches",
     "InnerLoss": "distill_core.hypergradient.inner_loss",
     "InnerOptimizer": "distill_core.hypergradient.optimizers",
     "ItemTable": "distill_core.labels",
+    "Jacobian": "distill_core.hypergradient.jacobian",
     "Labeler": "distill_core.contracts",
     "Layout": "distill_core.geometry",
     "Options": "registry.options",
@@ -183,6 +188,7 @@ __all__ = [
     "AdamState",
     "Algorithm",
     "Augmentation",
+    "AutogradJacobian",
     "Backbone",
     "Batch",
     "Batches",
@@ -201,6 +207,7 @@ __all__ = [
     "Estimate",
     "ExpertRecipe",
     "Experts",
+    "Features",
     "FlatModel",
     "GridShape",
     "InnerBatches",
@@ -208,6 +215,7 @@ __all__ = [
     "InnerOptimizer",
     "InputError",
     "ItemTable",
+    "Jacobian",
     "Labeler",
     "Layout",
     "OptionError",

@@ -42,6 +42,8 @@ def rescued(loop: OuterLoop) -> Iterator[None]:
             step = None if vanished else loop.rescue(together=together)
         saved = loop.saved_step if step is None else step
         state = "there is no saved state yet"
+        if not loop.ranks.is_main:  # this rank speaks for one that does not answer
+            state = "what rank 0 has saved is kept"
         if saved is not None:
             state = f"the state is saved at outer step {saved}"
         then = _next(found, state, loop)

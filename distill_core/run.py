@@ -104,7 +104,6 @@ class OuterLoop(LoopState):
 
     def checkpoint(self) -> None:
         """Save the complete state: rank 0 does, with what the others send it."""
-        self.ranks.any(False)  # a process that has stopped ends this wait, but not the next
         records = self.ranks.gather(self._own_state())
         if self.ranks.is_main:
             self._save(self._state(records))

@@ -17,7 +17,8 @@ from torch.optim import SGD, Adam, Optimizer
 
 from distill_core.augment import Augmentation
 from distill_core.data import Split, full_precision
-from distill_core.hypergradient.ordinary_training import network_logits, training_gradient
+from distill_core.hypergradient.ordinary_training import network_logits
+from distill_core.losses import soft_cross_entropy
 from distill_core.recipe import Recipe
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -56,7 +57,7 @@ def train(
     # An artefact's index tables cut them out channels-last, which is slower and rounds otherwise.
     images = images.contiguous()
     optimizer = make_optimizer(backbone, recipe)
-    fill_gradients = training_gradient(backbone, images.device)
+    logits_of = network_logits(backbone, images.device)
     num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
     hw = (int(images.shape[-2]), int(images.shape[-1]))
     backbone.train()
@@ -65,7 +66,10 @@ def train(
             group["lr"] = learning_rate(recipe, step)
         batch, targets = _batch(images, labels, recipe.batch_size, generator)
         draw = augmentation.draw(len(batch), hw, generator=generator)
-        fill_gradients(augmentation.apply(batch, draw), _soft(targets, num_classes, batch.dtype))
+        optimizer.zero_grad()
+        logits = logits_of(augmentation.apply(batch, draw))
+        loss = soft_cross_entropy(logits, _soft(targets, num_classes, batch.dtype))
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if observe is not None and step + 1 in at_steps:
             observe(step + 1, backbone)

@@ -29,9 +29,9 @@ from distill_core.builtin.step_cost import clear_gradients, measure_parts
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
-    Backbone,
     Draw,
     Estimate,
+    Features,
     Recipe,
     Streams,
     SyntheticDataset,
@@ -44,7 +44,8 @@ class _Made(NamedTuple):
     """What one outer step matches.
 
     Attributes:
-        backbone: a frozen network.
+        embed: the features of a network.
+        mixes: they depend on the other images of a batch.
         images: (n, C, h, w) all items; carries the gradient.
         shares: (n, k) their weights in the means of k classes, without gradient.
         classes: those classes.
@@ -53,7 +54,8 @@ class _Made(NamedTuple):
         unmatched: number of drawn classes without an item.
     """
 
-    backbone: Backbone
+    embed: Features
+    mixes: bool
     images: Tensor
     shares: Tensor
     classes: list[int]
@@ -124,7 +126,7 @@ class DistributionMatching(Algorithm):
         rng, times = Streams(0), [time.perf_counter()]
         made = self._prepare(synthetic, rng)
         # A network that mixes images needs all of them.
-        some = len(made.classes) if mixes_images(made.backbone) else 1
+        some = len(made.classes) if made.mixes else 1
         part = made._replace(classes=made.classes[:some], draws=made.draws[:some])
         real = self._real_means(part, rng)
         float(real[0, 0])  # waits for the device
@@ -152,7 +154,8 @@ class DistributionMatching(Algorithm):
             rng=rng,
         )
         return _Made(
-            backbone=backbone,
+            embed=self.task.engine.features(backbone),
+            mixes=mixes_images(backbone),
             images=batch.images,
             shares=shares[:, matched],
             classes=matched,
@@ -170,14 +173,14 @@ class DistributionMatching(Algorithm):
         images, draws = made.images, made.draws
         if all(draw is draws[0] for draw in draws) or not draws[0].operation:
             augmented = Augmentation.apply(images, draws[0].shared(len(images)))
-            return made.shares.T @ made.backbone.embed(augmented)
+            return made.shares.T @ made.embed(augmented)
         column, item = made.shares.T.nonzero(as_tuple=True)
         counts = torch.bincount(column, minlength=len(draws)).tolist()
         parts = [
             Augmentation.apply(images[members], draw.shared(len(members)))
             for members, draw in zip(torch.split(item, counts), draws, strict=True)
         ]
-        features = made.backbone.embed(torch.cat(parts))
+        features = made.embed(torch.cat(parts))
         weighted = made.shares[item, column, None] * features
         return features.new_zeros(len(draws), features.shape[1]).index_add(0, column, weighted)
 
@@ -193,20 +196,20 @@ class DistributionMatching(Algorithm):
             (members, draw.shared(len(members)))
             for members, draw in zip(index, made.draws, strict=True)
         ]
-        if mixes_images(made.backbone):
+        if made.mixes:
             images = [Augmentation.apply(train.take(members), draw) for members, draw in parts]
-            features = made.backbone.embed(torch.cat(images))
+            features = made.embed(torch.cat(images))
             by_class = torch.split(features, [len(each) for each in index])
             return torch.stack([each.mean(0) for each in by_class])
-        return torch.stack([self._real_mean(made.backbone, *part) for part in parts])
+        return torch.stack([self._real_mean(made.embed, *part) for part in parts])
 
-    def _real_mean(self, backbone: Backbone, index: Tensor, draw: Draw) -> Tensor:
+    def _real_mean(self, embed: Features, index: Tensor, draw: Draw) -> Tensor:
         """(d,) mean features of the real images `index`."""
         chunk, total = self.task.engine.real_chunk, None
         for start in range(0, len(index), chunk):
             part = slice(start, start + chunk)
             images = Augmentation.apply(self.task.real.train.take(index[part]), draw[part])
-            features = backbone.embed(images).sum(0)
+            features = embed(images).sum(0)
             total = features if total is None else total + features
         assert total is not None
         return total / len(index)

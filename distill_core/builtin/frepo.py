@@ -59,6 +59,7 @@ class Frepo(Algorithm):
             optimizer=Adam(options.online_lr),
             size=options.pool,
             max_age=options.max_updates,
+            engine=task.engine,
         )
         self._used: int | None = None  # the member of the last outer step, yet to be trained
 

@@ -16,13 +16,12 @@ Source: Loo et al. 2023 (RCIG, arXiv:2302.06755), equations of section 4, simpli
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from distill_core.builtin.kernel_regression import ridge_solve, widened
-from distill_core.plugin import Backbone, FlatModel
+from distill_core.plugin import AutogradJacobian, Backbone, Engine, FlatModel
 
 
 class Linearised:
@@ -30,68 +29,20 @@ class Linearised:
 
     Args:
         backbone: in the mode in which it is to be called; not changed. What it has now counts.
+        engine: gives products that need no graph.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        head = {id(parameter) for parameter in backbone.head.parameters()}
-        trained = [p.detach() for p in backbone.parameters() if p.requires_grad]
-        keep = [id(p) not in head for p in backbone.parameters() if p.requires_grad]
+    def __init__(self, backbone: Backbone, engine: Engine) -> None:
         self._model = FlatModel(backbone)
-        parts = zip(trained, keep, strict=True)
-        self._body = torch.cat([torch.full_like(p, kept).flatten() for p, kept in parts])
+        self.jacobian = engine.jacobian(backbone)
 
     def zero(self) -> Tensor:
         """Return the tangent (P,) of nothing."""
         return torch.zeros_like(self._model.theta)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return base features (n, d), differentiable in the images."""
-        return self._model.embed(self._model.theta, images)
-
-    def outputs(self, images: Tensor, tangent: Tensor) -> Tensor:
-        """Return J tangent (n, K), differentiable in images and tangent."""
-        return self.jacobian(images).times(tangent)
-
-    @torch.enable_grad()
-    def jacobian(self, images: Tensor) -> Jacobian:
-        """Return J at some images, for several products."""
-        theta = self._model.theta.clone().requires_grad_()
-        logits = self._model.logits(theta, images)
-        probe = torch.zeros_like(logits, requires_grad=True)
-        (pulled,) = torch.autograd.grad(logits, theta, probe, create_graph=True)
-        return Jacobian(logits, theta, probe, pulled, self._body)
-
-
-class Jacobian(NamedTuple):
-    """J of the logits in the body, as a graph, by reverse mode alone.
-
-    J^T c is linear in c, so the gradient of <J^T c, tangent> in c is J tangent; forward mode, which
-    not every operation has, is not needed.
-    """
-
-    logits: Tensor
-    theta: Tensor
-    probe: Tensor
-    pulled: Tensor
-    body: Tensor
-
-    def times(self, tangent: Tensor) -> Tensor:
-        """Return J tangent (n, K), with a graph where gradients are on."""
-        (found,) = torch.autograd.grad(
-            self.pulled,
-            self.probe,
-            tangent * self.body,
-            retain_graph=True,
-            create_graph=torch.is_grad_enabled(),
-        )
-        return found
-
-    def transposed(self, cotangent: Tensor) -> Tensor:
-        """Return J^T c (P,) for c (n, K), without a graph."""
-        (found,) = torch.autograd.grad(
-            self.logits, self.theta, cotangent.to(self.logits), retain_graph=True
-        )
-        return found * self.body
+    def differentiable(self, images: Tensor) -> AutogradJacobian:
+        """Return the Jacobian, and the base features, as graphs that lead back to the images."""
+        return AutogradJacobian(self._model, images)
 
 
 class InnerProblem:
@@ -109,12 +60,12 @@ class InnerProblem:
     ) -> None:
         images, self._targets = images.detach(), widened(targets.detach())
         self._share = penalty / targets.numel()
+        self._jacobian = network.jacobian(images)
         with torch.no_grad():
-            features = widened(network.features(images))
+            features = widened(self._jacobian.features)
             # (n, n), once; every step then needs two passes through the network and no solve.
             identity = torch.eye(len(features), dtype=features.dtype, device=features.device)
             self._inverse = ridge_solve(features @ features.T, identity, penalty=penalty)
-        self._jacobian = network.jacobian(images)
 
     def gradient(self, tangent: Tensor) -> tuple[float, Tensor]:
         """Return the energy at a tangent (P,), and its gradient."""
@@ -154,8 +105,9 @@ def fit_head(
 
     Differentiable in images, targets and tangent.
     """
-    features = widened(network.features(images))
-    rest = widened(targets) - widened(network.outputs(images, tangent))
+    jacobian = network.differentiable(images)
+    features = widened(jacobian.features)
+    rest = widened(targets) - widened(jacobian.times(tangent))
     return features.T @ ridge_solve(features @ features.T, rest, penalty=penalty)
 
 
@@ -169,8 +121,9 @@ def gradient_along(
     penalty: float,
 ) -> Tensor:
     """Return <gradient of E at tangent, vector>, differentiable in images and targets."""
-    features = widened(network.features(images))
-    rest = widened(targets) - widened(network.outputs(images, tangent))
-    along = widened(network.outputs(images, vector))
+    jacobian = network.differentiable(images)
+    features = widened(jacobian.features)
+    rest = widened(targets) - widened(jacobian.times(tangent))
+    along = widened(jacobian.times(vector))
     solved = ridge_solve(features @ features.T, rest, penalty=penalty)
     return penalty / targets.numel() * (widened(tangent) @ widened(vector) - (along * solved).sum())

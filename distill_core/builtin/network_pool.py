@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.utils.checkpoint import checkpoint
 
 from distill_core.builtin.kernel_regression import squared_error
-from distill_core.plugin import Adam, AdamState, Backbone
+from distill_core.plugin import Adam, AdamState, Backbone, Engine
 
 
 class OnlineNetwork:
@@ -29,10 +29,12 @@ class OnlineNetwork:
         backbone: fresh; changed in place.
         optimizer: of its online updates.
         age: what it starts with; at the start of a pool, ages are staggered.
+        engine: works out features.
     """
 
-    def __init__(self, backbone: Backbone, optimizer: Adam, *, age: int) -> None:
+    def __init__(self, backbone: Backbone, optimizer: Adam, *, age: int, engine: Engine) -> None:
         self.backbone = backbone
+        self._features = engine.features(backbone)
         self.age = age
         self._optimizer = optimizer
         self._trained = [p for p in backbone.parameters() if p.requires_grad]
@@ -48,10 +50,10 @@ class OnlineNetwork:
         """
         self.backbone.eval()
         if chunk is None or chunk >= len(images):
-            return self.backbone.embed(images)
+            return self._features(images)
         pieces = torch.split(images, chunk)
         if not torch.is_grad_enabled():
-            return torch.cat([self.backbone.embed(piece) for piece in pieces])
+            return torch.cat([self._features(piece) for piece in pieces])
         return torch.cat([self._embed_again(piece) for piece in pieces])
 
     def train(self, images: Tensor, targets: Tensor, *, chunk: int | None = None) -> float:
@@ -67,7 +69,8 @@ class OnlineNetwork:
         pieces = zip(torch.split(images, size), torch.split(targets, size), strict=True)
         for part, wanted in pieces:
             with torch.enable_grad():
-                error = squared_error(self.backbone(part), wanted) * (len(part) / len(images))
+                logits = self.backbone.head(self._features(part))
+                error = squared_error(logits, wanted) * (len(part) / len(images))
                 found = torch.autograd.grad(error, self._trained, materialize_grads=True)
             gradient += self._flat(found)
             total += float(error.detach())
@@ -109,7 +112,7 @@ class OnlineNetwork:
 
     def _embed_again(self, images: Tensor) -> Tensor:
         features: Tensor = checkpoint(
-            self.backbone.embed, images, use_reentrant=False, preserve_rng_state=False
+            self._features, images, use_reentrant=False, preserve_rng_state=False
         )
         return features
 
@@ -128,6 +131,7 @@ class NetworkPool:
         optimizer: of the online updates.
         size: how many networks.
         max_age: updates after which a network's place is given to a fresh one.
+        engine: works out features.
 
     Attributes:
         members: the networks.
@@ -140,12 +144,14 @@ class NetworkPool:
         optimizer: Adam,
         size: int,
         max_age: int,
+        engine: Engine,
     ) -> None:
         self.members: list[OnlineNetwork] = []
         self._make = make
         self._optimizer = optimizer
         self._size = size
         self._max_age = max_age
+        self._engine = engine
 
     def fill(self, generator: Generator) -> None:
         """Make all networks, if there are none: fresh ones, that count as of different ages.
@@ -160,7 +166,7 @@ class NetworkPool:
 
     def fresh(self, generator: Generator, *, age: int = 0) -> OnlineNetwork:
         """Return a new network, which is not put into the pool."""
-        return OnlineNetwork(self._make(generator), self._optimizer, age=age)
+        return OnlineNetwork(self._make(generator), self._optimizer, age=age, engine=self._engine)
 
     def replace_if_old(self, place: int, generator: Generator) -> None:
         """Put a fresh network into a place whose network has had its updates."""

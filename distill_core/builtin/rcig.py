@@ -54,6 +54,7 @@ class Rcig(Algorithm):
             optimizer=Adam(options.online_lr),
             size=options.pool,
             max_age=options.max_updates,
+            engine=task.engine,
         )
         self._inner = TunedAdam(options.inner_lr, steps=options.inner_steps)
         self._inverse = TunedAdam(options.inverse_lr, steps=options.inverse_steps)
@@ -189,7 +190,7 @@ class Rcig(Algorithm):
             lap: called after each part, with no result kept waiting.
         """
         member.backbone.eval()
-        network = Linearised(member.backbone)
+        network = Linearised(member.backbone, self.task.engine)
         with torch.enable_grad():
             expanded = synthetic.all()
         items = Batch(*(part.detach().requires_grad_() for part in expanded))
@@ -243,17 +244,19 @@ class Rcig(Algorithm):
         with torch.enable_grad():
             fitted = fit_head(network, *self._inputs(items), tangent, penalty=self._penalty(items))
         head = fitted.detach().requires_grad_()
-        leaves = (tangent, head, self._log_temperature)
-        sums = [torch.zeros_like(leaf) for leaf in leaves]
+        sums = [torch.zeros_like(leaf) for leaf in (tangent, head, self._log_temperature)]
         value, right = 0.0, 0
         for part in torch.split(index, self.task.engine.real_chunk):
-            images, classes = train.take(part), train.labels[part]
+            jacobian, classes = network.jacobian(train.take(part)), train.labels[part]
+            with torch.no_grad():
+                along = jacobian.times(tangent)
             with torch.enable_grad():
-                outputs = network.outputs(images, tangent).to(head.dtype)
-                outputs = outputs + network.features(images).detach().to(head.dtype) @ head
+                along.requires_grad_()
+                outputs = along.to(head.dtype) + jacobian.features.detach().to(head.dtype) @ head
                 logits = self._log_temperature.exp() * outputs
                 loss = len(part) / size * cross_entropy(logits, classes)
-            found = torch.autograd.grad(loss, leaves)
+            in_outputs, *others = torch.autograd.grad(loss, (along, head, self._log_temperature))
+            found = [jacobian.transposed(in_outputs), *others]
             sums = [total + more for total, more in zip(sums, found, strict=True)]
             value += float(loss.detach())
             right += int((logits.detach().argmax(1) == classes).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from distill_core.cli.errors import FAULT, Display, run_safely
@@ -23,7 +24,8 @@ def as_rank(ranks: Ranks, call: Callable[[], int], display: Display) -> int:
         display: how errors are shown.
 
     Returns:
-        Rank 0's exit code, on every rank. What goes wrong on another rank is told by rank 0.
+        Rank 0's exit code, on every rank. What goes wrong on another rank is told by rank 0, or by
+        that rank if rank 0 is the one that is missing.
     """
     if ranks.is_main:
         code = run_safely(call, display)
@@ -32,9 +34,12 @@ def as_rank(ranks: Ranks, call: Callable[[], int], display: Display) -> int:
     try:
         code = call()
     except (Exception, KeyboardInterrupt) as error:
-        ranks.hand_over(error)
-        code = FAULT
+        code = FAULT if ranks.hand_over(error) else run_safely(partial(_throw, error), display)
     return ranks.end(code)
+
+
+def _throw(error: BaseException) -> int:
+    raise error
 
 
 def check_procs(procs: int | None, environment: Mapping[str, str] = os.environ) -> None:

@@ -1,19 +1,25 @@
 """Which derivatives a run uses, kernels or autograd, and how many images at a time.
 
-Chosen once, before any work, and said; an algorithm asks `Engine.loss` for each network and does
-not know which it got.
+Chosen once, before any work, and said; an algorithm asks `Engine.loss`, `features` or `jacobian`
+for each network and does not know which it got.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from distill_core.contracts import Backbone
 from distill_core.functional import FlatModel
+from distill_core.hypergradient.convnet_body import ConvNetBody
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
+from distill_core.hypergradient.features import Features, convnet_features
 from distill_core.hypergradient.inner_loss import AutogradLoss, InnerLoss
+from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
 from distill_core.kernels.native import Unavailable, library
 from distill_core.option_sections import EngineOptions
 from registry import InputError
@@ -84,6 +90,26 @@ class Engine:
         if self.kernels and structure is not None:
             return ConvNetLoss(model, structure, storage=self.precision, microbatch=size)
         return AutogradLoss(model, size)
+
+    def features(self, backbone: Backbone) -> Features:
+        """Return a function of images (n, C, h, w) that gives a network's features (n, d).
+
+        It can be differentiated once, in the images and in the network's parameters; those at the
+        time of a call count.
+        """
+        structure = backbone.conv_blocks()
+        if self.kernels and structure is not None:
+            return convnet_features(backbone, structure, self.precision)
+        return backbone.embed
+
+    def jacobian(self, backbone: Backbone) -> Callable[[Tensor], Jacobian]:
+        """Return a function of images (n, C, h, w) that gives the Jacobian of a network's logits,
+        for products with it; the network's parameters are copied."""
+        model, structure = FlatModel(backbone), backbone.conv_blocks()
+        if self.kernels and structure is not None:
+            body = ConvNetBody(structure, self.precision or model.theta.dtype)
+            return partial(ConvNetJacobian, model, body)
+        return partial(AutogradJacobian, model)
 
     def with_levers(self, *, microbatch: int | None, real_chunk: int) -> Engine:
         """Return the same engine with other numbers of images at a time."""

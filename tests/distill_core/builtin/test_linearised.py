@@ -10,6 +10,7 @@ from distill_core.backbones import new_backbone
 from distill_core.builtin.linearised import InnerProblem, Linearised, fit_head, gradient_along
 from distill_core.contracts import Backbone
 from distill_core.data import DataSpec
+from distill_core.hypergradient.engine import Engine
 from distill_core.streams import seeded
 from distill_core.testing.small import TinyBackbone
 
@@ -59,18 +60,18 @@ def published_energy(
 def test_products_with_the_jacobian_are_dense_products() -> None:
     backbone = network()
     images, cotangent = random(5, 2, 4, 4), random(5, 3)
-    linear = Linearised(backbone)
+    linear = Linearised(backbone, Engine())
     tangent = torch.randn(linear.zero().shape, generator=seeded(0, "tau"), dtype=torch.float64)
     dense = dense_jacobian(backbone, images)
-    assert torch.allclose(linear.outputs(images, tangent), dense @ tangent)
+    assert torch.allclose(linear.differentiable(images).times(tangent), dense @ tangent)
     expected = torch.einsum("nkp,nk->p", dense, cotangent)
     assert torch.allclose(linear.jacobian(images).transposed(cotangent), expected)
-    assert torch.equal(linear.features(images), backbone.embed(images))
+    assert torch.equal(linear.differentiable(images).features, backbone.embed(images))
 
 
 def test_energy_gradient_and_hessian_are_those_of_the_published_energy() -> None:
     backbone, images, targets = network(), random(5, 2, 4, 4), random(5, 3)
-    linear = Linearised(backbone)
+    linear = Linearised(backbone, Engine())
     problem = InnerProblem(linear, images, targets, penalty=PENALTY)
     tangent = 0.1 * torch.randn(linear.zero().shape, generator=seeded(0, "t")).double()
 
@@ -87,7 +88,7 @@ def test_energy_gradient_and_hessian_are_those_of_the_published_energy() -> None
 
 
 def test_the_gradient_along_a_vector_is_differentiable_in_images_and_targets() -> None:
-    linear = Linearised(network())
+    linear = Linearised(network(), Engine())
     tangent, vector = (
         torch.randn(linear.zero().shape, generator=seeded(s, "t")).double() for s in range(2)
     )
@@ -104,7 +105,7 @@ def test_the_gradient_along_a_vector_is_differentiable_in_images_and_targets() -
 
 
 def test_the_regressed_head_is_differentiable_in_everything() -> None:
-    linear = Linearised(network())
+    linear = Linearised(network(), Engine())
     images, targets = random(3, 2, 4, 4).requires_grad_(), random(3, 3).requires_grad_()
     tangent = torch.randn(linear.zero().shape, generator=seeded(0, "t")).double().requires_grad_()
 

@@ -12,6 +12,7 @@ from distill_core.backbones import new_backbone
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.builtin.network_pool import NetworkPool, OnlineNetwork
 from distill_core.data import DataSpec
+from distill_core.hypergradient.engine import Engine
 from distill_core.hypergradient.optimizers import Adam
 from distill_core.streams import seeded
 from distill_core.testing.assertions import equal
@@ -41,7 +42,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 def test_updates_are_those_of_torch(chunk: int | None) -> None:
     backbone = network()
     known = copy.deepcopy(backbone)
-    member = OnlineNetwork(backbone, Adam(0.01), age=0)
+    member = OnlineNetwork(backbone, Adam(0.01), age=0, engine=Engine())
     optimizer = torch.optim.Adam(known.parameters(), 0.01)
     images, targets = batch()
     for _ in range(4):
@@ -59,13 +60,13 @@ def test_frozen_parameters_stay() -> None:
     backbone = network()
     backbone.head.weight.requires_grad_(False)
     before = backbone.head.weight.clone()
-    member = OnlineNetwork(backbone, Adam(0.01), age=0)
+    member = OnlineNetwork(backbone, Adam(0.01), age=0, engine=Engine())
     member.train(*batch())
     assert torch.equal(backbone.head.weight, before)
 
 
 def test_features_in_chunks_are_the_same_with_their_gradient() -> None:
-    member = OnlineNetwork(network(), Adam(0.01), age=0)
+    member = OnlineNetwork(network(), Adam(0.01), age=0, engine=Engine())
     images, _ = batch()
     results = []
     for chunk in (None, 3):
@@ -80,7 +81,7 @@ def test_features_in_chunks_are_the_same_with_their_gradient() -> None:
 
 def test_batch_norm_trains_on_the_batch_and_embeds_by_running_statistics() -> None:
     backbone = network("batch")
-    member = OnlineNetwork(backbone, Adam(0.01), age=0)
+    member = OnlineNetwork(backbone, Adam(0.01), age=0, engine=Engine())
     images, targets = batch()
     before = backbone.state_dict()["blocks.1.running_mean"].clone()
     member.train(images, targets)
@@ -94,7 +95,7 @@ def pool(size: int = 4, max_age: int = 10) -> NetworkPool:
     def make(generator: Generator) -> ConvNet:
         return network("batch", seed=int(torch.randint(10**6, (), generator=generator)))
 
-    return NetworkPool(make, optimizer=Adam(0.01), size=size, max_age=max_age)
+    return NetworkPool(make, optimizer=Adam(0.01), size=size, max_age=max_age, engine=Engine())
 
 
 def test_ages_are_staggered_and_weights_fresh() -> None:

@@ -110,7 +110,7 @@ def test_direct_and_implicit_gradient_are_that_of_the_exact_solution(flip: bool)
     with torch.no_grad():
         algorithm._log_temperature.fill_(0.3)
     backbone = algorithm.task.new_backbone(Streams(0)["backbone"]).eval()
-    network = Linearised(backbone)
+    network = Linearised(backbone, Engine())
     generator = seeded(0, "items")
     images = torch.randn(5, 3, 4, 4, generator=generator, dtype=torch.float64)
     labels = torch.rand(5, 6, generator=generator, dtype=torch.float64)
@@ -150,7 +150,9 @@ def test_direct_and_implicit_gradient_are_that_of_the_exact_solution(flip: bool)
 def test_the_inner_problems_of_a_step_are_solved_towards_the_exact_solution() -> None:
     real = real_data()
     algorithm = rcig(real, inner_steps=100, inner_lr=0.1)
-    network = Linearised(algorithm.task.new_backbone(Streams(0)["backbone"]).eval())
+    network = Linearised(
+        algorithm.task.new_backbone(Streams(0)["backbone"]).eval(), algorithm.task.engine
+    )
     with torch.no_grad():
         items = images_set(real).all()
     inputs = algorithm._inputs(items)

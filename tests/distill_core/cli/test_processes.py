@@ -56,6 +56,15 @@ def wait_for_steps(out: Path, processes: list[subprocess.Popen[str]]) -> None:
         time.sleep(0.05)
 
 
+def start_pair(start: Start, given: list[str]) -> list[subprocess.Popen[str]]:
+    """Two processes without a launcher, which is nothing but an environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [start(*given, RANK=str(rank), **meeting) for rank in range(2)]
+
+
 def step_of(out: Path) -> int:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if line["kind"] == "step"]
@@ -129,18 +138,8 @@ def test_a_lost_rank_ends_the_run_with_a_state_that_goes_on(
     One that was killed is missed at once, one that has stopped after `run.rank_timeout_minutes`.
     """
     out = tmp_path / "run"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    first, second = (
-        start(
-            *arguments(out, "--steps", "100000", "-o", f"run.rank_timeout_minutes={minutes}"),
-            WORLD_SIZE="2",
-            RANK=str(rank),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=port,
-        )
-        for rank in range(2)
+    first, second = start_pair(
+        start, arguments(out, "--steps", "100000", "-o", f"run.rank_timeout_minutes={minutes}")
     )
     wait_for_steps(out, [first, second])
     second.send_signal(number)
@@ -166,6 +165,35 @@ def test_a_lost_rank_ends_the_run_with_a_state_that_goes_on(
     result = distill("run", "--resume", "--out", str(out), "--steps", str(step + 1))
     assert result.exit_code == 0, result.output
     assert step_of(out) == step + 1
+
+
+@pytest.mark.parametrize(
+    ("stopped", "steps"),
+    [(0, 2), (1, 2), (0, 100000)],
+    ids=["first while judging", "second while judging", "first while distilling"],
+)
+def test_a_rank_that_stops_is_missed_whatever_it_does(
+    stopped: int, steps: int, start: Start, tmp_path: Path
+):
+    """Also rank 0, through which the others meet, and which cannot tell what is wrong then."""
+    out = tmp_path / "run"
+    limits = ("-o", "run.rank_timeout_minutes=0.1", "-o", "evaluate.steps=2000")
+    pair = start_pair(start, arguments(out, "--steps", str(steps), *limits))
+    wait_for_steps(out, pair)
+    time.sleep(1)
+    pair[stopped].send_signal(signal.SIGSTOP)
+    try:
+        _, errors = pair[1 - stopped].communicate(timeout=60)
+    finally:
+        for process in pair:
+            process.kill()
+            process.communicate()
+    assert pair[1 - stopped].returncode == 1, errors
+    what, _, then = errors.splitlines()[-3:]
+    assert what.startswith("one of 2 processes has ended or does not answer: ")
+    known = "the state is saved at outer step 2" if stopped else "what rank 0 has saved is kept"
+    how = f"`distill run --resume --out {out}`, with any number of processes"
+    assert then == f"Next: {known}; go on with {how}."
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""Features of a network by the kernels, as an operation of PyTorch.
+
+For what is no inner loss: regressions on features, mean features, and ordinary training and
+testing, which put the head or anything else on top. The result agrees with `Backbone.embed` but
+for rounding, and can be differentiated once, in the images and in the network's parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from distill_core.contracts import Backbone, ConvBlocks
+from distill_core.hypergradient.convnet_body import ConvNetBody, Kept, layers_of, parts_of
+
+Features = Callable[[Tensor], Tensor]
+
+
+def convnet_features(
+    backbone: Backbone, structure: ConvBlocks, storage: torch.dtype | None = None
+) -> Features:
+    """Return a function of images (n, C, h, w) that gives features (n, d).
+
+    Args:
+        backbone: on the CPU; its parameters at the time of a call count.
+        structure: what it consists of, from `Backbone.conv_blocks`.
+        storage: type of activations: that of the parameters, or bfloat16 beside float32.
+
+    Raises:
+        Unavailable: there is no compiled library here.
+    """
+    named = dict(backbone.named_parameters())
+    body = ConvNetBody(structure, storage or backbone.head.weight.dtype)
+    head = {id(parameter) for parameter in backbone.head.parameters()}
+    used = [named[name] for name in body.names]
+    unused = [p for name, p in named.items() if name not in body.names and id(p) not in head]
+
+    def features(images: Tensor) -> Tensor:
+        operands = (images, *used, *unused)
+        if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
+            found: Tensor = _Features.apply(body, len(used), *operands)
+            return found
+        return _forward(body, images, used)
+
+    return features
+
+
+class _Features(torch.autograd.Function):
+    """Features of images and of a body's parameters; those after them have no effect."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, body: ConvNetBody, used: int, images: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        ctx.body, ctx.used, ctx.kept = body, used, list[Kept]()
+        ctx.save_for_backward(images, *parameters)
+        return _forward(body, images, parameters[:used], ctx.kept)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        body, (images, *parameters) = ctx.body, ctx.saved_tensors
+        layers, images = layers_of(parameters[: ctx.used]), images.contiguous()
+        h, w = body.structure.last_hw
+        above = cotangent.view(len(cotangent), -1, h, w).permute(0, 2, 3, 1)
+        above, kept, dimages = above.to(body.storage).contiguous(), list(ctx.kept), None
+        if ctx.needs_input_grad[2]:
+            found, dimages = body.backward_to_images(layers, images, kept, above)
+        else:
+            found = body.backward(layers, images, kept, above)
+        unused = [torch.zeros_like(parameter) for parameter in parameters[ctx.used :]]
+        return None, None, dimages, *parts_of(found), *unused
+
+
+def _forward(
+    body: ConvNetBody, images: Tensor, parts: Sequence[Tensor], kept: list[Kept] | None = None
+) -> Tensor:
+    a = body.forward(layers_of(parts), images.contiguous(), kept)
+    return a.permute(0, 3, 1, 2).flatten(1).to(body.arithmetic)
