@@ -16,7 +16,7 @@ from typing import NamedTuple
 from torch.distributed.distributed_c10d import Store
 
 _PAUSE = 5.0  # most seconds between beats where nobody waits
-_HURRY = 0.02  # and where somebody does
+_HURRY = 0.05  # and where somebody does
 _ANSWER = 2.0  # seconds in which a store that works has answered
 
 
