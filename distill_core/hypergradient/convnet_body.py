@@ -173,6 +173,16 @@ class ConvNetBody:
         )
         return [last, *found], dimages
 
+    def flattened(self, a: Tensor) -> Tensor:
+        """Return what the last block gives as features (n, d), in PyTorch's order, for what stands
+        above."""
+        return a.permute(0, 3, 1, 2).flatten(1).to(self.arithmetic)
+
+    def unflattened(self, cotangent: Tensor) -> Tensor:
+        """Return the cotangent of features (n, d) as that of what the last block gives."""
+        planes = cotangent.view(len(cotangent), -1, *self.structure.last_hw)
+        return planes.permute(0, 2, 3, 1).to(self.storage).contiguous()
+
     def _backward(
         self, layers: Layers, kept: list[Kept], cotangent: Tensor
     ) -> tuple[Tensor, list[Layer]]:

@@ -65,9 +65,7 @@ class _Features(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         body, (images, *parameters) = ctx.body, ctx.saved_tensors
         layers, images = layers_of(parameters[: ctx.used]), images.contiguous()
-        h, w = body.structure.last_hw
-        above = cotangent.view(len(cotangent), -1, h, w).permute(0, 2, 3, 1)
-        above, kept, dimages = above.to(body.storage).contiguous(), list(ctx.kept), None
+        above, kept, dimages = body.unflattened(cotangent), list(ctx.kept), None
         if ctx.needs_input_grad[2]:
             found, dimages = body.backward_to_images(layers, images, kept, above)
         else:
@@ -79,5 +77,4 @@ class _Features(torch.autograd.Function):
 def _forward(
     body: ConvNetBody, images: Tensor, parts: Sequence[Tensor], kept: list[Kept] | None = None
 ) -> Tensor:
-    a = body.forward(layers_of(parts), images.contiguous(), kept)
-    return a.permute(0, 3, 1, 2).flatten(1).to(body.arithmetic)
+    return body.flattened(body.forward(layers_of(parts), images.contiguous(), kept))

@@ -96,7 +96,7 @@ class ConvNetJacobian:
     @property
     def features(self) -> Tensor:
         """(n, d) of the images."""
-        return self._flattened(self._last)
+        return self._body.flattened(self._last)
 
     @torch.no_grad()
     def times(self, tangent: Tensor) -> Tensor:
@@ -104,14 +104,12 @@ class ConvNetJacobian:
         values = self._model.views(tangent)
         tangents = layers_of([values[name] for name in self._body.names])
         both, _ = self._body.tangent_forward(self._layers, tangents, self._images)
-        return self._flattened(convolution.halves(both)[1]) @ self._head.t()
+        return self._body.flattened(convolution.halves(both)[1]) @ self._head.t()
 
     @torch.no_grad()
     def transposed(self, cotangent: Tensor) -> Tensor:
         """Return J^T c (P,) for c (n, K)."""
-        h, w = self._body.structure.last_hw
-        above = (cotangent.to(self._head) @ self._head).view(len(cotangent), -1, h, w)
-        above = above.permute(0, 2, 3, 1).to(self._body.storage).contiguous()
+        above = self._body.unflattened(cotangent.to(self._head) @ self._head)
         kept = list(self._kept)  # `backward` empties its list, and there may be more products
         found = self._body.backward(self._layers, self._images, kept, above)
         gradient = torch.zeros_like(self._model.theta)
@@ -119,6 +117,3 @@ class ConvNetJacobian:
         for name, part in zip(self._body.names, parts_of(found), strict=True):
             values[name].copy_(part)
         return gradient
-
-    def _flattened(self, a: Tensor) -> Tensor:
-        return a.permute(0, 3, 1, 2).flatten(1).to(self._body.arithmetic)
