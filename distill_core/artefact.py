@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -89,7 +89,7 @@ def load(path: str | Path) -> Distilled:
         InputError: a file is missing, truncated, changed since it was written, of a newer
             version of distill, or holds what no network can be trained on.
     """
-    file, tensors, metadata = _read(Path(path))
+    file, tensors, metadata, verified = _read(Path(path))
     try:
         _check_whitening(file, metadata["whitening"]["sha256"])
         values, _ = read_tensors(file.with_name(WHITENING))
@@ -106,7 +106,7 @@ def load(path: str | Path) -> Distilled:
             budget=Budget(**metadata["budget"]),
             metadata=metadata,
             path=file,
-            verified=_listed_sha256(file) is not None,
+            verified=verified,
         )
     except ExplainedError:
         raise
@@ -124,11 +124,20 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: as `load`.
     """
-    _, tensors, metadata = _read(Path(path))
-    return state_of(tensors, metadata["same"])
+    stored = _read(Path(path))
+    return state_of(stored.tensors, stored.metadata["same"])
 
 
-def _read(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+class _Stored(NamedTuple):
+    """The file of an artefact, what is in it, and whether a checksum says that this is right."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    verified: bool
+
+
+def _read(path: Path) -> _Stored:
     file = path / DISTILLED if path.is_dir() else path
     if not file.exists():
         raise InputError(
@@ -146,7 +155,7 @@ def _read(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
             expected=f"format {FORMAT}, which distill {__version__} reads.",
             next=f"use distill {writer}.",
         )
-    return file, tensors, metadata
+    return _Stored(file, tensors, metadata, verified=expected is not None)
 
 
 def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:

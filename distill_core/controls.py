@@ -18,10 +18,10 @@ from torch.nn import functional
 from distill_core.cache import cache_dir
 from distill_core.contracts import Backbone
 from distill_core.data import RealData
-from distill_core.distributed import ALONE, Ranks
 from distill_core.documents import parse_json
 from distill_core.evaluate import Result, evaluate, evaluate_drawn
 from distill_core.files import write_atomically
+from distill_core.ranks import ALONE, Ranks
 from distill_core.real_budget import RealBudget, enlarge, real_budget, shrink
 from distill_core.recipe import Recipe
 from distill_core.starting import draw_real

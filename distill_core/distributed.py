@@ -1,8 +1,7 @@
-"""The processes of one run: what they average, gather and tell each other.
+"""The processes of one run, by torch.distributed: what they average, gather and tell each other.
 
-`Ranks` is one process alone, for which all of that is trivial; `Group` is many, through
-torch.distributed. Code that is given a `Ranks` need not know which it is. Small messages and
-everything that must notice a dead process travel by gloo; gradients on CUDA devices by nccl.
+Small messages and everything that must notice a dead process travel by gloo; gradients on CUDA
+devices by nccl.
 """
 
 from __future__ import annotations
@@ -21,73 +20,15 @@ from torch.distributed.rendezvous import rendezvous
 
 from distill_core.heartbeat import Heartbeat
 from distill_core.launch import launched
+from distill_core.ranks import ALONE, RankLostError, Ranks
 from distill_core.trees import pack, unpack
-from registry import EnvironmentFault, InputError, OptionError
+from registry import InputError, OptionError
 
 # Loading data and training networks may take long; a process that died is noticed by its closed
 # connection, and one that has stopped by its heartbeat, so nobody's patience has to end this.
 _PATIENCE = timedelta(days=7)
 _GOODBYE_SECONDS = 5.0
 _GOODBYE_SECONDS_TO_THE_LOST = 1.0
-
-
-class RankLostError(EnvironmentFault):
-    """Another process of the run ended or does not answer."""
-
-
-class Ranks:
-    """A run of one process.
-
-    Attributes:
-        rank: number of this process, from 0.
-        size: how many there are.
-    """
-
-    rank = 0
-    size = 1
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process is the one that writes files and prints."""
-        return self.rank == 0
-
-    def share(self, count: int) -> range:
-        """Return which of `count` equal tasks are this rank's."""
-        return range(self.rank, count, self.size)
-
-    def device(self, name: str) -> str:
-        """Return this rank's device for the device that the user named."""
-        return name
-
-    def limit(self, minutes: float) -> None:
-        """Bound the time that ranks wait for one that does not answer."""
-
-    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average `.grad` over ranks, in place; an absent one is zero, unless absent on all."""
-
-    def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return for each flag whether it is set on any rank."""
-        return flags
-
-    def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value (a tree, see `trees`) on rank 0, and nothing elsewhere."""
-        return [value]
-
-    def broadcast(self, value: Any) -> Any:
-        """Return rank 0's value (a tree, see `trees`) on every rank."""
-        return value
-
-    def hand_over(self, error: BaseException) -> bool:
-        """Leave an error for rank 0 to tell; return whether there is a rank 0 that can."""
-        del error
-        return False
-
-    def end(self, code: int) -> int:
-        """Take leave of the other ranks; return the exit code, which is rank 0's."""
-        return code
-
-
-ALONE = Ranks()
 
 
 class Group(Ranks):

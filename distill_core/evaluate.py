@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from distill_core.augment import Augmentation
 from distill_core.contracts import Backbone
 from distill_core.data import Split
-from distill_core.distributed import ALONE, Ranks
+from distill_core.ranks import ALONE, Ranks
 from distill_core.recipe import Recipe
 from distill_core.streams import seeded
 from distill_core.synthetic import Batch

@@ -191,8 +191,13 @@ class Experts:
 
     def _checked(self, theta: Tensor | None, path: Path) -> Tensor:
         """Parameters from a file as they are, if they can be those of the network."""
-        shape = (self._parameters,)
-        if theta is None or theta.shape != shape or not bool(theta.isfinite().all()):
+        fits = (
+            theta is not None
+            and theta.shape == (self._parameters,)
+            and theta.dtype == torch.float32
+            and bool(theta.isfinite().all())
+        )
+        if theta is None or not fits:
             raise InputError(
                 f"{path} is damaged: it does not hold the parameters that it should.",
                 expected=f"{self._parameters} finite numbers for every epoch.",

@@ -17,8 +17,8 @@ from distill_core.config import RunConfig
 from distill_core.contracts import Backbone
 from distill_core.controls import full_control, random_control
 from distill_core.data import RealData
-from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result, evaluate, protocol
+from distill_core.ranks import ALONE, Ranks
 from distill_core.recipe import Recipe
 from distill_core.synthetic import Batch
 from registry import InputError, OptionError

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from distill_core.assemble import Assembly
 from distill_core.averaging import MovingAverage
-from distill_core.distributed import ALONE, Ranks
 from distill_core.divergence import Snapshots
 from distill_core.groups import trained_groups
+from distill_core.ranks import ALONE, Ranks
 from distill_core.schedule import RateSchedule
 from distill_core.streams import streams_of_rank
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
 
-from distill_core.distributed import RankLostError
 from distill_core.divergence import DivergenceError, HypergradientError
 from distill_core.out_of_memory import OutOfMemory, how_to_lower, is_out_of_memory, out_of_memory
+from distill_core.ranks import RankLostError
 from distill_core.run import OuterLoop
 from distill_core.runtime import release_memory
 from registry import EnvironmentFault, ExplainedError

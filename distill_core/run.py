@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from distill_core.assemble import Assembly
 from distill_core.checking import watched
 from distill_core.checkpoint import save_checkpoint
-from distill_core.distributed import ALONE, Ranks
 from distill_core.divergence import LIMIT, SMALLER, DivergenceError, check_loss, record
 from distill_core.groups import check_hypergradients, check_parameters
 from distill_core.loop_state import LoopState
+from distill_core.ranks import ALONE, Ranks
 from distill_core.trees import copied
 
 Validate = Callable[[], Sequence[float]]

@@ -23,7 +23,6 @@ from distill_core.config import RunConfig, to_toml
 from distill_core.contracts import Labeler
 from distill_core.devices import pick_device
 from distill_core.discovery import collect_presets
-from distill_core.distributed import ALONE, Ranks
 from distill_core.evaluate import Result
 from distill_core.hypergradient.memory import memory_in_use, peak_memory
 from distill_core.judge import (
@@ -35,6 +34,7 @@ from distill_core.judge import (
     validation_accuracies,
 )
 from distill_core.progress import ConsoleProgress, duration
+from distill_core.ranks import ALONE, Ranks
 from distill_core.recording import RunLog, earlier_commands, save_result
 from distill_core.report.page import report_of
 from distill_core.rescue import rescued

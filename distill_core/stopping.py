@@ -16,7 +16,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from distill_core.distributed import ALONE, RankLostError, Ranks
+from distill_core.ranks import ALONE, RankLostError, Ranks
 
 # Ctrl-C; what ends a job; what clusters send some time before its time is over.
 SIGNALS = tuple(

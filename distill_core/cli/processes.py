@@ -12,7 +12,7 @@ from distill_core.launch import EXIT_CODE_FILE, leave_exit_code
 from registry import OptionError
 
 if TYPE_CHECKING:
-    from distill_core.distributed import Ranks
+    from distill_core.ranks import Ranks
 
 
 def as_rank(ranks: Ranks, call: Callable[[], int], display: Display) -> int:

@@ -16,7 +16,7 @@ from distill_core.launch import check_processes, launch, launched, usable
 
 if TYPE_CHECKING:
     from distill_core.config import RunConfig
-    from distill_core.distributed import Ranks
+    from distill_core.ranks import Ranks
     from registry import Plugins
 
 SETTINGS = (
@@ -102,7 +102,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
 
     from distill_core import session
     from distill_core.checkpoint import has_checkpoint
-    from distill_core.distributed import ALONE
+    from distill_core.ranks import ALONE
     from distill_core.run_directory import CONFIG
 
     going_on = f"distill run --resume --out {plan.run_dir}"

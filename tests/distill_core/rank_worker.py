@@ -21,8 +21,9 @@ from distill_core.cli.errors import Display
 from distill_core.cli.processes import as_rank
 from distill_core.contracts import Task
 from distill_core.data import Split
-from distill_core.distributed import ALONE, Group, RankLostError, Ranks
+from distill_core.distributed import Group
 from distill_core.judge import Candidate, judge, validation_accuracies
+from distill_core.ranks import ALONE, RankLostError, Ranks
 from distill_core.run import OuterLoop
 from distill_core.session import run
 from distill_core.streams import Streams

@@ -12,8 +12,9 @@ import torch
 
 from distill_core.assemble import assemble
 from distill_core.checkpoint import load_checkpoint
-from distill_core.distributed import ALONE, Group, join
+from distill_core.distributed import Group, join
 from distill_core.judge import Candidate, judge, validation_accuracies
+from distill_core.ranks import ALONE
 from distill_core.run import OuterLoop
 from distill_core.streams import streams_of_rank
 from distill_core.trees import unpack

@@ -9,9 +9,9 @@ from distill_core import divergence
 from distill_core.assemble import assemble
 from distill_core.builtin.kernel_regression import fit_ridge_head
 from distill_core.checkpoint import checkpoint_path, load_checkpoint
-from distill_core.distributed import Ranks
 from distill_core.divergence import DivergenceError
 from distill_core.observers import MetricsFile
+from distill_core.ranks import Ranks
 from distill_core.rescue import rescued
 from distill_core.run import OuterLoop
 from tests.distill_core.small_run import installed, small_assembly, small_config

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from distill_core.backbones import new_backbone
 from distill_core.contracts import Backbone
 from distill_core.experts import ExpertRecipe
 from distill_core.experts_store import Experts
+from distill_core.files import read_tensors, write_tensors
 from distill_core.hypergradient.engine import Engine
 from distill_core.testing.small import TinyBackbone, small_data
 from registry import InputError
@@ -85,6 +87,33 @@ def test_a_garbled_or_shorter_file_is_made_again(tmp_path: Path) -> None:
     before = path.stat().st_mtime_ns
     assert torch.equal(last(1), expected)  # served by the longer one
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda theta: theta[:-1],
+        lambda theta: theta.double(),
+        lambda theta: theta.half(),
+        lambda theta: theta.clone().fill_(torch.nan),
+        None,
+    ],
+    ids=["short", "double", "half", "nan", "absent"],
+)
+def test_a_file_that_holds_something_else_is_named(
+    tmp_path: Path, damage: Callable[[torch.Tensor], torch.Tensor] | None
+) -> None:
+    store(tmp_path).snapshots(RECIPE, 0, [1], until=1)
+    (path,) = files(tmp_path)
+    tensors, record = read_tensors(path)
+    theta = tensors.pop("epoch.1")
+    write_tensors(path, tensors | ({"epoch.1": damage(theta)} if damage else {}), record)
+    with pytest.raises(InputError, match=r"0000\.safetensors is damaged") as caught:
+        store(tmp_path).snapshots(RECIPE, 0, [1], until=1)
+    assert caught.value.next == "delete it; it is made again."
+    path.unlink()
+    (again,) = store(tmp_path).snapshots(RECIPE, 0, [1], until=1)
+    assert torch.equal(again, theta)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from distill_core.distributed import RankLostError, Ranks
+from distill_core.ranks import RankLostError, Ranks
 from distill_core.stopping import stop_flag
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from distill_core.cli.errors import Display
 from distill_core.cli.processes import as_rank, check_procs
-from distill_core.distributed import ALONE
 from distill_core.launch import EXIT_CODE_FILE
+from distill_core.ranks import ALONE
 from distill_core.snapshots import snapshots_of
 from registry import OptionError
 from tests.distill_core.cli.small_args import arguments, distill
