@@ -31,7 +31,7 @@ class FlatModel:
     def __init__(self, backbone: Backbone) -> None:
         parameters = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
         self._both = _Both(backbone)
-        self._names = [f"backbone.{name}" for name in parameters]
+        self._names = list(parameters)
         self._shapes = [parameter.shape for parameter in parameters.values()]
         self._sizes = [parameter.numel() for parameter in parameters.values()]
         self._buffers = {f"backbone.{n}": buffer for n, buffer in backbone.named_buffers()}
@@ -42,13 +42,14 @@ class FlatModel:
         """Return where in the flat vector each named parameter lies, and its shape."""
         found, start = {}, 0
         for name, size, shape in zip(self._names, self._sizes, self._shapes, strict=True):
-            found[name.removeprefix("backbone.")] = (slice(start, start + size), shape)
+            found[name] = (slice(start, start + size), shape)
             start += size
         return found
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the part of a flat vector (P,) that belongs to each named parameter."""
-        return {name: flat[place].view(shape) for name, (place, shape) in self.places().items()}
+        parts = torch.split(flat, self._sizes)
+        return {n: p.view(s) for n, p, s in zip(self._names, parts, self._shapes, strict=True)}
 
     def body(self) -> Tensor:
         """Return a vector (P,) of ones, with zeros for the head."""
@@ -68,8 +69,7 @@ class FlatModel:
 
     def both(self, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (n, d) and logits (n, K) of images (n, C, h, w), of one pass."""
-        parts = torch.split(theta, self._sizes)
-        values = {n: p.view(s) for n, p, s in zip(self._names, parts, self._shapes, strict=True)}
+        values = {f"backbone.{name}": part for name, part in self.views(theta).items()}
         for name, buffer in self._buffers.items():
             values[name] = buffer.clone()
         result: tuple[Tensor, Tensor] = functional_call(self._both, values, (images,))

@@ -92,7 +92,7 @@ class Blocks:
         n, h, w, c = z.shape
         p, sums = torch.empty_like(z), self._zeros(2, n, c)
         self._call("backward", n, h, w, c, z, *norm, stats[0], stats[1], P, p, sums[0], sums[1])
-        return p, Norm(*sums.sum(1))
+        return p, Norm(*sums.sum(1).unbind())
 
     def tangent_forward(self, values: Values, norm: Norm, tangent: Norm) -> tuple[Tensor, Tensor]:
         """Return a and ta as one tensor (2N, h/2, w/2, C), and statistics for the way back."""
@@ -118,7 +118,7 @@ class Blocks:
         qp, sums = self._empty(2 * n, h, w, c), self._zeros(2, n, c)
         self._call("tangent_backward", n, h, w, c, *values, *norm, tangent.gain, stats, *above,
                    qp[n:], qp[:n], sums[0], sums[1])  # fmt: skip
-        return qp, Norm(*sums.sum(1))
+        return qp, Norm(*sums.sum(1).unbind())
 
     def first_forward(self, images: Tensor, pad: int, layer: Layer) -> Tensor:
         """Return a (N, h/2, w/2, C) of images (N, C0, h, w)."""
@@ -131,7 +131,7 @@ class Blocks:
         weight, norm = layer
         dweight, sums = torch.empty_like(weight), self._zeros(2, len(images), len(weight))
         self._first("first_backward", images, pad, weight, weight, *norm, P, dweight, *sums)
-        return Layer(dweight, Norm(*sums.sum(1)))
+        return Layer(dweight, Norm(*sums.sum(1).unbind()))
 
     def first_tangent_forward(
         self, images: Tensor, pad: int, layer: Layer, tangent: Layer
@@ -153,7 +153,7 @@ class Blocks:
         self._first("first_tangent_backward", images, pad, weight, weight, tangent.weight,
                     *layer.norm, tangent.norm.gain, *above, dweight, *sums,
                     dimages)  # fmt: skip
-        return Layer(dweight, Norm(*sums.sum(1))), dimages
+        return Layer(dweight, Norm(*sums.sum(1).unbind())), dimages
 
     def _first_empty(self, images: Tensor, pad: int, weight: Tensor, copies: int = 1) -> Tensor:
         n, _, h, w = images.shape
