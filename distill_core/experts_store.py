@@ -191,16 +191,15 @@ class Experts:
 
     def _checked(self, theta: Tensor | None, path: Path) -> Tensor:
         """Parameters from a file as they are, if they can be those of the network."""
-        fits = (
-            theta is not None
-            and theta.shape == (self._parameters,)
-            and theta.dtype == torch.float32
-            and bool(theta.isfinite().all())
-        )
-        if theta is None or not fits:
+        if (
+            theta is None
+            or theta.shape != (self._parameters,)
+            or theta.dtype != torch.float32
+            or not bool(theta.isfinite().all())
+        ):
             raise InputError(
                 f"{path} is damaged: it does not hold the parameters that it should.",
-                expected=f"{self._parameters} finite numbers for every epoch.",
+                expected=f"{self._parameters} finite float32 numbers for every epoch.",
                 next="delete it; it is made again.",
             )
         return theta
