@@ -28,6 +28,7 @@ from machine import Machine, processor, spread
 # To see that everything works; the figures mean nothing.
 SMOKE = {"width": 8, "batch": 8, "warm_up": 1, "real": 40}
 PRESET = {"warm_up": 70, "window": 60, "real": 5000}
+HOUR = {"width": 32, "patches": "4x10", "batch": 40, "warm_up": 15, "window": 30, "real": 512}
 MIB = 2**20
 
 
@@ -136,8 +137,8 @@ def memory(machine: Machine, repeats: int) -> list[Row]:
     a, b = (float(np.polyfit(*xy, 1)[0]) for xy in ((windows, by_window), (reals, by_real)))
     whole = by_window[0] + a * (PRESET["window"] - 2) + b * (PRESET["real"] - 500)
     growth = [
-        (peak("kernels", warm_up=0, window=100, real=250) - short) / 90 / MIB
-        for short in [peak("kernels", warm_up=0, window=10, real=250) for _ in range(repeats)]
+        (peak("kernels-none", warm_up=0, window=100, real=250) - short) / 90 / MIB
+        for short in [peak("kernels-none", warm_up=0, window=10, real=250) for _ in range(repeats)]
     ]
     return [
         Row(
@@ -160,9 +161,38 @@ def memory(machine: Machine, repeats: int) -> list[Row]:
             "growth of memory from window 10 to window 100",
             "under 6 MiB per step",
             f"{spread(growth)} MiB per step",
-            "peaks of processes, 250 real images",
+            "peaks of processes, 250 real images, no activations retained",
         ),
     ]
+
+
+def retention(machine: Machine, repeats: int) -> list[Row]:
+    """Whole outer steps with and without activations of the window's steps, and peaks."""
+    rows = []
+    settings: list[tuple[str, dict[str, Any]]] = [
+        ("width 128, 96 patches, window 4 after 3, 500 real images", {}),
+        ("width 32, 40 patches, window 30 after 15, 512 real images", HOUR),
+    ]
+    for setting, sizes in settings:
+        times = {"what": "step", "untimed": 1, "timed": 2, "sizes": sizes}
+        paths = [f"{path}-{cache}" for path in ("kernels", "autograd") for cache in ("none", "all")]
+        found = machine.take_turns({path: {**times, "path": path} for path in paths}, repeats)
+        seconds = {path: [median(f["seconds"]) for f in found[path]] for path in paths}
+        peaks = {path: [f["peak"] / MIB for f in found[path]] for path in paths}
+        for path in ("kernels", "autograd"):
+            without, within = f"{path}-none", f"{path}-all"
+            ratios = [a / b for a, b in zip(seconds[without], seconds[within], strict=True)]
+            rows.append(
+                Row(
+                    f"outer step by {path} with all activations of the window retained, against "
+                    f"none: {setting}",
+                    "",
+                    f"{spread(ratios)} times",
+                    f"{spread(seconds[within])} s against {spread(seconds[without])} s; peaks of "
+                    f"processes {spread(peaks[within], 0)} and {spread(peaks[without], 0)} MiB",
+                )
+            )
+    return rows
 
 
 def patches(machine: Machine, repeats: int) -> list[Row]:
@@ -213,7 +243,7 @@ def processes(machine: Machine, repeats: int) -> list[Row]:
 
 
 SECTIONS: dict[str, Callable[[Machine, int], list[Row]]] = {
-    each.__name__: each for each in (speed, exactness, memory, patches, processes)
+    each.__name__: each for each in (speed, exactness, memory, retention, patches, processes)
 }
 
 

@@ -28,13 +28,18 @@ from distill_core.streams import Streams, seeded
 from distill_core.synthetic import Batch, SyntheticDataset
 
 INNER_LR = 1e-3
-# Paths: the baseline, and the engine by kernels in three types and by autograd in two.
+# Paths: the baseline, and the engine by kernels in three types and by autograd in two; with the
+# default cache of activations, without any, and with room for all.
 GRAPH = "graph"
 ENGINES: dict[str, tuple[dict[str, Any], torch.dtype]] = {
     "kernels": ({"path": "kernels"}, torch.float32),
+    "kernels-none": ({"path": "kernels", "activation_cache": "none"}, torch.float32),
+    "kernels-all": ({"path": "kernels", "activation_cache": "64GiB"}, torch.float32),
     "bfloat16": ({"path": "kernels", "precision": "bfloat16"}, torch.float32),
     "kernels64": ({"path": "kernels"}, torch.float64),
     "autograd": ({"path": "autograd"}, torch.float32),
+    "autograd-none": ({"path": "autograd", "activation_cache": "none"}, torch.float32),
+    "autograd-all": ({"path": "autograd", "activation_cache": "64GiB"}, torch.float32),
     "autograd64": ({"path": "autograd"}, torch.float64),
 }
 

@@ -32,7 +32,7 @@ from distill_core.devices import pick_device
 from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
 from distill_core.hypergradient.engine import Engine
-from distill_core.hypergradient.memory import memory_in_use, stay_within
+from distill_core.hypergradient.memory import ACTIVATION_CACHES, memory_in_use, stay_within
 from distill_core.maker import Maker
 from distill_core.runtime import release_memory
 from distill_core.streams import Streams
@@ -217,12 +217,15 @@ def _within_memory(
         release_memory()
         return estimate
 
+    options = maker.config.engine
+    asked = [task.engine.activation_cache] if task.engine.activation_cache else []
     return stay_within(
         task.engine,
-        maker.config.engine.max_memory or "",
+        options.max_memory or "",
         in_use=lambda: memory_in_use(device),
         predict=predict,
         largest=len(synthetic) if task.engine.splits else None,
+        caches=ACTIVATION_CACHES if options.activation_cache == "auto" else asked,
     )
 
 

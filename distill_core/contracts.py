@@ -150,12 +150,14 @@ class Estimate:
         memory: expected peak of memory that the step itself needs, bytes.
         measured: one sentence: what was run to find out.
         phases: parts of `seconds` by name; empty where they are not known.
+        retained: part of `memory` that holds activations of differentiated steps, bytes.
     """
 
     seconds: float
     memory: int
     measured: str
     phases: Mapping[str, float] = field(default_factory=dict)
+    retained: int = 0
 
 
 class Algorithm(ABC):

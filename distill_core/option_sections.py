@@ -102,11 +102,23 @@ class EngineOptions(Options):
     real_chunk: int = Field(
         250, ge=1, description="images of the real batch at a time", **about("images")
     )
+    activation_cache: str = Field(
+        "auto",
+        description="memory for activations of differentiated steps, which are then not computed "
+        "again on the way back: an amount, or none; auto: 256MiB, or what max_memory has room for",
+    )
     max_memory: str | None = Field(
         None,
         description="memory that a process may take on its device, for example 4GiB; smaller "
         "microbatch and real_chunk are chosen where needed (also --max-memory)",
     )
+
+    @field_validator("activation_cache")
+    @classmethod
+    def _check_cache(cls, text: str) -> str:
+        if text not in {"auto", "none"}:
+            parse_size(text, what="engine.activation_cache")
+        return text
 
     @field_validator("max_memory")
     @classmethod

@@ -49,7 +49,10 @@ def how_to_lower(assembly: Assembly) -> str:
     inner = min(algo.get("batch") or items, items)
     real = min(algo.get("real_batch") or engine.real_chunk, engine.real_chunk)
     at_once = min(engine.microbatch or inner, inner)
-    ways = {"engine.real_chunk": min(real, len(assembly.real.train)) // 2}
+    ways: dict[str, int | str] = {}
+    if engine.activation_cache:
+        ways["engine.activation_cache"] = "none"
+    ways["engine.real_chunk"] = min(real, len(assembly.real.train)) // 2
     if engine.splits:
         ways["engine.microbatch"] = at_once // 2
     elif "batch" in algo:  # not when resuming: it changes what is computed

@@ -22,6 +22,7 @@ from distill_core.builtin.trajectory_options import MttOptions
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
+    Engine,
     Estimate,
     ExpertRecipe,
     Experts,
@@ -143,17 +144,22 @@ class Mtt(Algorithm):
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
         """Match a few steps, to parameters that are no expert's, and extrapolate."""
         del rng  # the run's streams stay where they are
-        steps = self.settled.syn_steps
+        steps, engine = self.settled.syn_steps, self.task.engine
         few, some = min(4, steps), min(8, steps)
-        (seconds,), memory = measure_parts(lambda: self._measure(some, synthetic))
-        with PeakBytes() as least:
-            self._measure(few, synthetic)
-        kept = (memory - least.peak) // max(some - few, 1)  # bytes that a step leaves behind
+        (seconds,), memory = measure_parts(lambda: self._measure(some, synthetic, engine))
+        peaks = []
+        for count in (few, some):
+            with PeakBytes() as least:
+                self._measure(count, synthetic, engine.without_cache())
+            peaks.append(least.peak)
+        kept = (peaks[1] - peaks[0]) // max(some - few, 1)  # bytes that a step leaves behind
+        retained = min(steps * max(memory - peaks[1], 0) // some, engine.activation_cache)
         return Estimate(
             seconds=steps / some * seconds,
-            memory=memory + (steps - some) * kept,
+            memory=peaks[1] + (steps - some) * kept + retained,
             measured=f"{few} and {some} steps of the student were matched, of {steps}; no expert "
             "was made.",
+            retained=retained,
         )
 
     def notes(self) -> Mapping[str, str]:
@@ -185,10 +191,10 @@ class Mtt(Algorithm):
         )
         return self.match(loss, target, batches, self.log_rate.exp().to(target.start.dtype))
 
-    def _measure(self, steps: int, synthetic: SyntheticDataset) -> list[float]:
+    def _measure(self, steps: int, synthetic: SyntheticDataset, engine: Engine) -> list[float]:
         """Seconds of an outer step with so many of the student's."""
         rng, begin = Streams(0), time.perf_counter()
-        loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
+        loss = engine.loss(self.task.new_backbone(rng["backbone"]))
         start = loss.model.theta.clone()
         target = Target(start, start + 1, torch.tensor(float(len(start))).to(start))
         self._match_steps(steps, loss, target, synthetic, rng)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -118,13 +118,15 @@ class _Cost(NamedTuple):
         seconds: of an inner step, of the outer loss, and of a step of the window going back.
         outer_bytes: peak until the outer loss is known.
         back_bytes: peak from there on.
-        kept_bytes: what a step of the window leaves behind.
+        kept_bytes: what a step of the window leaves behind, without activations.
+        retained_bytes: its activations, where there is room for them.
     """
 
     seconds: tuple[float, float, float]
     outer_bytes: int
     back_bytes: int
     kept_bytes: int
+    retained_bytes: int
 
 
 def estimate_unrolled(
@@ -138,24 +140,32 @@ def estimate_unrolled(
         lengths: of the inner loops of a run.
         real_batch: real images of an outer step.
     """
-    size = min(real_batch, len(loop.task.real.train))
-    chunk = min(loop.task.engine.real_chunk, size)
+    engine, size = loop.task.engine, min(real_batch, len(loop.task.real.train))
+    chunk = min(engine.real_chunk, size)
     _measure(loop, synthetic, chunk)  # the first run pays for what is set up once
     inner, outer, back = typical(lambda: _measure(loop, synthetic, chunk).seconds)
     with PeakBytes() as memory:
         counted = _measure(loop, synthetic, chunk, memory)
+    each = counted.retained_bytes
+    fit = min(engine.activation_cache // each, lengths.longest) if each else 0
+    if 0 < fit < lengths.window:  # the other steps take longer
+        without = replace(loop, task=replace(loop.task, engine=engine.without_cache()))
+        computed = typical(lambda: _measure(without, synthetic, chunk).seconds)[2]
+        back += (1 - fit / lengths.window) * (computed - back)
     phases = {
         "inner steps": (lengths.before + lengths.window) * inner,
         "outer loss": size / chunk * outer,
         "way back": lengths.window * back,
     }
-    more = (lengths.longest - 1) * counted.kept_bytes
+    told = f"; activations of {fit} of {lengths.longest} window steps are retained" if fit else ""
+    more = (lengths.longest - 1) * counted.kept_bytes + max(fit - 1, 0) * each
     return Estimate(
         seconds=sum(phases.values()),
         phases=phases,
         memory=more + max(counted.outer_bytes, counted.back_bytes),
         measured=f"an inner step, a window of one step and {chunk} real images were run, for "
-        f"{lengths.before:g} + {lengths.window:g} steps on average and {size} real images.",
+        f"{lengths.before:g} + {lengths.window:g} steps on average and {size} real images{told}.",
+        retained=fit * each,
     )
 
 
@@ -173,7 +183,7 @@ def _measure(
     outer = loop.outer_loss(loss, trained.theta, index, rng)
     times.append(time.perf_counter())
     outer_bytes = memory.mark() if memory else 0
-    kept_bytes = trained.bytes_per_step()
+    kept_bytes, retained_bytes = trained.bytes_per_step(), trained.retained_bytes()
     float(trained.backward(outer.cotangent)[0])
     times.append(time.perf_counter())
     clear_gradients(synthetic)
@@ -183,6 +193,7 @@ def _measure(
         outer_bytes=outer_bytes,
         back_bytes=memory.mark() if memory else 0,
         kept_bytes=kept_bytes,
+        retained_bytes=retained_bytes,
     )
 
 

@@ -30,6 +30,18 @@ class Kept(NamedTuple):
     stats: Tensor
 
 
+class Primal(NamedTuple):
+    """What a plain pass there and back knows of a block that one along a tangent needs again.
+
+    Attributes:
+        z: (n, h, w, C), its convolution.
+        P: (n, h, w, C0), the loss's gradient in what goes into it.
+    """
+
+    z: Tensor
+    P: Tensor
+
+
 class TangentKept(NamedTuple):
     """The same of a pass along a tangent; values and tangents one after the other."""
 
@@ -100,7 +112,12 @@ class ConvNetBody:
         return a
 
     def backward(
-        self, layers: Layers, images: Tensor, kept: list[Kept], cotangent: Tensor
+        self,
+        layers: Layers,
+        images: Tensor,
+        kept: list[Kept],
+        cotangent: Tensor,
+        primals: list[Primal] | None = None,
     ) -> list[Layer]:
         """Return the gradients of the parameters.
 
@@ -109,8 +126,9 @@ class ConvNetBody:
             images: as for `forward`.
             kept: from `forward`; emptied, so that memory falls on the way.
             cotangent: of what `forward` returned.
+            primals: a list to add to, one for each block but the first, from the first on.
         """
-        below, found = self._backward(layers, kept, cotangent)
+        below, found = self._backward(layers, kept, cotangent, primals)
         pad = self.structure.padding
         return [self._blocks.first_backward(images, pad, layers[0], below), *found]
 
@@ -127,15 +145,27 @@ class ConvNetBody:
         return [last, *found], dimages
 
     def tangent_forward(
-        self, layers: Layers, tangents: Layers, images: Tensor
+        self,
+        layers: Layers,
+        tangents: Layers,
+        images: Tensor,
+        primals: Sequence[Primal] = (),
     ) -> tuple[Tensor, list[TangentKept]]:
         """Return what the last block gives and its tangent as one tensor (2n, h, w, C), and what
-        the sweep back needs. The images have no tangent."""
+        the sweep back needs. The images have no tangent.
+
+        Args:
+            layers: parameters.
+            tangents: the direction.
+            images: (n, C, h, w), dense.
+            primals: from `backward` at the same parameters and images, or nothing.
+        """
         (first, *later), (tfirst, *tlater) = layers, tangents
         both = self._blocks.first_tangent_forward(images, self.structure.padding, first, tfirst)
         kept = []
-        for layer, tlayer in zip(later, tlater, strict=True):
-            values = convolution.tangent_forward(both, layer.weight, tlayer.weight)
+        for depth, (layer, tlayer) in enumerate(zip(later, tlater, strict=True)):
+            z = primals[depth].z if primals else None
+            values = convolution.tangent_forward(both, layer.weight, tlayer.weight, z)
             above, stats = self._blocks.tangent_forward(values, layer.norm, tlayer.norm)
             kept.append(TangentKept(both, values, stats))
             both = above
@@ -148,6 +178,8 @@ class ConvNetBody:
         images: Tensor,
         kept: list[TangentKept],
         cotangents: Cotangents,
+        *,
+        primals: Sequence[Primal] = (),
     ) -> tuple[list[Layer], Tensor]:
         """Return the derivatives of the parameters and of the images.
 
@@ -157,6 +189,7 @@ class ConvNetBody:
             images: (n, C, h, w), dense.
             kept: from `tangent_forward`; emptied.
             cotangents: of the tangent and of the value of what the last block gives.
+            primals: as for `tangent_forward`, if P above is the gradient that `backward` was given.
         """
         found: list[Layer] = []
         for depth in range(len(layers) - 1, 0, -1):
@@ -165,7 +198,10 @@ class ConvNetBody:
             qp, norm = self._blocks.tangent_backward(
                 values, layer.norm, tlayer.norm, stats, cotangents
             )
-            cotangents, weight = convolution.tangent_backward(qp, both, layer.weight, tlayer.weight)
+            P = primals[depth - 1].P if primals else None
+            cotangents, weight = convolution.tangent_backward(
+                qp, both, layer.weight, tlayer.weight, P
+            )
             found.insert(0, Layer(weight, norm))
         pad = self.structure.padding
         last, dimages = self._blocks.first_tangent_backward(
@@ -184,7 +220,11 @@ class ConvNetBody:
         return planes.permute(0, 2, 3, 1).to(self.storage).contiguous()
 
     def _backward(
-        self, layers: Layers, kept: list[Kept], cotangent: Tensor
+        self,
+        layers: Layers,
+        kept: list[Kept],
+        cotangent: Tensor,
+        primals: list[Primal] | None = None,
     ) -> tuple[Tensor, list[Layer]]:
         """The cotangent of what the first block gives, and gradients of all later ones."""
         found: list[Layer] = []
@@ -193,6 +233,8 @@ class ConvNetBody:
             p, norm = self._blocks.backward(z, layer.norm, stats, cotangent)
             cotangent, weight = convolution.backward(p, below, layer.weight)
             found.insert(0, Layer(weight, norm))
+            if primals is not None:
+                primals.insert(0, Primal(z, cotangent))
         return cotangent, found
 
 

@@ -6,6 +6,8 @@ eight convolutions for each layer, where a gradient takes three.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,10 +19,11 @@ from distill_core.hypergradient.convnet_body import (
     ConvNetBody,
     Kept,
     Layers,
+    Primal,
     layers_of,
     parts_of,
 )
-from distill_core.hypergradient.inner_loss import Evaluation, Product, parts
+from distill_core.hypergradient.inner_loss import Evaluation, Product, Retained, parts
 from distill_core.kernels import convolution
 from distill_core.kernels.blocks import Cotangents
 from distill_core.synthetic import Batch
@@ -34,14 +37,28 @@ class _Network(NamedTuple):
     head_bias: Tensor
 
 
+@dataclass(frozen=True)
+class _Primals:
+    """What the blocks of a batch have retained, part by part."""
+
+    parts: list[list[Primal]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for part in self.parts for primal in part for tensor in primal)
+
+
 class ConvNetLoss:
-    """Cross-entropy of a network of `ConvBlocks`, on the CPU.
+    """Cross-entropy of a network of `ConvBlocks`, on the CPU. What it retains are the outcomes of
+    convolutions there and back.
 
     Args:
         model: the network.
         structure: what it consists of, from `Backbone.conv_blocks`.
         storage: type of activations: that of theta, or bfloat16 beside float32 parameters.
         microbatch: images at a time, None for all; the result is the same but for rounding.
+        activation_cache: bytes that a training may retain.
 
     Raises:
         Unavailable: there is no compiled library here.
@@ -54,35 +71,50 @@ class ConvNetLoss:
         *,
         storage: torch.dtype | None = None,
         microbatch: int | None = None,
+        activation_cache: int = 0,
     ) -> None:
         self.model = model
         self.microbatch = microbatch
+        self.activation_cache = activation_cache
         self._body = ConvNetBody(structure, storage or model.theta.dtype)
 
     @torch.no_grad()
-    def evaluate(self, theta: Tensor, batch: Batch) -> Evaluation:
+    def evaluate(self, theta: Tensor, batch: Batch, *, retain: bool = False) -> Evaluation:
         """Return loss, gradient and logits at theta (P,)."""
         network = self._network(theta)
         gradient, loss, logits = torch.zeros_like(theta), theta.new_zeros(()), []
+        retained = _Primals([]) if retain else None
         for part, share in parts(batch, self.microbatch):
-            found = self._evaluate(network, part, share, gradient)
+            primals = list[Primal]() if retain else None
+            found = self._evaluate(network, part, share, gradient, primals)
             loss += found.loss
             logits.append(found.logits)
-        return Evaluation(loss, gradient, torch.cat(logits))
+            if retained and primals is not None:
+                retained.parts.append(primals)
+        return Evaluation(loss, gradient, torch.cat(logits), retained)
 
     @torch.no_grad()
-    def product(self, theta: Tensor, batch: Batch, vector: Tensor) -> Product:
+    def product(
+        self, theta: Tensor, batch: Batch, vector: Tensor, retained: Retained | None = None
+    ) -> Product:
         """Return the derivatives of <gradient, vector> at theta (P,)."""
         network, tangent = self._network(theta), self._network(vector)
         hessian, images, labels = torch.zeros_like(theta), [], []
-        for part, share in parts(batch, self.microbatch):
-            dx, dy = self._product(network, tangent, part, share, hessian)
+        known = retained.parts if isinstance(retained, _Primals) else None
+        for place, (part, share) in enumerate(parts(batch, self.microbatch)):
+            primals = known[place] if known else ()
+            dx, dy = self._product(network, tangent, part, share, hessian, primals=primals)
             images.append(dx)
             labels.append(dy)
         return Product(hessian, torch.cat(images), torch.cat(labels))
 
     def _evaluate(
-        self, network: _Network, batch: Batch, share: float, gradient: Tensor
+        self,
+        network: _Network,
+        batch: Batch,
+        share: float,
+        gradient: Tensor,
+        primals: list[Primal] | None,
     ) -> Evaluation:
         """Loss and logits of a part; its gradient is added to `gradient`."""
         images, labels, kept = batch.images.contiguous(), batch.labels, list[Kept]()
@@ -94,17 +126,24 @@ class ConvNetLoss:
         mass = labels.sum(1, keepdim=True)
         dlogits = (mass * log_probabilities.exp() - labels) * scale
         cotangent = (dlogits @ network.head).to(a.dtype).view_as(a)
-        layers = self._body.backward(network.layers, images, kept, cotangent)
+        layers = self._body.backward(network.layers, images, kept, cotangent, primals)
         self._add(gradient, _Network(layers, dlogits.t() @ features, dlogits.sum(0)))
         return Evaluation(-(labels * log_probabilities).sum() * scale, gradient, logits)
 
     def _product(
-        self, network: _Network, tangent: _Network, batch: Batch, share: float, hessian: Tensor
+        self,
+        network: _Network,
+        tangent: _Network,
+        batch: Batch,
+        share: float,
+        hessian: Tensor,
+        *,
+        primals: Sequence[Primal],
     ) -> tuple[Tensor, Tensor]:
         """dL'/d images and labels of a part, where L' = <gradient, vector>; the Hessian times the
         vector is added to `hessian`."""
         images, labels, n = batch.images.contiguous(), batch.labels, len(batch.images)
-        both, kept = self._body.tangent_forward(network.layers, tangent.layers, images)
+        both, kept = self._body.tangent_forward(network.layers, tangent.layers, images, primals)
         features, tfeatures = convolution.halves(both.flatten(1).to(self._body.arithmetic))
         logits = torch.addmm(network.head_bias, features, network.head.t())
         tlogits = tangent.head_bias + tfeatures @ network.head.t() + features @ tangent.head.t()
@@ -118,7 +157,7 @@ class ConvNetLoss:
         P = (dtlogits @ network.head).to(both.dtype).view_as(both[:n])
         Q = (dlogits @ network.head + dtlogits @ tangent.head).to(both.dtype).view_as(P)
         layers, dimages = self._body.tangent_backward(
-            network.layers, tangent.layers, images, kept, Cotangents(P, Q)
+            network.layers, tangent.layers, images, kept, Cotangents(P, Q), primals=primals
         )
         dhead = dlogits.t() @ features + dtlogits.t() @ tfeatures
         self._add(hessian, _Network(layers, dhead, dlogits.sum(0)))

@@ -7,7 +7,7 @@ for each network and does not know which it got.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -15,15 +15,18 @@ from torch import Tensor
 
 from distill_core.contracts import Backbone
 from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss, GraphSizes
 from distill_core.hypergradient.convnet_body import ConvNetBody
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.features import Features, convnet_features
-from distill_core.hypergradient.inner_loss import AutogradLoss, InnerLoss
+from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
 from distill_core.kernels.native import Unavailable, library
 from distill_core.option_sections import EngineOptions
+from distill_core.sizes import parse_size
 from registry import InputError
 
+DEFAULT_CACHE = 256 * 2**20
 MIXES_IMAGES = (torch.nn.modules.batchnorm._BatchNorm,)
 
 
@@ -37,6 +40,7 @@ class Engine:
         precision: type of activations in the kernels.
         microbatch: images of an inner batch at a time; None for all.
         real_chunk: images of the real batch at a time.
+        activation_cache: bytes for activations of differentiated steps.
         splits: an inner batch can be taken in parts; not where the network mixes its images.
         memory: what was predicted of the memory that is allowed, for the log; or nothing.
     """
@@ -46,8 +50,10 @@ class Engine:
     precision: torch.dtype | None = None
     microbatch: int | None = None
     real_chunk: int = EngineOptions.model_fields["real_chunk"].default
+    activation_cache: int = 0
     splits: bool = True
     memory: str = ""
+    _graphs: GraphSizes = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @staticmethod
     def choose(options: EngineOptions, backbone: Backbone, device: torch.device) -> Engine:
@@ -80,6 +86,7 @@ class Engine:
             precision=torch.bfloat16 if options.precision == "bfloat16" else None,
             microbatch=options.microbatch,
             real_chunk=options.real_chunk,
+            activation_cache=_cache_size(options.activation_cache),
             splits=splits,
         )
 
@@ -88,8 +95,14 @@ class Engine:
         model, size = FlatModel(backbone), self.microbatch
         structure = backbone.conv_blocks()
         if self.kernels and structure is not None:
-            return ConvNetLoss(model, structure, storage=self.precision, microbatch=size)
-        return AutogradLoss(model, size)
+            return ConvNetLoss(
+                model,
+                structure,
+                storage=self.precision,
+                microbatch=size,
+                activation_cache=self.activation_cache,
+            )
+        return AutogradLoss(model, size, activation_cache=self.activation_cache, sizes=self._graphs)
 
     def features(self, backbone: Backbone) -> Features:
         """Return a function of images (n, C, h, w) that gives a network's features (n, d).
@@ -111,9 +124,9 @@ class Engine:
             return partial(ConvNetJacobian, model, body)
         return partial(AutogradJacobian, model)
 
-    def with_levers(self, *, microbatch: int | None, real_chunk: int) -> Engine:
-        """Return the same engine with other numbers of images at a time."""
-        return replace(self, microbatch=microbatch, real_chunk=real_chunk)
+    def without_cache(self) -> Engine:
+        """Return the same engine that retains no activations."""
+        return replace(self, activation_cache=0)
 
     def describe(self) -> str:
         """Return one line for the log and the manifest."""
@@ -137,6 +150,12 @@ class Engine:
 def mixes_images(backbone: Backbone) -> bool:
     """Say whether a network's result for an image depends on the others of its batch."""
     return any(isinstance(module, MIXES_IMAGES) for module in backbone.modules())
+
+
+def _cache_size(text: str) -> int:
+    if text == "none":
+        return 0
+    return DEFAULT_CACHE if text == "auto" else parse_size(text, what="engine.activation_cache")
 
 
 def _obstacle(options: EngineOptions, backbone: Backbone, device: torch.device) -> str:

@@ -1,13 +1,15 @@
-"""Staying within an amount of memory: how many images the engine takes at a time.
+"""Staying within an amount of memory: what the engine retains, and how many images it takes at a
+time.
 
-Fewer images at a time cost a little time and change nothing but rounding, so the first choice in
-order of preference that is predicted to fit is taken. The prediction is the algorithm's.
+Retaining less and taking fewer images cost a little time and change nothing but rounding, so the
+first choice in order of preference that is predicted to fit is taken. The prediction is the
+algorithm's.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from distill_core.hypergradient.engine import Engine
 from distill_core.sizes import parse_size, size_text
 from registry import InputError
 
+ACTIVATION_CACHES = (16 * 2**30, 4 * 2**30, 2**30, 2**28, 2**26)
 REAL_CHUNKS = (250, 100, 50, 25)
 MICROBATCHES = (48, 24, 12, 6, 3, 1)
 
@@ -29,8 +32,9 @@ def stay_within(
     in_use: Callable[[], int],
     predict: Callable[[Engine], Estimate | None],
     largest: int | None,
+    caches: Sequence[int] = ACTIVATION_CACHES,
 ) -> Engine:
-    """Return the engine, with fewer images at a time where that is needed to fit.
+    """Return the engine, with as much retained as fits, and fewer images at a time if need be.
 
     Args:
         engine: as it was chosen.
@@ -40,13 +44,14 @@ def stay_within(
         predict: runs a short outer step with an engine, and says what a whole one will take.
         largest: most images that an inner batch can have; None where batches must not be split,
             since the network mixes their images.
+        caches: bytes that may be retained, largest first; nothing may be, too.
 
     Raises:
         InputError: no choice fits, or the algorithm cannot predict its memory.
     """
     allowed, least, last = parse_size(limit, what="engine.max_memory"), 0, engine
     between = 0
-    for candidate in candidates(engine, largest):
+    for candidate in candidates(engine, largest, [size for size in caches if size < allowed]):
         estimate = predict(candidate)
         if estimate is None:
             raise InputError(
@@ -59,7 +64,8 @@ def stay_within(
         between = in_use()
         needed = between + estimate.memory
         if needed <= allowed:
-            return replace(candidate, memory=f"{size_text(needed)} predicted of {limit}")
+            kept = f", {size_text(estimate.retained)} of it retained" if estimate.retained else ""
+            return replace(candidate, memory=f"{size_text(needed)} predicted of {limit}{kept}")
         if not least or needed < least:
             least, last = needed, candidate
     raise InputError(
@@ -73,24 +79,28 @@ def stay_within(
     )
 
 
-def candidates(engine: Engine, largest: int | None) -> Iterator[Engine]:
-    """Yield engines in order of preference: as it is, then fewer images at a time.
+def candidates(engine: Engine, largest: int | None, caches: Sequence[int] = ()) -> Iterator[Engine]:
+    """Yield engines in order of preference: less and less retained, then fewer images at a time.
 
-    >>> [(e.real_chunk, e.microbatch) for e in candidates(Engine(real_chunk=60), 20)]
+    >>> found = list(candidates(Engine(real_chunk=60), 20, [2000, 1000]))
+    >>> [engine.activation_cache for engine in found]
+    [2000, 1000, 0, 0, 0, 0, 0, 0, 0]
+    >>> [(engine.real_chunk, engine.microbatch) for engine in found[2:]]
     [(60, None), (50, None), (25, None), (25, 12), (25, 6), (25, 3), (25, 1)]
     """
-    yield engine
+    for size in (*caches, 0):
+        engine = replace(engine, activation_cache=size)
+        yield engine
     if largest is None:
         return
-    chunk, microbatch = engine.real_chunk, engine.microbatch
-    for smaller in REAL_CHUNKS:
-        if smaller < chunk:
-            chunk = smaller
-            yield engine.with_levers(microbatch=microbatch, real_chunk=chunk)
-    for smaller in MICROBATCHES:
-        if smaller < (microbatch or largest):
-            microbatch = smaller
-            yield engine.with_levers(microbatch=microbatch, real_chunk=chunk)
+    for chunk in REAL_CHUNKS:
+        if chunk < engine.real_chunk:
+            engine = replace(engine, real_chunk=chunk)
+            yield engine
+    for microbatch in MICROBATCHES:
+        if microbatch < (engine.microbatch or largest):
+            engine = replace(engine, microbatch=microbatch)
+            yield engine
 
 
 def memory_in_use(device: torch.device) -> int:

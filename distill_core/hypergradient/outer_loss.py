@@ -42,12 +42,12 @@ def real_loss(
     correct = torch.zeros((), device=theta.device, dtype=torch.int64)
     for start in range(0, size, chunk):
         part = slice(start, start + chunk)
-        found = split.labels[index[part]]
+        labels = split.labels[index[part]]
         augmented = Augmentation.apply(split.take(index[part]), draw[part])
-        share = len(found) / size
-        targets = functional.one_hot(found, loss.model.num_classes).to(theta.dtype)
-        value, gradient, logits = loss.evaluate(theta, Batch(augmented, targets))
-        cotangent += share * gradient
-        total += share * value
-        correct += (logits.argmax(1) == found).sum()
+        share = len(labels) / size
+        targets = functional.one_hot(labels, loss.model.num_classes).to(theta.dtype)
+        found = loss.evaluate(theta, Batch(augmented, targets))
+        cotangent += share * found.gradient
+        total += share * found.loss
+        correct += (found.logits.argmax(1) == labels).sum()
     return OuterLoss(float(total), float(correct) / size, cotangent)

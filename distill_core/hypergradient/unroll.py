@@ -4,7 +4,8 @@ No graph is kept. Of every differentiated step remain the parameters, the gradie
 optimizer's state, flat vectors; going back, each step's batch is made again, and one product of
 the Hessian with a vector gives the step's share (reverse-mode differentiation of training:
 Maclaurin et al. 2015; Deng and Russakovsky 2022, as an adjoint sweep). Memory grows by a few
-vectors (P,) a step, whatever the network and the batch.
+vectors (P,) a step, whatever the network and the batch; beyond that, activations of the first
+steps are retained up to a fixed amount, so that the way back need not compute them again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.hypergradient.inner_loss import InnerLoss, Retained
 from distill_core.hypergradient.optimizers import InnerOptimizer, Rate
 from distill_core.synthetic import Batch
 
@@ -34,11 +35,19 @@ class Batches(Protocol):
 
 
 class Step(NamedTuple):
-    """What is kept of a differentiated step: parameters before it, gradient, state after it."""
+    """What is kept of a differentiated step.
+
+    Attributes:
+        theta: (P,) parameters before it.
+        gradient: (P,) there.
+        state: of the optimizer after it.
+        retained: its activations, or None.
+    """
 
     theta: Tensor
     gradient: Tensor
     state: Any
+    retained: Retained | None
 
 
 @dataclass
@@ -78,10 +87,10 @@ class Unrolled:
             kept = self._steps.pop()
             step = self._first + len(self._steps)
             rate = rate_of(self._optimizer, self._rates, step)
-            back = self._optimizer.adjoint(*kept, adjoint, rate)
+            back = self._optimizer.adjoint(kept.theta, kept.gradient, kept.state, adjoint, rate)
             with torch.enable_grad():
                 batch = self._batches(step)
-            product = self._loss.product(kept.theta, batch, back.gradient)
+            product = self._loss.product(kept.theta, batch, back.gradient, kept.retained)
             send(batch, Batch(product.images, product.labels))
             adjoint = back.adjoint._replace(theta=back.adjoint.theta + product.theta)
             rates.append((step, back.rate))
@@ -90,12 +99,17 @@ class Unrolled:
         return adjoint.theta
 
     def bytes_per_step(self) -> int:
-        """Bytes that a differentiated step leaves behind; 0 where the window is empty."""
+        """Bytes that a differentiated step leaves behind, without activations; 0 where the window
+        is empty."""
         if not self._steps:
             return 0
         kept = self._steps[-1]
         tensors = (kept.theta, kept.gradient, *self._optimizer.saved(kept.state))
         return sum(tensor.nbytes for tensor in tensors)
+
+    def retained_bytes(self) -> int:
+        """Bytes of the activations that are retained."""
+        return sum(step.retained.nbytes for step in self._steps if step.retained)
 
     def _learn(self, rates: list[tuple[int, Tensor]]) -> None:
         """Add dL/d rates; a single rate takes the sum over all steps."""
@@ -135,13 +149,18 @@ def unroll(
     theta = theta.detach()
     state = optimizer.init(theta)
     steps: list[Step] = []
+    room = loss.activation_cache
     with torch.no_grad():
         for step in range(warm_up + window):
-            gradient = loss.evaluate(theta, batches(step)).gradient
+            differentiated = step >= warm_up
+            found = loss.evaluate(theta, batches(step), retain=differentiated and room > 0)
             rate = rate_of(optimizer, rates, step)
-            moved, state = optimizer.update(theta, gradient, state, rate)
-            if step >= warm_up:
-                steps.append(Step(theta, gradient, state))
+            moved, state = optimizer.update(theta, found.gradient, state, rate)
+            if differentiated:
+                size = found.retained.nbytes if found.retained else 0
+                fits = size <= room
+                room = room - size if fits else 0
+                steps.append(Step(theta, found.gradient, state, found.retained if fits else None))
             theta = moved
     return Unrolled(theta, loss, optimizer, batches, rates, warm_up, steps)
 

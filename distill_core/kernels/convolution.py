@@ -34,20 +34,26 @@ def backward(p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return da, dweight
 
 
-def tangent_forward(both: Tensor, weight: Tensor, tweight: Tensor) -> Values:
-    """Return z and tz = W * ta + tW * a, of a and ta (2N, h, w, C0)."""
+def tangent_forward(
+    both: Tensor, weight: Tensor, tweight: Tensor, z: Tensor | None = None
+) -> Values:
+    """Return z and tz = W * ta + tW * a, of a and ta (2N, h, w, C0); z may be known already."""
     a, ta = halves(both)
     if _direct(a):
-        z, tz = halves(_convolve(both, weight))
+        if z is None:
+            z, tz = halves(_convolve(both, weight))
+        else:
+            tz = _convolve(ta, weight)
         return Values(z, tz.add_(_convolve(a, tweight)))
-    z = a.new_empty(*a.shape[:3], len(weight))
-    tz = torch.empty_like(z)
-    _call("winograd_tangent_forward", a, weight, a, ta, weight, tweight, z, tz)
+    tz, out = a.new_empty(*a.shape[:3], len(weight)), None
+    if z is None:
+        z = out = torch.empty_like(tz)
+    _call("winograd_tangent_forward", a, weight, a, ta, weight, tweight, out, tz)
     return Values(z, tz)
 
 
 def tangent_backward(
-    qp: Tensor, both: Tensor, weight: Tensor, tweight: Tensor
+    qp: Tensor, both: Tensor, weight: Tensor, tweight: Tensor, P: Tensor | None = None
 ) -> tuple[Cotangents, Tensor]:
     """Return dL'/d ta and dL'/da, and dL'/d weight.
 
@@ -56,14 +62,18 @@ def tangent_backward(
         both: a and ta (2N, h, w, C0).
         weight: (C, C0, 3, 3).
         tweight: its tangent.
+        P: dL'/d ta (N, h, w, C0), the gradient of a plain pass, where it is known already.
     """
     (q, p), (a, ta) = halves(qp), halves(both)
     if _direct(a):
         back, dweight = _convolve_back(qp, both, weight)
-        Q, P = halves(back)
-        return Cotangents(P, Q.add_(_convolve_back_input(p, ta, tweight))), dweight
-    P, Q, dweight = torch.empty_like(a), torch.empty_like(a), torch.empty_like(weight)
-    _call("winograd_tangent_backward", a, weight, q, p, a, ta, weight, tweight, Q, P, dweight)
+        Q, made = halves(back)
+        Q.add_(_convolve_back_input(p, ta, tweight))
+        return Cotangents(made if P is None else P, Q), dweight
+    Q, dweight, out = torch.empty_like(a), torch.empty_like(weight), None
+    if P is None:
+        P = out = torch.empty_like(a)
+    _call("winograd_tangent_backward", a, weight, q, p, a, ta, weight, tweight, Q, out, dweight)
     return Cotangents(P, Q), dweight
 
 
@@ -77,7 +87,7 @@ def _direct(a: Tensor) -> bool:
     return a.dtype == torch.bfloat16
 
 
-def _call(name: str, a: Tensor, weight: Tensor, *arrays: Tensor) -> None:
+def _call(name: str, a: Tensor, weight: Tensor, *arrays: Tensor | None) -> None:
     """Call a function of winograd.h, for the sizes of `a` (N, h, w, C0) and `weight`."""
     n, h, w, inputs = a.shape
     call(name, weight.dtype, n, h, w, inputs, len(weight), *arrays)

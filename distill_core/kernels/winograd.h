@@ -189,7 +189,8 @@ static NAME(share) NAME(divide)(long tiles, int thread, int threads)
  *
  * out = conv(x, W); with `tx`, also tout = conv(tx, W) + conv(x, tW). Rows of V are then those of
  * [x, tx], columns of U those of [tW; W], and tout takes their whole products; out takes the first
- * half of the one with the second of the other. `turned` as for kernel_vector. */
+ * half of the one with the second of the other, unless it is NULL, known from before. `turned` as for
+ * kernel_vector. */
 static int NAME(winograd)(int threads, int N, int h, int w, int Cin, int Cout, int turned,
                           const REAL *x, const REAL *tx, const REAL *weight, const REAL *tweight,
                           REAL *out, REAL *tout)
@@ -238,7 +239,7 @@ static int NAME(winograd)(int threads, int N, int h, int w, int Cin, int Cout, i
                 for (long panel = 0; panel < columns; panel += WIDE) {
                     long wide = NAME(wide)(columns, panel), c = panel * LANES;
                     long count = Cout - c < wide * LANES ? Cout - c : wide * LANES;
-                    for (int part = 0; part < parts; part++) {
+                    for (int part = out ? 0 : 1; part < parts; part++) {
                         long skip = parts == 2 && !part ? deep : 0;
                         NAME(ahead) to_out = {0};
                         if (!panel)
@@ -369,7 +370,8 @@ static int NAME(winograd_weight)(int threads, int N, int h, int w, int Cin, int 
     return failed;
 }
 
-/* All functions return 0, or 1 where there is no memory for scratch. */
+/* All functions return 0, or 1 where there is no memory for scratch. Along a tangent z and dp, which
+ * are those of a plain pass, can be NULL. */
 
 int NAME(winograd_forward)(int threads, int N, int h, int w, int Cin, int Cout, const REAL *a,
                            const REAL *weight, REAL *z)

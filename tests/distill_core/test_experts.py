@@ -15,7 +15,7 @@ from distill_core.backbones import new_backbone
 from distill_core.data import RealData, Split
 from distill_core.experts import ExpertRecipe, flat_gradient, train_expert
 from distill_core.functional import FlatModel
-from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.streams import Streams, seeded
 from distill_core.testing.small import TinyBackbone, small_data
 

@@ -57,11 +57,17 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
         ({"batch": 1}, {"real_chunk": 10}, "lower it with -o engine.real_chunk=5, or"),
         ({"batch": 8}, {"real_chunk": 1, "splits": False}, "lower it with -o algo.batch=4, or"),
         ({"batch": 1}, {"real_chunk": 1}, "choose a smaller -o backbone.width"),
+        (
+            {"batch": 1},
+            {"real_chunk": 1, "activation_cache": 1},
+            "lower it with -o engine.activation_cache=none, or",
+        ),
     ],
 )
 def test_the_values_that_are_named_are_lower_than_what_was_used(algo, engine, said) -> None:
     """10 items and 30 training images, of which no more can be taken at a time."""
     assembly = small_assembly(options={"algo": algo})
     assert len(assembly.synthetic) == 10
+    engine = {"activation_cache": 0, **engine}
     assembly = replace(assembly, engine=replace(assembly.engine, **engine))
     assert said in how_to_lower(assembly)

@@ -152,11 +152,17 @@ def test_pixels_at_the_border_get_as_much_as_those_inside() -> None:
 
 
 @pytest.mark.parametrize("made", [(Mtt, MttOptions), (Ftd, FtdOptions), (Tesla, TeslaOptions)])
-@pytest.mark.parametrize("case", ["tiny network", "microbatches", "kernels", "one step"])
+@pytest.mark.parametrize(
+    "case", ["tiny network", "microbatches", "kernels", "some graphs", "one step"]
+)
 def test_the_memory_that_is_predicted_is_what_a_step_takes(made: Any, case: str) -> None:
     """Counted in bytes of tensors alive together; the prediction makes no expert."""
     real, (kind, options) = real_data(), made
-    engines = {"microbatches": Engine(microbatch=3), "kernels": Engine(kernels=True)}
+    engines = {
+        "microbatches": Engine(microbatch=3),
+        "kernels": Engine(kernels=True, activation_cache=2**30),
+        "some graphs": Engine(activation_cache=2**22),
+    }
     network: Any = TinyBackbone
     if case in engines:
         network = partial(ConvNet, ConvNetOptions(width=16))

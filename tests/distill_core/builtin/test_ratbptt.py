@@ -392,8 +392,15 @@ def test_the_estimate_grows_by_what_a_step_keeps_and_leaves_no_trace() -> None:
         ({"window": 12, "real_batch": 60}, SMOOTH, Engine(real_chunk=20)),
         ({"window": 3, "inner_optimizer": "sgd"}, ConvNetOptions(width=16), Engine(microbatch=4)),
         ({"window": 5, "batch": 4}, ConvNetOptions(width=8), Engine(kernels=True, real_chunk=15)),
+        ({"window": 12, "real_batch": 60}, SMOOTH, Engine(activation_cache=2**30)),
+        ({"window": 12, "real_batch": 60}, SMOOTH, Engine(activation_cache=2**20)),
+        (
+            {"window": 8, "batch": 6},
+            ConvNetOptions(width=12),
+            Engine(kernels=True, activation_cache=2**30),
+        ),
     ],
-    ids=["autograd", "microbatches", "kernels"],
+    ids=["autograd", "microbatches", "kernels", "graphs", "some graphs", "kernels' activations"],
 )
 def test_the_memory_that_is_predicted_is_what_a_step_takes(
     settings: dict[str, Any], backbone: ConvNetOptions, engine: Engine
@@ -402,10 +409,12 @@ def test_the_memory_that_is_predicted_is_what_a_step_takes(
     real = real_data()
     synthetic = poster_set(real)
     algorithm = ratbptt(real, backbone, engine, total=20, curriculum="fixed", **settings)
-    predicted = algorithm.estimate(synthetic, rng=Streams(0)).memory
+    estimate = algorithm.estimate(synthetic, rng=Streams(0))
     with PeakBytes() as memory:
         algorithm.outer_step(synthetic, step=0, rng=Streams(0))
-    assert predicted == pytest.approx(memory.peak, rel=0.25)
+    assert estimate.memory == pytest.approx(memory.peak, rel=0.25)
+    assert (estimate.retained > 0) == (engine.activation_cache > 0)
+    assert estimate.retained <= engine.activation_cache
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 from distill_core.builtin.timm_backbone import TimmBackbone, TimmOptions, _switch_off_chance
 from distill_core.data import DataSpec
 from distill_core.functional import FlatModel
-from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.optimizers import Adam
 from distill_core.hypergradient.unroll import unroll
 from distill_core.streams import seeded

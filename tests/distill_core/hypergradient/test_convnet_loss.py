@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 
@@ -12,9 +13,11 @@ from torch import Tensor
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
 from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
-from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.kernels import native
+from distill_core.measure import PeakBytes
 from distill_core.streams import global_seed, seeded
 from distill_core.synthetic import Batch
 
@@ -71,7 +74,10 @@ def check_derivatives(
         theirs.product(model.theta, batch, vector),
         strict=True,
     )
-    for found, wanted in (*evaluated, *multiplied):
+    assert ours.evaluate(model.theta, batch).retained is None
+    for found, wanted in (*list(evaluated)[:3], *multiplied):
+        assert isinstance(found, Tensor)
+        assert isinstance(wanted, Tensor)
         assert found.shape == wanted.shape
         assert found.dtype == dtype
         assert error(found, wanted) < BOUNDS[dtype]
@@ -147,6 +153,51 @@ def test_the_same_call_gives_the_same_bits() -> None:
     loss = ConvNetLoss(model, structure)
     first, again = (loss.product(model.theta, batch, vector) for _ in range(2))
     assert all(map(torch.equal, first, again))
+
+
+@pytest.mark.parametrize("path", [AutogradLoss, ConvNetLoss])
+@pytest.mark.parametrize(("shape", "width", "depth"), NETWORKS)
+def test_a_product_with_what_was_retained_is_the_same_but_for_rounding(
+    shape: tuple[int, int, int], width: int, depth: int, path: type[AutogradLoss | ConvNetLoss]
+) -> None:
+    dtype = torch.float64
+    net = made(shape, width, depth, dtype)
+    model, structure = FlatModel(net), net.conv_blocks()
+    assert structure is not None
+    batch, vector = drawn(net, shape, dtype)
+    for microbatch in (None, 2):
+        if path is AutogradLoss:
+            loss: InnerLoss = AutogradLoss(model, microbatch)
+        else:
+            loss = ConvNetLoss(model, structure, microbatch=microbatch)
+        plain = loss.evaluate(model.theta, batch)
+        found = loss.evaluate(model.theta, batch, retain=True)
+        assert found.retained is not None
+        # What there is for the kernels to retain begins with the second block.
+        assert (found.retained.nbytes > 0) == (depth > 1 or path is AutogradLoss)
+        anew = loss.product(model.theta, batch, vector)
+        saved = loss.product(model.theta, batch, vector, found.retained)
+        for one, other in zip((*found[:3], *saved), (*plain[:3], *anew), strict=True):
+            assert error(one, other) < BOUNDS[dtype]
+
+
+@pytest.mark.parametrize("path", [AutogradLoss, ConvNetLoss])
+def test_what_is_retained_is_counted(path: type[AutogradLoss | ConvNetLoss]) -> None:
+    """By the memory that falls when it is let go."""
+    net = made((3, 16, 16), 24, 2, torch.float32)
+    model, structure = FlatModel(net), net.conv_blocks()
+    assert structure is not None
+    batch, _ = drawn(net, (3, 16, 16), torch.float32)
+    loss = AutogradLoss(model) if path is AutogradLoss else ConvNetLoss(model, structure)
+    loss.evaluate(model.theta, batch, retain=True)  # counts; the next one knows
+    with PeakBytes() as memory:
+        found = loss.evaluate(model.theta, batch, retain=True)
+        assert found.retained is not None
+        nbytes, before = found.retained.nbytes, memory.alive
+        found = found._replace(retained=None)
+        gc.collect()
+        freed = before - memory.alive
+    assert nbytes == pytest.approx(freed, rel=0.05)
 
 
 @pytest.mark.parametrize("option", ["norm", "pooling", "activation"])

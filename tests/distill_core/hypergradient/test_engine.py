@@ -8,12 +8,12 @@ import torch
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
 from distill_core.hypergradient import engine
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.engine import Engine
-from distill_core.hypergradient.inner_loss import AutogradLoss
 from distill_core.kernels.native import Unavailable
 from distill_core.option_sections import EngineOptions
-from registry import InputError
+from registry import InputError, OptionError, check_options
 
 CPU = torch.device("cpu")
 
@@ -30,6 +30,22 @@ def test_kernels_are_the_default_where_they_can_be_used() -> None:
     assert chosen.describe() == (
         "ConvNet kernels, float32; a whole inner batch and 250 real images at a time"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("auto", 256 * 2**20), ("none", 0), ("1.5GiB", 3 * 2**29)]
+)
+def test_what_may_be_retained_is_an_amount_or_nothing(text: str, size: int) -> None:
+    for path in ("kernels", "autograd"):
+        options = EngineOptions(activation_cache=text, path=path)
+        chosen = Engine.choose(options, convnet(), CPU)
+        assert chosen.loss(convnet()).activation_cache == size
+        assert chosen.without_cache().loss(convnet()).activation_cache == 0
+
+
+def test_no_amount_is_refused() -> None:
+    with pytest.raises(OptionError, match="no amount of memory"):
+        check_options(EngineOptions, {"activation_cache": "much"}, where="engine")
 
 
 @pytest.mark.parametrize(

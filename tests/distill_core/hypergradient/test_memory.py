@@ -19,10 +19,16 @@ BATCH, MIB = 96, 2**20
 
 
 def predict(engine: Engine) -> Estimate:
-    """1 MiB for every image at a time, and 10 MiB."""
+    """1 MiB for every image at a time, and 10 MiB; 100 steps could retain 7 MiB each."""
     images = min(engine.microbatch or BATCH, BATCH)
     most = max(images, min(engine.real_chunk, engine.microbatch or engine.real_chunk))
-    return Estimate(seconds=1.0, memory=(most + 10) * MIB, measured="made up")
+    retained = min(100, engine.activation_cache // MIB // 7) * 7
+    return Estimate(
+        seconds=1.0,
+        memory=(most + 10 + retained) * MIB,
+        measured="made up",
+        retained=retained * MIB,
+    )
 
 
 def fitted(limit: str, engine: Engine | None = None, *, largest: int | None = BATCH) -> Engine:
@@ -46,6 +52,35 @@ def test_the_first_that_fits(limit: str, microbatch: int | None, real_chunk: int
     chosen = fitted(limit)
     assert (chosen.microbatch, chosen.real_chunk) == (microbatch, real_chunk)
     assert chosen.describe().endswith(f"MiB predicted of {limit}")
+
+
+@pytest.mark.parametrize(
+    ("limit", "cache", "told"),
+    [
+        ("2GiB", 1024, "1.04 GiB predicted of 2GiB, 700 MiB of it retained"),
+        ("1059MiB", 256, "612 MiB predicted of 1059MiB, 252 MiB of it retained"),
+        ("611MiB", 64, "423 MiB predicted of 611MiB, 63 MiB of it retained"),
+        ("422MiB", 0, "360 MiB predicted of 422MiB"),
+    ],
+)
+def test_as_much_is_retained_as_fits(limit: str, cache: int, told: str) -> None:
+    chosen = fitted(limit)
+    assert chosen.activation_cache == cache * MIB
+    assert chosen.real_chunk == 250
+    assert chosen.describe().endswith(f"; {told}")
+
+
+def test_no_more_is_retained_than_was_asked_for() -> None:
+    for caches, cache in (([70 * MIB], 70), ([], 0)):
+        chosen = stay_within(
+            Engine(activation_cache=1),
+            "4GiB",
+            in_use=lambda: 0,
+            predict=predict,
+            largest=BATCH,
+            caches=caches,
+        )
+        assert chosen.activation_cache == cache * MIB
 
 
 def test_what_was_asked_for_is_never_exceeded() -> None:

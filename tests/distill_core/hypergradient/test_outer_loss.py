@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from distill_core.augment import Augmentation
 from distill_core.data import Split
-from distill_core.hypergradient.inner_loss import AutogradLoss
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.outer_loss import real_loss
 from distill_core.streams import seeded
 from tests.distill_core.hypergradient.small import small_model

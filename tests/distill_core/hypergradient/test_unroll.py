@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
 from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
-from distill_core.hypergradient.inner_loss import AutogradLoss, InnerLoss
+from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
 from distill_core.hypergradient.unroll import unroll
 from distill_core.losses import soft_cross_entropy
@@ -202,6 +203,29 @@ def test_backward_returns_the_gradient_at_the_beginning_of_the_window() -> None:
         )
         ends.append(float(trained.theta @ cotangent))
     assert float(start @ along) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
+
+
+@given(st.integers(0, 2), st.integers(1, 4), st.integers(-1, 5))
+@settings(max_examples=25)
+def test_activations_are_retained_while_there_is_room(
+    warm_up: int, window: int, steps_that_fit: int
+) -> None:
+    """So many steps' and no more; the hypergradient has the same bits."""
+    model, optimizer, count = small_model(), Adam(0.1), warm_up + window
+    expected = hypergradient(AutogradLoss(model), optimizer, some_batches(count), warm_up, window)
+    one = AutogradLoss(model).evaluate(model.theta, some_batches(1)(0), retain=True).retained
+    assert one is not None
+    room = max(0, int((steps_that_fit + 0.5) * one.nbytes))
+    loss = AutogradLoss(model, activation_cache=room)
+    found = hypergradient(loss, optimizer, some_batches(count), warm_up, window)
+    assert torch.equal(found[0], expected[0])
+    assert all(map(torch.equal, found[1], expected[1]))
+    trained = unroll(
+        loss, optimizer, model.theta, some_batches(count), warm_up=warm_up, window=window
+    )
+    assert trained.retained_bytes() == min(window, max(0, steps_that_fit)) * one.nbytes
+    trained.backward(torch.ones_like(trained.theta))
+    assert trained.retained_bytes() == 0
 
 
 def test_a_step_keeps_a_few_vectors_and_nothing_else() -> None:
