@@ -136,6 +136,7 @@ def test_both_paths_equal_the_graph_of_the_whole_window(
     backbone, shape = made
     size = data.draw(st.integers(1, 5), "batch")
     microbatch = data.draw(st.sampled_from([None, 2]), "microbatch")
+    cache = data.draw(st.sampled_from([0, 10_000, 2**30]), "bytes of activations")
     model, steps = FlatModel(backbone), warm_up + window
     structure = backbone.conv_blocks()
     assert structure is not None
@@ -144,8 +145,8 @@ def test_both_paths_equal_the_graph_of_the_whole_window(
     theta.backward(torch.linspace(-1, 1, len(theta), dtype=theta.dtype))
     expected = [grad for grad in reference.grads() if grad is not None]
     for loss in (
-        AutogradLoss(model, microbatch),
-        ConvNetLoss(model, structure, microbatch=microbatch),
+        AutogradLoss(model, microbatch, activation_cache=cache),
+        ConvNetLoss(model, structure, microbatch=microbatch, activation_cache=cache),
     ):
         batches = some_batches(steps, shape, size=size)
         _, found = hypergradient(loss, optimizer, batches, warm_up, window)
