@@ -218,7 +218,7 @@ def _within_memory(
         return estimate
 
     options = maker.config.engine
-    asked = [task.engine.activation_cache] if task.engine.activation_cache else []
+    asked = (task.engine.activation_cache,)
     return stay_within(
         task.engine,
         options.max_memory or "",

@@ -117,6 +117,7 @@ class ConvNetBody:
         images: Tensor,
         kept: list[Kept],
         cotangent: Tensor,
+        *,
         primals: list[Primal] | None = None,
     ) -> list[Layer]:
         """Return the gradients of the parameters.
@@ -149,6 +150,7 @@ class ConvNetBody:
         layers: Layers,
         tangents: Layers,
         images: Tensor,
+        *,
         primals: Sequence[Primal] = (),
     ) -> tuple[Tensor, list[TangentKept]]:
         """Return what the last block gives and its tangent as one tensor (2n, h, w, C), and what

@@ -1,7 +1,7 @@
 """The inner loss of the paper's ConvNet, by hand-derived tangents and adjoints.
 
 One product takes a forward pass with its tangent along the vector and one sweep back through both:
-eight convolutions for each layer, where a gradient takes three.
+eight convolutions for each layer, six where activations were retained; a gradient takes three.
 """
 
 from __future__ import annotations
@@ -83,15 +83,15 @@ class ConvNetLoss:
         """Return loss, gradient and logits at theta (P,)."""
         network = self._network(theta)
         gradient, loss, logits = torch.zeros_like(theta), theta.new_zeros(()), []
-        retained = _Primals([]) if retain else None
+        retained = list[list[Primal]]()
         for part, share in parts(batch, self.microbatch):
             primals = list[Primal]() if retain else None
-            found = self._evaluate(network, part, share, gradient, primals)
+            found = self._evaluate(network, part, share, gradient, primals=primals)
             loss += found.loss
             logits.append(found.logits)
-            if retained and primals is not None:
-                retained.parts.append(primals)
-        return Evaluation(loss, gradient, torch.cat(logits), retained)
+            if primals is not None:
+                retained.append(primals)
+        return Evaluation(loss, gradient, torch.cat(logits), _Primals(retained) if retain else None)
 
     @torch.no_grad()
     def product(
@@ -114,6 +114,7 @@ class ConvNetLoss:
         batch: Batch,
         share: float,
         gradient: Tensor,
+        *,
         primals: list[Primal] | None,
     ) -> Evaluation:
         """Loss and logits of a part; its gradient is added to `gradient`."""
@@ -126,7 +127,7 @@ class ConvNetLoss:
         mass = labels.sum(1, keepdim=True)
         dlogits = (mass * log_probabilities.exp() - labels) * scale
         cotangent = (dlogits @ network.head).to(a.dtype).view_as(a)
-        layers = self._body.backward(network.layers, images, kept, cotangent, primals)
+        layers = self._body.backward(network.layers, images, kept, cotangent, primals=primals)
         self._add(gradient, _Network(layers, dlogits.t() @ features, dlogits.sum(0)))
         return Evaluation(-(labels * log_probabilities).sum() * scale, gradient, logits)
 
@@ -143,7 +144,9 @@ class ConvNetLoss:
         """dL'/d images and labels of a part, where L' = <gradient, vector>; the Hessian times the
         vector is added to `hessian`."""
         images, labels, n = batch.images.contiguous(), batch.labels, len(batch.images)
-        both, kept = self._body.tangent_forward(network.layers, tangent.layers, images, primals)
+        both, kept = self._body.tangent_forward(
+            network.layers, tangent.layers, images, primals=primals
+        )
         features, tfeatures = convolution.halves(both.flatten(1).to(self._body.arithmetic))
         logits = torch.addmm(network.head_bias, features, network.head.t())
         tlogits = tangent.head_bias + tfeatures @ network.head.t() + features @ tangent.head.t()

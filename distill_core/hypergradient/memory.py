@@ -44,14 +44,14 @@ def stay_within(
         predict: runs a short outer step with an engine, and says what a whole one will take.
         largest: most images that an inner batch can have; None where batches must not be split,
             since the network mixes their images.
-        caches: bytes that may be retained, largest first; nothing may be, too.
+        caches: bytes that may be retained, largest first; nothing at all is tried last, always.
 
     Raises:
         InputError: no choice fits, or the algorithm cannot predict its memory.
     """
     allowed, least, last = parse_size(limit, what="engine.max_memory"), 0, engine
     between = 0
-    for candidate in candidates(engine, largest, [size for size in caches if size < allowed]):
+    for candidate in candidates(engine, largest, [size for size in caches if 0 < size < allowed]):
         estimate = predict(candidate)
         if estimate is None:
             raise InputError(

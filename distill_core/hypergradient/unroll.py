@@ -1,10 +1,10 @@
 """Training on given batches, and the gradient of what came out of it in those batches.
 
-No graph is kept. Of every differentiated step remain the parameters, the gradient and the
-optimizer's state, flat vectors; going back, each step's batch is made again, and one product of
-the Hessian with a vector gives the step's share (reverse-mode differentiation of training:
-Maclaurin et al. 2015; Deng and Russakovsky 2022, as an adjoint sweep). Memory grows by a few
-vectors (P,) a step, whatever the network and the batch; beyond that, activations of the first
+No graph reaches from a step to the next. Of every differentiated step remain the parameters, the
+gradient and the optimizer's state, flat vectors; going back, each step's batch is made again, and
+one product of the Hessian with a vector gives the step's share (reverse-mode differentiation of
+training: Maclaurin et al. 2015; Deng and Russakovsky 2022, as an adjoint sweep). Memory grows by a
+few vectors (P,) a step, whatever the network and the batch; beyond that, activations of the first
 steps are retained up to a fixed amount, so that the way back need not compute them again.
 """
 
@@ -157,10 +157,10 @@ def unroll(
             rate = rate_of(optimizer, rates, step)
             moved, state = optimizer.update(theta, found.gradient, state, rate)
             if differentiated:
-                size = found.retained.nbytes if found.retained else 0
-                fits = size <= room
-                room = room - size if fits else 0
-                steps.append(Step(theta, found.gradient, state, found.retained if fits else None))
+                fits = found.retained is not None and found.retained.nbytes <= room
+                retained = found.retained if fits else None
+                room = room - retained.nbytes if retained else 0
+                steps.append(Step(theta, found.gradient, state, retained))
             theta = moved
     return Unrolled(theta, loss, optimizer, batches, rates, warm_up, steps)
 

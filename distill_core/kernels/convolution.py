@@ -66,10 +66,13 @@ def tangent_backward(
     """
     (q, p), (a, ta) = halves(qp), halves(both)
     if _direct(a):
-        back, dweight = _convolve_back(qp, both, weight)
-        Q, made = halves(back)
-        Q.add_(_convolve_back_input(p, ta, tweight))
-        return Cotangents(made if P is None else P, Q), dweight
+        if P is None:
+            back, dweight = _convolve_back(qp, both, weight)
+            Q, P = halves(back)
+        else:
+            Q = _convolve_back_input(q, a, weight)
+            dweight = _convolve_back_weight(qp, both, weight)
+        return Cotangents(P, Q.add_(_convolve_back_input(p, ta, tweight))), dweight
     Q, dweight, out = torch.empty_like(a), torch.empty_like(weight), None
     if P is None:
         P = out = torch.empty_like(a)
@@ -111,6 +114,14 @@ def _convolve_back_input(p: Tensor, a: Tensor, weight: Tensor) -> Tensor:
         _planes(p), _planes(a), _like(weight, a), None, *_GEOMETRY, [True, False, False]
     )
     return _pixels(da)
+
+
+def _convolve_back_weight(p: Tensor, a: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the weight alone, of which only shape and type are read."""
+    dweight: Tensor = torch.ops.aten.convolution_backward(
+        _planes(p), _planes(a), _like(weight, a), None, *_GEOMETRY, [False, True, False]
+    )[1]
+    return dweight
 
 
 def _like(weight: Tensor, a: Tensor) -> Tensor:

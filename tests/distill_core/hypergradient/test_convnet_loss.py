@@ -181,6 +181,21 @@ def test_a_product_with_what_was_retained_is_the_same_but_for_rounding(
             assert error(one, other) < BOUNDS[dtype]
 
 
+def test_what_was_retained_in_half_precision_gives_the_same_product() -> None:
+    shape = (3, 32, 32)
+    net = made(shape, 32, 3, torch.float32)
+    model, structure = FlatModel(net), net.conv_blocks()
+    assert structure is not None
+    batch, vector = drawn(net, shape, torch.float32)
+    loss = ConvNetLoss(model, structure, storage=torch.bfloat16)
+    anew = loss.product(model.theta, batch, vector)
+    retained = loss.evaluate(model.theta, batch, retain=True).retained
+    assert retained is not None
+    saved = loss.product(model.theta, batch, vector, retained)
+    for one, other in zip(saved, anew, strict=True):
+        assert error(one, other) < 0.02
+
+
 @pytest.mark.parametrize("path", [AutogradLoss, ConvNetLoss])
 def test_what_is_retained_is_counted(path: type[AutogradLoss | ConvNetLoss]) -> None:
     """By the memory that falls when it is let go."""

@@ -71,7 +71,7 @@ def test_as_much_is_retained_as_fits(limit: str, cache: int, told: str) -> None:
 
 
 def test_no_more_is_retained_than_was_asked_for() -> None:
-    for caches, cache in (([70 * MIB], 70), ([], 0)):
+    for caches, cache in (([70 * MIB], 70), ([0], 0), ([], 0)):
         chosen = stay_within(
             Engine(activation_cache=1),
             "4GiB",
