@@ -92,6 +92,7 @@ METHODS: dict[str, list[str]] = {
 }  # fmt: skip
 FIXED_LABELS = ("dm", "dc", "dsa")
 CORESETS = ("random", "herding", "kcenter", "forgetting")
+COMPARE_FEATURES = ("herding", "kcenter")
 
 
 def methods(args: argparse.Namespace) -> dict[str, list[str]]:
@@ -113,11 +114,12 @@ def methods(args: argparse.Namespace) -> dict[str, list[str]]:
                 *algorithm, *poster, "--ipc", ipc, *mode, *common, *settings,
             ]  # fmt: skip
     for method in CORESETS:
+        compared = ["-o", "repr.features=network"] if method in COMPARE_FEATURES else []
         for ipc in ("1.0", "0.4"):
             runs[f"coreset-{ipc}-{method}"] = [
                 "--algo", "none", "--repr", "coreset", "--labeler", "onehot",
                 "--orderer", "identity", "--ipc", ipc, "-o", f"repr.method={method}",
-                "-o", "repr.features=network", *common, "-o", "backbone.width=32",
+                *compared, *common, "-o", "backbone.width=32",
             ]  # fmt: skip
     return runs
 
