@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distill_core.plugin import Options, about
+from distill_core.builtin.regression_options import RegressionOptions
+from distill_core.plugin import about
 
 PLAIN_RIDGE, OVERLAP_RIDGE = 1e-6, 1e-4
 
 
-class FrepoOptions(Options):
+class FrepoOptions(RegressionOptions):
     """Settings of `frepo`. Source: Zhou et al. 2022 (arXiv:2206.00719) and its published code."""
 
     pool: int = Field(
         10, ge=1, description="online networks", **about("networks", "Zhou et al. 2022")
-    )
-    max_updates: int = Field(
-        100,
-        ge=1,
-        description="updates of an online network before a fresh one takes its place",
-        **about("updates", "Zhou et al. 2022"),
     )
     online_lr: float = Field(
         3e-4,
@@ -32,9 +27,6 @@ class FrepoOptions(Options):
         ge=1,
         description="synthetic images per online update; all where there are fewer",
         **about("images", "published code"),
-    )
-    real_batch: int = Field(
-        1024, ge=1, description="real images per outer step", **about("images", "published code")
     )
     pixel_lr: float = Field(
         1e-3,
@@ -62,17 +54,4 @@ class FrepoOptions(Options):
         description="add mirrored copies of the synthetic images to the regression; default: on "
         "up to 1 IPC where the dataset allows it",
         **about(source="published code"),
-    )
-    margin: bool = Field(
-        False,
-        description="reward synthetic labels for a clear first class, as published for images "
-        "of one class; works against labels that classes share",
-        **about(source="published code"),
-    )
-    max_items: int = Field(
-        4000,
-        ge=1,
-        description="most rows of the regression, mirrored copies included; its time grows with "
-        "the third power",
-        **about("rows"),
     )

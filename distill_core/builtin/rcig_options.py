@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distill_core.plugin import Options, about
+from distill_core.builtin.regression_options import RegressionOptions
+from distill_core.plugin import about
 
 
-class RcigOptions(Options):
+class RcigOptions(RegressionOptions):
     """Settings of `rcig`. Source: Loo et al. 2023 (arXiv:2302.06755) and its published code."""
 
     pool: int = Field(
         30, ge=1, description="online networks", **about("networks", "published code")
-    )
-    max_updates: int = Field(
-        100,
-        ge=1,
-        description="updates of an online network before a fresh one takes its place",
-        **about("updates", "published code"),
     )
     most_updates: int = Field(
         15,
@@ -61,9 +56,6 @@ class RcigOptions(Options):
         description="penalty of the inner problem for each training image",
         **about("per image", "published code"),
     )
-    real_batch: int = Field(
-        1024, ge=1, description="real images per outer step", **about("images", "published code")
-    )
     pixel_lr: float = Field(
         3e-3,
         gt=0,
@@ -87,17 +79,4 @@ class RcigOptions(Options):
         description="add mirrored copies of the synthetic images to the inner problem; default: "
         "where the dataset allows it",
         **about(source="published code"),
-    )
-    margin: bool = Field(
-        False,
-        description="reward synthetic labels for a clear first class, as published for images "
-        "of one class; works against labels that classes share",
-        **about(source="published code"),
-    )
-    max_items: int = Field(
-        4000,
-        ge=1,
-        description="most rows of the regression, mirrored copies included; its time grows with "
-        "the third power",
-        **about("rows"),
     )
