@@ -17,7 +17,7 @@ class RegressionOptions(Options):
         100,
         ge=1,
         description="updates of an online network before a fresh one takes its place",
-        **about("updates", "Zhou et al. 2022"),
+        **about("updates", "Zhou et al. 2022; RCIG: published code"),
     )
     real_batch: int = Field(
         1024, ge=1, description="real images per outer step", **about("images", "published code")
