@@ -1,0 +1,128 @@
+"""Trial runs for the preset `cifar10-cpu-hour`: one setting changed in each, judged on validation.
+
+    python benchmarks/hour_search.py --minutes 10 --out runs/search --data cifar10.zip \
+        --embeddings cifar10.npz
+
+Each trial is one process of one thread, so two of them (`--only NAME ...`) can share two cores.
+What is judged is the last state: networks of the published width, on the validation split. The test
+split chooses nothing. A trial that is there already is not run again; `--report` only prints the
+table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean, stdev
+
+from distill_core.assemble import backbone_maker, load_real
+from distill_core.config import merge, resolve
+from distill_core.cross_evaluate import find_candidate
+from distill_core.devices import pick_device
+from distill_core.discovery import discover
+from distill_core.evaluate import evaluate
+from distill_core.files import write_atomically
+from distill_core.run_directory import settings_of
+from distill_core.runtime import prepare
+
+JUDGED = "validation.json"
+NETS = 4
+
+TRIALS: dict[str, list[str]] = {
+    "preset": [],
+    "preset, seed 1": ["--seed", "1"],
+    "width 16": ["-o", "backbone.width=16"],
+    "width 64": ["-o", "backbone.width=64"],
+    "20 patches": ["-o", "repr.patches=2x10"],
+    "96 patches": ["-o", "repr.patches=6x16"],
+    "inner batch of 20": ["-o", "algo.batch=20"],
+    "256 real images": ["-o", "algo.real_batch=256"],
+    "1024 real images": ["-o", "algo.real_batch=1024"],
+    "random windows from the start": ["-o", "algo.curriculum=window"],
+    "no steps before the window": ["-o", "algo.curriculum=none"],
+    "inner rate 0.005": ["-o", "algo.inner_lr=0.005"],
+    "no moving average": ["-o", "run.ema=0"],
+    "bfloat16": ["-o", "engine.precision=bfloat16"],
+}
+
+
+def folder(name: str) -> str:
+    return name.replace(",", "").replace(" ", "-")
+
+
+def distil(out: Path, changes: list[str], args: argparse.Namespace) -> None:
+    """Run the preset on one thread for the time of a trial, with the changes."""
+    command = [sys.executable, "-m", "distill_core", "run", "--preset", "cifar10-cpu-hour"]
+    command += ["--dataset", "imagefolder", "-o", f"dataset.path={args.data}"]
+    command += ["-o", "orderer.similarity=file", "-o", f"orderer.file={args.embeddings}"]
+    command += ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false"]
+    command += ["-o", "evaluate.every=0", "-o", "evaluate.select=last"]
+    command += ["--procs", "1", "-o", "run.threads=1", "--minutes", str(args.minutes)]
+    command += ["--seed", "0", *changes, "--out", str(out)]
+    subprocess.run(command, check=True)
+
+
+def judge(out: Path) -> None:
+    """Write the accuracies of fresh networks of width 128 on the validation split."""
+    plugins = discover()
+    wide = {"options": {"backbone": {"width": 128}}, "engine": {"precision": "float32"}}
+    config = resolve(merge(settings_of(out), wide), plugins)
+    prepare(config)
+    device = pick_device(config.device)
+    real = load_real(config, plugins, device=device)
+    candidate = find_candidate(out, config, plugins, real)
+    found = evaluate(
+        *candidate.batch,
+        recipe=candidate.training_recipe(config),
+        split=real.validation,
+        augmentations=real.spec.augmentations,
+        make_backbone=backbone_maker(
+            config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
+        ),
+        nets=NETS,
+        seed=0,
+    )
+    body = {"accuracies": found.accuracies, "outer_steps": candidate.step}
+    write_atomically(out / JUDGED, json.dumps(body).encode())
+
+
+def report(out: Path) -> str:
+    """Return the table of the trials that are there, the best first."""
+    rows = []
+    for name in TRIALS:
+        path = out / folder(name) / JUDGED
+        if path.exists():
+            found = json.loads(path.read_text())
+            seconds = 60 * settings_of(path.parent)["minutes"] / found["outer_steps"]
+            values = [100 * value for value in found["accuracies"]]
+            rows.append((fmean(values), stdev(values), name, found["outer_steps"], seconds))
+    lines = ["| changed | validation | outer steps | s/step |", "|---|---|---|---|"]
+    for mean, deviation, name, steps, each in sorted(rows, reverse=True):
+        lines.append(f"| {name} | {mean:.1f} +- {deviation:.1f} | {steps} | {each:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--data", type=Path, help="folder or .zip of images")
+    parser.add_argument("--embeddings", type=Path, help=".npz of class embeddings")
+    parser.add_argument("--only", nargs="+", choices=[*TRIALS], help="some of the trials")
+    parser.add_argument("--report", action="store_true", help="only print the table")
+    args = parser.parse_args()
+    if not (args.report or (args.data and args.embeddings)):
+        parser.error("--data and --embeddings are needed")
+    for name in [] if args.report else args.only or TRIALS:
+        out = args.out / folder(name)
+        if not (out / JUDGED).exists():
+            distil(out, TRIALS[name], args)
+            judge(out)
+    print(report(args.out))
+
+
+if __name__ == "__main__":
+    main()
