@@ -44,9 +44,12 @@ TRIALS: dict[str, list[str]] = {
     "random windows from the start": ["-o", "algo.curriculum=window"],
     "no steps before the window": ["-o", "algo.curriculum=none"],
     "inner rate 0.005": ["-o", "algo.inner_lr=0.005"],
+    "inner rate 0.005, window 20 of 40": [
+        "-o", "algo.inner_lr=0.005", "-o", "algo.window=20", "-o", "algo.total=40",
+    ],
     "no moving average": ["-o", "run.ema=0"],
     "bfloat16": ["-o", "engine.precision=bfloat16"],
-}
+}  # fmt: skip
 
 
 def folder(name: str) -> str:

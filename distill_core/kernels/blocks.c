@@ -32,6 +32,17 @@
 #endif
 #define EACH _Pragma("omp simd") for
 
+/* Where the processor does not multiply bfloat16 itself, PyTorch takes many times as long for it
+ * as for float32. */
+int multiplies_bfloat16(void)
+{
+#ifdef __AVX512BF16__
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 static inline float load_bfloat16(const uint16_t *p)
 {
     uint32_t bits = (uint32_t)*p << 16;

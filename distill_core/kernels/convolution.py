@@ -1,8 +1,9 @@
 """Convolutions 3x3 of stride 1 and padding 1, channels last, and their tangents and adjoints.
 
-In float32 and float64 by Winograd's algorithm (`winograd.h`), about twice as fast as PyTorch's
-direct one here; in bfloat16, for which Winograd is too coarse, by PyTorch. A tangent sees both
-activations a and their tangents ta as one tensor (2N, h, w, C): first a, then ta.
+By Winograd's algorithm (`winograd.h`), about twice as fast as PyTorch's direct one in float32. In
+bfloat16 Winograd is too coarse: such activations are convolved by PyTorch where the processor
+multiplies bfloat16 itself, and else in float32. A tangent sees both activations a and their
+tangents ta as one tensor (2N, h, w, C): first a, then ta.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill_core.kernels.blocks import Cotangents, Values
-from distill_core.kernels.native import call
+from distill_core.kernels.native import call, library
 
 _GEOMETRY = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, ..., groups
 
@@ -20,36 +21,39 @@ def forward(a: Tensor, weight: Tensor) -> Tensor:
     """Return z (N, h, w, C) of a (N, h, w, C0) and weight (C, C0, 3, 3)."""
     if _direct(a):
         return _convolve(a, weight)
+    storage, a = a.dtype, a.to(weight.dtype)
     z = a.new_empty(*a.shape[:3], len(weight))
     _call("winograd_forward", a, weight, a, weight, z)
-    return z
+    return z.to(storage)
 
 
 def backward(p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of a and of the weight for the gradient p (N, h, w, C) of z."""
     if _direct(a):
         return _convolve_back(p, a, weight)
+    storage, p, a = a.dtype, p.to(weight.dtype), a.to(weight.dtype)
     da, dweight = torch.empty_like(a), torch.empty_like(weight)
     _call("winograd_backward", a, weight, p, a, weight, da, dweight)
-    return da, dweight
+    return da.to(storage), dweight
 
 
 def tangent_forward(
     both: Tensor, weight: Tensor, tweight: Tensor, z: Tensor | None = None
 ) -> Values:
     """Return z and tz = W * ta + tW * a, of a and ta (2N, h, w, C0); z may be known already."""
-    a, ta = halves(both)
-    if _direct(a):
+    if _direct(both):
+        a, ta = halves(both)
         if z is None:
             z, tz = halves(_convolve(both, weight))
         else:
             tz = _convolve(ta, weight)
         return Values(z, tz.add_(_convolve(a, tweight)))
+    storage, (a, ta) = both.dtype, halves(both.to(weight.dtype))
     tz, out = a.new_empty(*a.shape[:3], len(weight)), None
     if z is None:
         z = out = torch.empty_like(tz)
     _call("winograd_tangent_forward", a, weight, a, ta, weight, tweight, out, tz)
-    return Values(z, tz)
+    return Values(z.to(storage), tz.to(storage))
 
 
 def tangent_backward(
@@ -64,8 +68,8 @@ def tangent_backward(
         tweight: its tangent.
         P: dL'/d ta (N, h, w, C0), the gradient of a plain pass, where it is known already.
     """
-    (q, p), (a, ta) = halves(qp), halves(both)
-    if _direct(a):
+    if _direct(both):
+        (q, p), (a, ta) = halves(qp), halves(both)
         if P is None:
             back, dweight = _convolve_back(qp, both, weight)
             Q, P = halves(back)
@@ -73,11 +77,13 @@ def tangent_backward(
             Q = _convolve_back_input(q, a, weight)
             dweight = _convolve_back_weight(qp, both, weight)
         return Cotangents(P, Q.add_(_convolve_back_input(p, ta, tweight))), dweight
+    storage = both.dtype
+    (q, p), (a, ta) = halves(qp.to(weight.dtype)), halves(both.to(weight.dtype))
     Q, dweight, out = torch.empty_like(a), torch.empty_like(weight), None
     if P is None:
         P = out = torch.empty_like(a)
     _call("winograd_tangent_backward", a, weight, q, p, a, ta, weight, tweight, Q, out, dweight)
-    return Cotangents(P, Q), dweight
+    return Cotangents(P.to(storage), Q.to(storage)), dweight
 
 
 def halves(both: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +93,11 @@ def halves(both: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _direct(a: Tensor) -> bool:
-    return a.dtype == torch.bfloat16
+    return a.dtype == torch.bfloat16 and _multiplies_bfloat16()
+
+
+def _multiplies_bfloat16() -> bool:
+    return bool(library().multiplies_bfloat16())
 
 
 def _call(name: str, a: Tensor, weight: Tensor, *arrays: Tensor | None) -> None:

@@ -78,6 +78,14 @@ def test_every_type_keeps_its_precision(dtype: torch.dtype, hw: tuple[int, int])
     check(dtype, 5, hw, (64, 48))
 
 
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_half_precision_is_right_with_and_without_a_processor_that_has_it(
+    multiplies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_multiplies_bfloat16", lambda: multiplies)
+    check(torch.bfloat16, 3, (9, 6), (17, 33))
+
+
 def test_more_threads_than_one_are_right() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
