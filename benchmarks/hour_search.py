@@ -34,22 +34,17 @@ NETS = 4
 TRIALS: dict[str, list[str]] = {
     "preset": [],
     "preset, seed 1": ["--seed", "1"],
-    "width 16": ["-o", "backbone.width=16"],
     "width 64": ["-o", "backbone.width=64"],
     "20 patches": ["-o", "repr.patches=2x10"],
     "96 patches": ["-o", "repr.patches=6x16"],
     "inner batch of 20": ["-o", "algo.batch=20"],
     "256 real images": ["-o", "algo.real_batch=256"],
-    "1024 real images": ["-o", "algo.real_batch=1024"],
     "random windows from the start": ["-o", "algo.curriculum=window"],
-    "no steps before the window": ["-o", "algo.curriculum=none"],
+    "inner rate 0.002": ["-o", "algo.inner_lr=0.002"],
     "inner rate 0.005": ["-o", "algo.inner_lr=0.005"],
-    "inner rate 0.005, window 20 of 40": [
-        "-o", "algo.inner_lr=0.005", "-o", "algo.window=20", "-o", "algo.total=40",
-    ],
     "no moving average": ["-o", "run.ema=0"],
     "bfloat16": ["-o", "engine.precision=bfloat16"],
-}  # fmt: skip
+}
 
 
 def folder(name: str) -> str:
