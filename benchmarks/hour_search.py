@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
-from statistics import fmean, stdev
+
+from results import hour, run
 
 from distill_core.assemble import backbone_maker, load_real
 from distill_core.config import merge, resolve
 from distill_core.cross_evaluate import find_candidate
 from distill_core.devices import pick_device
 from distill_core.discovery import discover
-from distill_core.evaluate import evaluate
+from distill_core.evaluate import Result, evaluate
 from distill_core.files import write_atomically
 from distill_core.run_directory import settings_of
 from distill_core.runtime import prepare
@@ -47,20 +46,13 @@ TRIALS: dict[str, list[str]] = {
 }
 
 
+# One process of one thread, whose last state is judged.
+TRIAL = ["--procs", "1", "-o", "run.threads=1"]
+TRIAL += ["-o", "evaluate.every=0", "-o", "evaluate.select=last"]
+
+
 def folder(name: str) -> str:
     return name.replace(",", "").replace(" ", "-")
-
-
-def distil(out: Path, changes: list[str], args: argparse.Namespace) -> None:
-    """Run the preset on one thread for the time of a trial, with the changes."""
-    command = [sys.executable, "-m", "distill_core", "run", "--preset", "cifar10-cpu-hour"]
-    command += ["--dataset", "imagefolder", "-o", f"dataset.path={args.data}"]
-    command += ["-o", "orderer.similarity=file", "-o", f"orderer.file={args.embeddings}"]
-    command += ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false"]
-    command += ["-o", "evaluate.every=0", "-o", "evaluate.select=last"]
-    command += ["--procs", "1", "-o", "run.threads=1", "--minutes", str(args.minutes)]
-    command += ["--seed", "0", *changes, "--out", str(out)]
-    subprocess.run(command, check=True)
 
 
 def judge(out: Path) -> None:
@@ -83,7 +75,7 @@ def judge(out: Path) -> None:
         nets=NETS,
         seed=0,
     )
-    body = {"accuracies": found.accuracies, "outer_steps": candidate.step}
+    body = {"result": found.as_dict(), "outer_steps": candidate.step}
     write_atomically(out / JUDGED, json.dumps(body).encode())
 
 
@@ -94,12 +86,11 @@ def report(out: Path) -> str:
         path = out / folder(name) / JUDGED
         if path.exists():
             found = json.loads(path.read_text())
-            seconds = 60 * settings_of(path.parent)["minutes"] / found["outer_steps"]
-            values = [100 * value for value in found["accuracies"]]
-            rows.append((fmean(values), stdev(values), name, found["outer_steps"], seconds))
+            steps, result = found["outer_steps"], Result.from_dict(found["result"])
+            each = 60 * settings_of(path.parent)["minutes"] / steps
+            rows.append((result.mean, f"{result} | {steps} | {each:.2f}", name))
     lines = ["| changed | validation | outer steps | s/step |", "|---|---|---|---|"]
-    for mean, deviation, name, steps, each in sorted(rows, reverse=True):
-        lines.append(f"| {name} | {mean:.1f} +- {deviation:.1f} | {steps} | {each:.2f} |")
+    lines += [f"| {name} | {rest} |" for _, rest, name in sorted(rows, reverse=True)]
     return "\n".join(lines)
 
 
@@ -107,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="folder or .zip of images")
     parser.add_argument("--embeddings", type=Path, help=".npz of class embeddings")
     parser.add_argument("--only", nargs="+", choices=[*TRIALS], help="some of the trials")
@@ -114,10 +106,11 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.report or (args.data and args.embeddings)):
         parser.error("--data and --embeddings are needed")
+    preset = hour(args)["poster-1.0"]
     for name in [] if args.report else args.only or TRIALS:
         out = args.out / folder(name)
         if not (out / JUDGED).exists():
-            distil(out, TRIALS[name], args)
+            run(folder(name), [*preset, *TRIAL, *TRIALS[name]], args)
             judge(out)
     print(report(args.out))
 

@@ -147,8 +147,8 @@ def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
     else:
         named = {"--preset", "--algo"} & set(arguments)
         algorithm = [] if named else ["--algo", "ratbptt"]
-        command += [*algorithm, *arguments, "--steps", "1000000", "--minutes", str(args.minutes)]
-        command += ["--seed", str(args.seed), "--out", str(out)]
+        command += ["--seed", str(args.seed), *algorithm, *arguments]
+        command += ["--steps", "1000000", "--minutes", str(args.minutes), "--out", str(out)]
     subprocess.run(command, check=True)
 
 
