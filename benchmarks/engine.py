@@ -23,12 +23,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import Machine, processor, spread
+from machine import Machine, spread
+
+from distill_core.cores import processor
 
 # To see that everything works; the figures mean nothing.
 SMOKE = {"width": 8, "batch": 8, "warm_up": 1, "real": 40}
 PRESET = {"warm_up": 70, "window": 60, "real": 5000}
 HOUR = {"width": 32, "patches": "4x10", "batch": 40, "warm_up": 15, "window": 30, "real": 512}
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    ("width 128, 96 patches, window 4 after 3, 500 real images", {}),
+    ("width 32, 40 patches, window 30 after 15, 512 real images", HOUR),
+]
 MIB = 2**20
 
 
@@ -169,11 +175,7 @@ def memory(machine: Machine, repeats: int) -> list[Row]:
 def retention(machine: Machine, repeats: int) -> list[Row]:
     """Whole outer steps with and without activations of the window's steps, and peaks."""
     rows = []
-    settings: list[tuple[str, dict[str, Any]]] = [
-        ("width 128, 96 patches, window 4 after 3, 500 real images", {}),
-        ("width 32, 40 patches, window 30 after 15, 512 real images", HOUR),
-    ]
-    for setting, sizes in settings:
+    for setting, sizes in SETTINGS:
         times = {"what": "step", "untimed": 1, "timed": 2, "sizes": sizes}
         paths = [f"{path}-{cache}" for path in ("kernels", "autograd") for cache in ("none", "all")]
         found = machine.take_turns({path: {**times, "path": path} for path in paths}, repeats)
@@ -214,10 +216,13 @@ def patches(machine: Machine, repeats: int) -> list[Row]:
 
 def processes(machine: Machine, repeats: int) -> list[Row]:
     """Several processes of one thread, against one process with all threads."""
-    count, asked = (
-        machine.threads,
-        {"what": "rate", "path": "kernels", "seconds": 2 if machine.sizes else 30},
-    )
+    return [_processes(machine, repeats, setting, sizes) for setting, sizes in SETTINGS]
+
+
+def _processes(machine: Machine, repeats: int, setting: str, sizes: dict[str, Any]) -> Row:
+    count = machine.threads
+    seconds = 2 if machine.sizes else 30
+    asked = {"what": "rate", "path": "kernels", "seconds": seconds, "sizes": sizes}
     one, several = [], []
     for _ in range(repeats):
         for rates, number, threads in ((one, 1, count), (several, count, 1)):
@@ -232,14 +237,12 @@ def processes(machine: Machine, repeats: int) -> list[Row]:
             ended = [machine.end(p, {**asked, "threads": threads}) for p in started]
             rates.append(sum(each["rate"] for each in ended))
     ratios = [b / a for a, b in zip(one, several, strict=True)]
-    return [
-        Row(
-            f"{count} processes of 1 thread against 1 process of {count}",
-            "",
-            f"{spread(ratios)} times",
-            f"{spread(several, 3)} against {spread(one, 3)} outer steps per second, fp32",
-        )
-    ]
+    return Row(
+        f"{count} processes of 1 thread against 1 process of {count}: {setting}",
+        "",
+        f"{spread(ratios)} times",
+        f"{spread(several, 3)} against {spread(one, 3)} outer steps per second, fp32",
+    )
 
 
 SECTIONS: dict[str, Callable[[Machine, int], list[Row]]] = {

@@ -46,8 +46,9 @@ TRIALS: dict[str, list[str]] = {
 }
 
 
-# One process of one thread, whose last state is judged.
-TRIAL = ["--procs", "1", "-o", "run.threads=1"]
+# One process of one thread, whose last state is judged. All 40 patches are in each inner step, as
+# they were in the preset before these trials.
+TRIAL = ["--procs", "1", "-o", "run.threads=1", "-o", "algo.batch=40"]
 TRIAL += ["-o", "evaluate.every=0", "-o", "evaluate.select=last"]
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from machine import processor, spread
+from machine import spread
 
 from distill_core.bench import stand_in
 from distill_core.config import RunConfig, resolve
+from distill_core.cores import processor
 from distill_core.discovery import discover
 from distill_core.runtime import prepare
 from distill_core.streams import Streams

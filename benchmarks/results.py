@@ -58,7 +58,8 @@ def cifar10(args: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def hour(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The preset `cifar10-cpu-hour` on other budgets, and on images, judged at width 128."""
+    """The preset `cifar10-cpu-hour` on other budgets, and on images, judged at width 128; also with
+    all patches in each inner step, as the preset had it first."""
     common = ["--preset", "cifar10-cpu-hour", "--dataset", "imagefolder"]
     common += ["-o", f"dataset.path={args.data}"]
     common += ["-o", "evaluate.nets=1", "-o", "evaluate.controls=false"]
@@ -66,6 +67,7 @@ def hour(args: argparse.Namespace) -> dict[str, list[str]]:
     runs = {
         f"poster-{ipc}": [*common, *order, "--ipc", ipc] for ipc in ("1.0", "0.7", "0.4", "0.3")
     }
+    runs |= {f"{name}-all-patches": [*run, "-o", "algo.batch=40"] for name, run in runs.items()}
     runs["images-1.0"] = [*common, *IMAGES, "--labeler", "soft"]
     return runs
 

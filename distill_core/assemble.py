@@ -7,6 +7,7 @@ needs to look at the starting images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +36,7 @@ from distill_core.hypergradient.engine import Engine
 from distill_core.hypergradient.memory import ACTIVATION_CACHES, memory_in_use, stay_within
 from distill_core.maker import Maker
 from distill_core.runtime import release_memory
+from distill_core.stand_in import noise, outline_of
 from distill_core.streams import Streams
 from distill_core.synthetic import SyntheticDataset, check_budget
 from registry import Plugins
@@ -107,12 +109,13 @@ def assemble(
         ExplainedError: a component cannot do what is asked, or two do not fit each other.
     """
     device = pick_device(config.device)
-    real = real or load_real(config, plugins, device=device)
-    rng = Streams(config.seed)
     maker = Maker(config, plugins)
-    representation: Representation = maker.make(
-        "representation", "repr", spec=real.spec, ipc=config.ipc
-    )
+    if real is None:
+        if class_grid is None:
+            _check_fit(maker, device)
+        real = load_real(config, plugins, device=device)
+    rng = Streams(config.seed)
+    representation = _representation(maker, real)
     layout = representation.layout
     if class_grid is None:
         order = order_classes(
@@ -123,15 +126,7 @@ def assemble(
     else:
         class_grid = check_class_grid(class_grid, layout.grid_shape)
     placement = Placement(layout, class_grid)
-    labeler: Labeler = maker.make("labeler", "labeler", placement=placement)
-    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
-    check_budget(synthetic.budget(), config.ipc)
-    make_backbone = backbone_maker(
-        config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
-    )
-    task = _task(config, real, make_backbone, device)
-    algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
-    check_traits(config, synthetic, labeler, algorithm)
+    synthetic, task, algorithm = _fitted(maker, real, representation, placement, device)
     with torch.no_grad():
         maker.call("representation", "repr", representation.reset, placement, real,
                    generator=rng["init"])  # fmt: skip
@@ -151,7 +146,7 @@ def assemble(
         real=real,
         synthetic=synthetic,
         algorithm=algorithm,
-        make_backbone=make_backbone,
+        make_backbone=task.new_backbone,
         engine=task.engine,
         placement=placement,
         rng=rng,
@@ -159,6 +154,55 @@ def assemble(
         notes=dict(notes or {}),
         algorithm_named=maker.who("algorithm", "algo"),
     )
+
+
+def _check_fit(maker: Maker, device: torch.device) -> None:
+    """Make the parts for noise of the dataset's shape, where it tells that without its files.
+
+    Loading and whitening may take long, and parts that do not fit are to be refused before.
+    """
+    spec = outline_of(maker.make("dataset", "dataset"))
+    if spec is None:
+        return
+    real = noise(spec, device)
+    representation = _representation(maker, real)
+    shape = representation.layout.grid_shape
+    if math.prod(shape) != spec.num_classes:
+        return  # what asks for a class order says so
+    some_grid = torch.arange(spec.num_classes).reshape(shape)
+    _fitted(maker, real, representation, Placement(representation.layout, some_grid), device)
+
+
+def _representation(maker: Maker, real: RealData) -> Representation:
+    made: Representation = maker.make(
+        "representation", "repr", spec=real.spec, ipc=maker.config.ipc
+    )
+    return made
+
+
+def _fitted(
+    maker: Maker,
+    real: RealData,
+    representation: Representation,
+    placement: Placement,
+    device: torch.device,
+) -> tuple[SyntheticDataset, Task, Algorithm]:
+    """Make the other parts, and check that they can work together."""
+    config = maker.config
+    labeler: Labeler = maker.make("labeler", "labeler", placement=placement)
+    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
+    check_budget(synthetic.budget(), config.ipc)
+    make_backbone = backbone_maker(
+        config.backbone,
+        config.options["backbone"],
+        maker.plugins,
+        spec=real.spec,
+        device=device,
+    )
+    task = _task(config, real, make_backbone, device)
+    algorithm: Algorithm = maker.make("algorithm", "algo", task=task)
+    check_traits(config, synthetic, labeler, algorithm)
+    return synthetic, task, algorithm
 
 
 def _start_labels(

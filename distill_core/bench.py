@@ -9,8 +9,10 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Barrier
+from threading import BrokenBarrierError
 from typing import Any
 
 import torch
@@ -19,16 +21,15 @@ from distill_core.assemble import Assembly, assemble
 from distill_core.config import RunConfig, merge, resolve
 from distill_core.contracts import Estimate
 from distill_core.cores import count_cores
-from distill_core.data import DataSpec, RealData, Split
 from distill_core.devices import pick_device
 from distill_core.discovery import discover
+from distill_core.hypergradient.memory import memory_in_use
 from distill_core.presets import Preset
 from distill_core.runtime import prepare, release_memory
-from distill_core.streams import Streams, seeded
-from distill_core.whitening import Whitening
+from distill_core.stand_in import noise, outline_of
+from distill_core.streams import Streams
 from registry import ExplainedError, InputError, Plugins
 
-REAL_IMAGES = 100_000  # more than any real batch
 PATIENCE = 300.0  # seconds that processes wait for each other to be ready
 
 
@@ -44,6 +45,7 @@ class Line:
         seconds: of an outer step, extrapolated.
         phases: parts of that, by name.
         memory: bytes that the step needs beyond process and data, extrapolated.
+        process: bytes in use before it, by process and networks; data would come on top.
         processes: how many processes of one thread were tried, too; 0 for none.
         speed_up: outer steps per second of these together, against this process.
         measured: what was run.
@@ -56,6 +58,7 @@ class Line:
     seconds: float
     phases: Mapping[str, float]
     memory: int
+    process: int
     processes: int
     speed_up: float
     measured: str
@@ -116,7 +119,13 @@ def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool =
     cores = count_cores()
     number = cores if processes and cores > 1 and assembly.device.type == "cpu" else 0
     release_memory()
-    together = rate_of_processes(config, number) if number else 0.0
+    process = memory_in_use(assembly.device)
+    together, measured = 0.0, estimate.measured
+    try:
+        together = rate_of_processes(config, number) if number else 0.0
+    except (BrokenProcessPool, BrokenBarrierError):
+        measured += f" Of {number} processes at once one ended, perhaps for want of memory."
+        number = 0
     return Line(
         preset=name,
         path=config.engine.path,
@@ -125,9 +134,10 @@ def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool =
         seconds=estimate.seconds,
         phases=estimate.phases,
         memory=estimate.memory,
+        process=process,
         processes=number,
         speed_up=together * estimate.seconds,
-        measured=estimate.measured,
+        measured=measured,
     )
 
 
@@ -138,14 +148,13 @@ def stand_in(config: RunConfig, plugins: Plugins) -> Assembly:
         InputError: the dataset does not say what it is like.
     """
     dataset = plugins["dataset"].create(config.dataset, config.options["dataset"])
-    outline = getattr(dataset, "outline", None)
-    if outline is None:
+    spec = outline_of(dataset)
+    if spec is None:
         raise InputError(
             f"dataset '{config.dataset}' does not say what it is like without its files.",
             expected="a dataset with a method `outline`.",
             next="`distill run --dry-run` predicts the cost with its files.",
         )
-    spec: DataSpec = outline()
     representation = plugins["representation"].create(
         config.repr, config.options["repr"], spec=spec, ipc=config.ipc
     )
@@ -153,18 +162,6 @@ def stand_in(config: RunConfig, plugins: Plugins) -> Assembly:
     class_grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
     real = noise(spec, pick_device(config.device))
     return assemble(config, plugins, class_grid=class_grid, real=real, start=False)
-
-
-def noise(spec: DataSpec, device: torch.device) -> RealData:
-    """Return real data of a shape: one image of noise, many times, which takes no memory."""
-    image = torch.randn(1, *spec.image_shape, generator=seeded(0, "noise")).to(device)
-
-    def split(count: int) -> Split:
-        labels = torch.arange(count, device=device) % spec.num_classes
-        return Split(image.expand(count, *spec.image_shape), labels)
-
-    few = split(spec.num_classes)
-    return RealData(spec, split(REAL_IMAGES), few, few, Whitening("none"), fingerprint="noise")
 
 
 def rate_of_processes(config: RunConfig, number: int) -> float:

@@ -132,8 +132,11 @@ def _random_states() -> Callable[[], bool]:
 
     def read() -> tuple[object, ...]:
         name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state is watched)
-        torch_state = torch.get_rng_state().numpy().tobytes()
-        return torch_state, name, np.asarray(keys).tobytes(), rest, random.getstate()
+        states = [torch.get_rng_state()]
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            states += torch.cuda.get_rng_state_all()
+        torch_states = [state.numpy().tobytes() for state in states]
+        return torch_states, name, np.asarray(keys).tobytes(), rest, random.getstate()
 
     before = read()
     return lambda: read() == before

@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from distill_core.config import RunConfig
+from distill_core.config import RunConfig, resolve
 from distill_core.documents import parse_json
 from distill_core.files import read_tensors, remove_parts, write_tensors
 from distill_core.trees import decode, encode
-from registry import InputError
+from registry import ExplainedError, InputError, Plugins
 
 FORMAT = 1
 # What may change when a run goes on: how long it is, where it is computed and how it is judged,
 # not what it does. On another device or with other threads or kernels, sums round differently.
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
-PLACE = ("device", "threads", "allocator", "procs", "engine")
+PLACE = ("device", "threads", "allocator", "tf32", "deterministic", "procs", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
 
 
@@ -74,7 +74,11 @@ def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) 
 
 
 def load_checkpoint(
-    run_dir: Path, config: RunConfig, say: Callable[[str], None] = lambda line: None
+    run_dir: Path,
+    config: RunConfig,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    plugins: Plugins | None = None,
 ) -> dict[str, Any]:
     """Read the newest good state of a run, for the same configuration.
 
@@ -82,6 +86,8 @@ def load_checkpoint(
         run_dir: the run directory.
         config: what the run is to go on with.
         say: told when the newest state is damaged and the one before is taken.
+        plugins: what is installed; gives options of components that are newer than the checkpoint
+            their defaults.
 
     Raises:
         DamagedError: no state is as it was written.
@@ -102,12 +108,14 @@ def load_checkpoint(
             raise
         tree, tensors, header = _read(previous)
         say(f"passed over: {error.what} The state before it is taken")
-    _check_config(_completed(header["config"]), config.model_dump(mode="json"), path)
+    _check_config(_completed(header["config"], plugins), config.model_dump(mode="json"), path)
     state: dict[str, Any] = decode(tree, tensors)
     return state
 
 
-def state_to_resume(run_dir: Path, config: RunConfig, say: Callable[[str], None]) -> dict[str, Any]:
+def state_to_resume(
+    run_dir: Path, config: RunConfig, say: Callable[[str], None], *, plugins: Plugins | None = None
+) -> dict[str, Any]:
     """Read the state to go on with; a run that was killed early has none, and begins again.
 
     Raises:
@@ -116,7 +124,7 @@ def state_to_resume(run_dir: Path, config: RunConfig, say: Callable[[str], None]
     for folder in (run_dir, checkpoint_path(run_dir).parent):
         remove_parts(folder)
     if has_checkpoint(run_dir):
-        return load_checkpoint(run_dir, config, say)
+        return load_checkpoint(run_dir, config, say, plugins=plugins)
     say("resume   there is no checkpoint yet: the run begins with its first outer step")
     return {}
 
@@ -153,23 +161,35 @@ def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> An
         return None
 
 
-def _completed(config: dict[str, Any]) -> dict[str, Any]:
+def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any]:
     """Fill in the defaults of options that are newer than the checkpoint."""
     try:
-        return RunConfig.model_validate(config).model_dump(mode="json")
-    except ValueError:  # an option that is gone: the comparison names it
+        whole = resolve(config, plugins) if plugins else RunConfig.model_validate(config)
+        return whole.model_dump(mode="json")
+    except (ValueError, ExplainedError):  # an option that is gone: the comparison names it
         return config
 
 
 def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    old, new = (dict(_flat(settings)) for settings in (old, new))
     for name in sorted({*old, *new}):
-        if name in MAY_CHANGE or old.get(name) == new.get(name):
+        if name.partition(".")[0] in MAY_CHANGE or old.get(name) == new.get(name):
             continue
         raise InputError(
             f"{path} belongs to a run with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
             expected="the same configuration but for " + ", ".join(MAY_CHANGE) + ".",
             next="leave the changed setting out, or start a new run with --out.",
         )
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by name, those in tables as `-o` names them."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            where = "" if name == "options" else f"{name}."
+            yield from ((f"{where}{key}", each) for key, each in _flat(value))
+        else:
+            yield name, value
 
 
 def _digest(tree: Any, tensors: Mapping[str, Tensor]) -> str:

@@ -71,6 +71,15 @@ class RunConfig(Options):
         description="tuned: glibc keeps the memory that is freed, twice as fast on CPUs; stock: "
         "as the system has it; auto: tuned, unless another allocator or setting is in use",
     )
+    tf32: bool = Field(
+        False,
+        description="let a CUDA device compute in TensorFloat-32: faster, and rounded to 3 digits",
+    )
+    deterministic: bool = Field(
+        False,
+        description="take operations that give the same bits every time on a CUDA device, too; "
+        "PyTorch warns of one that has none. On the CPU all have",
+    )
     procs: int = Field(
         1,
         ge=1,
@@ -197,6 +206,11 @@ def _value(text: str, pair: str) -> Any:
         ) from None
 
 
+def settings_models() -> dict[str, type[Options]]:
+    """Return the models of what belongs to no component, by what `-o` calls it."""
+    return {"run": RunConfig, **SECTIONS}
+
+
 def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested settings; where both set a value, the stronger one wins.
 
@@ -269,7 +283,25 @@ def resolve(
             continue
         checked = plugins[kind.name].check(config.chosen(prefix), config.options.get(prefix, {}))
         options[prefix] = checked.model_dump(mode="json", exclude_none=True)
+    _check_validation(config)
     return config.model_copy(update={"options": options})
+
+
+def _check_validation(config: RunConfig) -> None:
+    """Refuse evaluations on a validation split that the settings leave empty, or none at all."""
+    options = config.evaluate
+    if options.every and not config.data.validation:
+        raise OptionError(
+            "evaluate.every asks for validation accuracies, but data.validation is 0.",
+            expected="some training images kept for validation; test images select nothing.",
+            next="pass -o data.validation=0.1, or -o evaluate.every=0.",
+        )
+    if options.select == "best" and not options.every:
+        raise OptionError(
+            "evaluate.select=best needs validation accuracies, but evaluate.every is 0.",
+            expected="a number of outer steps between evaluations.",
+            next="pass -o evaluate.every=50, for example.",
+        )
 
 
 def to_toml(config: RunConfig) -> str:

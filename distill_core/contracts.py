@@ -255,7 +255,8 @@ class ConvLayer(NamedTuple):
 @dataclass(frozen=True)
 class ConvBlocks:
     """A network that the engine has kernels for: blocks of 3x3 convolution, instance norm, ReLU and
-    2x2 mean, all of stride 1 and padding 1, then the head on what is left, flattened.
+    2x2 mean, all of stride 1 and padding 1, then the head, with a bias, on what is left, flattened.
+    The norm's epsilon is PyTorch's own, 1e-5.
 
     Attributes:
         layers: the blocks, from the images on.

@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: physical ones, on any system.
+"""The processor, and how many of its cores this process may use: physical ones, on any system.
 
 Two hardware threads of one core share its arithmetic units, so PyTorch gains nothing from both.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
+PROCESSORS = Path("/proc/cpuinfo")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # The same list for all hardware threads of a core; older kernels know the second name only.
 SIBLINGS = ("core_cpus_list", "thread_siblings_list")
@@ -29,6 +32,15 @@ def count_cores() -> int:
     cores = physical_cores(allowed, TOPOLOGY)
     quota = cpu_quota(QUOTA)
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
+
+
+def processor() -> str:
+    """Return the name of the processor; Linux has it in a file alone."""
+    with suppress(OSError):
+        for line in PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def physical_cores(allowed: Iterable[int], topology: Path) -> int:

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill_core.artefact import DISTILLED, load
 from distill_core.assemble import assemble, backbone_maker, load_real
-from distill_core.checkpoint import checkpoint_path, load_checkpoint
-from distill_core.config import RunConfig
+from distill_core.checkpoint import has_checkpoint, load_checkpoint
+from distill_core.config import RunConfig, resolve
 from distill_core.data import RealData
 from distill_core.devices import pick_device
 from distill_core.evaluate import Result
 from distill_core.files import write_atomically
+from distill_core.hypergradient.ordinary_training import how_trained
 from distill_core.judge import AfterNet, Candidate, judge
 from distill_core.measure_scores import check_metrics, check_split, measure_scores
 from distill_core.robust_scores import Score
 from distill_core.run import OuterLoop
-from distill_core.run_directory import METRICS
+from distill_core.run_directory import METRICS, settings_of
 from distill_core.stored_manifest import read_manifest
+from distill_core.streams import seeded
 from distill_core.synthetic import Batch
 from registry import InputError, Plugins
 
@@ -39,14 +41,16 @@ class CrossEvaluation:
     Attributes:
         results: "distilled", "random" and "full".
         scores: DD-Ranking's scores that were asked for; see `measure_scores`.
+        engines: how the networks were trained, kernels or autograd, and why.
     """
 
     results: dict[str, dict[str, Result]]
     scores: dict[str, dict[str, Score]]
+    engines: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and text; scores only where they were asked for."""
-        found: dict[str, Any] = {"results": _plain(self.results)}
+        found: dict[str, Any] = {"engines": self.engines, "results": _plain(self.results)}
         if self.scores:
             found["scores"] = _plain(self.scores)
         return found
@@ -59,6 +63,7 @@ def cross_evaluate(
     *,
     metrics: Collection[str] = (),
     after_net: AfterNet = lambda what, net, value: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> CrossEvaluation:
     """Train fresh networks of every backbone on the result and on its controls.
 
@@ -68,6 +73,7 @@ def cross_evaluate(
         plugins: what is installed.
         metrics: "lrs", "ars": also measure DD-Ranking's scores.
         after_net: told the row and column, the number of the network and its accuracy.
+        say: told how the networks of each row are trained, in a line.
 
     Returns:
         Results and scores. They are also in a file of their own in the run's folder
@@ -80,7 +86,7 @@ def cross_evaluate(
     check_metrics(metrics)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
-    makers = {}
+    makers, engines = {}, {}
     real = load_real(first, plugins, device=device)
     check_split(metrics, real)
     for row, config in configs.items():
@@ -88,6 +94,8 @@ def cross_evaluate(
         makers[row] = backbone_maker(
             config.backbone, options, plugins, spec=real.spec, device=device
         )
+        engines[row] = how_trained(makers[row](seeded(0)), device)
+        say(f"{row}: networks by {engines[row]}")
     candidate = find_candidate(run_dir, first, plugins, real)
     results, scores = {}, {}
     for row, config in configs.items():
@@ -100,7 +108,7 @@ def cross_evaluate(
             scores[row] = measure_scores(
                 candidate, real, config, makers[row], metrics, after_net=tell
             )
-    found = CrossEvaluation(results, scores)
+    found = CrossEvaluation(results, scores, engines)
     _record(run_dir, configs, found, metrics, candidate.step)
     return found
 
@@ -117,13 +125,14 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
         _check_data(distilled.metadata["dataset_fingerprint"], real, run_dir)
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
         return Candidate(batch, distilled.recipe, distilled.budget.ipc, _step(run_dir))
-    if not checkpoint_path(run_dir).exists():
+    if not has_checkpoint(run_dir):
         raise InputError(
             f"{run_dir} has nothing to evaluate yet.",
             expected=f"{DISTILLED} or a checkpoint, which a run writes from time to time.",
             next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
         )
-    state = load_checkpoint(run_dir, config)
+    config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
+    state = load_checkpoint(run_dir, config, plugins=plugins)
     # Nothing is distilled here, so no outer step has to be tried for its memory.
     engine = config.engine.model_copy(update={"max_memory": None})
     config = config.model_copy(update={"engine": engine})

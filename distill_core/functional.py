@@ -32,6 +32,8 @@ class FlatModel:
         parameters = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
         self._both = _Both(backbone)
         self._names = list(parameters)
+        head = {id(parameter) for parameter in backbone.head.parameters()}
+        self._head = {n for n, parameter in parameters.items() if id(parameter) in head}
         self._shapes = [parameter.shape for parameter in parameters.values()]
         self._sizes = [parameter.numel() for parameter in parameters.values()]
         self._buffers = {f"backbone.{n}": buffer for n, buffer in backbone.named_buffers()}
@@ -55,7 +57,7 @@ class FlatModel:
         """Return a vector (P,) of ones, with zeros for the head."""
         ones = torch.ones_like(self.theta)
         for name, part in self.views(ones).items():
-            if name.startswith("head."):
+            if name in self._head:  # "head.weight", or what a library calls it
                 part.zero_()
         return ones
 

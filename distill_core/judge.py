@@ -21,7 +21,7 @@ from distill_core.evaluate import Result, evaluate, protocol
 from distill_core.ranks import ALONE, Ranks
 from distill_core.recipe import Recipe
 from distill_core.synthetic import Batch
-from registry import InputError, OptionError
+from registry import InputError
 
 NAMES = {
     "distilled": "distilled",
@@ -174,21 +174,14 @@ def check_validation(assembly: Assembly) -> None:
     """Refuse evaluations while the run goes on where there is nothing to evaluate on.
 
     Raises:
-        InputError: `evaluate.every` is set but the validation split is empty.
-        OptionError: `evaluate.select` is "best" but nothing is evaluated.
+        InputError: `evaluate.every` is set but the validation split is empty, as that of a very
+            small dataset may be.
     """
-    options = assembly.config.evaluate
-    if options.every and not len(assembly.real.validation):
+    if assembly.config.evaluate.every and not len(assembly.real.validation):
         raise InputError(
             "evaluate.every asks for validation accuracies, but the validation split is empty.",
             expected="some training images kept for validation; test images select nothing.",
-            next="pass -o data.validation=0.1, or -o evaluate.every=0.",
-        )
-    if options.select == "best" and not options.every:
-        raise OptionError(
-            "evaluate.select=best needs validation accuracies, but evaluate.every is 0.",
-            expected="a number of outer steps between evaluations.",
-            next="pass -o evaluate.every=50, for example.",
+            next="pass a larger -o data.validation, or -o evaluate.every=0.",
         )
 
 

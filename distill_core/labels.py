@@ -9,7 +9,7 @@ from torch import Tensor
 from distill_core.geometry import Boxes, Placement, class_coverage
 from registry import InputError
 
-GUARD = 1e-8
+LEAST_MASS = 1e-3  # bounds the derivative: plain division has 1/mass
 
 
 class ItemTable:
@@ -42,7 +42,7 @@ def check_items(boxes: Boxes, *, labeler: str) -> None:
             f"labeler '{labeler}' has a label for each training image, but this representation "
             "draws boxes that are none.",
             expected="boxes from the layout's list of items.",
-            next="use --labeler poddl, which labels any box.",
+            next="use another labeler, one that labels any box: `distill list labeler`.",
         )
 
 
@@ -66,16 +66,19 @@ def majority_labels(coverage: Tensor) -> Tensor:
 
 
 def normalise_rows(mass: Tensor) -> Tensor:
-    """Divide rows by their sums; a row whose mass is nothing becomes uniform.
+    """Divide rows by their sums; what a row lacks of `LEAST_MASS` is spread over all classes.
+
+    So a row of nothing becomes uniform, and its derivative is not infinite.
 
     Args:
         mass: (n, K), not negative; carries the gradient.
 
     Returns:
-        (n, K), rows sum to 1. Off from plain division by less than `GUARD` / sum.
+        (n, K), rows sum to 1.
     """
-    num_classes = mass.shape[1]
-    return (mass + GUARD / num_classes) / (mass.sum(dim=1, keepdim=True) + GUARD)
+    total = mass.sum(dim=1, keepdim=True)
+    lacking = (LEAST_MASS - total).clamp(min=0)
+    return (mass + lacking / mass.shape[1]) / (total + lacking)
 
 
 def item_coverage(placement: Placement, *, labeler: str) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from distill_core import __version__
 from distill_core.assemble import Assembly
-from distill_core.cores import count_cores
+from distill_core.cores import count_cores, processor
 from distill_core.hookspecs import KINDS
 from distill_core.runtime import allocator
 from registry import Plugins
@@ -88,13 +88,14 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """Return what the run ran on."""
-    name = platform.processor() or platform.machine()
+    name = processor()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     return {
         "device": str(device),
         "name": name,
         "system": sys.platform,
+        "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": count_cores(),
         "threads": torch.get_num_threads(),
         "allocator": allocator(),

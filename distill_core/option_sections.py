@@ -82,8 +82,12 @@ class EvaluateOptions(Options):
 
 
 class EngineOptions(Options):
-    """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides cost, not what is computed
-    (but for rounding)."""
+    """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides cost, not what is computed,
+    but for rounding, and for `real_chunk` with batch normalisation.
+
+    Networks that are only trained and tested, as in judging, take the kernels wherever they can;
+    the environment variable DISTILL_KERNELS=off keeps them from it.
+    """
 
     path: Literal["auto", "kernels", "autograd"] = Field(
         "auto",
@@ -102,7 +106,11 @@ class EngineOptions(Options):
         **about("images"),
     )
     real_chunk: int = Field(
-        250, ge=1, description="images of the real batch at a time", **about("images")
+        250,
+        ge=1,
+        description="most images of the real batch at a time, in equal chunks; statistics of batch "
+        "normalisation are those of a chunk",
+        **about("images"),
     )
     activation_cache: str = Field(
         "auto",

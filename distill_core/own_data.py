@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill_core.data import AUGMENTATIONS, DataSpec, RawData, check_raw, held_out
+from distill_core.data import AUGMENTATIONS, MOST_CLASSES, DataSpec, RawData, check_raw, held_out
 from distill_core.hookspecs import hookimpl
 from distill_core.streams import seeded
 from registry import Component, InputError
@@ -67,10 +67,14 @@ def raw_data(
         InputError: shapes, types, ranges or labels do not fit.
     """
     if isinstance(data, RawData):
-        check_raw(data)
-        return data
+        parts = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+        raw = RawData(data.spec, *(part.cpu() for part in parts))
+        check_raw(raw)
+        return raw
     images, labels = _arrays(data, "training")
-    names = class_names or getattr(data, "classes", None) or range(int(labels.max()) + 1)
+    names = getattr(data, "classes", None) if class_names is None else class_names
+    if names is None or not len(names):
+        names = range(_number_of_classes(labels))
     if test is None:
         testing = held_out(labels, TEST_FRACTION, generator=seeded(0, "own data split"), at_least=1)
         test_images, test_labels = images[testing], labels[testing]
@@ -171,6 +175,18 @@ def _bytes(images: Tensor, part: str) -> Tensor:
             "to uint8.",
         )
     return (images * 255).round().to(torch.uint8)
+
+
+def _number_of_classes(labels: Tensor) -> int:
+    """K, of labels that nobody named; refused before there are as many names as a huge label."""
+    largest = int(labels.max())
+    if largest >= MOST_CLASSES:
+        raise InputError(
+            f"the largest label is {largest}.",
+            expected=f"labels from 0 to K - 1, with K at most {MOST_CLASSES}.",
+            next="number the classes; np.unique(labels, return_inverse=True)[1] does.",
+        )
+    return largest + 1
 
 
 def _classes(labels: Any, part: str) -> Tensor:

@@ -109,6 +109,22 @@ def describe(metrics: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
+def predicted_course(steps: int, minutes: float | None, *, seconds: float) -> str:
+    """Say how long a run takes, or how many steps it makes until its time is up.
+
+    Args:
+        steps: outer steps that are asked for.
+        minutes: the run's limit, if it has one.
+        seconds: what a step takes.
+
+    >>> predicted_course(1000, 30.0, seconds=2.5)
+    'about 720 steps in 30 min 00 s'
+    """
+    if minutes is not None and 60 * minutes < seconds * steps:
+        return f"about {60 * minutes / seconds:.0f} steps in {duration(60 * minutes)}"
+    return f"{steps} steps: {duration(seconds * steps)}"
+
+
 def duration(seconds: float) -> str:
     """Write a time for people.
 

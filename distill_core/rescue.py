@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
 
+from distill_core.assemble import Assembly
 from distill_core.divergence import DivergenceError, HypergradientError
-from distill_core.out_of_memory import OutOfMemory, how_to_lower, is_out_of_memory, out_of_memory
+from distill_core.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
 from distill_core.ranks import RankLostError
 from distill_core.run import OuterLoop
 from distill_core.runtime import release_memory
@@ -83,3 +84,24 @@ def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
     elif isinstance(found, OutOfMemory):
         how += " and such an option"
     return f"{state}; go on with {how}."
+
+
+def how_to_lower(assembly: Assembly) -> str:
+    """Say which options lower the memory of an outer step, and to what."""
+    engine, algo = assembly.engine, assembly.config.options["algo"]
+    items = len(assembly.synthetic)
+    inner = min(algo.get("batch") or items, items)
+    real = min(algo.get("real_batch") or engine.real_chunk, engine.real_chunk)
+    at_once = min(engine.microbatch or inner, inner)
+    ways: dict[str, int | str] = {}
+    if engine.activation_cache:
+        ways["engine.activation_cache"] = "none"
+    ways["engine.real_chunk"] = min(real, len(assembly.real.train)) // 2
+    if engine.splits:
+        ways["engine.microbatch"] = at_once // 2
+    elif "batch" in algo:  # not when resuming: it changes what is computed
+        ways["algo.batch"] = inner // 2
+    found = [f"-o {name}={value}" for name, value in ways.items() if value]
+    if not found:
+        return "nothing is left to take in parts: choose a smaller -o backbone.width"
+    return f"lower it with {' and '.join(found)}, or let --max-memory choose"

@@ -56,8 +56,12 @@ class Runtime:
         return f"{threads} (of {cores}), allocator {self.allocator}{why}"
 
 
-def prepare(config: RunConfig) -> Runtime:
-    """Set threads and allocator of this process for a run.
+def prepare(config: RunConfig, processes: int = 1) -> Runtime:
+    """Set threads, allocator and arithmetic of this process for a run.
+
+    Args:
+        config: `threads`, `allocator`, `tf32` and `deterministic` are read.
+        processes: how many share this machine, where no launcher has said so.
 
     Returns:
         What was done; the allocator is "stock" where glibc refused.
@@ -65,13 +69,26 @@ def prepare(config: RunConfig) -> Runtime:
     Raises:
         InputError: `run.allocator=tuned` asks for what this system does not have.
     """
-    runtime = decide(config, os.environ, cores=count_cores(), glibc=has_glibc())
+    environment = {"LOCAL_WORLD_SIZE": str(processes), **os.environ}
+    runtime = decide(config, environment, cores=count_cores(), glibc=has_glibc())
     torch.set_num_threads(runtime.threads)
+    _set_arithmetic(config)
     if runtime.allocator == "tuned" and not tune_allocator():
         return replace(runtime, allocator="stock", allocator_reason="glibc refused")
     if runtime.allocator != allocator():
         return replace(runtime, allocator=allocator(), allocator_reason="since an earlier run")
     return runtime
+
+
+def _set_arithmetic(config: RunConfig) -> None:
+    """Say how CUDA devices compute; a CPU gives the same bits anyway."""
+    # TensorFloat-32 rounds to 3 digits; PyTorch's convolutions take it unless told.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config.tf32
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Filling new tensors takes time, and nothing here reads what nobody wrote.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def allocator() -> str:

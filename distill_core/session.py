@@ -33,7 +33,7 @@ from distill_core.judge import (
     table,
     validation_accuracies,
 )
-from distill_core.progress import ConsoleProgress, duration
+from distill_core.progress import ConsoleProgress, duration, predicted_course
 from distill_core.ranks import ALONE, Ranks
 from distill_core.recording import RunLog, earlier_commands, save_result
 from distill_core.report.page import report_of
@@ -53,13 +53,20 @@ class Interrupted(Exception):
     """The user ended the run; its state is saved."""
 
 
-def preview(config: RunConfig, plugins: Plugins) -> None:
-    """Print the resolved configuration, the budget and the cost of an outer step."""
+def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
+    """Print the resolved configuration, the budget and the cost of an outer step.
+
+    Args:
+        config: the resolved configuration.
+        plugins: what is installed.
+        processes: how many would make the run together; this one measures what each would take.
+    """
     console = Console(highlight=False, soft_wrap=True)
     console.print(to_toml(config), markup=False)
-    machine = prepare(config)
+    machine = prepare(config, processes)
     assembly = assemble(config, plugins, start=False)
-    _print_facts(console, assembly)
+    check_validation(assembly)
+    _print_facts(console, assembly, processes)
     if type(assembly.synthetic.labeler).start is not Labeler.start:
         console.print(
             f"labels   labeler '{config.labeler}' looks at the starting images when the run "
@@ -75,12 +82,14 @@ def preview(config: RunConfig, plugins: Plugins) -> None:
         return
     release_memory()
     in_use = memory_in_use(assembly.device)
-    whole = duration(estimate.seconds * config.steps)
+    course = predicted_course(config.steps, config.minutes, seconds=estimate.seconds)
+    each = "" if processes == 1 else f" in each of {processes} processes"
     console.print(
         f"cost     one outer step: {estimate.seconds:.2f} s and {estimate.memory / 2**20:.0f} "
-        f"MiB beyond the data; {config.steps} steps: {whole}\n         ({estimate.measured})\n"
+        f"MiB beyond the data{each}; {course}\n"
+        f"         ({estimate.measured})\n"
         f"memory   {size_text(in_use)} in use between steps, {size_text(in_use + estimate.memory)} "
-        "predicted at the peak of an outer step"
+        f"predicted at the peak of an outer step{each}"
     )
 
 
@@ -123,12 +132,16 @@ def run(
         early = ranks.is_main and run_dir.exists() and (resume or overwrite)
         if early:
             lock.enter_context(hold(run_dir, say))
-        state = state_to_resume(run_dir, config, say) if resume and ranks.is_main else {}
+        state = (
+            state_to_resume(run_dir, config, say, plugins=plugins)
+            if resume and ranks.is_main
+            else {}
+        )
         state = ranks.broadcast(state)
         console.print(f"machine  {pick_device(ranks.device(config.device))}, {machine}")
         console.print(f"loading  {config.dataset}")
         assembly = _assemble(config, plugins, state, ranks, say)
-        _print_facts(console, assembly, ranks)
+        _print_facts(console, assembly, ranks.size)
         if ranks.is_main:
             if resume:
                 write_config(run_dir, config)
@@ -136,7 +149,7 @@ def run(
                 if not early:
                     lock.enter_context(hold(run_dir, say))
                 begin(run_dir, config, overwrite=overwrite)
-        console.print(f"run      {run_dir}")
+        console.print(f"run      {run_dir}", markup=False)
         step = int(state.get("step", 0))
         commands = earlier_commands(run_dir) if resume and ranks.is_main else []
         log = RunLog(run_dir, step) if ranks.is_main else None
@@ -269,18 +282,20 @@ def _finish(
     save(loop, results=results, peak=peak)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins).presets), markup=False)
-    console.print(f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)")
+    console.print(
+        f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)", markup=False
+    )
     return results
 
 
-def _print_facts(console: Console, assembly: Assembly, ranks: Ranks = ALONE) -> None:
+def _print_facts(console: Console, assembly: Assembly, processes: int) -> None:
     config, layout = assembly.config, assembly.placement.layout
     real = assembly.real
     h, w = layout.canvas_hw
-    processes = f", {ranks.size} processes" if ranks.size > 1 else ""
+    together = f", {processes} processes" if processes > 1 else ""
     console.print(
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
-        f"{config.algo} on {config.dataset} ({assembly.device}{processes})\n"
+        f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
         f"data     {len(real.train)} training, {len(real.validation)} validation, "
         f"{len(real.test)} test images; {real.spec.num_classes} classes\n"
         f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "

@@ -58,8 +58,9 @@ class Cell:
         """Return "done", "interrupted" (it has a checkpoint) or "new"."""
         if self.results():
             return "done"
-        saved = (self.run_dir / "checkpoint" / "state.safetensors").exists()
-        return "interrupted" if saved else "new"
+        from distill_core.checkpoint import has_checkpoint
+
+        return "interrupted" if has_checkpoint(self.run_dir) else "new"
 
 
 def read_sweep(path: Path, out: Path, plugins: Plugins) -> list[Cell]:

@@ -28,7 +28,9 @@ class Options(BaseModel):
     ...     length: int = Field(9, ge=1, description="of the loop", **about("steps", "Smith 2020"))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 def about(unit: str = "", source: str = "") -> dict[str, Any]:

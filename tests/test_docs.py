@@ -232,7 +232,7 @@ def _leave_out_what_takes_long(patch: pytest.MonkeyPatch, result: Path) -> None:
         raise click.exceptions.Exit(0)
 
     patch.setattr(session, "run", run)
-    patch.setattr(session, "preview", lambda config, plugins: None)
+    patch.setattr(session, "preview", lambda config, plugins, processes: None)
     patch.setattr(run_command, "check_processes", lambda number, device: None)
     patch.setattr(run_command, "launch", launch)
     patch.setattr(cross_evaluate, "cross_evaluate", judge)

@@ -142,10 +142,12 @@ class DistributionMatching(Algorithm):
         """Make a network, expand the items, and draw classes and their augmentations."""
         options, num_classes = self.options, synthetic.spec.num_classes
         backbone = self.task.new_backbone(rng["backbone"]).requires_grad_(False)
-        classes = draw_classes(num_classes, options.class_batch, generator=rng["classes"])
         batch = synthetic.at(synthetic.draw(len(synthetic), generator=rng["draw"]))
         shares = class_shares(batch.labels.detach(), options.threshold)
-        matched = matched_classes(shares, classes)
+        matched: list[int] = []
+        while not matched:  # of a few drawn classes none may have an item
+            classes = draw_classes(num_classes, options.class_batch, generator=rng["classes"])
+            matched = matched_classes(shares, classes)
         draws = draw_siamese(
             self._augmentation,
             synthetic.spec.image_shape[1:],

@@ -128,9 +128,9 @@ class Frepo(Algorithm):
         return Estimate(
             seconds=sum(phases.values()),
             phases=phases,
-            memory=peak + self._pool.missing_bytes(member),
+            memory=peak + self._pool.coming_bytes(member),
             measured=f"an online update, the features of {chunk} real images of {size}, and a "
-            "regression were run; the memory holds the pool too.",
+            "regression were run; the memory holds the pool twice.",
         )
 
     def state_dict(self) -> dict[str, Any]:

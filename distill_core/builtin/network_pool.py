@@ -173,9 +173,11 @@ class NetworkPool:
         if self.members[place].age >= self._max_age:
             self.members[place] = self.fresh(generator)
 
-    def missing_bytes(self, like: OnlineNetwork) -> int:
-        """Return the bytes of the networks that `fill` has yet to make, if they are like one."""
-        return (self._size - len(self.members)) * like.num_bytes()
+    def coming_bytes(self, like: OnlineNetwork) -> int:
+        """Return the bytes of what is not there yet while a step runs, if networks are like one:
+        those that `fill` has yet to make, and the outer loop's copy of all, against a failing step.
+        """
+        return (2 * self._size - len(self.members)) * like.num_bytes()
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return the state of every network."""

@@ -139,9 +139,9 @@ class Rcig(Algorithm):
         return Estimate(
             seconds=sum(phases.values()),
             phases=phases,
-            memory=peak + self._pool.missing_bytes(member),
+            memory=peak + self._pool.coming_bytes(member),
             measured=f"an online update, a step of each search, and {chunk} real images of {size} "
-            "were run; the memory holds the pool too.",
+            "were run; the memory holds the pool twice.",
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -158,7 +158,9 @@ def estimate_unrolled(
         "way back": lengths.window * back,
     }
     told = f"; activations of {fit} of {lengths.longest} window steps are retained" if fit else ""
-    more = (lengths.longest - 1) * counted.kept_bytes + max(fit - 1, 0) * each
+    # The trial's step was retained; where not all are, another is computed beside all that are.
+    beside = fit if fit < lengths.longest else fit - 1
+    more = (lengths.longest - 1) * counted.kept_bytes + max(beside, 0) * each
     return Estimate(
         seconds=sum(phases.values()),
         phases=phases,

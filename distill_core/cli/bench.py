@@ -34,8 +34,9 @@ def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json
     """Show what an outer step of each preset costs on this machine.
 
     Seconds and memory are extrapolated from short steps on noise in the shape of the dataset, so
-    nothing is downloaded. Memory is what a step needs beyond the process and its data. The last
-    column is the speed of several processes of one thread, against the one of this line.
+    nothing is downloaded. Memory is what a step needs beside the process, which would also hold
+    the data. The last column is the speed of several processes of one thread, against the one of
+    this line.
     """
     plugins = discover()
     found = collect_presets(plugins)
@@ -71,14 +72,19 @@ def row(line: Line) -> tuple[str, ...]:
     phases = ", ".join(f"{name} {seconds:.3g}" for name, seconds in line.phases.items())
     several = f"{line.processes}: {line.speed_up:.2f} times" if line.processes else ""
     engine = f"{line.engine}, {line.threads} thread{'s' if line.threads > 1 else ''}"
-    memory = size_text(line.memory)
+    memory = f"{size_text(line.memory)} beside {size_text(line.process)}"
     return (line.preset, engine, f"{line.seconds:.3g}", phases, memory, several)
 
 
 def _print_json(lines: list[Line]) -> None:
     import json
 
-    from distill_core.manifest import versions
+    from distill_core.devices import pick_device
+    from distill_core.manifest import hardware, versions
 
-    record = {"versions": versions(), "lines": [line.as_dict() for line in lines]}
+    record = {
+        "versions": versions(),
+        "hardware": hardware(pick_device("auto")),
+        "lines": [line.as_dict() for line in lines],
+    }
     click.echo(json.dumps(record, indent=1))

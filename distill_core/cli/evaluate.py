@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,9 @@ def command(
         click.echo(f"{what}: network {net + 1} {100 * value:.2f} %", err=True)
 
     names = tuple(filter(None, (name.strip() for name in metrics.split(","))))
-    found = cross_evaluate(run, configs, plugins, metrics=names, after_net=after_net)
+    found = cross_evaluate(
+        run, configs, plugins, metrics=names, after_net=after_net, say=partial(click.echo, err=True)
+    )
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=1))
         return

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
 from distill_core.hookspecs import KINDS
 from registry import ExplainedError
-
-if TYPE_CHECKING:
-    from registry.options import Options
 
 
 class ComponentName(StringParamType):
@@ -44,13 +39,16 @@ class ComponentName(StringParamType):
 
 
 class KindName(StringParamType):
-    """A kind of component."""
+    """A kind of component, or settings of the core."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the kinds that begin like this."""
-        return [CompletionItem(k.name) for k in KINDS if k.name.startswith(incomplete)]
+        """Return the kinds and settings that begin like this."""
+        from distill_core.config import settings_models
+
+        names = [*(kind.name for kind in KINDS), *settings_models()]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class PresetName(StringParamType):
@@ -76,12 +74,11 @@ class OptionPair(StringParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the options of the components that the command line has chosen so far."""
-        from distill_core.config import RunConfig
+        from distill_core.config import RunConfig, settings_models
         from distill_core.discovery import discover
-        from distill_core.option_sections import SECTIONS
 
         kinds = {kind.option: kind for kind in KINDS}
-        models: dict[str, type[Options]] = {"run": RunConfig, **SECTIONS}
+        models = settings_models()
         near = [
             prefix
             for prefix in (*models, *kinds)

@@ -77,11 +77,12 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
         ranks = join(os.environ)
         return as_rank(ranks, lambda: _as_rank(ranks, display, procs, **given), display)
     plan = _plan(procs=procs, **given)
-    if given["dry_run"]:
-        return plan.preview()
     wanted = procs or usable(plan.config.procs, plan.config.device)
     if wanted > 1:
         check_processes(wanted, plan.config.device)
+    if given["dry_run"]:
+        return plan.preview(wanted)
+    if wanted > 1:
         patience = 60 * plan.config.rank_timeout_minutes
         return launch(display.arguments, wanted, run_dir=plan.run_dir, patience=patience)
     return _run(plan, display.arguments, **given)
@@ -92,7 +93,7 @@ def _as_rank(ranks: Ranks, display: Display, procs: int | None, **given: Any) ->
     check_procs(procs)
     plan = _same_plan(_plan(procs=procs, **given) if ranks.is_main else None, ranks)
     if given["dry_run"]:
-        return plan.preview() if ranks.is_main else 0
+        return plan.preview(ranks.size) if ranks.is_main else 0
     return _run(plan, display.arguments, ranks, **given)
 
 
@@ -151,10 +152,10 @@ class _Plan:
     plugins: Plugins
     run_dir: Path
 
-    def preview(self) -> int:
+    def preview(self, processes: int) -> int:
         from distill_core import session
 
-        session.preview(self.config, self.plugins)
+        session.preview(self.config, self.plugins, processes)
         return 0
 
 

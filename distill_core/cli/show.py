@@ -14,7 +14,8 @@ from distill_core.cli.kinds import find_kind
 from distill_core.cli.names import ComponentName, KindName
 from distill_core.cli.tables import print_table
 from distill_core.discovery import discover
-from registry import Kind
+from distill_core.hookspecs import KINDS
+from registry import OptionError
 from registry.docstrings import source_of
 
 if TYPE_CHECKING:
@@ -46,15 +47,30 @@ _BOUNDS = {
 
 @click.command()
 @click.argument("kind", type=KindName())
-@click.argument("name", type=ComponentName())
+@click.argument("name", type=ComponentName(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a record with all options.")
-def command(kind: str, name: str, as_json: bool) -> None:
-    """Explain the component NAME of a KIND: what it does, and its options."""
+def command(kind: str, name: str | None, as_json: bool) -> None:
+    """Explain the component NAME of a KIND: what it does, and its options.
+
+    The settings that belong to no component are shown by `distill show run`, data, engine and
+    evaluate.
+    """
+    from distill_core.config import settings_models
+
+    if name is None and (model := settings_models().get(kind)):
+        _show_settings(kind, model, as_json=as_json)
+        return
     found = find_kind(kind)
+    if name is None:
+        raise OptionError(
+            f"nothing says which {found.name} to show.",
+            expected=f"`distill show {kind} NAME`.",
+            next=f"`distill list {kind}` has the names.",
+        )
     catalogue = discover()[found.name]
     entry = catalogue.entry(name)
     model = catalogue.attribute(name, entry.component.resolve_options)
-    options = rows(model, found)
+    options = rows(model, found.option)
     source = source_of(entry.component)
     if as_json:
         record = {
@@ -74,14 +90,42 @@ def command(kind: str, name: str, as_json: bool) -> None:
     if not options:
         click.echo("It has no options.")
         return
+    _print_options(options)
+
+
+def _show_settings(name: str, model: type[Options], *, as_json: bool) -> None:
+    options = settings_rows(name, model)
+    if as_json:
+        listed = [dict(zip(HEADERS, row, strict=True)) for row in options]
+        click.echo(json.dumps({"name": name, "options": listed}, indent=1))
+        return
+    click.echo(f"{name}: settings of {'every run' if name == 'run' else 'the core'}")
+    _print_options(options)
+
+
+def _print_options(options: Sequence[Row]) -> None:
     click.echo("")
     headers, cells = stacked(options) if sys.stdout.isatty() else filled(options)
     print_table(headers, cells, title="Options")
     click.echo(f"Set one with -o {options[0][0]}=VALUE.")
 
 
-def rows(model: type[Options], kind: Kind) -> list[Row]:
-    """Return one row of `HEADERS` for each option of a model, in its own order."""
+def settings_rows(name: str, model: type[Options]) -> list[Row]:
+    """Return `rows` for settings of the core; without the choice of components and sections, which
+    `distill list` and other settings show."""
+    from distill_core.option_sections import SECTIONS
+
+    elsewhere = {f"run.{each}" for each in ("options", *SECTIONS, *(kind.option for kind in KINDS))}
+    return [row for row in rows(model, name) if row[0] not in elsewhere]
+
+
+def rows(model: type[Options], prefix: str) -> list[Row]:
+    """Return one row of `HEADERS` for each option of a model, in its own order.
+
+    Args:
+        model: of a component, or of settings of the core.
+        prefix: what `-o` has before the option's name.
+    """
     schema = model.model_json_schema()
     required = schema.get("required", [])
     defaults = model.model_construct().model_dump(mode="json", warnings=False)
@@ -91,7 +135,7 @@ def rows(model: type[Options], kind: Kind) -> list[Row]:
         default = "required" if name in required else _value(defaults.get(name))
         found.append(
             (
-                f"{kind.option}.{name}",
+                f"{prefix}.{name}",
                 _type(field, definitions),
                 default,
                 ", ".join(_bounds(field)),

@@ -18,10 +18,10 @@ from distill_core.functional import FlatModel
 from distill_core.hypergradient.autograd_loss import AutogradLoss, GraphSizes
 from distill_core.hypergradient.convnet_body import ConvNetBody
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
-from distill_core.hypergradient.features import Features, convnet_features
+from distill_core.hypergradient.features import Features, convnet_features, no_kernels
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
-from distill_core.kernels.native import Unavailable, library
+from distill_core.kernels.convolution import multiplies_bfloat16
 from distill_core.option_sections import EngineOptions
 from distill_core.sizes import parse_size
 from registry import InputError
@@ -64,7 +64,7 @@ class Engine:
         """
         obstacle = _obstacle(options, backbone, device)
         wanted = options.path == "kernels" or options.precision == "bfloat16"
-        if obstacle and wanted and options.path != "autograd":
+        if obstacle and wanted:
             raise InputError(
                 f"the ConvNet kernels cannot be used: {obstacle}.",
                 expected="--backbone convnet with its published norm, pooling and activation (the "
@@ -139,7 +139,8 @@ class Engine:
         if not self.kernels:
             return "autograd"
         precision = str(self.precision or torch.float32).removeprefix("torch.")
-        return f"ConvNet kernels, {precision}"
+        emulated = self.precision == torch.bfloat16 and not multiplies_bfloat16()
+        return f"ConvNet kernels, {precision}{', convolved in float32' if emulated else ''}"
 
     def images(self) -> str:
         """Return how many images are taken at a time, in words."""
@@ -161,13 +162,16 @@ def _cache_size(text: str) -> int:
 def _obstacle(options: EngineOptions, backbone: Backbone, device: torch.device) -> str:
     """Why the kernels cannot be used, or nothing."""
     if options.path == "autograd":
-        return "asked for by engine.path"
-    if backbone.conv_blocks() is None:
-        return f"no kernels for this {type(backbone).__name__}"
-    if device.type != "cpu":
-        return f"no kernels for {device.type}"
-    try:
-        library()
-    except Unavailable as error:
-        return str(error)
+        return "autograd is asked for by engine.path"
+    return no_kernels(backbone, device) or _frozen(backbone)
+
+
+def _frozen(backbone: Backbone) -> str:
+    """Why the network's parameters are not those that the kernels differentiate, or nothing."""
+    structure = backbone.conv_blocks()
+    assert structure is not None
+    learned = {name for name, each in backbone.named_parameters() if each.requires_grad}
+    for name in (*(n for layer in structure.layers for n in layer), "head.weight", "head.bias"):
+        if name not in learned:
+            return f"the kernels learn '{name}', which is frozen or missing here"
     return ""

@@ -11,13 +11,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from distill_core.contracts import Backbone, ConvBlocks
 from distill_core.hypergradient.convnet_body import ConvNetBody, Kept, layers_of, parts_of
+from distill_core.kernels.native import Unavailable, library
 
 Features = Callable[[Tensor], Tensor]
+
+
+def no_kernels(backbone: nn.Module, device: torch.device) -> str:
+    """Say why a network on a device cannot have the kernels, or nothing."""
+    if not isinstance(backbone, Backbone) or backbone.conv_blocks() is None:
+        return f"no kernels for this {type(backbone).__name__}"
+    if device.type != "cpu":
+        return f"no kernels for {device.type}"
+    try:
+        library()
+    except Unavailable as error:
+        return str(error)
+    return ""
 
 
 def convnet_features(
@@ -56,16 +70,20 @@ class _Features(torch.autograd.Function):
     def forward(
         ctx: Any, body: ConvNetBody, used: int, images: Tensor, *parameters: Tensor
     ) -> Tensor:
-        ctx.body, ctx.used, ctx.kept = body, used, list[Kept]()
-        ctx.save_for_backward(images, *parameters)
-        return _forward(body, images, parameters[:used], ctx.kept)
+        ctx.body, ctx.used, ctx.given, kept = body, used, 1 + len(parameters), list[Kept]()
+        features = _forward(body, images, parameters[:used], kept)
+        # All of it through PyTorch, which may drop it and compute it again (checkpointing).
+        ctx.save_for_backward(images, *parameters, *(part for block in kept for part in block))
+        return features
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        body, (images, *parameters) = ctx.body, ctx.saved_tensors
+        body, saved = ctx.body, ctx.saved_tensors
+        (images, *parameters), rest = saved[: ctx.given], saved[ctx.given :]
+        kept = [Kept(*block) for block in zip(*[iter(rest)] * len(Kept._fields), strict=True)]
         layers, images = layers_of(parameters[: ctx.used]), images.contiguous()
-        above, kept, dimages = body.unflattened(cotangent), list(ctx.kept), None
+        above, dimages = body.unflattened(cotangent), None
         if ctx.needs_input_grad[2]:
             found, dimages = body.backward_to_images(layers, images, kept, above)
         else:

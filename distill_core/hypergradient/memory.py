@@ -17,6 +17,7 @@ import torch
 
 from distill_core.contracts import Estimate
 from distill_core.hypergradient.engine import Engine
+from distill_core.out_of_memory import OutOfMemory, is_out_of_memory
 from distill_core.sizes import parse_size, size_text
 from registry import InputError
 
@@ -48,11 +49,18 @@ def stay_within(
 
     Raises:
         InputError: no choice fits, or the algorithm cannot predict its memory.
+        OutOfMemory: not even a trial fits into the memory that there is.
     """
     allowed, least, last = parse_size(limit, what="engine.max_memory"), 0, engine
     between = 0
     for candidate in candidates(engine, largest, [size for size in caches if 0 < size < allowed]):
-        estimate = predict(candidate)
+        try:
+            estimate = predict(candidate)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            last = candidate  # the trial itself: fewer images may fit
+            continue
         if estimate is None:
             raise InputError(
                 f"option engine.max_memory = {limit} cannot be kept: the algorithm does not "
@@ -68,6 +76,14 @@ def stay_within(
             return replace(candidate, memory=f"{size_text(needed)} predicted of {limit}{kept}")
         if not least or needed < least:
             least, last = needed, candidate
+    if not least:
+        raise OutOfMemory(
+            f"an outer step was tried to stay within engine.max_memory = {limit}, and not even one "
+            f"with {last.images()} fits into the memory that there is.",
+            expected="room for the real images and for one short outer step.",
+            next="free memory, or lower -o backbone.width or -o algo.batch, or keep real images "
+            "in half the memory with -o data.storage=float16.",
+        )
     raise InputError(
         f"no way to stay within engine.max_memory = {limit} was found: {size_text(between)} are in "
         f"use between steps, and the least for a whole run is {size_text(least)}, with "

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.contracts import Backbone
-from distill_core.hypergradient.features import convnet_features
-from distill_core.kernels.native import Unavailable
+from distill_core.hypergradient.features import convnet_features, no_kernels
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -28,12 +27,14 @@ def network_logits(backbone: nn.Module, device: torch.device) -> Logits:
         device: where it is.
     """
     structure = backbone.conv_blocks() if isinstance(backbone, Backbone) else None
-    if structure is None or device.type != "cpu":
+    if structure is None or no_kernels(backbone, device):
         return backbone
     assert isinstance(backbone, Backbone)
-    head = backbone.head
-    try:
-        features = convnet_features(backbone, structure)
-    except Unavailable:
-        return backbone
+    head, features = backbone.head, convnet_features(backbone, structure)
     return lambda images: head(features(images))
+
+
+def how_trained(backbone: nn.Module, device: torch.device) -> str:
+    """Return how such a network is trained and tested, for the log."""
+    obstacle = no_kernels(backbone, device)
+    return f"autograd ({obstacle})" if obstacle else "ConvNet kernels, float32"

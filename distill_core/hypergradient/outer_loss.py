@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -33,15 +34,15 @@ def real_loss(
         split: the real images.
         index: (N,) which of them, from `Split.draw`.
         draw: their augmentation.
-        chunk: images at a time; the result is the same but for rounding, unless the network
-            normalises over batches, whose statistics are those of a chunk.
+        chunk: most images at a time; the chunks are of equal size but for one image. The result
+            is the same but for rounding, unless the network normalises over batches, whose
+            statistics are those of a chunk.
     """
     size = len(index)
     cotangent = torch.zeros_like(theta)
     total = torch.zeros((), device=theta.device, dtype=theta.dtype)
     correct = torch.zeros((), device=theta.device, dtype=torch.int64)
-    for start in range(0, size, chunk):
-        part = slice(start, start + chunk)
+    for part in _equal_parts(size, chunk):
         labels = split.labels[index[part]]
         augmented = Augmentation.apply(split.take(index[part]), draw[part])
         share = len(labels) / size
@@ -51,3 +52,12 @@ def real_loss(
         total += share * found.loss
         correct += (found.logits.argmax(1) == labels).sum()
     return OuterLoss(float(total), float(correct) / size, cotangent)
+
+
+def _equal_parts(size: int, most: int) -> list[slice]:
+    """Cut `size` images into as few parts of at most `most` as there can be.
+
+    Batch statistics of a last image that is left over would be nothing.
+    """
+    count = -(-size // most)
+    return [slice(*ends) for ends in pairwise(size * part // count for part in range(count + 1))]

@@ -96,10 +96,10 @@ int NAME(forward)(int threads, int N, int h, int w, int C, REAL eps, const STORE
                     REAL u1 = scale[c] * LOAD(s + C + c) + shift[c];
                     REAL u2 = scale[c] * LOAD(s + down + c) + shift[c];
                     REAL u3 = scale[c] * LOAD(s + down + C + c) + shift[c];
-                    u0 = u0 > 0 ? u0 : 0;
-                    u1 = u1 > 0 ? u1 : 0;
-                    u2 = u2 > 0 ? u2 : 0;
-                    u3 = u3 > 0 ? u3 : 0;
+                    u0 = u0 < 0 ? 0 : u0;  /* what is not a number stays so */
+                    u1 = u1 < 0 ? 0 : u1;
+                    u2 = u2 < 0 ? 0 : u2;
+                    u3 = u3 < 0 ? 0 : u3;
                     SAVE(o + c, (REAL)0.25 * ((u0 + u1) + (u2 + u3)));
                 }
             }
@@ -207,7 +207,7 @@ int NAME(tangent_forward)(int threads, int N, int h, int w, int C, REAL eps, con
         REAL value = LOAD(zn + at), tangent = LOAD(tzn + at);          \
         REAL u = scale[c] * value + shift[c];                          \
         REAL tu = scale[c] * tangent + onx[c] * value + tshift[c];          \
-        sum += u > 0 ? u : 0;                                          \
+        sum += u < 0 ? 0 : u;                                          \
         tsum += u > 0 ? tu : 0;                                        \
     }
                     CORNER(i + c)

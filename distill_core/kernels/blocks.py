@@ -162,7 +162,19 @@ class Blocks:
 
     def _first(self, name: str, images: Tensor, pad: int, weight: Tensor, *tensors: Tensor) -> None:
         n, channels, h, w = images.shape
+        self._check("images", images, channels=weight.shape[1])
+        self._check("weights", weight, channels=channels)
         self._call(name, n, h, w, pad, channels, len(weight), self._eps(), images, *tensors)
+
+    def _check(self, what: str, given: Tensor, *, channels: int) -> None:
+        """Refuse what the C functions, which see bare memory, would read as something else."""
+        dtype, place = str(self.arithmetic).removeprefix("torch."), given.device.type
+        if given.dtype != self.arithmetic or place != "cpu" or given.shape[1] != channels:
+            found = str(given.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the ConvNet kernels were given {what} of {given.shape[1]} channels in {found} on "
+                f"{place}, where {channels} channels in {dtype} on cpu were expected"
+            )
 
     def _call(self, name: str, *arguments: Argument) -> None:
         call(name, self.storage, *arguments)

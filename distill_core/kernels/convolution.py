@@ -93,10 +93,11 @@ def halves(both: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _direct(a: Tensor) -> bool:
-    return a.dtype == torch.bfloat16 and _multiplies_bfloat16()
+    return a.dtype == torch.bfloat16 and multiplies_bfloat16()
 
 
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
+    """Say whether this processor multiplies bfloat16 itself."""
     return bool(library().multiplies_bfloat16())
 
 

@@ -279,7 +279,7 @@ int NAME(first_forward)(int threads, int N, int h, int w, int pad, int inputs, i
                             REAL *at = zk + 2 * y * f.wide + v;
                             vec upper = scale * AT(at) + shift;
                             vec lower = scale * AT(at + f.wide) + shift;
-                            AT(rows + v) = WHERE(upper > 0, upper) + WHERE(lower > 0, lower);
+                            AT(rows + v) = WHERE(~(upper < 0), upper) + WHERE(~(lower < 0), lower);
                         }
                         NAME(pool_row)(rows, f.pw, out + y * f.pw * BLOCK, k);
                     }
@@ -404,7 +404,7 @@ int NAME(first_tangent_forward)(int threads, int N, int h, int w, int pad, int i
                             vec tupper = scale * AT(tzk + i) + onz * upper + tshift;
                             vec tlower = scale * AT(tzk + j) + onz * lower + tshift;
                             upper = scale * upper + shift, lower = scale * lower + shift;
-                            AT(rows + v) = WHERE(upper > 0, upper) + WHERE(lower > 0, lower);
+                            AT(rows + v) = WHERE(~(upper < 0), upper) + WHERE(~(lower < 0), lower);
                             AT(trows + v) = WHERE(upper > 0, tupper) + WHERE(lower > 0, tlower);
                         }
                         NAME(pool_row)(rows, f.pw, out + y * f.pw * BLOCK, k);

@@ -11,9 +11,11 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -57,7 +59,6 @@ class Unavailable(Exception):
 _OTHER_COMPILER = "name another C compiler in the environment variable CC"
 
 
-@functools.cache
 def library() -> ctypes.CDLL:
     """Return the loaded library, compiled if the cache does not have it.
 
@@ -65,12 +66,30 @@ def library() -> ctypes.CDLL:
         Unavailable: no compiler, or it does not accept the source, or the environment variable
             DISTILL_KERNELS is "off".
     """
+    found = outcome()
+    if isinstance(found, Unavailable):
+        raise Unavailable(str(found), next=found.next)
+    return found
+
+
+@functools.cache
+def outcome() -> ctypes.CDLL | Unavailable:
+    """Return the library, or why there is none; found out once, as compiling takes seconds."""
+    try:
+        return _load()
+    except Unavailable as error:
+        return error
+
+
+def _load() -> ctypes.CDLL:
     if os.environ.get("DISTILL_KERNELS") == "off":
         raise Unavailable("DISTILL_KERNELS is off", next="unset DISTILL_KERNELS")
     compiler = _compiler()
     path = _path(compiler)
-    if not _is_ours(path):
-        _compile(compiler, path)
+    if _is_ours(path):
+        with suppress(OSError):  # damaged, say by a full disk: compiled anew
+            return ctypes.CDLL(str(path))
+    _compile(compiler, path)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -78,20 +97,22 @@ def library() -> ctypes.CDLL:
         raise Unavailable(why, next=_OTHER_COMPILER) from error
 
 
-def _compiler() -> str:
-    named = os.environ.get("CC", "").split()[:1]
-    for name in (*named, "cc", "gcc", "clang"):
+def _compiler() -> list[str]:
+    """The words of its command: CC may be a compiler behind a wrapper, as "ccache gcc"."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for name, *words in ([named] if named else []) + [["cc"], ["gcc"], ["clang"]]:
         if found := shutil.which(name):
-            return found
+            return [found, *words]
     why = "there is no C compiler (cc, gcc, clang or $CC)"
     raise Unavailable(why, next="install one, for example gcc")
 
 
-def _path(compiler: str) -> Path:
+def _path(compiler: list[str]) -> Path:
     digest = hashlib.sha256()
     for name in SOURCES:
         digest.update((Path(__file__).parent / name).read_bytes())
-    for part in (_run([compiler, "--version"]).stdout, _processor(), str(_FLAGS + _COMMON)):
+    version = _run([*compiler, "--version"]).stdout
+    for part in (version, _processor(), str(_FLAGS + _COMMON)):
         digest.update(part.encode())
     return cache_dir() / "kernels" / f"blocks-{digest.hexdigest()[:32]}.so"
 
@@ -116,7 +137,7 @@ def _is_ours(path: Path) -> bool:
     return mine and not found.st_mode & 0o022
 
 
-def _compile(compiler: str, path: Path) -> None:
+def _compile(compiler: list[str], path: Path) -> None:
     """Compile beside the place and move there, so that no half-written file is ever loaded."""
     source = Path(__file__).parent / SOURCES[0]
     try:
@@ -124,7 +145,7 @@ def _compile(compiler: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             made = Path(scratch) / path.name
             for flags in _FLAGS:
-                command = [compiler, *_COMMON, *flags, str(source), "-o", str(made), "-lm"]
+                command = [*compiler, *_COMMON, *flags, str(source), "-o", str(made), "-lm"]
                 result = _run(command)
                 if result.returncode == 0:
                     made.chmod(0o700)
@@ -135,7 +156,8 @@ def _compile(compiler: str, path: Path) -> None:
         advice = "set DISTILL_CACHE to a folder that can be written"
         raise Unavailable(why, next=advice) from error
     reason = (result.stderr.strip().splitlines() or ["no message"])[0]
-    raise Unavailable(f"{compiler} does not compile the blocks: {reason}", next=_OTHER_COMPILER)
+    words = " ".join(compiler)
+    raise Unavailable(f"{words} does not compile the blocks: {reason}", next=_OTHER_COMPILER)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -160,6 +182,7 @@ def call(name: str, dtype: torch.dtype, *arguments: Argument) -> None:
 
     Raises:
         MemoryError: there is none for its scratch.
+        ValueError: a tensor is not dense.
     """
     function = getattr(library(), f"{name}_{str(dtype).removeprefix('torch.')}")
     threads = min(torch.get_num_threads(), MAX_THREADS)
@@ -170,5 +193,6 @@ def call(name: str, dtype: torch.dtype, *arguments: Argument) -> None:
 def _pointer(value: Argument) -> object:
     if not isinstance(value, torch.Tensor):
         return value
-    assert value.is_contiguous(), "the C functions know no strides"
+    if not value.is_contiguous():
+        raise ValueError("the C functions know no strides")
     return ctypes.c_void_p(value.data_ptr())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from distill_core.cli.show import rows
+from distill_core.cli.show import rows, settings_rows
+from distill_core.config import settings_models
 from distill_core.hookspecs import KINDS
 from registry import Catalogue, Plugins
 
@@ -32,23 +34,41 @@ def _kind_page(catalogue: Catalogue) -> str:
 def _component(catalogue: Catalogue, name: str) -> str:
     entry, kind = catalogue.entry(name), catalogue.kind
     component = entry.component
-    options = rows(component.resolve_options(), kind)
+    options = rows(component.resolve_options(), kind.option)
     parts = [
         f"({kind.name}-{name})=\n## {name}\n",
         f"{_escaped(component.summary)}. From plugin `{entry.provider.entry_point}`, "
         f"{entry.provider.distribution} {entry.provider.version}.\n",
         source_of(component.resolve_factory()),
         f"**Options of {name}**\n" if options else "No options.\n",
+        *_listed(options),
     ]
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """Return the page of the settings that belong to no component."""
+    parts = [
+        "# Settings\n",
+        "What belongs to no component. `distill show run`, `data`, `engine` and `evaluate` print "
+        "the same.\n",
+    ]
+    for name, model in settings_models().items():
+        text = inspect.getdoc(model) or ""
+        parts += [f"(settings-{name})=\n## {name}\n", f"{text}\n"]
+        parts += _listed(settings_rows(name, model))
+    return "\n".join(parts)
+
+
+def _listed(options: Iterable[tuple[str, ...]]) -> Iterator[str]:
     for option, what, default, bounds, unit, text, source in options:
         facts = ", ".join(
             [f"`{what}`", "required" if default == "required" else f"default `{default}`"]
             + [_escaped(fact) for fact in (bounds, unit and f"unit: {unit}") if fact]
         )
-        parts.append(f"`{option}`\n: {facts}\n\n  {_escaped(text)}\n")
+        yield f"`{option}`\n: {facts}\n\n  {_escaped(text)}\n"
         if source:
-            parts.append(f"  Source: {_escaped(source)}.\n")
-    return "\n".join(parts)
+            yield f"  Source: {_escaped(source)}.\n"
 
 
 def source_of(factory: Any) -> str:

@@ -13,7 +13,7 @@ from distill_core.discovery import discover
 from docs._extensions import links, mathml
 from docs._extensions.api_pages import api_pages
 from docs._extensions.cli_page import cli_page
-from docs._extensions.component_pages import component_pages
+from docs._extensions.component_pages import component_pages, settings_page
 from docs._extensions.hooks_page import hooks_page
 
 GENERATED = "reference"
@@ -21,7 +21,7 @@ GENERATED = "reference"
 
 def generated_pages(docs: Path) -> dict[str, str]:
     """Return the text of every generated page by its path below `docs/reference`."""
-    pages = {"cli.md": cli_page(main), "hooks.md": hooks_page()}
+    pages = {"cli.md": cli_page(main), "hooks.md": hooks_page(), "settings.md": settings_page()}
     pages |= {f"api/{name}.rst": text for name, text in api_pages().items()}
     pages |= {f"components/{kind}.md": text for kind, text in component_pages(discover()).items()}
     for page in [*docs.glob("*.md"), *docs.glob("guide/*.md")]:

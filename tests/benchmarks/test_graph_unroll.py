@@ -44,8 +44,9 @@ def test_the_baseline_has_the_engine_s_hypergradient(
     assert losses[0] == pytest.approx(losses[1], rel=1e-10)
     assert set(found[0]) == {"data", "labels"}
     for group, expected in found[0].items():
-        assert expected.norm() > 0
-        torch.testing.assert_close(found[1][group], expected, rtol=1e-8, atol=1e-8)
+        scale = float(expected.abs().max())
+        assert scale > 0
+        torch.testing.assert_close(found[1][group], expected, rtol=0, atol=1e-8 * scale)
 
 
 def test_chunks_of_real_images_change_nothing(setting: ModuleType) -> None:

@@ -162,7 +162,7 @@ def test_every_form_of_own_data_is_the_same() -> None:
         assert torch.equal(found.test_labels, expected.test_labels)
     given = raw_data((images, labels), (images[:6], labels[:6]))
     assert len(given.train_labels) == 60
-    assert raw_data(given) is given
+    assert raw_data(given).train_images is given.train_images  # nothing is copied
 
 
 IMAGES, LABELS = arrays()
@@ -199,3 +199,16 @@ def test_raw_data_are_checked() -> None:
     images, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
     with pytest.raises(InputError, match=r"torch.uint8"):
         raw_data(RawData(spec, images, labels, images, labels))
+
+
+def test_huge_labels_are_refused_before_a_name_is_made_for_each():
+    images, labels = torch.zeros(2, 3, 8, 8), torch.tensor([0, 2_012_000_123])
+    with pytest.raises(InputError, match="the largest label is 2012000123") as caught:
+        raw_data((images, labels))
+    assert "10000" in caught.value.expected
+
+
+def test_names_may_be_an_array():
+    images, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
+    found = raw_data((images, labels), class_names=np.array(["cat", "dog"]))  # type: ignore[arg-type]
+    assert found.spec.class_names == ("cat", "dog")

@@ -7,7 +7,7 @@ from distill_core.assemble import assemble
 from distill_core.discovery import discover
 from distill_core.hookspecs import hookimpl
 from registry import Component, ContractError, InputError
-from tests.distill_core.small_run import SMALL, small_assembly, small_config
+from tests.distill_core.small_run import SMALL, installed, small_assembly, small_config
 
 
 class Offers:
@@ -38,12 +38,21 @@ def test_parts_fit_together_and_are_on_the_device():
 
 
 def test_a_given_class_grid_is_not_asked_for_again():
-    from tests.distill_core.small_run import installed
-
     grid = torch.arange(6).reshape(2, 3)
     assembly = assemble(small_config(), installed(), class_grid=grid, notes={"kept": "yes"})
     assert torch.equal(assembly.placement.class_grid, grid)
     assert assembly.notes == {"kept": "yes"}
+
+
+def test_parts_that_do_not_fit_are_refused_before_data_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path))  # there is no CIFAR-10
+    settings = {"dataset": "cifar10", "algo": "dm", "ipc": 1.0, "options": {"labeler": {}}}
+    config = small_config(**settings)
+    with pytest.raises(InputError, match="algorithm 'dm' does not learn labels"):
+        assemble(config, installed())
+    fitting = small_config(**{**settings, "options": {"labeler": {"mode": "fixed"}}})
+    with pytest.raises(InputError, match="download"):
+        assemble(fitting, installed())
 
 
 def test_an_orderer_that_forgets_a_class_is_refused():

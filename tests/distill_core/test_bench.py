@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
+from concurrent.futures.process import BrokenProcessPool
+from threading import BrokenBarrierError
 
-from distill_core.bench import Line, bench, measure, noise, rate_of_processes, selection, stand_in
+import pytest
+
+from distill_core.bench import Line, bench, measure, rate_of_processes, selection, stand_in
 from distill_core.config import merge
-from distill_core.data import DataSpec
 from distill_core.discovery import presets
 from distill_core.presets import Preset
 from registry import InputError
@@ -40,14 +41,6 @@ def test_no_files_and_no_orderer_are_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert assembly.placement.class_grid.flatten().tolist() == list(range(200))
 
 
-def test_noise_takes_no_memory() -> None:
-    spec = DataSpec("made", ("a", "b", "c"), (3, 8, 8), ())
-    real = noise(spec, torch.device("cpu"))
-    assert len(real.train) == 100_000
-    assert real.train.images.untyped_storage().nbytes() == 4 * 3 * 8 * 8
-    assert real.train.labels[:4].tolist() == [0, 1, 2, 0]
-
-
 def test_both_paths_of_a_preset_and_no_path_twice() -> None:
     small = {"small": Preset("small", "", SMALL)}
     lines = list(bench(small, installed(), ("auto", "autograd", "autograd"), processes=False))
@@ -68,3 +61,18 @@ def test_a_dataset_that_needs_its_files_is_named() -> None:
 
 def test_processes_work_at_the_same_time() -> None:
     assert rate_of_processes(small_config(), 2) > 0
+
+
+@pytest.mark.parametrize("error", [BrokenProcessPool, BrokenBarrierError])
+def test_processes_that_end_cost_no_line(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(config: object, number: int) -> float:
+        raise error
+
+    monkeypatch.setattr("distill_core.bench.rate_of_processes", end)
+    monkeypatch.setattr("distill_core.bench.count_cores", lambda: 2)
+    line = measure("small", small_config(), installed(), processes=True)
+    assert line.processes == 0
+    assert line.speed_up == 0
+    assert line.measured.endswith("Of 2 processes at once one ended, perhaps for want of memory.")

@@ -82,6 +82,18 @@ def test_draws_from_the_global_random_state_are_found(synthetic, monkeypatch, dr
         _check(synthetic)
 
 
+def test_draws_on_a_cuda_device_are_found(synthetic, monkeypatch):
+    states = [torch.zeros(4, dtype=torch.uint8)]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [each.clone() for each in states])
+    _check(synthetic)
+    labels = synthetic.labeler.labels
+    drawing = _then(labels, lambda *_: states[0].add_(1))
+    monkeypatch.setattr(synthetic.labeler, "labels", drawing)
+    with pytest.raises(ContractError, match="draws from the global random state in `labels`"):
+        _check(synthetic)
+
+
 def test_changed_arguments_are_found(synthetic, monkeypatch):
     labels = synthetic.labeler.labels
     monkeypatch.setattr(

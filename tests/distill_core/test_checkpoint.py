@@ -11,7 +11,7 @@ from distill_core import checkpoint as module
 from distill_core.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from distill_core.files import read_tensors, write_tensors
 from registry import EnvironmentFault, InputError
-from tests.distill_core.small_run import small_config
+from tests.distill_core.small_run import installed, small_config
 
 leaves = st.one_of(
     st.none(),
@@ -103,7 +103,11 @@ def test_another_format_names_both(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "name"),
-    [({"seed": 5}, "seed"), ({"options": {"algo": {"window": 1}}}, "options")],
+    [
+        ({"seed": 5}, "seed"),
+        ({"options": {"algo": {"window": 1}}}, "algo.window"),
+        ({"data": {"zca_strength": 0.2}}, "data.zca_strength"),
+    ],
 )
 def test_another_configuration_is_refused_by_field(tmp_path, changes, name):
     save_checkpoint(tmp_path, {"x": 1}, small_config())
@@ -115,6 +119,18 @@ def test_length_and_judging_may_change(tmp_path):
     save_checkpoint(tmp_path, {"x": 1}, small_config())
     longer = small_config(steps=9, minutes=3, rank_timeout_minutes=1, evaluate={"nets": 1})
     assert load_checkpoint(tmp_path, longer) == {"x": 1}
+
+
+def test_a_components_option_may_be_newer_than_a_checkpoint(tmp_path):
+    save_checkpoint(tmp_path, {"step": 3}, small_config())
+    path = checkpoint_path(tmp_path)
+    tensors, header = read_tensors(path)
+    default = header["config"]["options"]["algo"].pop("clip_decay")
+    write_tensors(path, tensors, header)
+    assert load_checkpoint(tmp_path, small_config(), plugins=installed()) == {"step": 3}
+    other = small_config(options={"algo": {"clip_decay": default / 2}})
+    with pytest.raises(InputError, match=f"a run with algo.clip_decay = {default}, not"):
+        load_checkpoint(tmp_path, other, plugins=installed())
 
 
 def test_options_that_are_newer_than_a_checkpoint_have_their_defaults(tmp_path):

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from distill_core.cores import count_cores, cpu_quota, physical_cores
+from distill_core.cores import count_cores, cpu_quota, physical_cores, processor
 
 
-def processor(folder: Path, siblings: list[str], name: str = "core_cpus_list") -> Path:
+def topology_of(folder: Path, siblings: list[str], name: str = "core_cpus_list") -> Path:
     """A kernel's description of hardware threads, each with the list of its core."""
     for number, text in enumerate(siblings):
         topology = folder / f"cpu{number}" / "topology"
@@ -19,7 +20,7 @@ def processor(folder: Path, siblings: list[str], name: str = "core_cpus_list") -
 
 @pytest.mark.parametrize("name", ["core_cpus_list", "thread_siblings_list"])
 def test_hardware_threads_of_one_core_count_once(tmp_path, name):
-    described = processor(tmp_path, ["0,2", "1,3", "0,2", "1,3"], name)
+    described = topology_of(tmp_path, ["0,2", "1,3", "0,2", "1,3"], name)
     assert physical_cores(range(4), described) == 2
     assert physical_cores([0, 2], described) == 1
     assert physical_cores([0, 1], described) == 2
@@ -53,3 +54,10 @@ def test_a_quota_and_the_affinity_mask_limit_the_count(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert count_cores() == 1
+
+
+def test_the_name_of_the_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr("distill_core.cores.PROCESSORS", tmp_path / "cpuinfo")
+    assert processor() == (platform.processor() or platform.machine())
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU: fast\n" * 2)
+    assert processor() == "Some CPU: fast"

@@ -87,6 +87,17 @@ def test_artefact_and_checkpoint_are_judged_alike(
         assert candidate.step == 1
 
 
+def test_another_backbone_where_there_is_only_a_checkpoint(
+    run: tuple[Path, RunConfig, Assembly], plugins: Plugins
+) -> None:
+    run_dir, config, _ = run
+    narrow = config.model_copy(update={"options": {**config.options, "backbone": {"width": 2}}})
+    said: list[str] = []
+    found = cross_evaluate(run_dir, {"narrow": narrow}, plugins, say=said.append)
+    assert set(found.results["narrow"]) == {"distilled", "random", "full"}
+    assert said == ["narrow: networks by ConvNet kernels, float32"]
+
+
 def test_several_backbones_with_their_controls(
     run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
 ) -> None:

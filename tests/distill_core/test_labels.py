@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from distill_core.geometry import Boxes, Layout, Placement
 from distill_core.labels import (
+    LEAST_MASS,
     ItemTable,
     check_every_class,
     item_coverage,
@@ -37,7 +38,7 @@ def test_normalised_rows_are_the_shares_of_the_mass(counts, scale):
     mass = torch.tensor(counts, dtype=torch.float64) * scale
     labels = normalise_rows(mass)
     torch.testing.assert_close(labels.sum(1), torch.ones(len(counts), dtype=torch.float64))
-    torch.testing.assert_close(labels, mass / mass.sum(1, keepdim=True), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(labels, mass / mass.sum(1, keepdim=True))
 
 
 def test_a_row_without_mass_is_uniform_and_has_a_finite_gradient():
@@ -46,8 +47,18 @@ def test_a_row_without_mass_is_uniform_and_has_a_finite_gradient():
     assert labels.tolist() == [[0.25] * 4]
     labels[0, 0].backward()
     assert bool(mass.grad.isfinite().all())
+    assert float(mass.grad.abs().max()) <= 1 / LEAST_MASS
     # More mass for a class means more of that class: a clipped row can recover.
     assert float(mass.grad[0, 0]) > 0 > float(mass.grad[0, 1])
+
+
+@given(COUNTS, st.floats(0, LEAST_MASS))
+def test_a_row_of_little_mass_has_its_shares_and_the_rest_for_all(counts, scale):
+    row = torch.tensor(counts, dtype=torch.float64)
+    mass = scale * row / row.sum(1, keepdim=True)
+    labels = normalise_rows(mass)
+    rest = (LEAST_MASS - scale) / row.shape[1]
+    torch.testing.assert_close(labels, (mass + rest) / LEAST_MASS)
 
 
 def test_item_table_computes_only_what_is_no_item():

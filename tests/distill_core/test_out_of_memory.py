@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill_core.cli.errors import FAULT, exit_code, explain
-from distill_core.out_of_memory import how_to_lower, is_out_of_memory, out_of_memory
+from distill_core.out_of_memory import is_out_of_memory, out_of_memory
+from distill_core.rescue import how_to_lower
 from tests.distill_core.small_run import small_assembly
 
 ALLOCATOR = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to")

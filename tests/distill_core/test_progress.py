@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from distill_core.progress import ConsoleProgress, describe, duration
+from distill_core.progress import ConsoleProgress, describe, duration, predicted_course
 
 
 def metrics(seconds: float = 2.0) -> dict[str, float]:
@@ -57,3 +57,15 @@ def test_an_algorithm_without_a_norm():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [
+        (None, "120 steps: 1 min 00 s"),
+        (2, "120 steps: 1 min 00 s"),
+        (0.5, "about 60 steps in 30 s"),
+    ],
+)
+def test_a_course_ends_with_the_steps_or_with_the_time(minutes, said):
+    assert predicted_course(120, minutes, seconds=0.5) == said

@@ -103,6 +103,8 @@ def test_states_and_commands(tmp_path: Path) -> None:
     saved = second.run_dir / "checkpoint" / "state.safetensors"
     saved.parent.mkdir(parents=True)
     saved.write_bytes(b"")
+    assert second.state() == "interrupted"
+    saved.rename(saved.with_name("previous.safetensors"))  # killed between two renames
     third.run_dir.mkdir()
     (third.run_dir / "run.toml").write_text(to_toml(third.config))
     assert [cell.state() for cell in (first, second, third)] == ["done", "interrupted", "new"]

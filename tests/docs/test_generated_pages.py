@@ -11,11 +11,13 @@ import pytest
 
 from distill_core import hookspecs
 from distill_core.cli import COMMANDS, main
+from distill_core.cli.show import settings_rows
+from distill_core.config import settings_models
 from distill_core.discovery import discover
 from docs._extensions import links
 from docs._extensions.api_pages import MODULES, api_pages
 from docs._extensions.cli_page import cli_page
-from docs._extensions.component_pages import component_pages
+from docs._extensions.component_pages import component_pages, settings_page
 from docs._extensions.hooks_page import hooks_page
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,6 +47,15 @@ def test_a_component_and_each_of_its_options_is_in_the_reference(kind: hookspecs
         assert section
         for option in catalogue.entry(name).component.resolve_options().model_fields:
             assert f"\n`{kind.option}.{option}`\n: " in section
+
+
+def test_every_setting_of_the_core_is_in_the_reference() -> None:
+    page = settings_page()
+    for name, model in settings_models().items():
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        rows = settings_rows(name, model)
+        assert rows
+        assert all(f"\n`{row[0]}`\n: " in section for row in rows)
 
 
 def test_every_hook_is_in_the_reference() -> None:

@@ -197,6 +197,19 @@ def test_classes_without_an_item_are_counted_and_refused_where_there_are_no_othe
     assert "algo.threshold" in caught.value.next
 
 
+def test_a_step_without_any_item_is_drawn_again() -> None:
+    """Of six classes three have an item; one is drawn in each step."""
+    real = real_data()
+    synthetic = poster_set(real, "soft")
+    highest = synthetic.all().labels.detach().max(0).values.sort().values
+    between = float(highest[2] + highest[3]) / 2
+    algorithm, rng = dm(real, threshold=between, class_batch=1), Streams(0)
+    for step in range(12):
+        metrics = algorithm.outer_step(synthetic, step=step, rng=rng)
+        assert metrics["unmatched_classes"] == 0
+        assert metrics["loss"] > 0
+
+
 def test_batch_normalisation_sees_all_classes_at_once() -> None:
     real = real_data()
     synthetic = images_set(real)

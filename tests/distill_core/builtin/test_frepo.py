@@ -280,6 +280,9 @@ def test_the_estimate_has_phases_and_leaves_no_trace() -> None:
     assert algorithm.state_dict() == {"pool": [], "used": None}
     with PeakBytes() as memory:
         algorithm.outer_step(synthetic, step=0, rng=Streams(0))
+        before_a_step = copied(algorithm.state_dict())  # as the outer loop does
+        algorithm.outer_step(synthetic, step=1, rng=Streams(0))
+    assert before_a_step["pool"]
     assert estimate.memory == pytest.approx(memory.peak, rel=0.25)
 
 

@@ -98,6 +98,9 @@ def test_the_memory_that_is_predicted_is_what_a_step_takes(
     assert all(p.grad is None for p in [*synthetic.parameters(), *algorithm.meta_parameters()])
     with PeakBytes() as memory:
         algorithm.outer_step(synthetic, step=0, rng=Streams(0))
+        before_a_step = copied(algorithm.state_dict())  # as the outer loop does
+        algorithm.outer_step(synthetic, step=1, rng=Streams(0))
+    assert before_a_step["pool"]
     assert estimate.memory == pytest.approx(memory.peak, rel=0.25)
 
 

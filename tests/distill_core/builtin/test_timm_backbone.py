@@ -18,7 +18,7 @@ from distill_core.streams import seeded
 from distill_core.synthetic import Batch
 from distill_core.testing import check_backbone
 from registry import InputError, UnknownNameError
-from tests.distill_core.hypergradient.small import Listed
+from tests.distill_core.hypergradient.small import Listed, graph_unroll
 
 
 def made(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> TimmBackbone:
@@ -40,17 +40,28 @@ def test_it_keeps_the_contract(name: str) -> None:
         ("test_efficientnet", (3, 28, 28)),
     ],
 )
-def test_it_can_be_distilled_with(name: str, shape: tuple[int, int, int]) -> None:
-    model = FlatModel(made(name, shape))
-    images = torch.randn(4, *shape, generator=seeded(0), requires_grad=True)
-    batch = Batch(images, torch.eye(4))
-    batches = Listed([batch] * 3)
-    loss = AutogradLoss(model)
-    trained = unroll(loss, Adam(1e-3), model.theta, batches, warm_up=1, window=2)
-    trained.backward(torch.ones_like(trained.theta))
-    assert images.grad is not None
-    assert bool(torch.isfinite(images.grad).all())
-    assert bool(images.grad.any())
+def test_its_hypergradient_is_that_of_a_graph_of_the_window(
+    name: str, shape: tuple[int, int, int]
+) -> None:
+    model = FlatModel(made(name, shape).double())
+    optimizer = Adam(1e-3)
+    cotangent = torch.linspace(-1, 1, len(model.theta), dtype=torch.float64)
+
+    def batches() -> Listed:
+        images = torch.randn(4, *shape, generator=seeded(0)).double().requires_grad_()
+        return Listed([Batch(images, torch.eye(4).double().requires_grad_())] * 3)
+
+    reference, ours = batches(), batches()
+    graph_unroll(model, optimizer, reference, warm_up=1, window=2).backward(cotangent)
+    unroll(AutogradLoss(model), optimizer, model.theta, ours, warm_up=1, window=2).backward(
+        cotangent
+    )
+    for found, expected in zip(ours.batches[0], reference.batches[0], strict=True):
+        assert found.grad is not None
+        assert expected.grad is not None
+        scale = float(expected.grad.abs().max())
+        assert scale > 0
+        assert float((found.grad - expected.grad).abs().max()) <= 1e-8 * scale
 
 
 def test_chance_is_switched_off() -> None:
@@ -73,6 +84,15 @@ def test_the_head_is_the_models_own_and_listed_once() -> None:
         "model.fc.weight",
         "model.fc.bias",
     ]
+
+
+def test_the_body_is_all_but_the_head_whatever_it_is_called() -> None:
+    model = FlatModel(made("test_resnet"))
+    ones = model.views(model.body())
+    assert {name for name, part in ones.items() if not part.any()} == {
+        "model.fc.weight",
+        "model.fc.bias",
+    }
 
 
 def test_an_image_size_that_the_model_cannot_take() -> None:

@@ -21,6 +21,7 @@ LINE = Line(
     seconds=1.5,
     phases={"there": 0.5, "back": 1.0},
     memory=3 * 2**20,
+    process=2**30,
     processes=2,
     speed_up=1.25,
     measured="nothing was run.",
@@ -49,7 +50,14 @@ def test_a_table(asked: list[Any]) -> None:
     assert result.exit_code == 0, result.output
     assert [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()] == [
         ["preset", "engine", "seconds", "of these", "memory", "processes"],
-        ["quick", "by hand, 2 threads", "1.5", "there 0.5, back 1", "3 MiB", "2: 1.25 times"],
+        [
+            "quick",
+            "by hand, 2 threads",
+            "1.5",
+            "there 0.5, back 1",
+            "3 MiB beside 1.00 GiB",
+            "2: 1.25 times",
+        ],
     ]
     assert result.stderr.splitlines() == [*str(ERROR).splitlines(), "quick: 1.5 s"]
     assert asked == [(["quick"], ["auto", "autograd"])]
@@ -60,6 +68,7 @@ def test_json_has_everything(asked: list[Any]) -> None:
     record = json.loads(result.stdout)
     assert record["lines"] == [LINE.as_dict()]
     assert "torch" in record["versions"]
+    assert set(record["hardware"]) >= {"name", "cores", "threads", "allocator", "vectors"}
     assert asked == [(["quick"], ["kernels"])]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill_core import doctor
-from distill_core.kernels.native import library
+from distill_core.kernels.native import outcome
 from tests.distill_core.cli.fakes import distill
 
 
@@ -19,9 +19,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("DISTILL_KERNELS", "off")
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    library.cache_clear()
+    outcome.cache_clear()
     yield
-    library.cache_clear()
+    outcome.cache_clear()
 
 
 def test_a_machine_that_can_run(tmp_path: Path) -> None:

@@ -44,8 +44,11 @@ def test_a_row_for_each_backbone(run_dir: Path) -> None:
     assert all(cell.endswith("%") for line in lines[1:] for cell in line[1:])
     assert "1 real image(s) per class, whole" in result.stdout
     assert "convnet, distilled: network 1" in result.stderr
+    assert "timm: networks by autograd (no kernels for this TimmBackbone)\n" in result.stderr
     (path,) = (run_dir / "evaluation").iterdir()
-    settings = json.loads(path.read_text())["settings"]
+    record = json.loads(path.read_text())
+    assert record["engines"]["timm"] == "autograd (no kernels for this TimmBackbone)"
+    settings = record["settings"]
     assert settings["convnet"]["options"]["width"] == 4  # as the run's
     assert settings["timm"]["evaluate"]["protocol"] == "dc"
 

@@ -30,9 +30,11 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    def start(*args: str, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        *args: str, launcher: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "distill_core", *args],
+            [sys.executable, *launcher, "-m", "distill_core", *args],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -96,6 +98,46 @@ def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
     one, two = (load_file(path / "distilled.safetensors") for path in (alone, out))
     assert torch.equal(one["class_grid"], two["class_grid"])
     assert not torch.equal(one["pixels"], two["pixels"])
+
+
+def test_torchrun_makes_the_same_run(start: Start, tmp_path: Path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    for process in (
+        start(*arguments(tmp_path / "ours", "--procs", "2")),
+        start(*arguments(tmp_path / "theirs"), launcher=launcher),
+    ):
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+    one, two = (load_file(tmp_path / name / "distilled.safetensors") for name in ("ours", "theirs"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_under_the_launcher(rank: int, start: Start, tmp_path: Path):
+    """As the system does where memory runs out. What was saved goes on."""
+    out = tmp_path / "run"
+    parent = start(*arguments(out, "--procs", "2", "--steps", "100000"))
+    wait_for_steps(out, [parent])
+    (victim,) = (pid for pid in children_of(parent.pid) if f"RANK={rank}" in environment_of(pid))
+    os.kill(victim, signal.SIGKILL)
+    _, errors = parent.communicate(timeout=120)
+    assert parent.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert errors.count(f"`distill run --resume --out {out}`") == 1, errors
+    result = distill("run", "--resume", "--out", str(out), "--procs", "1", "--minutes", "0.001")
+    assert result.exit_code == 0, result.output
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid for child in map(int, listed) for pid in (child, *children_of(child))]
+
+
+def environment_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
@@ -218,7 +260,7 @@ def test_other_mistakes_are_found_before_anything_is_started(
 def test_dry_run_starts_nothing(tmp_path: Path):
     result = distill(*arguments(tmp_path / "none", "--procs", "2", "--dry-run"))
     assert result.exit_code == 0, result.output
-    assert "one outer step: " in result.output
+    assert " beyond the data in each of 2 processes; " in result.output
 
 
 def test_procs_under_a_launcher_is_a_mistake():

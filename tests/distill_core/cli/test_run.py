@@ -252,6 +252,7 @@ MISTAKES = {
     "poster smaller than a patch": (("-o", "repr.size=6x20"), "6", "patch"),
     "more classes than cells": (("-o", "repr.classes=1x5"), "5", "6"),
     "budget that cannot be met": (("--ipc", "0.1"), "smaller than one patch", "--ipc"),
+    "endless budget": (("--ipc", "inf"), "option run.ipc = inf", "finite"),
     "negative budget": (("--ipc", "-1"), "option run.ipc = -1.0", "greater than 0"),
     "network too deep": (("-o", "backbone.depth=9"), "9", "depth"),
     "unknown device": (("--device", "gpu"), "device 'gpu' cannot be used", "auto, cpu"),
@@ -262,7 +263,7 @@ MISTAKES = {
     ),
     "validation of nothing": (
         ("-o", "evaluate.every=1", "-o", "data.validation=0"),
-        "the validation split is empty",
+        "data.validation is 0",
         "data.validation",
     ),
 }

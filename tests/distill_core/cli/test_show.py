@@ -102,7 +102,7 @@ class Every(Options):
     ],
 )
 def test_types_defaults_and_bounds_in_words(name: str, cells: tuple[str, ...]) -> None:
-    found = {row[0]: row[1:4] for row in rows(Every, KINDS[3])}
+    found = {row[0]: row[1:4] for row in rows(Every, KINDS[3].option)}
     assert found[f"algo.{name}"] == cells
 
 
@@ -128,7 +128,7 @@ def test_a_column_with_nothing_in_it_is_left_out() -> None:
 
 
 def test_a_terminal_gets_few_columns() -> None:
-    headers, cells = stacked(rows(SpiralOptions, KINDS[2]))
+    headers, cells = stacked(rows(SpiralOptions, "orderer"))
     assert headers == ("option", "value", "description")
     assert cells[0] == (
         "orderer.turns",
@@ -149,7 +149,7 @@ def test_every_whole_number_of_ours_has_a_unit() -> None:
         f"{name}.{row[0].partition('.')[2]}": dict(zip(HEADERS, row, strict=True))
         for kind in KINDS
         for name in plugins[kind.name].names()
-        for row in rows(plugins[kind.name].entry(name).component.resolve_options(), kind)
+        for row in rows(plugins[kind.name].entry(name).component.resolve_options(), kind.option)
     }
     whole = {name for name, cells in found.items() if "int" in cells["type"].split(" or ")}
     assert len(whole) > 40
@@ -158,8 +158,28 @@ def test_every_whole_number_of_ours_has_a_unit() -> None:
 
 @pytest.mark.parametrize("model", [RunConfig, *SECTIONS.values()])
 def test_every_whole_number_of_a_run_has_a_unit(model: type[Options]) -> None:
-    for name, what, _, _, unit, *_ in rows(model, KINDS[0]):
+    for name, what, _, _, unit, *_ in rows(model, "run"):
         assert unit or "int" not in what.split(" or ") or name.endswith(".seed")
+
+
+@pytest.mark.parametrize("name", ["run", "data", "engine", "evaluate"])
+def test_settings_of_the_core_are_shown(name: str) -> None:
+    result = distill("show", name)
+    assert result.exit_code == 0, result.output
+    names = {line.split("\t")[0].strip() for line in result.stdout.splitlines() if "\t" in line}
+    record = json.loads(distill("show", name, "--json").stdout)
+    listed = {option["option"] for option in record["options"]}
+    assert names == {"option", *listed}
+    model = {"run": RunConfig, **SECTIONS}[name]
+    taken = {f"run.{each}" for each in ("options", *SECTIONS, *(kind.option for kind in KINDS))}
+    assert listed == {f"{name}.{field}" for field in model.model_fields} - taken
+    assert record["name"] == name
+
+
+def test_a_kind_without_a_name_is_refused() -> None:
+    result = distill("show", "orderer")
+    assert result.exit_code == 2
+    assert "`distill list orderer` has the names" in result.stderr
 
 
 def test_the_source_in_the_literature_is_shown() -> None:

@@ -100,9 +100,9 @@ def test_all_derivatives_equal_those_of_autograd(
 def plain_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels compiled for any processor of this kind, whose vectors are narrow."""
     monkeypatch.setattr(native, "_FLAGS", (("-fopenmp",), ()))
-    native.library.cache_clear()
+    native.outcome.cache_clear()
     yield
-    native.library.cache_clear()
+    native.outcome.cache_clear()
 
 
 @pytest.mark.usefixtures("plain_library")

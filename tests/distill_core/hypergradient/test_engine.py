@@ -7,7 +7,7 @@ import torch
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
-from distill_core.hypergradient import engine
+from distill_core.hypergradient import engine, features
 from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.engine import Engine
@@ -51,7 +51,7 @@ def test_no_amount_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "norm", "device", "reason"),
     [
-        ({"path": "autograd"}, "instance", "cpu", "asked for by engine.path"),
+        ({"path": "autograd"}, "instance", "cpu", "autograd is asked for by engine.path"),
         ({}, "batch", "cpu", "no kernels for this ConvNet"),
         ({}, "instance", "cuda", "no kernels for cuda"),
     ],
@@ -71,7 +71,7 @@ def no_compiler() -> None:
 
 
 def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "library", no_compiler)
+    monkeypatch.setattr(features, "library", no_compiler)
     chosen = Engine.choose(EngineOptions(microbatch=8), convnet(), CPU)
     assert chosen.describe() == (
         "autograd (there is no C compiler (cc, gcc, clang or $CC)); "
@@ -83,7 +83,7 @@ def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.Monkey
 def test_what_cannot_be_had_is_refused(
     option: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "library", no_compiler)
+    monkeypatch.setattr(features, "library", no_compiler)
     with pytest.raises(InputError) as caught:
         Engine.choose(EngineOptions.model_validate(option), convnet(), CPU)
     assert caught.value.what == (
@@ -96,7 +96,30 @@ def test_microbatches_that_would_change_the_result_are_refused() -> None:
         Engine.choose(EngineOptions(microbatch=8), convnet("batch"), CPU)
 
 
-def test_half_precision_is_passed_on_and_said() -> None:
+@pytest.mark.parametrize(
+    ("multiplies", "said"),
+    [(True, "ConvNet kernels, bfloat16; "), (False, "ConvNet kernels, bfloat16, convolved in ")],
+)
+def test_half_precision_is_passed_on_and_said(
+    multiplies: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "multiplies_bfloat16", lambda: multiplies)
     chosen = Engine.choose(EngineOptions(precision="bfloat16"), convnet(), CPU)
-    assert chosen.describe().startswith("ConvNet kernels, bfloat16")
+    assert chosen.describe().startswith(said)
     assert chosen.precision == torch.bfloat16
+
+
+def test_half_precision_is_not_ignored_by_autograd() -> None:
+    with pytest.raises(
+        InputError, match=r"cannot be used: autograd is asked for by engine\.path"
+    ) as caught:
+        Engine.choose(EngineOptions(path="autograd", precision="bfloat16"), convnet(), CPU)
+    assert "leave -o engine.path and engine.precision out" in caught.value.next
+
+
+def test_a_frozen_network_goes_by_autograd() -> None:
+    frozen = convnet()
+    next(frozen.parameters()).requires_grad_(False)
+    chosen = Engine.choose(EngineOptions(), frozen, CPU)
+    assert isinstance(chosen.loss(frozen), AutogradLoss)
+    assert "which is frozen or missing here" in chosen.describe()

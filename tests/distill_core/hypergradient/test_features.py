@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
 from distill_core.hypergradient.features import Features, convnet_features
+from distill_core.plugin import PeakBytes
 from distill_core.streams import global_seed, seeded
 
 SHAPES = [((3, 13, 21), 17, 2), ((1, 28, 28), 8, 3), ((2, 8, 8), 9, 1)]
@@ -66,3 +68,46 @@ def test_there_is_no_second_derivative() -> None:
     (first,) = torch.autograd.grad(features(images).square().sum(), images, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "what"),
+    [
+        ((3, 8, 8), torch.float32, "images of 3 channels in float32 on cpu"),
+        ((1, 8, 8), torch.float64, "images of 1 channels in float64 on cpu"),
+        ((4, 8, 8), torch.float64, "images of 4 channels in float64 on cpu"),
+    ],
+)
+def test_images_that_are_read_as_something_else_are_refused(
+    shape: tuple[int, int, int], dtype: torch.dtype, what: str
+) -> None:
+    _, features = made((3, 8, 8), 4, 2)
+    with pytest.raises(ValueError, match=f"were given {what}, where 3 channels in float64 on cpu"):
+        features(torch.zeros(2, *shape, dtype=dtype))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_not_a_number_stays_so(place: int) -> None:
+    network, features = made((3, 8, 8), 4, 2)
+    weights = [p for n, p in network.named_parameters() if p.ndim == 4]
+    with torch.no_grad():
+        weights[place][0] = torch.nan
+        assert bool(network.embed(drawn(2, 3, 8, 8)).isnan().any())
+        assert bool(features(drawn(2, 3, 8, 8)).isnan().any())
+
+
+def test_checkpointing_drops_what_the_way_back_needs() -> None:
+    """And computes it again: nothing of the size of activations outlives the forward pass."""
+    _, features = made((3, 8, 8), 16, 3)
+    images = drawn(8, 3, 8, 8).requires_grad_()
+
+    def alive(again: bool) -> tuple[int, Tensor]:
+        with PeakBytes() as memory:
+            out = checkpoint(features, images, use_reentrant=False) if again else features(images)
+        kept = memory.alive
+        (gradient,) = torch.autograd.grad(out.sum(), images)
+        return kept, gradient
+
+    (whole, expected), (dropped, found) = alive(False), alive(True)
+    assert dropped < whole / 4
+    assert torch.equal(found, expected)

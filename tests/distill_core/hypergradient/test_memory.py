@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from distill_core.data import DataSpec
 from distill_core.hypergradient.engine import Engine, mixes_images
 from distill_core.hypergradient.memory import candidates, memory_in_use, stay_within
 from distill_core.measure import PeakBytes
+from distill_core.out_of_memory import OutOfMemory
 from distill_core.streams import Streams
 from registry import InputError
 from tests.distill_core.small_run import small_assembly
@@ -68,6 +71,37 @@ def test_as_much_is_retained_as_fits(limit: str, cache: int, told: str) -> None:
     assert chosen.activation_cache == cache * MIB
     assert chosen.real_chunk == 250
     assert chosen.describe().endswith(f"; {told}")
+
+
+def small_device(most: int) -> Callable[[Engine], Estimate]:
+    """Trials that run out of memory themselves with more images at a time than `most`."""
+
+    def attempt(engine: Engine) -> Estimate:
+        if (engine.microbatch or BATCH) > most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return predict(engine)
+
+    return attempt
+
+
+def test_a_trial_that_runs_out_of_memory_does_not_fit() -> None:
+    chosen = stay_within(
+        Engine(), "4GiB", in_use=lambda: 0, predict=small_device(24), largest=BATCH, caches=[]
+    )
+    assert chosen.microbatch == 24
+    with pytest.raises(OutOfMemory, match="not even one with 1 images and 25 real images") as error:
+        stay_within(
+            Engine(), "4GiB", in_use=lambda: 0, predict=small_device(0), largest=BATCH, caches=[]
+        )
+    assert "data.storage=float16" in error.value.next
+
+
+def test_other_errors_of_a_trial_are_no_question_of_memory() -> None:
+    def fail(engine: Engine) -> Estimate:
+        raise RuntimeError("the plugin's own mistake")
+
+    with pytest.raises(RuntimeError, match="own mistake"):
+        stay_within(Engine(), "4GiB", in_use=lambda: 0, predict=fail, largest=BATCH)
 
 
 def test_no_more_is_retained_than_was_asked_for() -> None:

@@ -8,8 +8,8 @@ from torch import nn
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
-from distill_core.hypergradient.ordinary_training import network_logits
-from distill_core.kernels.native import library
+from distill_core.hypergradient.ordinary_training import how_trained, network_logits
+from distill_core.kernels.native import outcome
 from distill_core.losses import soft_cross_entropy
 from distill_core.streams import global_seed, seeded
 
@@ -58,10 +58,12 @@ def test_logits_follow_the_parameters_and_lead_back_to_them(norm: str) -> None:
 
 
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTILL_KERNELS", "off")
-    library.cache_clear()
     spec = DataSpec("made", ("a", "b"), (3, 8, 8), ())
     network = ConvNet(ConvNetOptions(width=2), spec=spec)
+    assert how_trained(network, CPU) == "ConvNet kernels, float32"
+    monkeypatch.setenv("DISTILL_KERNELS", "off")
+    outcome.cache_clear()
     assert network_logits(network, CPU) is network
+    assert how_trained(network, CPU) == "autograd (DISTILL_KERNELS is off)"
     monkeypatch.undo()
-    library.cache_clear()
+    outcome.cache_clear()

@@ -82,7 +82,7 @@ def test_every_type_keeps_its_precision(dtype: torch.dtype, hw: tuple[int, int])
 def test_half_precision_is_right_with_and_without_a_processor_that_has_it(
     multiplies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "_multiplies_bfloat16", lambda: multiplies)
+    monkeypatch.setattr(convolution, "multiplies_bfloat16", lambda: multiplies)
     check(torch.bfloat16, 3, (9, 6), (17, 33))
 
 
