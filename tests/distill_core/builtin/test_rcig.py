@@ -170,7 +170,7 @@ def leaves(real: RealData) -> tuple[SyntheticDataset, Batch, Callable[[float], B
     expanded = synthetic.all()
 
     def items(scale: float) -> Batch:
-        return Batch(*(scale * torch.ones_like(part).cumsum(0) for part in expanded))
+        return Batch(*(scale * torch.ones_like(part).cumsum(0).cumsum(-1) for part in expanded))
 
     return synthetic, expanded, items
 
