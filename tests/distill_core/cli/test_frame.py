@@ -127,12 +127,12 @@ def test_an_option_without_its_value() -> None:
 
 
 def test_missing_and_superfluous_arguments() -> None:
-    missing, too_many = distill("show", "orderer"), distill("list", "a", "b")
+    missing, too_many = distill("verify"), distill("list", "a", "b")
     assert missing.exit_code == too_many.exit_code == 2
     assert missing.stderr.splitlines() == [
-        "missing argument 'NAME'.",
-        "Expected `distill show [OPTIONS] KIND NAME`.",
-        "Next: `distill show --help` explains what it takes.",
+        "missing argument 'RUN'.",
+        "Expected `distill verify [OPTIONS] RUN`.",
+        "Next: `distill verify --help` explains what it takes.",
     ]
     assert too_many.stderr.splitlines()[:2] == [
         "got unexpected extra argument (b).",
