@@ -75,6 +75,6 @@ def _cifar10_hour() -> dict[str, Any]:
         "procs": 2,
         "ema": 0.99,
         "lr_decay": "linear",
-        "evaluate": {"steps": 300, "every": 250, "select": "best"},
+        "evaluate": {"steps": 1000, "every": 250, "select": "best"},
         "options": options,
     }
