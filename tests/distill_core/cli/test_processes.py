@@ -51,7 +51,7 @@ def start(tmp_path: Path) -> Start:
 
 
 def wait_for_steps(out: Path, processes: list[subprocess.Popen[str]]) -> None:
-    metrics, limit = out / "metrics.jsonl", time.monotonic() + 60
+    metrics, limit = out / "metrics.jsonl", time.monotonic() + 180
     while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
         assert all(process.poll() is None for process in processes)
         assert time.monotonic() < limit
