@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from distill_core.config import RunConfig, resolve
+from distill_core.config import RunConfig, by_option, resolve
 from distill_core.documents import parse_json
 from distill_core.files import read_tensors, remove_parts, write_tensors
 from distill_core.trees import decode, encode
@@ -171,7 +171,7 @@ def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any
 
 
 def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    old, new = (dict(_flat(settings)) for settings in (old, new))
+    old, new = by_option(old), by_option(new)
     for name in sorted({*old, *new}):
         if name.partition(".")[0] in MAY_CHANGE or old.get(name) == new.get(name):
             continue
@@ -180,16 +180,6 @@ def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) ->
             expected="the same configuration but for " + ", ".join(MAY_CHANGE) + ".",
             next="leave the changed setting out, or start a new run with --out.",
         )
-
-
-def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings by name, those in tables as `-o` names them."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            where = "" if name == "options" else f"{name}."
-            yield from ((f"{where}{key}", each) for key, each in _flat(value))
-        else:
-            yield name, value
 
 
 def _digest(tree: Any, tensors: Mapping[str, Tensor]) -> str:

@@ -211,6 +211,22 @@ def settings_models() -> dict[str, type[Options]]:
     return {"run": RunConfig, **SECTIONS}
 
 
+def by_option(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings as one table, by what `-o` calls each.
+
+    >>> by_option({"seed": 3, "data": {"validation": 0.2}, "options": {"algo": {"window": 60}}})
+    {'seed': 3, 'data.validation': 0.2, 'algo.window': 60}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            where = "" if name == "options" else f"{name}."
+            found |= {f"{where}{key}": each for key, each in by_option(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
 def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested settings; where both set a value, the stronger one wins.
 

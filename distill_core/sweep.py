@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_core.config import RunConfig, merge, read_settings, resolve, set_option
+from distill_core.config import RunConfig, by_option, merge, read_settings, resolve, set_option
 from distill_core.discovery import preset_settings
 from distill_core.run_directory import CONFIG
 from distill_core.stored_manifest import read_manifest
@@ -224,8 +224,7 @@ def _check_unchanged(cell: Cell, plugins: Plugins) -> None:
 
 
 def _compared(config: RunConfig) -> dict[str, Any]:
-    settings = config.model_dump(mode="json", exclude=set(MACHINE))
-    return dict(_flat(settings, "run"))
+    return by_option(config.model_dump(mode="json", exclude=set(MACHINE)))
 
 
 def _wrong(path: Path, what: str, expected: str) -> InputError:

@@ -26,10 +26,11 @@ def network_logits(backbone: nn.Module, device: torch.device) -> Logits:
         backbone: any network.
         device: where it is.
     """
-    structure = backbone.conv_blocks() if isinstance(backbone, Backbone) else None
-    if structure is None or no_kernels(backbone, device):
+    if no_kernels(backbone, device):
         return backbone
     assert isinstance(backbone, Backbone)
+    structure = backbone.conv_blocks()
+    assert structure is not None
     head, features = backbone.head, convnet_features(backbone, structure)
     return lambda images: head(features(images))
 

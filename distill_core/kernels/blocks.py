@@ -168,12 +168,11 @@ class Blocks:
 
     def _check(self, what: str, given: Tensor, *, channels: int) -> None:
         """Refuse what the C functions, which see bare memory, would read as something else."""
-        dtype, place = str(self.arithmetic).removeprefix("torch."), given.device.type
-        if given.dtype != self.arithmetic or place != "cpu" or given.shape[1] != channels:
-            found = str(given.dtype).removeprefix("torch.")
+        if given.dtype != self.arithmetic or not given.is_cpu or given.shape[1] != channels:
+            found, wanted = (str(t).removeprefix("torch.") for t in (given.dtype, self.arithmetic))
             raise ValueError(
                 f"the ConvNet kernels were given {what} of {given.shape[1]} channels in {found} on "
-                f"{place}, where {channels} channels in {dtype} on cpu were expected"
+                f"{given.device.type}, where {channels} channels in {wanted} on cpu were expected"
             )
 
     def _call(self, name: str, *arguments: Argument) -> None:
