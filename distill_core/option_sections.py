@@ -117,6 +117,12 @@ class EngineOptions(Options):
         description="memory for activations of differentiated steps, which are then not computed "
         "again on the way back: an amount, or none; auto: 256MiB, or what max_memory has room for",
     )
+    graphs: Literal["auto", "none"] = Field(
+        "auto",
+        description="CUDA graphs: the operations of an inner step are captured once and replayed, "
+        "which saves launching them one by one; auto: on CUDA where the network allows it; none: "
+        "one by one",
+    )
     max_memory: str | None = Field(
         None,
         description="memory that a process may take on its device, for example 4GiB; smaller "
