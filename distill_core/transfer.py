@@ -1,6 +1,8 @@
-"""How tensors reach the device: without the host waiting for it."""
+"""How tensors reach the device: without the host waiting for it, and many by one copy."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,3 +28,20 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     # its stream with PyTorch's caching host allocator, which hands the block out again only once
     # that event has come. Elsewhere (MPS) nothing promises that, so only CUDA copies do not wait.
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def all_to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return tensors of one type on a device, by one copy for all: views of one flat tensor.
+
+    Args:
+        tensors: of one dtype, and all in one place.
+        device: where they go.
+
+    Returns:
+        The same tensors if they are there already.
+    """
+    if not tensors or tensors[0].device == device:
+        return list(tensors)
+    flat = to_device(torch.cat([tensor.reshape(-1) for tensor in tensors]), device)
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    return [part.view(each.shape) for part, each in zip(parts, tensors, strict=True)]

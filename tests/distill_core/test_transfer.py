@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from distill_core.transfer import to_device
+from distill_core.transfer import all_to_device, to_device
 
 
 class Recorder(torch.Tensor):
@@ -51,3 +51,14 @@ def test_a_copy_to_another_device_waits() -> None:
 def test_a_tensor_on_a_device_is_not_pinned() -> None:
     there = torch.zeros(2, device="meta")
     assert to_device(there, torch.device("meta")) is there
+
+
+def test_many_tensors_arrive_as_they_were() -> None:
+    tensors = [torch.arange(6.0).view(2, 3), torch.zeros(0), torch.tensor(7.0)]
+    there = all_to_device(tensors, torch.device("meta"))
+    assert [(each.device.type, each.shape) for each in there] == [
+        ("meta", each.shape) for each in tensors
+    ]
+    assert len({each.untyped_storage()._cdata for each in there}) == 1  # by one copy
+    assert all_to_device(tensors, torch.device("cpu")) == tensors
+    assert all_to_device([], torch.device("meta")) == []
