@@ -21,7 +21,8 @@ from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.features import Features, convnet_features, no_kernels
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
-from distill_core.kernels.convolution import multiplies_bfloat16
+from distill_core.kernels.choice import blocks_for
+from distill_core.kernels.winograd import multiplies_bfloat16
 from distill_core.option_sections import EngineOptions
 from distill_core.sizes import parse_size
 from registry import InputError
@@ -120,7 +121,8 @@ class Engine:
         for products with it; the network's parameters are copied."""
         model, structure = FlatModel(backbone), backbone.conv_blocks()
         if self.kernels and structure is not None:
-            body = ConvNetBody(structure, self.precision or model.theta.dtype)
+            storage = self.precision or model.theta.dtype
+            body = ConvNetBody(structure, blocks_for(model.theta.device, storage))
             return partial(ConvNetJacobian, model, body)
         return partial(AutogradJacobian, model)
 
