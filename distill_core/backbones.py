@@ -40,4 +40,4 @@ def _move(module: nn.Module, device: torch.device) -> None:
     def place(tensor: Tensor) -> Tensor:
         return moved[id(tensor)] if id(tensor) in moved else tensor.to(device)
 
-    module._apply(place)
+    module._apply(place)  # type: ignore[no-untyped-call]

@@ -30,6 +30,7 @@ from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.progress import QUIET_SECONDS, duration
 from distill_core.sizes import size_text
 from distill_core.streams import Streams
+from distill_core.transfer import all_to_device
 from registry import InputError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Experts:
             path, names = self._path(recipe, index), [_name(epoch) for epoch in epochs]
             tensors, _ = read_tensors(path, names)
             found = [self._checked(tensors.get(name), path) for name in names]
-        return [each.to(self.real.train.labels.device) for each in found]
+        return all_to_device(found, self.real.train.labels.device)
 
     @torch.no_grad()
     def logits(

@@ -225,7 +225,7 @@ def gather_boxes(pixels: Tensor, boxes: Boxes) -> Tensor:
     starts = (boxes.canvas[:, None] * height + rows) * width
     # What is sent are two numbers for each row and column; the device makes n h w of them.
     sides = to_device(torch.cat([starts, cols], 1), pixels.device)
-    starts, cols = sides.split([rows.shape[1], cols.shape[1]], 1)
+    starts, cols = torch.split(sides, [rows.shape[1], cols.shape[1]], 1)
     index = (starts[:, :, None] + cols[:, None, :]).reshape(-1)
     # Channel by channel: on a CPU ten times faster than gathering pixels of all channels.
     flat = pixels.transpose(0, 1).reshape(channels, num_canvases * height * width)

@@ -7,7 +7,8 @@ networks and against what they are measured is the business of `evaluate.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -15,14 +16,16 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
-from distill_core.augment import Augmentation
+from distill_core.augment import Augmentation, Draw
 from distill_core.data import Split, full_precision
 from distill_core.hypergradient.ordinary_training import network_logits
 from distill_core.losses import soft_cross_entropy
 from distill_core.recipe import Recipe
+from distill_core.transfer import all_to_device
 
 Network = TypeVar("Network", bound=nn.Module)
 Observe = Callable[[int, nn.Module], None]
+DRAWN_TOGETHER = 256  # steps whose draws go to the device in one copy
 
 
 def train(
@@ -47,7 +50,7 @@ def train(
         labels: (n, K) soft labels, or (n,) int64 classes.
         recipe: optimizer, schedule, batch size and steps; its `augment` is not read.
         augmentation: applied to every batch.
-        generator: source of batches and augmentation, on the CPU.
+        generator: source of batches and augmentation, on the CPU; some steps are drawn ahead.
         at_steps: numbers of steps after which `observe(step, backbone)` is called.
         observe: may put the network into evaluation mode; training goes on in training mode.
 
@@ -59,13 +62,12 @@ def train(
     optimizer = make_optimizer(backbone, recipe)
     logits_of = network_logits(backbone, images.device)
     num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
-    hw = (int(images.shape[-2]), int(images.shape[-1]))
+    draws = _draws(images, recipe, augmentation, generator)
     backbone.train()
-    for step in range(recipe.steps):
+    for step, (index, draw) in enumerate(draws):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        batch, targets = _batch(images, labels, recipe.batch_size, generator)
-        draw = augmentation.draw(len(batch), hw, generator=generator)
+        batch, targets = _batch(images, labels, index)
         optimizer.zero_grad()
         logits = logits_of(augmentation.apply(batch, draw))
         loss = soft_cross_entropy(logits, _soft(targets, num_classes, batch.dtype))
@@ -124,12 +126,31 @@ def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     return int(right) / len(split)
 
 
-def _batch(
-    images: Tensor, labels: Tensor, size: int, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    if size >= len(images):
+def _draws(
+    images: Tensor, recipe: Recipe, augmentation: Augmentation, generator: Generator
+) -> Iterator[tuple[Tensor | None, Draw]]:
+    """Yield for every step the images (n,), None for all in order, and their augmentation.
+
+    A step draws its images, then its augmentation. All is on the device of the images, where the
+    draws of many steps come in one copy: a copy for each would hold up a GPU every time.
+    """
+    count, size = len(images), min(recipe.batch_size, len(images))
+    hw = (int(images.shape[-2]), int(images.shape[-1]))
+    for start in range(0, recipe.steps, DRAWN_TOGETHER):
+        index, draws = [], []
+        for _ in range(start, min(start + DRAWN_TOGETHER, recipe.steps)):
+            if size < count:
+                index.append(torch.randperm(count, generator=generator)[:size])
+            draws.append(augmentation.draw(size, hw, generator=generator))
+        there = all_to_device([*(draw.values for draw in draws), *index], images.device)
+        for step, draw in enumerate(draws):
+            chosen = there[len(draws) + step] if index else None
+            yield chosen, replace(draw, values=there[step])
+
+
+def _batch(images: Tensor, labels: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
+    if index is None:
         return full_precision(images), labels
-    index = torch.randperm(len(images), generator=generator)[:size].to(images.device)
     return full_precision(images[index]), labels[index]
 
 

@@ -61,7 +61,7 @@ def read(*scalars: Tensor) -> list[float]:
     """
     devices = {scalar.device for scalar in scalars}
     if len(devices) != 1 or devices.pop().type in ("cpu", "mps"):  # MPS has no float64
-        return [float(scalar) for scalar in scalars]
+        return [float(scalar.detach()) for scalar in scalars]
     found: list[float] = torch.stack([each.detach().double() for each in scalars]).tolist()
     return found
 

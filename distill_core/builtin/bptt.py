@@ -35,6 +35,7 @@ from distill_core.plugin import (
     SyntheticDataset,
     Task,
     clip_norm,
+    to_device,
 )
 
 
@@ -48,6 +49,7 @@ class Bptt(Algorithm):
     def __init__(self, options: BpttOptions, *, task: Task) -> None:
         self.options = options
         self.task = task
+        self._classes = task.real.train.labels.cpu()
         augmentation = Augmentation.named(options.augment, task.real.spec.augmentations)
         batches = partial(
             InnerBatches.draw,
@@ -74,9 +76,8 @@ class Bptt(Algorithm):
         del step
         loss = self._loop.fresh(rng)
         trained = self._loop.train(synthetic, loss, (0, self.options.steps), rng)
-        index = balanced_index(
-            self.task.real.train.labels, self.options.real_per_class, generator=rng["real"]
-        )
+        index = balanced_index(self._classes, self.options.real_per_class, generator=rng["real"])
+        index = to_device(index, self.task.real.train.labels.device)
         outer = self._loop.outer_loss(loss, trained.theta, index, rng)
         trained.backward(outer.cotangent)
         norms = finish_gradients(synthetic, normalize=self.options.coverage_normalize)

@@ -4,6 +4,7 @@ class, outer SGD, and how networks are trained on the result."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,6 +18,7 @@ from distill_core.plugin import (
     Recipe,
     Split,
     Streams,
+    all_to_device,
 )
 
 _LEAST_MASS = 1e-6
@@ -55,12 +57,21 @@ class RealClasses:
         self._members = [(labels == label).nonzero().flatten() for label in range(num_classes)]
         self._device = split.images.device
 
-    def draw(self, label: int, size: int, *, generator: Generator) -> Tensor:
-        """Draw the numbers of images of a class without replacement; all where there are fewer."""
-        members = self._members[label]
-        if size < len(members):
-            members = members[torch.randperm(len(members), generator=generator)[:size]]
-        return members.to(self._device)
+    def draw(self, labels: Sequence[int], size: int, *, generator: Generator) -> list[Tensor]:
+        """Draw the numbers of images of each class, class by class: on the device, in one copy.
+
+        Args:
+            labels: classes.
+            size: images of each, without replacement; all where there are fewer.
+            generator: the source of randomness, on the CPU.
+        """
+        drawn = []
+        for label in labels:
+            members = self._members[label]
+            if size < len(members):
+                members = members[torch.randperm(len(members), generator=generator)[:size]]
+            drawn.append(members)
+        return all_to_device(drawn, self._device)
 
 
 def draw_classes(num_classes: int, size: int | None, *, generator: Generator) -> list[int]:
@@ -72,26 +83,37 @@ def draw_classes(num_classes: int, size: int | None, *, generator: Generator) ->
 
 
 def draw_siamese(
-    augmentation: Augmentation, hw: tuple[int, int], num: int, *, per_class: bool, rng: Streams
+    augmentation: Augmentation,
+    hw: tuple[int, int],
+    num: int,
+    *,
+    per_class: bool,
+    rng: Streams,
+    device: torch.device,
 ) -> list[Draw]:
-    """Draw the augmentation of each of `num` classes, of one image: see `Draw.shared`."""
+    """Draw the augmentation of each of `num` classes, of one image: see `Draw.shared`.
+
+    Their values are on the device, where they are used for real and for synthetic images.
+    """
     draws = [
         augmentation.draw(1, hw, generator=rng["augment"]) for _ in range(num if per_class else 1)
     ]
+    values = all_to_device([draw.values for draw in draws], device)
+    draws = [replace(draw, values=there) for draw, there in zip(draws, values, strict=True)]
     return draws if per_class else draws * num
 
 
-def matched_classes(shares: Tensor, classes: Sequence[int]) -> list[int]:
+def matched_classes(sharing: Tensor, classes: Sequence[int]) -> list[int]:
     """Return those of `classes` that an item has a share of.
 
     Args:
-        shares: (n, K), from `class_shares`.
+        sharing: (n, K) bool on the CPU: which shares, from `class_shares`, are not zero.
         classes: those of this outer step.
 
     Raises:
         InputError: no class at all has an item; no image would get a hypergradient.
     """
-    present = shares.detach().any(0).tolist()
+    present = sharing.any(0).tolist()
     if not any(present):
         raise InputError(
             "no training image has a share of a class above option algo.threshold.",

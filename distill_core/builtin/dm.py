@@ -36,7 +36,9 @@ from distill_core.plugin import (
     Streams,
     SyntheticDataset,
     Task,
+    all_to_device,
     mixes_images,
+    to_device,
 )
 
 
@@ -49,6 +51,7 @@ class _Made(NamedTuple):
         images: (n, C, h, w) all items; carries the gradient.
         shares: (n, k) their weights in the means of k classes, without gradient.
         classes: those classes.
+        items: the numbers of the items that each of them has a share of, on the CPU.
         draws: the augmentation of each of them.
         scale: factor of the loss.
         unmatched: number of drawn classes without an item.
@@ -59,6 +62,7 @@ class _Made(NamedTuple):
     images: Tensor
     shares: Tensor
     classes: list[int]
+    items: list[Tensor]
     draws: list[Draw]
     scale: float
     unmatched: int
@@ -144,23 +148,26 @@ class DistributionMatching(Algorithm):
         backbone = self.task.new_backbone(rng["backbone"]).requires_grad_(False)
         batch = synthetic.at(synthetic.draw(len(synthetic), generator=rng["draw"]))
         shares = class_shares(batch.labels.detach(), options.threshold)
+        sharing = (shares != 0).cpu()
         matched: list[int] = []
         while not matched:  # of a few drawn classes none may have an item
             classes = draw_classes(num_classes, options.class_batch, generator=rng["classes"])
-            matched = matched_classes(shares, classes)
+            matched = matched_classes(sharing, classes)
         draws = draw_siamese(
             self._augmentation,
             synthetic.spec.image_shape[1:],
             len(matched),
             per_class=options.mode == "per_class_aug",
             rng=rng,
+            device=shares.device,
         )
         return _Made(
             embed=self.task.engine.features(backbone),
             mixes=mixes_images(backbone),
             images=batch.images,
-            shares=shares[:, matched],
+            shares=shares[:, to_device(torch.tensor(matched), shares.device)],
             classes=matched,
+            items=[sharing[:, label].nonzero().flatten() for label in matched],
             draws=draws,
             scale=num_classes / len(classes),
             unmatched=len(classes) - len(matched),
@@ -176,14 +183,15 @@ class DistributionMatching(Algorithm):
         if all(draw is draws[0] for draw in draws) or not draws[0].operation:
             augmented = Augmentation.apply(images, draws[0].shared(len(images)))
             return made.shares.T @ made.embed(augmented)
-        column, item = made.shares.T.nonzero(as_tuple=True)
-        counts = torch.bincount(column, minlength=len(draws)).tolist()
+        counts = torch.tensor([len(members) for members in made.items])
+        of_class = torch.arange(len(counts)).repeat_interleave(counts)
+        *items, column = all_to_device([*made.items, of_class], images.device)
         parts = [
             Augmentation.apply(images[members], draw.shared(len(members)))
-            for members, draw in zip(torch.split(item, counts), draws, strict=True)
+            for members, draw in zip(items, draws, strict=True)
         ]
         features = made.embed(torch.cat(parts))
-        weighted = made.shares[item, column, None] * features
+        weighted = made.shares[torch.cat(items), column, None] * features
         return features.new_zeros(len(draws), features.shape[1]).index_add(0, column, weighted)
 
     @torch.no_grad()
@@ -193,7 +201,7 @@ class DistributionMatching(Algorithm):
         A network that normalises over batches sees the images of all classes at once.
         """
         size, train = self.options.real_batch, self.task.real.train
-        index = [self._real.draw(label, size, generator=rng["real"]) for label in made.classes]
+        index = self._real.draw(made.classes, size, generator=rng["real"])
         parts = [
             (members, draw.shared(len(members)))
             for members, draw in zip(index, made.draws, strict=True)

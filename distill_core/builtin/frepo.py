@@ -34,14 +34,17 @@ from distill_core.plugin import (
     Streams,
     SyntheticDataset,
     Task,
+    read,
+    wait,
 )
 
 
 class _Outer(NamedTuple):
-    """The outer loss, with its graph, the accuracy, and the ridge that was used."""
+    """The outer loss, with its graph, the number of images that were told right, a scalar, and
+    the ridge that was used."""
 
     loss: Tensor
-    accuracy: float
+    right: Tensor
     ridge: float
 
 
@@ -53,6 +56,7 @@ class Frepo(Algorithm):
     def __init__(self, options: FrepoOptions, *, task: Task) -> None:
         self.options = options
         self.task = task
+        self._device = task.real.train.labels.device
         self._may_flip = may_flip(task, asked=options.flip)
         self._pool = NetworkPool(
             task.new_backbone,
@@ -89,9 +93,10 @@ class Frepo(Algorithm):
         outer = self._outer(member, synthetic, features, classes)
         _backward(outer.loss, synthetic)
         self._used = place
+        loss, right = read(outer.loss, outer.right)
         return {
-            "loss": float(outer.loss.detach()),
-            "accuracy": outer.accuracy,
+            "loss": loss,
+            "accuracy": right / len(classes),
             "ridge": outer.ridge,
             "age": member.age,
         }
@@ -148,13 +153,15 @@ class Frepo(Algorithm):
         """Seconds of an online update, of the features of real images, and of the rest."""
         times = [time.perf_counter()]
         self._train(member, synthetic, rng["draw"])
+        wait(self._device)
         times.append(time.perf_counter())
         features, classes = self._real(member, chunk, rng["real"])
-        float(features[0, 0])  # waits for the device
+        wait(self._device)
         times.append(time.perf_counter())
         _backward(self._outer(member, synthetic, features, classes).loss, synthetic)
-        clear_gradients(synthetic)
+        wait(self._device)
         times.append(time.perf_counter())
+        clear_gradients(synthetic)
         return [after - before for before, after in itertools.pairwise(times)]
 
     @torch.no_grad()
@@ -192,7 +199,7 @@ class Frepo(Algorithm):
             wanted = real_targets(classes, predictions.shape[1])
             loss = squared_error(predictions, wanted) - reward
         right = (predictions.detach().argmax(1) == classes).sum()
-        return _Outer(loss, float(right) / len(classes), head.ridge)
+        return _Outer(loss, right, head.ridge)
 
     def _flips(self, synthetic: SyntheticDataset) -> bool:
         """Mirrored copies help up to one image per class and hurt above, as published."""

@@ -10,22 +10,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distill_core.plugin import Batch, SyntheticDataset
+from distill_core.plugin import Batch, SyntheticDataset, read
 
 
 class Direct(NamedTuple):
     """The outer loss at a fixed tangent, and its derivatives.
 
     Attributes:
-        loss: without the margin.
-        accuracy: on the real batch.
+        loss: with what the margin takes off, a scalar on the device.
+        right: how many images of the real batch were told right, a scalar on the device.
         items: in images and labels of the synthetic items.
         tangent: (P,) in the tangent.
         log_temperature: in the logarithm of the temperature.
     """
 
-    loss: float
-    accuracy: float
+    loss: Tensor
+    right: Tensor
     items: Batch
     tangent: Tensor
     log_temperature: Tensor
@@ -49,9 +49,14 @@ def leave_both(
         )
 
     smallest = 1.0
-    for parameter, one, other in zip(parameters, through(direct), through(implicit), strict=True):
-        finite = bool(torch.isfinite(other).all())
-        scale = min(1.0, float(one.norm()) / max(float(other.norm()), 1e-30)) if finite else 0.0
+    pairs = list(zip(through(direct), through(implicit), strict=True))
+    found = read(
+        *(each for one, other in pairs
+          for each in (torch.isfinite(other).all(), one.norm(), other.norm()))
+    )  # fmt: skip
+    for place, (parameter, (one, other)) in enumerate(zip(parameters, pairs, strict=True)):
+        finite, direct_norm, implicit_norm = found[3 * place : 3 * place + 3]
+        scale = min(1.0, direct_norm / max(implicit_norm, 1e-30)) if finite else 0.0
         parameter.grad = one + scale * other if finite else one
         smallest = min(smallest, scale)
     return smallest

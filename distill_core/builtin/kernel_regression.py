@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill_core.plugin import DivergenceError
+from distill_core.plugin import DivergenceError, read
 
 JITTER = 10.0  # by how much the ridge grows where the factorisation fails
 LARGEST_RIDGE = 1.0
@@ -53,12 +53,14 @@ def fit_ridge_head(features: Tensor, targets: Tensor, *, ridge: float) -> RidgeH
     features, targets = widened(features), widened(targets)
     kernel = features @ features.T
     scale = kernel.diagonal().mean()
-    if not float(scale.detach()) > 0 or not bool(torch.isfinite(kernel).all()):
-        raise _no_regression(features)
+    finite = torch.isfinite(kernel).all()
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     while True:
         factor, failed = torch.linalg.cholesky_ex(kernel + ridge * scale * identity)
-        if not int(failed):
+        size, sound, fault = read(scale, finite, failed)
+        if not size > 0 or not sound:
+            raise _no_regression(features)
+        if not fault:
             return RidgeHead(features.T @ torch.cholesky_solve(targets, factor), ridge)
         if ridge >= LARGEST_RIDGE:
             raise _no_regression(features)
@@ -78,7 +80,8 @@ def ridge_solve(kernel: Tensor, targets: Tensor, *, penalty: float) -> Tensor:
     """
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     factor, failed = torch.linalg.cholesky_ex(kernel + penalty * identity)
-    if int(failed) or not bool(torch.isfinite(kernel).all()):
+    fault, finite = read(failed, torch.isfinite(kernel).all())
+    if fault or not finite:
         raise _no_regression(kernel)
     return torch.cholesky_solve(targets, factor)
 

@@ -67,11 +67,11 @@ class InnerProblem:
             identity = torch.eye(len(features), dtype=features.dtype, device=features.device)
             self._inverse = ridge_solve(features @ features.T, identity, penalty=penalty)
 
-    def gradient(self, tangent: Tensor) -> tuple[float, Tensor]:
-        """Return the energy at a tangent (P,), and its gradient."""
+    def gradient(self, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the energy at a tangent (P,), a scalar, and its gradient."""
         rest = self._targets - self._outputs(tangent)
         solved = self._inverse @ rest
-        energy = 0.5 * self._share * (float((rest * solved).sum()) + float(tangent @ tangent))
+        energy = 0.5 * self._share * ((rest * solved).sum() + widened(tangent @ tangent))
         return energy, self._share * (tangent - self._jacobian.transposed(solved))
 
     def hessian_product(self, vector: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ class InnerProblem:
             vector + self._jacobian.transposed(self._inverse @ self._outputs(vector))
         )
 
-    def quadratic(self, goal: Tensor) -> Callable[[Tensor], tuple[float, Tensor]]:
+    def quadratic(self, goal: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Return the quadratic, with gradient, whose minimum is the inverse Hessian times `goal`.
 
         Args:
             goal: (P,).
         """
 
-        def value(vector: Tensor) -> tuple[float, Tensor]:
+        def value(vector: Tensor) -> tuple[Tensor, Tensor]:
             product = self.hessian_product(vector)
-            return float(0.5 * vector @ product - vector @ goal), product - goal
+            return 0.5 * vector @ product - vector @ goal, product - goal
 
         return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -41,8 +41,10 @@ from distill_core.plugin import (
     Streams,
     SyntheticDataset,
     Task,
+    all_to_device,
     mixes_images,
-    real_loss,
+    read,
+    real_sums,
 )
 
 
@@ -61,6 +63,14 @@ class _Ageing:
     loss: InnerLoss
     theta: Tensor
     passes: int = 0
+
+
+class _Class(NamedTuple):
+    """A class that is matched: its number, its items (n,), and its augmentation."""
+
+    label: int
+    members: Tensor
+    draw: Draw
 
 
 class GradientMatching(Algorithm):
@@ -196,29 +206,40 @@ class GradientMatching(Algorithm):
         labels = made.labels.detach()
         labels.requires_grad_(options.learn_labels and made.labels.requires_grad)
         shares = class_shares(labels, options.threshold)
-        matched = matched_classes(shares, classes)
-        per_class = options.mode == "per_class_aug"
-        hw = synthetic.spec.image_shape[1:]
-        draws = draw_siamese(self._augmentation, hw, len(matched), per_class=per_class, rng=rng)
-        scale, total = num_classes / len(classes), 0.0
-        for label, draw in zip(matched, draws, strict=True):
-            index = self._real.draw(label, options.real_batch, generator=rng["real"])
-            real = self._real_gradient(network, index, draw)
-            total += scale * self._match_class(
-                network, Batch(images, shares), real, label=label, draw=draw, scale=scale
-            )
+        # The host waits here, for the items of all classes, and at the end, for all distances.
+        sharing = (shares.detach() != 0).cpu()
+        matched = matched_classes(sharing, classes)
+        draws = draw_siamese(
+            self._augmentation,
+            synthetic.spec.image_shape[1:],
+            len(matched),
+            per_class=options.mode == "per_class_aug",
+            rng=rng,
+            device=images.device,
+        )
+        index = self._real.draw(matched, options.real_batch, generator=rng["real"])
+        members = all_to_device(
+            [sharing[:, label].nonzero().flatten() for label in matched], images.device
+        )
+        classes_drawn = [_Class(*each) for each in zip(matched, members, draws, strict=True)]
+        scale, distances = num_classes / len(classes), []
+        for each, chosen in zip(classes_drawn, index, strict=True):
+            real = self._real_gradient(network, chosen, each.draw)
+            items = Batch(images, shares)
+            distances.append(self._match_class(network, items, real, each, scale=scale))
         _pass_on(made, Batch(images, labels))
+        total = sum((scale * distance for distance in read(*distances)), 0.0)
         return {"loss": total, "unmatched_classes": len(classes) - len(matched)}
 
     def _real_gradient(self, network: _Ageing, index: Tensor, draw: Draw) -> Tensor:
         """(P,) gradient of the mean loss on the real images `index`, all of one class."""
         train, chunk = self.task.real.train, self.task.engine.real_chunk
         draw = draw.shared(len(index))
-        return real_loss(network.loss, network.theta, train, index, draw, chunk=chunk).cotangent
+        return real_sums(network.loss, network.theta, train, index, draw, chunk=chunk).cotangent
 
     def _match_class(
-        self, network: _Ageing, items: Batch, real: Tensor, *, label: int, draw: Draw, scale: float
-    ) -> float:
+        self, network: _Ageing, items: Batch, real: Tensor, drawn: _Class, *, scale: float
+    ) -> Tensor:
         """Return the distance of a class; its gradient, times `scale`, is added to the leaves.
 
         The class's gradient is g = sum_i s_i grad CE(f(x_i), label), with s_i the share of item
@@ -230,11 +251,10 @@ class GradientMatching(Algorithm):
             network: at its present parameters.
             items: images (n, C, h, w), a leaf, and the shares (n, K) of the items in classes.
             real: (P,) the gradient to match.
-            label: the class.
-            draw: its augmentation.
+            drawn: the class.
             scale: factor of the loss.
         """
-        members = items.labels.detach()[:, label].nonzero().flatten()
+        label, members, draw = drawn
         share = items.labels[members, label]
         with torch.enable_grad():
             augmented = Augmentation.apply(items.images[members], draw.shared(len(members)))
@@ -251,7 +271,7 @@ class GradientMatching(Algorithm):
         in_share = len(members) * product.labels[:, label]
         pairs = [(augmented, product.images), (share, in_share)]
         _backward(pairs, keep_graph=True)  # all classes share the graph of the shares
-        return float(distance.detach())
+        return distance.detach()
 
 
 def _pass_on(made: Batch, leaves: Batch) -> None:

@@ -35,6 +35,7 @@ from distill_core.plugin import (
     Streams,
     SyntheticDataset,
     Task,
+    read,
     unroll,
 )
 
@@ -44,7 +45,7 @@ LARGEST_RATE_STEP = 0.1  # of the rate's logarithm, before momentum
 
 
 class Target(NamedTuple):
-    """Where a student starts, where it is to come (P,), and their squared distance."""
+    """Where a student starts, where it is to come (P,), and their squared distance, a scalar."""
 
     start: Tensor
     end: Tensor
@@ -111,10 +112,11 @@ class Mtt(Algorithm):
         value = self._match_steps(self.settled.syn_steps, loss, target, synthetic, rng)
         metrics = finish_gradients(synthetic, normalize=self.options.coverage_normalize)
         self._bound_rate_step()
-        return {"loss": value, "rate": self.rate, "skipped": float(skipped), **metrics}
+        loss_now, log_rate = read(value, self.log_rate)
+        return {"loss": loss_now, "rate": math.exp(log_rate), "skipped": float(skipped), **metrics}
 
-    def match(self, loss: InnerLoss, target: Target, batches: InnerBatches, rate: Tensor) -> float:
-        """Train a student, leave gradients of the matching loss, and return that loss."""
+    def match(self, loss: InnerLoss, target: Target, batches: InnerBatches, rate: Tensor) -> Tensor:
+        """Train a student, leave gradients of the matching loss, and return that, a scalar."""
         student = unroll(
             loss,
             Sgd(self.settled.student_lr, momentum=0.0),
@@ -126,7 +128,7 @@ class Mtt(Algorithm):
         )
         left = student.theta - target.end
         student.backward(2 * left / target.distance)
-        return float(left @ left / target.distance)
+        return left @ left / target.distance
 
     def recipe(self) -> Recipe:
         """Return the published evaluation, at the learned rate and the batch size that it fits."""
@@ -180,7 +182,7 @@ class Mtt(Algorithm):
         target: Target,
         synthetic: SyntheticDataset,
         rng: Streams,
-    ) -> float:
+    ) -> Tensor:
         """Draw the batches of so many steps, and `match` them."""
         batches = InnerBatches.passes(
             synthetic,

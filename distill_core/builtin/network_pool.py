@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.checkpoint import checkpoint
 
-from distill_core.builtin.kernel_regression import squared_error
+from distill_core.builtin.kernel_regression import squared_error, widened
 from distill_core.plugin import Adam, AdamState, Backbone, Engine
 
 
@@ -56,8 +56,8 @@ class OnlineNetwork:
             return torch.cat([self._features(piece) for piece in pieces])
         return torch.cat([self._embed_again(piece) for piece in pieces])
 
-    def train(self, images: Tensor, targets: Tensor, *, chunk: int | None = None) -> float:
-        """Do one update on the squared error of the logits; return the error before it.
+    def train(self, images: Tensor, targets: Tensor, *, chunk: int | None = None) -> Tensor:
+        """Do one update on the squared error of the logits; return the error before it, a scalar.
 
         Args:
             images: (n, C, h, w), without a graph.
@@ -65,7 +65,8 @@ class OnlineNetwork:
             chunk: images at a time, None for all; exact unless the network mixes images.
         """
         self.backbone.train()
-        gradient, total, size = torch.zeros_like(self._moments.first), 0.0, chunk or len(images)
+        gradient, size = torch.zeros_like(self._moments.first), chunk or len(images)
+        total = widened(gradient.new_zeros(()))
         pieces = zip(torch.split(images, size), torch.split(targets, size), strict=True)
         for part, wanted in pieces:
             with torch.enable_grad():
@@ -73,7 +74,7 @@ class OnlineNetwork:
                 error = squared_error(logits, wanted) * (len(part) / len(images))
                 found = torch.autograd.grad(error, self._trained, materialize_grads=True)
             gradient += self._flat(found)
-            total += float(error.detach())
+            total += error.detach()
         theta = self._flat([p.detach() for p in self._trained])
         moved, self._moments = self._optimizer.update(
             theta, gradient, self._moments, self._optimizer.lr

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from distill_core.builtin.adabelief import AdaBelief
 from distill_core.builtin.implicit import Direct, leave_both
-from distill_core.builtin.kernel_regression import margin, synthetic_targets
+from distill_core.builtin.kernel_regression import margin, synthetic_targets, widened
 from distill_core.builtin.linearised import InnerProblem, Linearised, fit_head, gradient_along
 from distill_core.builtin.network_pool import NetworkPool, OnlineNetwork
 from distill_core.builtin.outer_groups import learned_groups
@@ -34,6 +34,8 @@ from distill_core.plugin import (
     Streams,
     SyntheticDataset,
     Task,
+    read,
+    wait,
 )
 
 Search = Callable[[Problem, Tensor], Tensor]
@@ -89,11 +91,14 @@ class Rcig(Algorithm):
         direct, scale = self._differentiate(member, synthetic, index, (self._inner, self._inverse))
         self._log_temperature.grad = direct.log_temperature
         self._used = place
+        loss, right, temperature = read(
+            direct.loss, direct.right, self._log_temperature.detach().exp()
+        )
         return {
-            "loss": direct.loss,
-            "accuracy": direct.accuracy,
+            "loss": loss,
+            "accuracy": right / len(index),
             "age": member.age,
-            "temperature": float(self._log_temperature.detach().exp()),
+            "temperature": temperature,
             "inner_lr": self._inner.rate,
             "inverse_lr": self._inverse.rate,
             "implicit_scale": scale,
@@ -187,7 +192,7 @@ class Rcig(Algorithm):
             synthetic: what is differentiated.
             index: (N,) real images.
             searches: solve the inner problem, and find the inverse Hessian times a vector.
-            lap: called after each part, with no result kept waiting.
+            lap: called after each part.
         """
         member.backbone.eval()
         network = Linearised(member.backbone, self.task.engine)
@@ -214,6 +219,7 @@ class Rcig(Algorithm):
         times = [time.perf_counter()]
 
         def lap() -> None:
+            wait(index.device)
             times.append(time.perf_counter())
 
         def search(problem: Problem, start: Tensor) -> Tensor:
@@ -245,7 +251,8 @@ class Rcig(Algorithm):
             fitted = fit_head(network, *self._inputs(items), tangent, penalty=self._penalty(items))
         head = fitted.detach().requires_grad_()
         sums = [torch.zeros_like(leaf) for leaf in (tangent, head, self._log_temperature)]
-        value, right = 0.0, 0
+        value = widened(tangent.new_zeros(()))
+        right = torch.zeros((), dtype=torch.int64, device=tangent.device)
         for part in torch.split(index, self.task.engine.real_chunk):
             jacobian, classes = network.jacobian(train.take(part)), train.labels[part]
             with torch.no_grad():
@@ -258,16 +265,14 @@ class Rcig(Algorithm):
             in_outputs, *others = torch.autograd.grad(loss, (along, head, self._log_temperature))
             found = [jacobian.transposed(in_outputs), *others]
             sums = [total + more for total, more in zip(sums, found, strict=True)]
-            value += float(loss.detach())
-            right += int((logits.detach().argmax(1) == classes).sum())
+            value += loss.detach()
+            right += (logits.detach().argmax(1) == classes).sum()
         through = torch.autograd.grad(fitted, (*items, tangent), sums[1])
         images_grad, labels_grad = through[0], through[1]
         if self.options.margin:
             reward, reward_grad = _margin(items.labels)
             value, labels_grad = value - reward, labels_grad - reward_grad
-        return Direct(
-            value, right / size, Batch(images_grad, labels_grad), sums[0] + through[2], sums[2]
-        )
+        return Direct(value, right, Batch(images_grad, labels_grad), sums[0] + through[2], sums[2])
 
     @torch.enable_grad()
     def _implicit(
@@ -288,7 +293,7 @@ class Rcig(Algorithm):
 
 
 @torch.enable_grad()
-def _margin(labels: Tensor) -> tuple[float, Tensor]:
+def _margin(labels: Tensor) -> tuple[Tensor, Tensor]:
     """The margin of labels (n, K), counted up to 1/(2K), and its gradient."""
     value = margin(labels, most=0.5 / labels.shape[1])
-    return float(value.detach()), torch.autograd.grad(value, labels)[0]
+    return value.detach(), torch.autograd.grad(value, labels)[0]

@@ -23,8 +23,8 @@ class Tesla(Mtt):
         super().__init__(options, task=task)
         self.grad_scale = options.grad_scale
 
-    def match(self, loss: InnerLoss, target: Target, batches: InnerBatches, rate: Tensor) -> float:
-        """Train a student, leave gradients of the matching loss, and return that loss."""
+    def match(self, loss: InnerLoss, target: Target, batches: InnerBatches, rate: Tensor) -> Tensor:
+        """Train a student, leave gradients of the matching loss, and return that, a scalar."""
         visited, moved = [], torch.zeros_like(target.start)
         held = rate.detach()
         with torch.no_grad():
@@ -42,4 +42,4 @@ class Tesla(Mtt):
         batches.flush()
         if rate.requires_grad:
             torch.autograd.backward(rate, -2 * (left @ moved) / target.distance)
-        return float(left @ left / target.distance)
+        return left @ left / target.distance

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from distill_core.plugin import Adam
+from distill_core.plugin import Adam, read
 
-Problem = Callable[[Tensor], tuple[float, Tensor]]
+Problem = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 GROW, BACK, MOST_GROWTHS = 1.2, 0.7, 80
 PERIOD, SLOWER, FASTER = 50, 0.9, 1.05
@@ -38,15 +38,19 @@ class Run(NamedTuple):
 
 
 def minimise(problem: Problem, start: Tensor, *, rate: float, steps: int) -> Run:
-    """Take Adam's steps from a point (P,); `problem` gives value and gradient."""
+    """Take Adam's steps from a point (P,); `problem` gives value (a scalar) and gradient.
+
+    No step depends on a value, so the host waits for the device once, at the end.
+    """
     optimizer = Adam(rate)
-    point, state, values = start, optimizer.init(start), []
+    point, state = start, optimizer.init(start)
+    values: list[Tensor] = []
     for _ in range(steps):
         value, gradient = problem(point)
         values.append(value)
         point, state = optimizer.update(point, gradient, state, rate)
     values.append(problem(point)[0])
-    return Run(point, values)
+    return Run(point, read(*values))
 
 
 class TunedAdam:

@@ -203,14 +203,14 @@ def balanced_index(labels: Tensor, per_class: int, *, generator: torch.Generator
     """Draw `per_class` images of every class without replacement, or all of a smaller class.
 
     Args:
-        labels: (N,) int64, the class of every real image.
+        labels: (N,) int64 on the CPU, the class of every real image.
         per_class: how many of each.
         generator: the source of randomness, on the CPU.
 
     Returns:
-        (n,) numbers of images in ascending order, on the device of `labels`.
+        (n,) numbers of images in ascending order, on the CPU.
     """
     order = torch.randperm(len(labels), generator=generator)
-    shuffled = labels.cpu()[order]
+    shuffled = labels[order]
     drawn = [order[shuffled == label][:per_class] for label in torch.unique(shuffled)]
-    return torch.cat(drawn).sort().values.to(labels.device)
+    return torch.cat(drawn).sort().values

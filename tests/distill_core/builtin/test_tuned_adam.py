@@ -12,9 +12,9 @@ SCALES = torch.tensor([1.0, 3.0], dtype=torch.float64)
 GOAL = torch.tensor([1.0, -2.0], dtype=torch.float64)
 
 
-def quadratic(point: Tensor) -> tuple[float, Tensor]:
+def quadratic(point: Tensor) -> tuple[Tensor, Tensor]:
     gradient = SCALES * (point - GOAL)
-    return 0.5 * float(gradient @ (point - GOAL)), gradient
+    return 0.5 * gradient @ (point - GOAL), gradient
 
 
 def test_the_steps_are_those_of_torch() -> None:
@@ -28,7 +28,7 @@ def test_the_steps_are_those_of_torch() -> None:
     assert run.monotone
     assert not run.worse
     assert len(run.values) == 6
-    assert run.values[-1] == quadratic(run.point)[0]
+    assert run.values[-1] == float(quadratic(run.point)[0])
 
 
 def test_the_first_rate_is_just_below_the_largest_that_always_descends() -> None:
@@ -53,8 +53,8 @@ def test_the_rate_follows_what_happened(start: float, factor: float) -> None:
 
 
 def test_values_that_are_no_numbers_count_as_worse() -> None:
-    def broken(point: Tensor) -> tuple[float, Tensor]:
-        return float("nan"), torch.zeros_like(point)
+    def broken(point: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tensor(float("nan")), torch.zeros_like(point)
 
     run = minimise(broken, torch.zeros(2), rate=1.0, steps=1)
     assert run.worse
