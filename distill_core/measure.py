@@ -128,7 +128,7 @@ def _moves_nothing(
         return True
     keys = {_key(tensor) for tensor in given}
     writes = any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
-    return not writes and bool(made) and all(_key(tensor) in keys for tensor in made)
+    return not writes and all(_key(tensor) in keys for tensor in made)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
