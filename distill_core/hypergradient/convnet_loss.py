@@ -60,7 +60,7 @@ class ConvNetLoss:
         blocks: to use in place of the device's own, of which `storage` is a part then.
 
     Raises:
-        Unavailable: there is no compiled library here, on the CPU.
+        Unavailable: the device has no kernels here.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ConvNetLoss:
             logits.append(found.logits)
             if primals is not None:
                 retained.append(primals)
-        return Evaluation(loss, gradient, torch.cat(logits), _Primals(retained) if retain else None)
+        return Evaluation(loss, gradient, _joined(logits), _Primals(retained) if retain else None)
 
     @torch.no_grad()
     def product(
@@ -109,7 +109,7 @@ class ConvNetLoss:
             dx, dy = self._product(network, tangent, part, share, hessian, primals=primals)
             images.append(dx)
             labels.append(dy)
-        return Product(hessian, torch.cat(images), torch.cat(labels))
+        return Product(hessian, _joined(images), _joined(labels))
 
     def _evaluate(
         self,
@@ -171,10 +171,15 @@ class ConvNetLoss:
         return _Network(layers, by_pixel, values["head.bias"])
 
     def _add(self, to: Tensor, more: _Network) -> None:
-        """Add derivatives by layer to a flat vector (P,)."""
-        values, (h, w) = self.model.views(to), self._body.structure.last_hw
-        for name, part in zip(self._body.names, parts_of(more.layers), strict=True):
-            values[name].add_(part)
+        """Add derivatives by layer to a flat vector (P,), all of them at once; where there are none
+        (the bias before a norm), it stays zero."""
+        h, w = self._body.structure.last_hw
         by_channel = more.head.view(len(more.head), h, w, -1).permute(0, 3, 1, 2)
-        values["head.weight"].add_(by_channel.reshape(len(more.head), -1))
-        values["head.bias"].add_(more.head_bias)
+        found = dict(zip(self._body.names, parts_of(more.layers), strict=True))
+        found |= {"head.weight": by_channel, "head.bias": more.head_bias}
+        places = self.model.places()
+        to.add_(torch.cat([found.get(n, to[at]).reshape(-1) for n, (at, _) in places.items()]))
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
