@@ -248,6 +248,14 @@ def test_devices_are_one_for_each_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.set_device", lambda _: None)
     third = Third()
-    third.local_rank = 1
+    third.local_rank, third.local_size = 1, 2
     assert third.device("auto") == third.device("cuda") == "cuda:1"
     assert third.device("cpu") == "cpu"
+    third.local_size = 3  # all ranks of the machine refuse, not the third alone
+    with pytest.raises(InputError) as caught:
+        third.device("auto")
+    assert str(caught.value) == (
+        "there are 3 processes on this machine, and 2 CUDA devices can be seen.\n"
+        "Expected a device for each process.\n"
+        "Next: start at most 2 on a machine, or pass --device cpu."
+    )
