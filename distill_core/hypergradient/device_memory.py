@@ -37,22 +37,20 @@ class Trial:
 
     def run(self, estimate: Callable[[], Estimate | None]) -> Estimate | None:
         """Return what a call predicts, with what it used given back."""
-        if self.device.type != "cuda":
-            try:
-                return estimate()
-            finally:
-                release_memory()
-        release_memory()
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
+        cuda = self.device.type == "cuda"
+        if cuda:
+            release_memory()
+            torch.cuda.reset_peak_memory_stats(self.device)
         try:
             found = estimate()
-            if found is not None:
-                held = torch.cuda.max_memory_reserved(self.device)
-                self.scratch = max(held - before - found.counted, 0)
-            return found
         finally:
             release_memory()
+        if cuda and found is not None:
+            # What stays with PyTorch is in use, as the pools of graphs are: it counts there.
+            held = torch.cuda.max_memory_reserved(self.device)
+            stays = torch.cuda.memory_reserved(self.device)
+            self.scratch = max(held - stays - found.counted, 0)
+        return found
 
     def in_use(self) -> int:
         """Return the bytes in use beside the tensors of an outer step."""
