@@ -122,9 +122,14 @@ def test_a_new_network_draws_from_no_cuda_generator(cuda_state):
 
 def test_a_new_network_in_a_cuda_run_does_not_hide_draws(cuda_state):
     make = small_assembly().make_backbone
-    with pytest.raises(ContractError, match="global"), watched("algorithm 'a'", "outer_step"):
-        make(seeded(0, "backbone"))
-        cuda_state.add_(1)
+
+    def outer_step():
+        with watched("algorithm 'a' of p", "outer_step"):
+            make(seeded(0, "backbone"))
+            cuda_state.add_(1)
+
+    with pytest.raises(ContractError, match="draws from the global random state in `outer_step`"):
+        outer_step()
 
 
 def test_changed_arguments_are_found(synthetic, monkeypatch):
