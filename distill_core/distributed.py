@@ -23,6 +23,7 @@ from distill_core.devices import has_cuda
 from distill_core.heartbeat import Heartbeat
 from distill_core.launch import launched
 from distill_core.ranks import ALONE, RankLostError, Ranks
+from distill_core.transfer import to_device
 from distill_core.trees import pack, unpack
 from registry import InputError, OptionError
 
@@ -112,7 +113,7 @@ class Group(Ranks):
         counts.copy_(present)
         with self._collective():
             dist.all_reduce(flat, group=self._step_group)
-        totals = torch.split(sums.to(there.device), [part.numel() for part in parts])
+        totals = torch.split(to_device(sums, there.device), [part.numel() for part in parts])
         for parameter, total, count in zip(trained, totals, counts.tolist(), strict=True):
             mean = (total / self.size).view_as(parameter).to(parameter)
             parameter.grad = mean if count else None
