@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
-from distill_core import cross_evaluate, session, sweep_run
+from distill_core import cross_evaluate, preview, session, sweep_run
 from distill_core.artefact import load
 from distill_core.cli import COMMANDS, main
 from distill_core.cli import run as run_command
@@ -232,7 +232,7 @@ def _leave_out_what_takes_long(patch: pytest.MonkeyPatch, result: Path) -> None:
         raise click.exceptions.Exit(0)
 
     patch.setattr(session, "run", run)
-    patch.setattr(session, "preview", lambda config, plugins, processes: None)
+    patch.setattr(preview, "preview", lambda config, plugins, processes: None)
     patch.setattr(run_command, "check_processes", lambda number, device: None)
     patch.setattr(run_command, "launch", launch)
     patch.setattr(cross_evaluate, "cross_evaluate", judge)
