@@ -1,0 +1,48 @@
+"""Part `networks` of `gpu.py`: how long fresh networks take that judge a poster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gpu_setting import TF32, assembly
+from gpu_sizes import Job
+
+from distill_core.judge import Candidate, judge
+
+
+def networks(job: Job) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return a cell for each arithmetic in which networks are trained on the poster's patches."""
+    return {
+        "fp32": partial(judged, job, ()),
+        "TF32": partial(judged, job, TF32),
+        "fp32, DISTILL_KERNELS=off": partial(judged, job, (), kernels=False),
+    }
+
+
+def judged(job: Job, options: tuple[str, ...], *, kernels: bool = True) -> dict[str, Any]:
+    """Seconds of fresh networks by the podd protocol, on noise: accuracies mean nothing."""
+    if not kernels:
+        os.environ["DISTILL_KERNELS"] = "off"
+    try:
+        made = assembly(job, options)
+        ends: list[float] = [time.monotonic()]
+        results = judge(
+            Candidate.of(made),
+            made.real,
+            made.config,
+            made.make_backbone,
+            after_net=lambda what, net, value: ends.append(time.monotonic()),
+        )
+    finally:
+        os.environ.pop("DISTILL_KERNELS", None)
+    return {
+        "networks": made.config.evaluate.nets,
+        "steps": results["distilled"].recipe.steps,
+        "seconds": results["distilled"].seconds,
+        "first network": ends[1] - ends[0],
+        "last network": ends[-1] - ends[-2],
+    }
