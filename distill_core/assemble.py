@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from distill_core.arithmetic import inner_precision
 from distill_core.backbones import new_backbone
 from distill_core.cache import cache_dir
 from distill_core.checking import check_synthetic, check_traits, watched
@@ -32,8 +33,9 @@ from distill_core.data import DataSpec, RealData
 from distill_core.devices import pick_device
 from distill_core.experts_store import Experts
 from distill_core.geometry import Placement, check_class_grid
+from distill_core.hypergradient.device_memory import Trial
 from distill_core.hypergradient.engine import Engine
-from distill_core.hypergradient.memory import ACTIVATION_CACHES, memory_in_use, stay_within
+from distill_core.hypergradient.memory import ACTIVATION_CACHES, stay_within
 from distill_core.maker import Maker
 from distill_core.runtime import release_memory
 from distill_core.stand_in import noise, outline_of
@@ -255,18 +257,19 @@ def _within_memory(
 ) -> Engine:
     """Choose how many images are taken at a time, by short outer steps of trial algorithms."""
 
+    trial = Trial(device)
+
     def predict(engine: Engine) -> Estimate | None:
         algorithm: Algorithm = maker.make("algorithm", "algo", task=replace(task, engine=engine))
-        estimate = algorithm.estimate(synthetic, rng=Streams(maker.config.seed))
-        release_memory()
-        return estimate
+        with inner_precision(maker.config):
+            return trial.run(lambda: algorithm.estimate(synthetic, rng=Streams(maker.config.seed)))
 
     options = maker.config.engine
     asked = (task.engine.activation_cache,)
     return stay_within(
         task.engine,
         options.max_memory or "",
-        in_use=lambda: memory_in_use(device),
+        in_use=trial.in_use,
         predict=predict,
         largest=len(synthetic) if task.engine.splits else None,
         caches=ACTIVATION_CACHES if options.activation_cache == "auto" else asked,

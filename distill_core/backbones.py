@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor, nn
 
 from distill_core.contracts import Backbone
 from distill_core.streams import global_seed
+from distill_core.transfer import all_to_device
 
 
 def new_backbone(
@@ -23,4 +24,20 @@ def new_backbone(
     """
     with global_seed(generator):
         backbone = make()
-    return backbone.to(device).train()
+    _move(backbone, device)
+    return backbone.train()
+
+
+def _move(module: nn.Module, device: torch.device) -> None:
+    """Do what `module.to(device)` does, with one copy for each dtype and not for each tensor."""
+    stored = [*module.parameters(), *module.buffers()]
+    # Clones: tensors with storage of their own, as everywhere, and as fast kernels align them.
+    moved = {
+        id(tensor): copied if copied is tensor else copied.clone()
+        for tensor, copied in zip(stored, all_to_device(stored, device), strict=True)
+    }
+
+    def place(tensor: Tensor) -> Tensor:
+        return moved[id(tensor)] if id(tensor) in moved else tensor.to(device)
+
+    module._apply(place)

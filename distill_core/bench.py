@@ -17,15 +17,18 @@ from typing import Any
 
 import torch
 
+from distill_core.arithmetic import inner_precision
 from distill_core.assemble import Assembly, assemble
+from distill_core.cards import card_of
 from distill_core.config import RunConfig, merge, resolve
 from distill_core.contracts import Estimate
 from distill_core.cores import count_cores
 from distill_core.devices import pick_device
 from distill_core.discovery import discover
-from distill_core.hypergradient.memory import memory_in_use
+from distill_core.hypergradient.device_memory import Trial
+from distill_core.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
 from distill_core.presets import Preset
-from distill_core.runtime import prepare, release_memory
+from distill_core.runtime import prepare
 from distill_core.stand_in import noise, outline_of
 from distill_core.streams import Streams
 from registry import ExplainedError, InputError, Plugins
@@ -39,6 +42,7 @@ class Line:
 
     Attributes:
         preset: which configuration.
+        device: on what: a card by its name, or "cpu".
         path: what was asked for, as `engine.path`.
         engine: what that came to.
         threads: of the process.
@@ -52,6 +56,7 @@ class Line:
     """
 
     preset: str
+    device: str
     path: str
     engine: str
     threads: int
@@ -83,7 +88,12 @@ def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
 
 
 def bench(
-    presets: Mapping[str, Preset], plugins: Plugins, paths: Iterable[str], *, processes: bool = True
+    presets: Mapping[str, Preset],
+    plugins: Plugins,
+    paths: Iterable[str],
+    *,
+    device: str | None = None,
+    processes: bool = True,
 ) -> Iterator[Line | ExplainedError]:
     """Yield the cost of every preset by every path, or why it cannot be had.
 
@@ -91,16 +101,24 @@ def bench(
         presets: which, by name.
         plugins: what is installed.
         paths: values of `engine.path`; one that comes to the same as an earlier one is left out.
-        processes: also try as many processes of one thread as there are cores, with the first.
+        device: where, in place of what presets say.
+        processes: on the CPU also try as many processes of one thread as there are cores, with
+            the first.
     """
+    place = {"device": device} if device else {}
     for name, preset in presets.items():
         engines: set[str] = set()
         for path in paths:
-            config = resolve(merge(preset.config, {"engine": {"path": path}}), plugins)
+            config = resolve(merge(preset.config, {"engine": {"path": path}, **place}), plugins)
             try:
                 line = measure(name, config, plugins, processes=processes and not engines)
             except ExplainedError as error:
                 yield error
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                yield _too_large(name, error)
                 break
             if line.engine not in engines:
                 engines.add(line.engine)
@@ -115,11 +133,11 @@ def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool =
     """
     machine = prepare(config)
     assembly = stand_in(config, plugins)
-    estimate = _estimate(assembly)
+    trial = Trial(assembly.device)
+    estimate = _estimate(assembly, trial)
     cores = count_cores()
     number = cores if processes and cores > 1 and assembly.device.type == "cpu" else 0
-    release_memory()
-    process = memory_in_use(assembly.device)
+    process = trial.in_use()
     together, measured = 0.0, estimate.measured
     try:
         together = rate_of_processes(config, number) if number else 0.0
@@ -128,6 +146,7 @@ def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool =
         number = 0
     return Line(
         preset=name,
+        device=_named(assembly.device),
         path=config.engine.path,
         engine=assembly.engine.how(),
         threads=machine.threads,
@@ -188,11 +207,14 @@ def _seconds(config: RunConfig) -> float:
     prepare(config)
     assembly = stand_in(config, discover())
     _barrier.wait(PATIENCE)
-    return _estimate(assembly).seconds
+    return _estimate(assembly, Trial(assembly.device)).seconds
 
 
-def _estimate(assembly: Assembly) -> Estimate:
-    estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(0))
+def _estimate(assembly: Assembly, trial: Trial) -> Estimate:
+    with inner_precision(assembly.config):
+        estimate = trial.run(
+            lambda: assembly.algorithm.estimate(assembly.synthetic, rng=Streams(0))
+        )
     if estimate is None:
         raise InputError(
             f"algorithm '{assembly.config.algo}' cannot predict its cost.",
@@ -200,3 +222,15 @@ def _estimate(assembly: Assembly) -> Estimate:
             next="run a few outer steps; metrics.jsonl has their seconds.",
         )
     return estimate
+
+
+def _named(device: torch.device) -> str:
+    return card_of(device).name if device.type == "cuda" else str(device)
+
+
+def _too_large(name: str, error: BaseException) -> OutOfMemory:
+    return out_of_memory(
+        error,
+        expected=f"room for an outer step of preset '{name}'.",
+        next=f"`distill run --preset {name} --max-memory` chooses what fits.",
+    )

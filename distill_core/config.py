@@ -73,12 +73,13 @@ class RunConfig(Options):
     )
     tf32: bool = Field(
         False,
-        description="let a CUDA device compute in TensorFloat-32: faster, and rounded to 3 digits",
+        description="let a CUDA device round the convolutions of outer steps to TensorFloat-32: "
+        "faster, and exact to 3 digits; whitening, experts, labels and judging never are",
     )
     deterministic: bool = Field(
         False,
-        description="take operations that give the same bits every time on a CUDA device, too; "
-        "PyTorch warns of one that has none. On the CPU all have",
+        description="take operations that give the same bits every time on a CUDA device, too, and "
+        "try no faster ones; PyTorch warns of one that has none. On the CPU all have",
     )
     procs: int = Field(
         1,

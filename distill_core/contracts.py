@@ -151,6 +151,8 @@ class Estimate:
         measured: one sentence: what was run to find out.
         phases: parts of `seconds` by name; empty where they are not known.
         retained: part of `memory` that holds activations of differentiated steps, bytes.
+        trial: what `memory` was in the steps that were run, before it was extrapolated, bytes;
+            None where nothing was.
     """
 
     seconds: float
@@ -158,6 +160,12 @@ class Estimate:
     measured: str
     phases: Mapping[str, float] = field(default_factory=dict)
     retained: int = 0
+    trial: int | None = None
+
+    @property
+    def counted(self) -> int:
+        """Bytes that were counted in the steps that were run."""
+        return self.memory if self.trial is None else self.trial
 
 
 class Algorithm(ABC):

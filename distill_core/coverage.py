@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from distill_core.transfer import read
+
 
 @torch.no_grad()
 def normalize_by_coverage(parameters: Sequence[nn.Parameter], coverage: Sequence[Tensor]) -> bool:
@@ -29,12 +31,16 @@ def normalize_by_coverage(parameters: Sequence[nn.Parameter], coverage: Sequence
     """
     if not coverage:
         return False
-    total = sum(float(each.sum()) for each in coverage)
-    mean = total / sum(each.numel() for each in coverage)
     touched = [each > 0 for each in coverage]
-    for parameter, where in zip(parameters, touched, strict=True):
-        if parameter.grad is not None and bool((parameter.grad[~where] != 0).any()):
-            return False
+    outside = [
+        ((parameter.grad != 0) & ~where).any()
+        for parameter, where in zip(parameters, touched, strict=True)
+        if parameter.grad is not None
+    ]
+    found = read(*(each.sum() for each in coverage), *outside)
+    if any(found[len(coverage) :]):
+        return False
+    mean = sum(found[: len(coverage)]) / sum(each.numel() for each in coverage)
     for parameter, each, where in zip(parameters, coverage, touched, strict=True):
         if parameter.grad is not None:
             parameter.grad.div_(torch.where(where, each / mean, 1))

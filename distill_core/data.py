@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from distill_core.option_sections import DataOptions
 from distill_core.runtime import release_memory
 from distill_core.streams import seeded
+from distill_core.transfer import to_device
 from distill_core.whitening import Whitening, chunks, fit_whitening
 from registry import InputError
 
@@ -103,7 +104,8 @@ class Split:
         """Draw the numbers of images, (n,) on the device: without replacement, at most all."""
         if size >= len(self):
             return torch.arange(len(self), device=self.images.device)
-        return torch.randperm(len(self), generator=generator)[:size].to(self.images.device)
+        index = torch.randperm(len(self), generator=generator)[:size]
+        return to_device(index, self.images.device)
 
 
 def full_precision(images: Tensor) -> Tensor:

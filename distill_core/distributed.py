@@ -1,7 +1,8 @@
 """The processes of one run, by torch.distributed: what they average, gather and tell each other.
 
-Small messages and everything that must notice a dead process travel by gloo; gradients on CUDA
-devices by nccl.
+Everything travels by gloo, which notices a dead process at once. Gradients on CUDA devices do so,
+too: they are small (0.1 to 9 MB), and nccl would abort a process whose neighbour has died, so that
+nobody was left to save the run.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from distill_core.devices import has_cuda
 from distill_core.heartbeat import Heartbeat
 from distill_core.launch import launched
 from distill_core.ranks import ALONE, RankLostError, Ranks
+from distill_core.transfer import to_device
 from distill_core.trees import pack, unpack
 from registry import InputError, OptionError
 
 # Loading data and training networks may take long; a process that died is noticed by its closed
 # connection, and one that has stopped by its heartbeat, so nobody's patience has to end this.
 _PATIENCE = timedelta(days=7)
+_BACKEND = "gloo"
 _GOODBYE_SECONDS = 5.0
 _GOODBYE_SECONDS_TO_THE_LOST = 1.0
 
@@ -39,14 +43,17 @@ class Group(Ranks):
         rank: number of this process.
         size: how many there are.
         local_rank: number of this process on its machine; its CUDA device.
+        local_size: how many there are on its machine.
     """
 
-    def __init__(self, store: Store, *, rank: int, size: int, local_rank: int = 0) -> None:
+    def __init__(
+        self, store: Store, *, rank: int, size: int, local_rank: int = 0, local_size: int = 1
+    ) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
+        self.local_size = max(local_size, local_rank + 1)
         self._store = PrefixStore("distill", store)
-        self._backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(
-            self._backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
+            _BACKEND, store=store, rank=rank, world_size=size, timeout=_PATIENCE
         )
         self._step_group: dist.ProcessGroup | None = None
         self._heartbeat: Heartbeat | None = None
@@ -57,6 +64,7 @@ class Group(Ranks):
 
         Raises:
             OptionError: one CUDA device was named for all processes.
+            InputError: this machine has fewer of them than processes; all of these say so.
         """
         if name.startswith("cuda:"):
             raise OptionError(
@@ -64,16 +72,24 @@ class Group(Ranks):
                 expected="auto, cpu or cuda; each process takes a CUDA device of its own.",
                 next="pass --device cuda, and choose devices with CUDA_VISIBLE_DEVICES.",
             )
-        if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
-            if self.local_rank < torch.cuda.device_count():
-                torch.cuda.set_device(self.local_rank)
-            return f"cuda:{self.local_rank}"
-        return name
+        if name not in ("auto", "cuda") or not has_cuda():
+            return name
+        count = torch.cuda.device_count()
+        if self.local_size > count:
+            raise InputError(
+                f"there are {self.local_size} processes on this machine, and {count} CUDA "
+                f"device{'s' if count > 1 else ''} can be seen.",
+                expected="a device for each process.",
+                next=f"start at most {count} on a machine, or pass --device cpu.",
+            )
+        # Before anything is made: or every process would take memory of the first card as well.
+        torch.cuda.set_device(self.local_rank)
+        return f"cuda:{self.local_rank}"
 
     def limit(self, minutes: float) -> None:
         """Make the group in which outer steps meet, with a time limit, and give signs of life."""
         with self._collective():
-            group = dist.new_group(backend=self._backend, timeout=timedelta(minutes=minutes))
+            group = dist.new_group(backend=_BACKEND, timeout=timedelta(minutes=minutes))
         assert isinstance(group, dist.ProcessGroup)
         self._step_group = group
         patience = 60 * minutes
@@ -85,20 +101,20 @@ class Group(Ranks):
             )
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average `.grad` over ranks in one all-reduce, in place."""
+        """Average `.grad` over ranks in one all-reduce, in place; by way of the CPU."""
         trained = list(parameters)
         # One number more for every parameter: on how many ranks it has a gradient.
         present = torch.tensor([float(p.grad is not None) for p in trained])
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        flat = torch.cat([*(part.reshape(-1) for part in parts), present.to(parts[0])])
-        if flat.device.type == "cuda":
-            self.any(False)  # nccl does not notice a dead process; gloo does, at once
-        else:
-            flat = flat.cpu()
+        there = torch.cat([part.reshape(-1) for part in parts])
+        flat = _empty_on_cpu(len(there) + len(parts), like=there)
+        sums, counts = torch.split(flat, [len(there), len(parts)])
+        sums.copy_(there)
+        counts.copy_(present)
         with self._collective():
             dist.all_reduce(flat, group=self._step_group)
-        *sums, counts = torch.split(flat, [*(part.numel() for part in parts), len(parts)])
-        for parameter, total, count in zip(trained, sums, counts.tolist(), strict=True):
+        totals = torch.split(to_device(sums, there.device), [part.numel() for part in parts])
+        for parameter, total, count in zip(trained, totals, counts.tolist(), strict=True):
             mean = (total / self.size).view_as(parameter).to(parameter)
             parameter.grad = mean if count else None
 
@@ -210,6 +226,11 @@ class Group(Ranks):
         return f"one of {self.size} processes has ended or does not answer: {reason}."
 
 
+def _empty_on_cpu(size: int, *, like: Tensor) -> Tensor:
+    """Return room for numbers that a device and gloo exchange; pinned, where CUDA copies them."""
+    return torch.empty(size, dtype=like.dtype, pin_memory=like.device.type == "cuda")
+
+
 def join(environment: Mapping[str, str]) -> Ranks:
     """Meet the other processes that a launcher started, if there are any.
 
@@ -232,7 +253,11 @@ def join(environment: Mapping[str, str]) -> Ranks:
     try:
         store, rank, size = next(rendezvous("env://"))
         return Group(
-            store, rank=rank, size=size, local_rank=int(environment.get("LOCAL_RANK", "0"))
+            store,
+            rank=rank,
+            size=size,
+            local_rank=int(environment.get("LOCAL_RANK", "0")),
+            local_size=int(environment.get("LOCAL_WORLD_SIZE", "1")),
         )
     except (RuntimeError, ValueError) as error:
         raise RankLostError(

@@ -8,36 +8,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from distill_core.cache import cache_dir
 from distill_core.discovery import collect_presets, discover
+from distill_core.finding import Finding
 from registry import ExplainedError
 
 SPEED_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line.
-
-    Attributes:
-        what: the thing that was looked at.
-        state: "ok", "warn" (slower, or less can be chosen) or "broken" (no run can be made).
-        found: what was found.
-        next: what to do, unless it is ok.
-    """
-
-    what: str
-    state: str
-    found: str
-    next: str = ""
-
-
 def examine() -> Iterator[Finding]:
     """Look at everything, in the order of the checks; a check that fails is a finding itself."""
-    for check in (_versions, _machine, _kernels, _cache, _folder, _plugins, _speed):
+    for check in (_versions, _device, _machine, _kernels, _cache, _folder, _plugins, _speed):
         yield from _safely(check)
 
 
@@ -62,16 +45,18 @@ def _versions() -> Iterator[Finding]:
             yield Finding(package, "ok", version)
 
 
-def _machine() -> Iterator[Finding]:
-    import torch
+def _device() -> Iterator[Finding]:
+    from distill_core.doctor_card import examine_device
 
+    yield from examine_device()
+
+
+def _machine() -> Iterator[Finding]:
     from distill_core.config import RunConfig
     from distill_core.devices import pick_device
     from distill_core.runtime import prepare
 
     device = pick_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no CUDA device"
-    yield Finding("device", "ok", f"{device} ({name})")
     machine = prepare(RunConfig(repr="", labeler="", orderer="", algo=""))
     yield Finding(
         "threads", "ok", f"{machine.threads} of {machine.cores}: {machine.threads_reason}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
+from distill_core.arithmetic import full_precision
 from distill_core.augment import Augmentation
 from distill_core.data import RealData
 from distill_core.experts import ExpertRecipe, direction, real_batch, train_expert
@@ -161,7 +162,8 @@ class Experts:
 
     def _make(self, recipe: ExpertRecipe, index: int, epochs: int) -> None:
         rng = Streams(self.seed, "expert", index)
-        made = train_expert(self._loss(rng), self.real, recipe, epochs=epochs, rng=rng)
+        with full_precision():  # it is kept for other runs, so no setting of this one may matter
+            made = train_expert(self._loss(rng), self.real, recipe, epochs=epochs, rng=rng)
         if not bool(torch.isfinite(made).all()):
             raise InputError(
                 f"expert {index} cannot be used: its training with learning rate {recipe.lr:g} "

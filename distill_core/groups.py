@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill_core.assemble import Assembly
 from distill_core.divergence import SMALLER, DivergenceError, HypergradientError
+from distill_core.transfer import read
 
 
 def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
@@ -29,15 +30,20 @@ def check_hypergradients(
     Raises:
         HypergradientError: naming the step and the group.
     """
-    for name, parameters in groups.items():
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+    gradients = {
+        name: [p.grad for p in parameters if p.grad is not None]
+        for name, parameters in groups.items()
+    }
+    finite = _each(gradients, torch.isfinite, torch.all)
+    there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
+    for name in groups:
+        if not all(finite[name]):
             raise DivergenceError(
                 f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
                 expected="finite numbers; the update was not made.",
                 next=SMALLER,
             )
-        if step == 0 and not any(_is_there(gradient) for gradient in gradients):
+        if step == 0 and not any(there[name]):
             raise HypergradientError(
                 f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
                 expected="a gradient in every group that is learned.",
@@ -51,8 +57,9 @@ def check_parameters(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int)
     Raises:
         DivergenceError: naming the step and the group.
     """
-    for name, parameters in groups.items():
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+    finite = _each(groups, torch.isfinite, torch.all)
+    for name in groups:
+        if not all(finite[name]):
             raise DivergenceError(
                 f"the update of group '{name}' in outer step {step + 1} is not finite.",
                 expected="finite numbers; the state after this step is not saved.",
@@ -60,5 +67,11 @@ def check_parameters(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int)
             )
 
 
-def _is_there(gradient: Tensor) -> bool:
-    return bool((gradient != 0).any())
+def _each(
+    groups: Mapping[str, Sequence[Tensor]],
+    ask: Callable[[Tensor], Tensor],
+    join: Callable[[Tensor], Tensor],
+) -> dict[str, list[float]]:
+    """Ask every tensor of every group, and read all answers at once."""
+    answers = iter(read(*(join(ask(each.detach())) for group in groups.values() for each in group)))
+    return {name: [next(answers) for _ in group] for name, group in groups.items()}

@@ -32,9 +32,9 @@ def usable(procs: int, device: str) -> int:
     """
     if procs == 1 or count_cores() < procs or device not in ("auto", "cpu"):
         return 1
-    import torch
+    from distill_core.devices import has_cuda
 
-    return 1 if device == "auto" and torch.cuda.is_available() else procs
+    return 1 if device == "auto" and has_cuda() else procs
 
 
 def check_processes(procs: int, device: str) -> None:
@@ -45,13 +45,15 @@ def check_processes(procs: int, device: str) -> None:
     """
     import torch
 
+    from distill_core.devices import has_cuda
+
     if device.startswith("cuda:"):
         raise OptionError(
             f"device '{device}' cannot be shared by {procs} processes.",
             expected="auto, cpu or cuda; each process takes a CUDA device of its own.",
             next="pass --device cuda, and choose devices with CUDA_VISIBLE_DEVICES.",
         )
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if has_cuda() else 0
     if count and device in ("auto", "cuda") and procs > count:
         raise OptionError(
             f"--procs {procs} needs {procs} CUDA devices, and {count} can be seen.",

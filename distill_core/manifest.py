@@ -12,7 +12,10 @@ from typing import Any
 import torch
 
 from distill_core import __version__
+from distill_core.arithmetic import arithmetic_of
 from distill_core.assemble import Assembly
+from distill_core.cards import card_of, cudnn, driver, version
+from distill_core.config import RunConfig
 from distill_core.cores import count_cores, processor
 from distill_core.hookspecs import KINDS
 from distill_core.runtime import allocator
@@ -52,7 +55,7 @@ def manifest(
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "hardware": hardware(assembly.device),
+        "hardware": hardware(assembly.device) | _arithmetic(config, assembly.device),
         "components": {
             kind.option: _component(plugins, kind.name, kind.option, assembly) for kind in KINDS
         },
@@ -88,18 +91,33 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """Return what the run ran on."""
-    name = processor()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
     return {
         "device": str(device),
-        "name": name,
+        **(_card(device) if device.type == "cuda" else {"name": processor()}),
         "system": sys.platform,
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": count_cores(),
         "threads": torch.get_num_threads(),
         "allocator": allocator(),
     }
+
+
+def _card(device: torch.device) -> dict[str, Any]:
+    card = card_of(device)
+    return {
+        "name": card.name,
+        "capability": version(card.capability),
+        "memory": card.total,
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn(),
+        "processor": processor(),
+    }
+
+
+def _arithmetic(config: RunConfig, device: torch.device) -> dict[str, str]:
+    said = arithmetic_of(config, device)
+    return {"arithmetic": said} if said else {}
 
 
 def _component(plugins: Plugins, kind: str, option: str, assembly: Assembly) -> dict[str, Any]:

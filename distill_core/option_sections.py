@@ -105,21 +105,30 @@ class EngineOptions(Options):
         description="images of an inner batch at a time; default: all",
         **about("images"),
     )
-    real_chunk: int = Field(
-        250,
+    real_chunk: int | None = Field(
+        None,
         ge=1,
         description="most images of the real batch at a time, in equal chunks; statistics of batch "
-        "normalisation are those of a chunk",
+        "normalisation are those of a chunk; default: 250, on CUDA up to 1000, as many as its "
+        "memory has room for, but 250 with batch normalisation",
         **about("images"),
     )
     activation_cache: str = Field(
         "auto",
         description="memory for activations of differentiated steps, which are then not computed "
-        "again on the way back: an amount, or none; auto: 256MiB, or what max_memory has room for",
+        "again on the way back: an amount, or none; auto: 256MiB, on CUDA half of the free memory, "
+        "at most 16GiB; or what max_memory has room for",
+    )
+    graphs: Literal["auto", "none"] = Field(
+        "auto",
+        description="CUDA graphs: the operations of an inner step are captured once and replayed, "
+        "which saves launching them one by one; auto: on CUDA where the network allows it; none: "
+        "one by one",
     )
     max_memory: str | None = Field(
         None,
-        description="memory that a process may take on its device, for example 4GiB; smaller "
+        description="memory that a process may take on its device, for example 4GiB, on CUDA with "
+        "the driver's part of the process; smaller "
         "microbatch and real_chunk are chosen where needed (also --max-memory)",
     )
 

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from distill_core.hypergradient.inner_loss import InnerLoss
     from distill_core.hypergradient.jacobian import AutogradJacobian, Jacobian
     from distill_core.hypergradient.optimizers import Adam, AdamState, InnerOptimizer, Sgd
-    from distill_core.hypergradient.outer_loss import OuterLoss, real_loss
+    from distill_core.hypergradient.outer_loss import OuterLoss, real_loss, real_sums
     from distill_core.hypergradient.unroll import Batches, Unrolled, send, unroll
     from distill_core.labels import (
         ItemTable,
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     )
     from distill_core.streams import Streams
     from distill_core.synthetic import Batch, Budget, SyntheticDataset
+    from distill_core.transfer import all_to_device, read, to_device, wait
     from distill_core.whitening import Whitening
     from registry import Options, about
 
@@ -143,6 +144,7 @@ _LAZY = {
     "Unrolled": "distill_core.hypergradient.unroll",
     "Whitening": "distill_core.whitening",
     "about": "registry.options",
+    "all_to_device": "distill_core.transfer",
     "arrange": "distill_core.arrangement",
     "cache_dir": "distill_core.cache",
     "check_every_class": "distill_core.labels",
@@ -171,14 +173,18 @@ _LAZY = {
     "ordering_score": "distill_core.ordering",
     "overlap_area": "distill_core.geometry",
     "period_of": "distill_core.geometry",
+    "read": "distill_core.transfer",
     "read_tensors": "distill_core.files",
     "real_budget": "distill_core.real_budget",
     "real_loss": "distill_core.hypergradient.outer_loss",
+    "real_sums": "distill_core.hypergradient.outer_loss",
     "send": "distill_core.hypergradient.unroll",
     "shrink": "distill_core.real_budget",
     "starting_noise": "distill_core.starting",
     "swap_descent": "distill_core.arrangement",
+    "to_device": "distill_core.transfer",
     "unroll": "distill_core.hypergradient.unroll",
+    "wait": "distill_core.transfer",
     "write_tensors": "distill_core.files",
 }
 
@@ -238,6 +244,7 @@ __all__ = [
     "Unrolled",
     "Whitening",
     "about",
+    "all_to_device",
     "arrange",
     "cache_dir",
     "check_every_class",
@@ -267,14 +274,18 @@ __all__ = [
     "ordering_score",
     "overlap_area",
     "period_of",
+    "read",
     "read_tensors",
     "real_budget",
     "real_loss",
+    "real_sums",
     "send",
     "shrink",
     "starting_noise",
     "swap_descent",
+    "to_device",
     "unroll",
+    "wait",
     "write_tensors",
 ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill_core.artefact import save_artefact
 from distill_core.evaluate import Result
-from distill_core.hypergradient.memory import peak_memory
+from distill_core.hypergradient.device_memory import peak_memory
 from distill_core.manifest import manifest
 from distill_core.observers import MetricsFile, TensorBoardLog, hparams
 from distill_core.pictures import label_heat_map, patch_sheet, poster_array

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+from distill_core.arithmetic import inner_precision
 from distill_core.assemble import Assembly
 from distill_core.checking import watched
 from distill_core.checkpoint import save_checkpoint
@@ -216,7 +217,7 @@ class OuterLoop(LoopState):
         assembly, metrics = self.assembly, {}
         trouble: DivergenceError | None = None
         try:
-            with self._watch():
+            with self._watch(), inner_precision(assembly.config):
                 metrics = dict(
                     assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
                 )

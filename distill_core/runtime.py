@@ -1,8 +1,8 @@
-"""The process, set up for the machine: number of threads, and how memory is allocated.
+"""The process, set up for the machine: threads, arithmetic, and how memory is allocated.
 
 The one place that does this, called once by every command that computes. What to do is decided
 by pure functions from the settings and the environment; `prepare` alone changes the process.
-Cores are counted in `cores.py`.
+Cores are counted in `cores.py`; how a CUDA device computes is in `arithmetic.py`.
 
 Why the allocator: stock glibc returns every large tensor to the system and has each of its pages
 zeroed anew when the next one is made. Keeping that memory doubled the speed of distillation on
@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from distill_core.arithmetic import set_arithmetic
 from distill_core.config import RunConfig
 from distill_core.cores import count_cores
 from registry import InputError
@@ -60,7 +61,7 @@ def prepare(config: RunConfig, processes: int = 1) -> Runtime:
     """Set threads, allocator and arithmetic of this process for a run.
 
     Args:
-        config: `threads`, `allocator`, `tf32` and `deterministic` are read.
+        config: `threads`, `allocator` and `deterministic` are read.
         processes: how many share this machine, where no launcher has said so.
 
     Returns:
@@ -72,23 +73,12 @@ def prepare(config: RunConfig, processes: int = 1) -> Runtime:
     environment = {"LOCAL_WORLD_SIZE": str(processes), **os.environ}
     runtime = decide(config, environment, cores=count_cores(), glibc=has_glibc())
     torch.set_num_threads(runtime.threads)
-    _set_arithmetic(config)
+    set_arithmetic(config)
     if runtime.allocator == "tuned" and not tune_allocator():
         return replace(runtime, allocator="stock", allocator_reason="glibc refused")
     if runtime.allocator != allocator():
         return replace(runtime, allocator=allocator(), allocator_reason="since an earlier run")
     return runtime
-
-
-def _set_arithmetic(config: RunConfig) -> None:
-    """Say how CUDA devices compute; a CPU gives the same bits anyway."""
-    # TensorFloat-32 rounds to 3 digits; PyTorch's convolutions take it unless told.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config.tf32
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # Filling new tensors takes time, and nothing here reads what nobody wrote.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def allocator() -> str:
@@ -193,9 +183,14 @@ def tune_allocator() -> bool:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system, which a tuned glibc does not do by itself."""
+    """Give freed memory back to the system and to the card.
+
+    A tuned glibc does not do so by itself, nor does PyTorch on CUDA.
+    """
     if has_glibc():
         ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _positive(text: str | None) -> int:

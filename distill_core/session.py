@@ -14,17 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from distill_core import __version__
+from distill_core.arithmetic import arithmetic_of
 from distill_core.assemble import Assembly, assemble
 from distill_core.checkpoint import state_to_resume
-from distill_core.config import RunConfig, to_toml
-from distill_core.contracts import Labeler
-from distill_core.devices import pick_device
+from distill_core.config import RunConfig
+from distill_core.devices import described, pick_device
 from distill_core.discovery import collect_presets
 from distill_core.evaluate import Result
-from distill_core.hypergradient.memory import memory_in_use, peak_memory
+from distill_core.hypergradient.device_memory import peak_memory
 from distill_core.judge import (
     NAMES,
     Candidate,
@@ -33,7 +34,7 @@ from distill_core.judge import (
     table,
     validation_accuracies,
 )
-from distill_core.progress import ConsoleProgress, duration, predicted_course
+from distill_core.progress import ConsoleProgress, duration
 from distill_core.ranks import ALONE, Ranks
 from distill_core.recording import RunLog, earlier_commands, save_result
 from distill_core.report.page import report_of
@@ -41,56 +42,14 @@ from distill_core.rescue import rescued
 from distill_core.run import OuterLoop
 from distill_core.run_directory import begin, write_config
 from distill_core.run_lock import hold
-from distill_core.runtime import prepare, release_memory
-from distill_core.sizes import size_text
+from distill_core.runtime import Runtime, prepare
 from distill_core.snapshots import Snapshots
 from distill_core.stopping import Stop, stop_flag
-from distill_core.streams import Streams
 from registry import InputError, Plugins
 
 
 class Interrupted(Exception):
     """The user ended the run; its state is saved."""
-
-
-def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
-    """Print the resolved configuration, the budget and the cost of an outer step.
-
-    Args:
-        config: the resolved configuration.
-        plugins: what is installed.
-        processes: how many would make the run together; this one measures what each would take.
-    """
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(to_toml(config), markup=False)
-    machine = prepare(config, processes)
-    assembly = assemble(config, plugins, start=False)
-    check_validation(assembly)
-    _print_facts(console, assembly, processes)
-    if type(assembly.synthetic.labeler).start is not Labeler.start:
-        console.print(
-            f"labels   labeler '{config.labeler}' looks at the starting images when the run "
-            "starts; here are stand-ins"
-        )
-    console.print(f"machine  {assembly.device}, {machine}")
-    if not assembly.steps:
-        console.print(f"cost     no outer steps: algorithm '{config.algo}' learns nothing")
-        return
-    estimate = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
-    if estimate is None:
-        console.print(f"cost     algorithm '{config.algo}' cannot predict it")
-        return
-    release_memory()
-    in_use = memory_in_use(assembly.device)
-    course = predicted_course(config.steps, config.minutes, seconds=estimate.seconds)
-    each = "" if processes == 1 else f" in each of {processes} processes"
-    console.print(
-        f"cost     one outer step: {estimate.seconds:.2f} s and {estimate.memory / 2**20:.0f} "
-        f"MiB beyond the data{each}; {course}\n"
-        f"         ({estimate.measured})\n"
-        f"memory   {size_text(in_use)} in use between steps, {size_text(in_use + estimate.memory)} "
-        f"predicted at the peak of an outer step{each}"
-    )
 
 
 def run(
@@ -138,10 +97,11 @@ def run(
             else {}
         )
         state = ranks.broadcast(state)
-        console.print(f"machine  {pick_device(ranks.device(config.device))}, {machine}")
+        device = pick_device(ranks.device(config.device))
+        console.print(machine_line(config, device, machine), markup=False)
         console.print(f"loading  {config.dataset}")
         assembly = _assemble(config, plugins, state, ranks, say)
-        _print_facts(console, assembly, ranks.size)
+        print_facts(console, assembly, ranks.size)
         if ranks.is_main:
             if resume:
                 write_config(run_dir, config)
@@ -288,7 +248,8 @@ def _finish(
     return results
 
 
-def _print_facts(console: Console, assembly: Assembly, processes: int) -> None:
+def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
+    """Print what a run consists of."""
     config, layout = assembly.config, assembly.placement.layout
     real = assembly.real
     h, w = layout.canvas_hw
@@ -307,3 +268,9 @@ def _print_facts(console: Console, assembly: Assembly, processes: int) -> None:
     console.print(f"engine   {assembly.engine.describe()}", markup=False)
     for name, note in assembly.algorithm.notes().items():
         console.print(f"{config.algo:<8} {name}: {note}", markup=False)
+
+
+def machine_line(config: RunConfig, device: torch.device, machine: Runtime) -> str:
+    """Return the line of the log on where and how the run computes."""
+    how = arithmetic_of(config, device)
+    return f"machine  {described(device, config.device)}, {how}{how and ', '}{machine}"

@@ -77,6 +77,10 @@ def global_seed(generator: Generator) -> Iterator[None]:
     that needs this.
     """
     seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    # Not `torch.manual_seed`, which seeds the generators of all devices, too.
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)

@@ -90,7 +90,14 @@ class SyntheticDataset(nn.Module):
         """Return every item."""
         return self.at(self.placement.layout.items)
 
-    def draw(self, size: int, *, generator: Generator, balanced: bool = False) -> Boxes:
+    def draw(
+        self,
+        size: int,
+        *,
+        generator: Generator,
+        balanced: bool = False,
+        weights: Tensor | None = None,
+    ) -> Boxes:
         """Draw items without replacement, uniformly; all, in order, if `size` >= n.
 
         Args:
@@ -99,12 +106,16 @@ class SyntheticDataset(nn.Module):
             balanced: draw an item with probability proportional to sum_c y_c / m_c, where m_c
                 is the mass that all labels together give to class c; undoes that patches at
                 the border are few. No effect when all items are drawn.
+            weights: (n,) those probabilities, from `balance`, in place of `balanced`: for several
+                draws they need be worked out only once.
         """
         n = len(self)
+        if size < n and balanced and weights is None:
+            weights = self.balance()
         if size >= n:
             index = torch.arange(n)
-        elif balanced:
-            index = torch.multinomial(self.balance(), size, generator=generator)
+        elif weights is not None:
+            index = torch.multinomial(weights, size, generator=generator)
         else:
             index = torch.randperm(n, generator=generator)[:size]
         return self.representation.draw(index, generator=generator)

@@ -22,6 +22,7 @@ from distill_core.plugin import (
     normalise_rows,
     overlap_area,
     period_of,
+    to_device,
 )
 from podd_plugin.options import PoddlOptions
 from podd_plugin.poster_layout import on_every_canvas
@@ -73,7 +74,7 @@ class Poddl(Labeler):
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return soft labels (n, K)."""
-        weights = self._table.at(boxes).to(images.dtype).to(images.device)
+        weights = to_device(self._table.at(boxes).to(images.dtype), images.device)
         if self.rows is None:
             return weights
         return normalise_rows(weights @ self.rows.to(images))

@@ -24,6 +24,7 @@ from distill_core.plugin import (
     RealData,
     Representation,
     gather_boxes,
+    to_device,
 )
 
 
@@ -64,7 +65,7 @@ class Basis(Representation):
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the images at `boxes`: (n, C, h, w)."""
-        mixed = self._mixed(self.coefficients[boxes.canvas.to(self.coefficients.device)])
+        mixed = self._mixed(self.coefficients[to_device(boxes.canvas, self.coefficients.device)])
         here = Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item)
         return gather_boxes(mixed, here)
 

@@ -160,6 +160,7 @@ class Mtt(Algorithm):
             measured=f"{few} and {some} steps of the student were matched, of {steps}; no expert "
             "was made.",
             retained=retained,
+            trial=max(memory, peaks[1]),
         )
 
     def notes(self) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from distill_core.plugin import (
     check_every_class,
     class_coverage,
     item_coverage,
+    to_device,
 )
 
 
@@ -42,7 +43,7 @@ class Onehot(Labeler):
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return one-hot labels (n, K)."""
-        return self._table.at(boxes).to(images)
+        return to_device(self._table.at(boxes).to(images.dtype), images.device)
 
     def _one_hot(self, boxes: Boxes) -> Tensor:
         # Of equal maxima, argmax returns the first.

@@ -13,6 +13,7 @@ from distill_core.plugin import (
     item_coverage,
     majority_labels,
     normalise_rows,
+    to_device,
 )
 
 
@@ -45,7 +46,7 @@ class Soft(Labeler):
             InputError: a box is no item, so it has no row.
         """
         check_items(boxes, labeler="soft")
-        return normalise_rows(self.rows[boxes.item.to(self.rows.device)].to(images))
+        return normalise_rows(self.rows[to_device(boxes.item, self.rows.device)].to(images))
 
     def project(self) -> None:
         """Clip at 0."""

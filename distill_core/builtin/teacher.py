@@ -23,6 +23,7 @@ from distill_core.plugin import (
     check_items,
     class_coverage,
     majority_labels,
+    to_device,
 )
 
 
@@ -73,4 +74,4 @@ class Teacher(Labeler):
             InputError: a box is no item, so it has no row.
         """
         check_items(boxes, labeler="teacher")
-        return self.rows[boxes.item.to(self.rows.device)].to(images)
+        return self.rows[to_device(boxes.item, self.rows.device)].to(images)

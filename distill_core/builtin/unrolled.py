@@ -161,13 +161,15 @@ def estimate_unrolled(
     # The trial's step was retained; where not all are, another is computed beside all that are.
     beside = fit if fit < lengths.longest else fit - 1
     more = (lengths.longest - 1) * counted.kept_bytes + max(beside, 0) * each
+    peak = max(counted.outer_bytes, counted.back_bytes)
     return Estimate(
         seconds=sum(phases.values()),
         phases=phases,
-        memory=more + max(counted.outer_bytes, counted.back_bytes),
+        memory=more + peak,
         measured=f"an inner step, a window of one step and {chunk} real images were run, for "
         f"{lengths.before:g} + {lengths.window:g} steps on average and {size} real images{told}.",
         retained=fit * each,
+        trial=peak,
     )
 
 

@@ -11,6 +11,8 @@ from distill_core.discovery import collect_presets, discover
 from registry import ExplainedError
 
 if TYPE_CHECKING:
+    import torch
+
     from distill_core.bench import Line
 
 HEADERS = ("preset", "engine", "seconds", "of these", "memory", "processes")
@@ -29,15 +31,22 @@ PATHS = ("auto", "kernels", "autograd")
     type=click.Choice(PATHS),
     help="engine.path; can be given again [default: auto and autograd].",
 )
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything measured.")
-def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json: bool) -> None:
+def command(
+    names: tuple[str, ...], quick: bool, paths: tuple[str, ...], device: str, as_json: bool
+) -> None:
     """Show what an outer step of each preset costs on this machine.
 
     Seconds and memory are extrapolated from short steps on noise in the shape of the dataset, so
     nothing is downloaded. Memory is what a step needs beside the process, which would also hold
-    the data. The last column is the speed of several processes of one thread, against the one of
-    this line.
+    the data; on a card, with the driver's part. The last column is the speed of several processes
+    of one thread on the CPU, against the one of this line.
     """
+    from distill_core.devices import described, pick_device
+
+    # Before anything else: a device that is not there is one mistake, not one of each preset.
+    place = pick_device(device)
     plugins = discover()
     found = collect_presets(plugins)
     named = {name: found.find(name) for name in names}
@@ -51,7 +60,7 @@ def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json
     else:
         chosen = found.presets
     lines: list[Line] = []
-    for line in bench(chosen, plugins, paths or ("auto", "autograd")):
+    for line in bench(chosen, plugins, paths or ("auto", "autograd"), device=device):
         if isinstance(line, ExplainedError):
             if names:
                 raise line
@@ -60,9 +69,10 @@ def command(names: tuple[str, ...], quick: bool, paths: tuple[str, ...], as_json
         lines.append(line)
         click.echo(f"{line.preset}: {line.seconds:.3g} s", err=True)
     if as_json:
-        _print_json(lines)
+        _print_json(lines, place)
     else:
-        print_table(HEADERS, [row(line) for line in lines], title="One outer step (extrapolated)")
+        title = f"One outer step on {described(place, device)} (extrapolated)"
+        print_table(HEADERS, [row(line) for line in lines], title=title)
 
 
 def row(line: Line) -> tuple[str, ...]:
@@ -72,19 +82,20 @@ def row(line: Line) -> tuple[str, ...]:
     phases = ", ".join(f"{name} {seconds:.3g}" for name, seconds in line.phases.items())
     several = f"{line.processes}: {line.speed_up:.2f} times" if line.processes else ""
     engine = f"{line.engine}, {line.threads} thread{'s' if line.threads > 1 else ''}"
+    if line.device != "cpu":
+        engine = f"{line.engine} on {line.device}"
     memory = f"{size_text(line.memory)} beside {size_text(line.process)}"
     return (line.preset, engine, f"{line.seconds:.3g}", phases, memory, several)
 
 
-def _print_json(lines: list[Line]) -> None:
+def _print_json(lines: list[Line], device: torch.device) -> None:
     import json
 
-    from distill_core.devices import pick_device
     from distill_core.manifest import hardware, versions
 
     record = {
         "versions": versions(),
-        "hardware": hardware(pick_device("auto")),
+        "hardware": hardware(device),
         "lines": [line.as_dict() for line in lines],
     }
     click.echo(json.dumps(record, indent=1))

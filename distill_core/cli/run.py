@@ -153,9 +153,9 @@ class _Plan:
     run_dir: Path
 
     def preview(self, processes: int) -> int:
-        from distill_core import session
+        from distill_core.preview import preview
 
-        session.preview(self.config, self.plugins, processes)
+        preview(self.config, self.plugins, processes)
         return 0
 
 

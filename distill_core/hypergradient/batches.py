@@ -57,9 +57,9 @@ class InnerBatches:
             balanced: see `SyntheticDataset.draw`.
         """
         hw = synthetic.spec.image_shape[1:]
-        boxes = [
-            synthetic.draw(size, generator=rng["draw"], balanced=balanced) for _ in range(steps)
-        ]
+        # Worked out once for all steps: it expands all items and waits for the device.
+        weights = synthetic.balance() if balanced and size < len(synthetic) else None
+        boxes = [synthetic.draw(size, generator=rng["draw"], weights=weights) for _ in range(steps)]
         draws = [augmentation.draw(len(drawn), hw, generator=rng["augment"]) for drawn in boxes]
         return InnerBatches(synthetic, boxes, draws)
 

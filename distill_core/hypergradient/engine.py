@@ -18,15 +18,19 @@ from distill_core.functional import FlatModel
 from distill_core.hypergradient.autograd_loss import AutogradLoss, GraphSizes
 from distill_core.hypergradient.convnet_body import ConvNetBody
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
+from distill_core.hypergradient.device_defaults import (
+    CHUNK,
+    cache_size,
+    check_precision,
+    chunk_size,
+)
 from distill_core.hypergradient.features import Features, convnet_features, no_kernels
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
 from distill_core.kernels.convolution import multiplies_bfloat16
 from distill_core.option_sections import EngineOptions
-from distill_core.sizes import parse_size
 from registry import InputError
 
-DEFAULT_CACHE = 256 * 2**20
 MIXES_IMAGES = (torch.nn.modules.batchnorm._BatchNorm,)
 
 
@@ -49,7 +53,7 @@ class Engine:
     reason: str = "autograd by default"
     precision: torch.dtype | None = None
     microbatch: int | None = None
-    real_chunk: int = EngineOptions.model_fields["real_chunk"].default
+    real_chunk: int = CHUNK
     activation_cache: int = 0
     splits: bool = True
     memory: str = ""
@@ -62,6 +66,7 @@ class Engine:
         Raises:
             InputError: the options ask for what this network or machine does not have.
         """
+        check_precision(options, device)
         obstacle = _obstacle(options, backbone, device)
         wanted = options.path == "kernels" or options.precision == "bfloat16"
         if obstacle and wanted:
@@ -85,8 +90,8 @@ class Engine:
             reason=obstacle or "a ConvNet on the CPU",
             precision=torch.bfloat16 if options.precision == "bfloat16" else None,
             microbatch=options.microbatch,
-            real_chunk=options.real_chunk,
-            activation_cache=_cache_size(options.activation_cache),
+            real_chunk=chunk_size(options.real_chunk, device, splits=splits),
+            activation_cache=cache_size(options.activation_cache, device),
             splits=splits,
         )
 
@@ -151,12 +156,6 @@ class Engine:
 def mixes_images(backbone: Backbone) -> bool:
     """Say whether a network's result for an image depends on the others of its batch."""
     return any(isinstance(module, MIXES_IMAGES) for module in backbone.modules())
-
-
-def _cache_size(text: str) -> int:
-    if text == "none":
-        return 0
-    return DEFAULT_CACHE if text == "auto" else parse_size(text, what="engine.activation_cache")
 
 
 def _obstacle(options: EngineOptions, backbone: Backbone, device: torch.device) -> str:

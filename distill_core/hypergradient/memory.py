@@ -3,17 +3,13 @@ time.
 
 Retaining less and taking fewer images cost a little time and change nothing but rounding, so the
 first choice in order of preference that is predicted to fit is taken. The prediction is the
-algorithm's.
+algorithm's; what else the process takes is measured (`device_memory.py`).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-
-import torch
 
 from distill_core.contracts import Estimate
 from distill_core.hypergradient.engine import Engine
@@ -117,40 +113,3 @@ def candidates(engine: Engine, largest: int | None, caches: Sequence[int] = ()) 
         if microbatch < (engine.microbatch or largest):
             engine = replace(engine, microbatch=microbatch)
             yield engine
-
-
-def memory_in_use(device: torch.device) -> int:
-    """Return the bytes that this process uses now on a device; on the CPU, what is resident."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return int(torch.mps.driver_allocated_memory())
-    return _resident("VmRSS:")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that this process has used at once on a device so far.
-
-    On CUDA what PyTorch allocated; on the CPU what was resident, with data and libraries. Of MPS
-    no peak is known, so what is in use now is returned.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if device.type == "mps":
-        return memory_in_use(device)
-    # Not getrusage where it can be helped: its peak includes that of the parent process.
-    return _resident("VmHWM:")
-
-
-def _resident(field: str) -> int:
-    """Return a field of Linux's process status, in bytes; elsewhere the peak."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    for line in lines:
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    import resource  # not on Windows
-
-    # Elsewhere only the peak can be had without another package; macOS counts it in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

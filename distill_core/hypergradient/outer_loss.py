@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from distill_core.augment import Augmentation, Draw
 from distill_core.data import Split
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.synthetic import Batch
+from distill_core.transfer import read, to_device
 
 
 class OuterLoss(NamedTuple):
@@ -20,6 +22,20 @@ class OuterLoss(NamedTuple):
 
     loss: float
     accuracy: float
+    cotangent: Tensor
+
+
+class RealSums(NamedTuple):
+    """What `OuterLoss` is made from, on the device: nobody has waited for it.
+
+    Attributes:
+        loss: the mean loss, a scalar.
+        correct: how many images were told right, a scalar.
+        cotangent: (P,) the gradient of the loss in theta.
+    """
+
+    loss: Tensor
+    correct: Tensor
     cotangent: Tensor
 
 
@@ -38,7 +54,17 @@ def real_loss(
             is the same but for rounding, unless the network normalises over batches, whose
             statistics are those of a chunk.
     """
+    sums = real_sums(loss, theta, split, index, draw, chunk=chunk)
+    total, correct = read(sums.loss, sums.correct)
+    return OuterLoss(total, correct / len(index), sums.cotangent)
+
+
+def real_sums(
+    loss: InnerLoss, theta: Tensor, split: Split, index: Tensor, draw: Draw, *, chunk: int
+) -> RealSums:
+    """Return what `real_loss` does, with the same arguments, but without waiting for the device."""
     size = len(index)
+    draw = replace(draw, values=to_device(draw.values, theta.device))  # once, not in every chunk
     cotangent = torch.zeros_like(theta)
     total = torch.zeros((), device=theta.device, dtype=theta.dtype)
     correct = torch.zeros((), device=theta.device, dtype=torch.int64)
@@ -51,7 +77,7 @@ def real_loss(
         cotangent += share * found.gradient
         total += share * found.loss
         correct += (found.logits.argmax(1) == labels).sum()
-    return OuterLoss(float(total), float(correct) / size, cotangent)
+    return RealSums(total, correct, cotangent)
 
 
 def _equal_parts(size: int, most: int) -> list[slice]:

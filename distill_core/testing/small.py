@@ -17,6 +17,7 @@ from distill_core.hypergradient.engine import Engine
 from distill_core.option_sections import DataOptions
 from distill_core.streams import seeded
 from distill_core.synthetic import SyntheticDataset
+from distill_core.transfer import to_device
 
 # The class names of CIFAR-10, out of order: an orderer may know words.
 NAMES = ("ship", "cat", "truck", "bird", "frog", "airplane", "dog", "deer", "horse", "automobile")
@@ -132,7 +133,7 @@ class TinyLabels(Labeler):
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return soft labels (n, K)."""
-        rows = self.rows[boxes.canvas.to(self.rows.device)]
+        rows = self.rows[to_device(boxes.canvas, self.rows.device)]
         return (rows / rows.sum(1, keepdim=True)).to(images)
 
     def project(self) -> None:

@@ -6,10 +6,13 @@ from concurrent.futures.process import BrokenProcessPool
 from threading import BrokenBarrierError
 
 import pytest
+import torch
 
+from distill_core import bench as bench_module
 from distill_core.bench import Line, bench, measure, rate_of_processes, selection, stand_in
-from distill_core.config import merge
+from distill_core.config import RunConfig, merge
 from distill_core.discovery import presets
+from distill_core.out_of_memory import OutOfMemory
 from distill_core.presets import Preset
 from registry import InputError
 from tests.distill_core.small_run import SMALL, installed, small_config
@@ -76,3 +79,24 @@ def test_processes_that_end_cost_no_line(
     assert line.processes == 0
     assert line.speed_up == 0
     assert line.measured.endswith("Of 2 processes at once one ended, perhaps for want of memory.")
+
+
+def test_a_preset_that_does_not_fit_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another device is asked for than the preset's, and the card has no room for one of them."""
+    asked = []
+
+    def measure(name: str, config: RunConfig, plugins: object, *, processes: bool) -> Line:
+        asked.append(config.device)
+        if name == "large":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(name, config.model_copy(update={"device": "cpu"}), installed())
+
+    real = bench_module.measure
+    monkeypatch.setattr(bench_module, "measure", measure)
+    presets = {name: Preset(name, "", SMALL) for name in ("large", "small")}
+    error, line = bench(presets, installed(), ("auto",), device="cuda", processes=False)
+    assert asked == ["cuda", "cuda"]
+    assert isinstance(error, OutOfMemory)
+    assert error.next == "`distill run --preset large --max-memory` chooses what fits."
+    assert isinstance(line, Line)
+    assert line.device == "cpu"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill_core.checking import check_synthetic
+from distill_core.checking import check_synthetic, watched
+from distill_core.streams import seeded
 from registry import ContractError
 from tests.distill_core.small_run import small_assembly
 
@@ -82,16 +83,53 @@ def test_draws_from_the_global_random_state_are_found(synthetic, monkeypatch, dr
         _check(synthetic)
 
 
-def test_draws_on_a_cuda_device_are_found(synthetic, monkeypatch):
-    states = [torch.zeros(4, dtype=torch.uint8)]
+@pytest.fixture
+def cuda_state(monkeypatch):
+    """The state of a CUDA generator that is not there, but is seeded as one that is."""
+    state = torch.zeros(8, dtype=torch.uint8)
+
+    def seed_all(seed):
+        state.copy_(torch.tensor(list(int(seed).to_bytes(8, "little"))))
+
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [each.clone() for each in states])
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone()])
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    return state
+
+
+def test_draws_on_a_cuda_device_are_found(synthetic, monkeypatch, cuda_state):
     _check(synthetic)
     labels = synthetic.labeler.labels
-    drawing = _then(labels, lambda *_: states[0].add_(1))
+    drawing = _then(labels, lambda *_: cuda_state.add_(1))
     monkeypatch.setattr(synthetic.labeler, "labels", drawing)
     with pytest.raises(ContractError, match="draws from the global random state in `labels`"):
         _check(synthetic)
+
+
+def test_torch_seeds_cuda_generators_along(cuda_state):
+    """What the fake state stands for: or else the next test would say nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+    assert cuda_state.tolist() == [7, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_new_network_draws_from_no_cuda_generator(cuda_state):
+    make = small_assembly().make_backbone
+    with watched("algorithm 'a' of p", "outer_step"):
+        make(seeded(0, "backbone"))
+    assert not cuda_state.any()
+
+
+def test_a_new_network_in_a_cuda_run_does_not_hide_draws(cuda_state):
+    make = small_assembly().make_backbone
+
+    def outer_step():
+        with watched("algorithm 'a' of p", "outer_step"):
+            make(seeded(0, "backbone"))
+            cuda_state.add_(1)
+
+    with pytest.raises(ContractError, match="draws from the global random state in `outer_step`"):
+        outer_step()
 
 
 def test_changed_arguments_are_found(synthetic, monkeypatch):

@@ -21,6 +21,7 @@ from distill_core.trees import unpack
 from registry import InputError, OptionError
 from tests.distill_core.rank_worker import JUDGING, RUN, resumed
 from tests.distill_core.small_run import installed, small_assembly, small_config
+from tests.second_device import second_device
 
 ROOT = Path(__file__).parents[2]
 Found = list[dict[str, Any]]
@@ -248,6 +249,43 @@ def test_devices_are_one_for_each_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.set_device", lambda _: None)
     third = Third()
-    third.local_rank = 1
+    third.local_rank, third.local_size = 1, 2
     assert third.device("auto") == third.device("cuda") == "cuda:1"
     assert third.device("cpu") == "cpu"
+    third.local_size = 3  # all ranks of the machine refuse, not the third alone
+    with pytest.raises(InputError) as caught:
+        third.device("auto")
+    assert str(caught.value) == (
+        "there are 3 processes on this machine, and 2 CUDA devices can be seen.\n"
+        "Expected a device for each process.\n"
+        "Next: start at most 2 on a machine, or pass --device cpu."
+    )
+
+
+def test_gradients_on_a_device_are_copied_once_each_way(monkeypatch: pytest.MonkeyPatch):
+    """Three ranks with the same gradients, but for one that this rank alone has not."""
+
+    def add_up(flat: torch.Tensor, group: object) -> None:
+        assert flat.device.type == "cpu"
+        flat *= 3
+        flat[5:8] = torch.tensor([3.0, 6.0, 9.0])  # of the other ranks
+        flat[-2] = 2.0
+
+    monkeypatch.setattr("torch.distributed.all_reduce", add_up)
+    rank = Third()
+    rank._step_group = None
+    with second_device() as log:
+        shapes = ((2, 2), (1,), (3,), (4,))
+        parameters = [torch.nn.Parameter(torch.zeros(shape, device="meta")) for shape in shapes]
+        parameters[0].grad = torch.arange(4.0).reshape(2, 2).to("meta")
+        parameters[1].grad = torch.full((1,), 0.1).to("meta")
+        log.clear()
+        rank.mean_gradients(parameters)
+        assert log.counts()["waits"] == log.counts()["copies"] == 1, log
+        assert not log.mismatches
+        first, second, third, last = (parameter.grad for parameter in parameters)
+        assert last is None
+        assert {each.device.type for each in (first, second, third)} == {"meta"}
+        assert first.cpu().tolist() == [[0.0, 1.0], [2.0, 3.0]]
+        assert second.cpu().tolist() == pytest.approx([0.1])
+        assert third.cpu().tolist() == [1.0, 2.0, 3.0]

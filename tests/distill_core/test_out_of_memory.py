@@ -19,6 +19,9 @@ ALLOCATOR = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate mem
         MemoryError(),
         ALLOCATOR,
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
         OSError(12, "Cannot allocate memory"),
     ],
@@ -29,6 +32,18 @@ def test_it_is_recognised_and_explained_wherever_it_happens(error: Exception) ->
     assert found.what.startswith("there is not enough memory: ")
     assert "-o data.storage=float16" in found.next
     assert exit_code(found) == FAULT
+
+
+def test_a_full_card_is_told_in_numbers() -> None:
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.11 GiB "
+        "of which 1.05 GiB is free. Including non-PyTorch memory, this process has 78.06 GiB in "
+        "use. If reserved but unallocated memory is large try setting PYTORCH_ALLOC_CONF."
+    )
+    assert out_of_memory(error).what == (
+        "there is not enough memory: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a "
+        "total capacity of 79.11 GiB of which 1.05 GiB is free."
+    )
 
 
 @pytest.mark.parametrize(

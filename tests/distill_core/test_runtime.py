@@ -159,21 +159,6 @@ def test_a_tuned_process_gives_memory_back_when_told():
     assert left < 50
 
 
-def test_arithmetic_on_a_gpu_is_that_of_float32_unless_asked(monkeypatch):
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    for wanted in (True, False):
-        prepare(small_config(tf32=wanted))
-        assert torch.backends.cudnn.allow_tf32 is wanted
-        assert torch.backends.cuda.matmul.allow_tf32 is wanted
-    assert not torch.are_deterministic_algorithms_enabled()
-    try:
-        prepare(small_config(deterministic=True))
-        assert torch.are_deterministic_algorithms_enabled()
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
 def test_threads_of_a_run_that_is_only_looked_at(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     before = torch.get_num_threads()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from distill_core import bench
 from distill_core.bench import Line
+from distill_core.cli.bench import row
 from registry import InputError
 from tests.distill_core.cli.fakes import distill, spiral, use
+from tests.distill_core.fake_card import fake_card
 
 LINE = Line(
     preset="quick",
+    device="cpu",
     path="auto",
     engine="by hand",
     threads=2,
@@ -35,8 +39,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     use(monkeypatch, "bench", ("helix", spiral()))
     calls: list[Any] = []
 
-    def measure(presets: Any, plugins: Any, paths: Any) -> Iterator[Line | InputError]:
-        calls.append((list(presets), list(paths)))
+    def measure(
+        presets: Any, plugins: Any, paths: Any, *, device: str
+    ) -> Iterator[Line | InputError]:
+        calls.append((list(presets), list(paths), device))
         yield ERROR
         yield LINE
 
@@ -60,16 +66,16 @@ def test_a_table(asked: list[Any]) -> None:
         ],
     ]
     assert result.stderr.splitlines() == [*str(ERROR).splitlines(), "quick: 1.5 s"]
-    assert asked == [(["quick"], ["auto", "autograd"])]
+    assert asked == [(["quick"], ["auto", "autograd"], "auto")]
 
 
 def test_json_has_everything(asked: list[Any]) -> None:
-    result = distill("bench", "--all", "--path", "kernels", "--json")
+    result = distill("bench", "--all", "--path", "kernels", "--json", "--device", "cpu")
     record = json.loads(result.stdout)
     assert record["lines"] == [LINE.as_dict()]
     assert "torch" in record["versions"]
     assert set(record["hardware"]) >= {"name", "cores", "threads", "allocator", "vectors"}
-    assert asked == [(["quick"], ["kernels"])]
+    assert asked == [(["quick"], ["kernels"], "cpu")]
 
 
 def test_a_preset_by_name_must_be_there_and_possible(asked: list[Any]) -> None:
@@ -79,3 +85,18 @@ def test_a_preset_by_name_must_be_there_and_possible(asked: list[Any]) -> None:
     result = distill("bench", "--preset", "quick")
     assert result.exit_code == 2
     assert result.stderr == f"{ERROR}\n"
+
+
+def test_a_card_is_named(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_card(monkeypatch, name="NVIDIA H100")
+    record = json.loads(distill("bench", "--json", "--device", "cuda").stdout)
+    assert asked[0][2] == "cuda"
+    assert record["hardware"]["name"] == "NVIDIA H100"
+    assert row(replace(LINE, device="NVIDIA H100"))[1] == "by hand on NVIDIA H100"
+
+
+def test_a_device_that_is_not_there_is_one_mistake(asked: list[Any]) -> None:
+    result = distill("bench", "--device", "gpu")
+    assert result.exit_code == 2
+    assert "device 'gpu' cannot be used" in result.stderr
+    assert asked == []

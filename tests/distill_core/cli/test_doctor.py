@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from distill_core import doctor
+from distill_core.doctor_card import OVERRIDE, examine_device
 from distill_core.kernels.native import outcome
 from tests.distill_core.cli.fakes import distill
+from tests.distill_core.fake_card import fake_card
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +57,51 @@ def test_a_check_that_fails_is_a_finding() -> None:
     (finding,) = doctor._safely(_odd)
     assert (finding.what, finding.state) == ("odd", "broken")
     assert "no such thing" in finding.found
+
+
+def found_of_device(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> dict[str, doctor.Finding]:
+    fake_card(monkeypatch, **facts)
+    monkeypatch.setattr("distill_core.doctor_card.driver", lambda: "580.82.07")
+    return {finding.what: finding for finding in examine_device()}
+
+
+def test_a_card_that_has_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OVERRIDE, raising=False)
+    triton = SimpleNamespace(__version__="3.6.0")
+    monkeypatch.setattr("distill_core.doctor_card.import_module", lambda name: triton)
+    found = found_of_device(monkeypatch, count=4)
+    assert [(what, finding.found) for what, finding in found.items()] == [
+        ("device", "cuda (NVIDIA H100, compute capability 9.0, one of 4)"),
+        ("card's memory", "40.00 GiB of 80.00 GiB free"),
+        ("CUDA", "driver 580.82.07, PyTorch for CUDA 13.0, cuDNN 92400"),
+        ("arithmetic", "TensorFloat-32 and bfloat16 (compute capability 9.0)"),
+        ("Triton", "3.6.0"),
+    ]
+    assert {(finding.state, finding.next) for finding in found.values()} == {("ok", "")}
+
+
+def test_a_card_that_lacks_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{name}'")
+
+    monkeypatch.setenv(OVERRIDE, "1")
+    monkeypatch.setattr("distill_core.doctor_card.import_module", missing)
+    facts = {"free": 2**30, "capability": (7, 5), "built_for": ("sm_75",), "cudnn": None}
+    found = found_of_device(monkeypatch, **facts)
+    assert found.pop("device").state == "ok"
+    assert {finding.state for finding in found.values()} == {"warn"}
+    assert all(finding.next for finding in found.values())
+    assert found["arithmetic"].found.startswith("float32 alone (compute capability 7.5)")
+    assert "cuDNN missing" in found["CUDA"].found
+    assert "No module named 'triton'" in found["Triton"].found
+
+
+def test_a_card_that_cannot_be_used_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = found_of_device(monkeypatch, capability=(3, 5))
+    assert found.keys() == {"device"}
+    assert found["device"].state == "warn"
+    assert "has no code for NVIDIA H100" in found["device"].found
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: False)
+    (plain,) = examine_device()
+    assert plain.state == "ok"
+    assert plain.found.startswith("cpu, no CUDA device: this PyTorch")

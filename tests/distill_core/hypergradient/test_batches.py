@@ -95,8 +95,15 @@ class Counting(SyntheticDataset):
 class Drawing(Counting):
     """Draws the boxes of the first item, moved: they are no items."""
 
-    def draw(self, size: int, *, generator: Generator, balanced: bool = False) -> Boxes:
-        boxes = super().draw(size, generator=generator, balanced=balanced)
+    def draw(
+        self,
+        size: int,
+        *,
+        generator: Generator,
+        balanced: bool = False,
+        weights: Tensor | None = None,
+    ) -> Boxes:
+        boxes = super().draw(size, generator=generator, balanced=balanced, weights=weights)
         return replace(boxes, item=torch.full_like(boxes.item, -1))
 
 

@@ -14,6 +14,7 @@ from distill_core.hypergradient.engine import Engine
 from distill_core.kernels.native import Unavailable
 from distill_core.option_sections import EngineOptions
 from registry import InputError, OptionError, check_options
+from tests.distill_core.fake_card import fake_card
 
 CPU = torch.device("cpu")
 
@@ -57,8 +58,13 @@ def test_no_amount_is_refused() -> None:
     ],
 )
 def test_autograd_is_chosen_with_a_reason(
-    options: dict[str, str], norm: str, device: str, reason: str
+    options: dict[str, str],
+    norm: str,
+    device: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    fake_card(monkeypatch)
     checked = EngineOptions.model_validate(options)
     chosen = Engine.choose(checked, convnet(norm), torch.device(device))
     assert not chosen.kernels
@@ -123,3 +129,14 @@ def test_a_frozen_network_goes_by_autograd() -> None:
     chosen = Engine.choose(EngineOptions(), frozen, CPU)
     assert isinstance(chosen.loss(frozen), AutogradLoss)
     assert "which is frozen or missing here" in chosen.describe()
+
+
+def test_a_card_gives_what_nobody_has_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_card(monkeypatch, free=79 * 2**30)
+    chosen = Engine.choose(EngineOptions(path="autograd"), convnet(), torch.device("cuda"))
+    assert (chosen.real_chunk, chosen.activation_cache) == (1000, 2**34)
+    asked = EngineOptions(path="autograd", real_chunk=250, activation_cache="256MiB")
+    chosen = Engine.choose(asked, convnet(), torch.device("cuda"))
+    assert (chosen.real_chunk, chosen.activation_cache) == (250, 2**28)
+    mixing = Engine.choose(EngineOptions(path="autograd"), convnet("batch"), torch.device("cuda"))
+    assert mixing.real_chunk == 250

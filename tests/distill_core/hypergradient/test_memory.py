@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.contracts import Estimate
 from distill_core.data import DataSpec
 from distill_core.hypergradient.engine import Engine, mixes_images
-from distill_core.hypergradient.memory import candidates, memory_in_use, stay_within
+from distill_core.hypergradient.memory import candidates, stay_within
 from distill_core.measure import PeakBytes
 from distill_core.out_of_memory import OutOfMemory
 from distill_core.streams import Streams
@@ -158,7 +157,7 @@ def test_an_algorithm_without_a_prediction() -> None:
 @pytest.mark.parametrize("path", ["kernels", "autograd"])
 def test_a_run_within_its_limit(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of tensors, with nothing else in the process: the step keeps to what was allowed."""
-    monkeypatch.setattr("distill_core.assemble.memory_in_use", lambda _: 0)
+    monkeypatch.setattr("distill_core.hypergradient.device_memory.memory_in_use", lambda _: 0)
     dataset = {"train_per_class": 40}
     sizes = {"options": {"algo": {"real_batch": 200}, "dataset": dataset, "backbone": {"width": 8}}}
     free = small_assembly(engine={"path": path}, **sizes)
@@ -171,9 +170,3 @@ def test_a_run_within_its_limit(path: str, monkeypatch: pytest.MonkeyPatch) -> N
     with PeakBytes() as memory:
         bound.algorithm.outer_step(bound.synthetic, step=0, rng=Streams(0))
     assert memory.peak <= 1.25 * 0.7 * whole.memory
-
-
-def test_memory_in_use_counts_what_is_made() -> None:
-    before = memory_in_use(torch.device("cpu"))
-    kept = torch.ones(2**24)
-    assert memory_in_use(torch.device("cpu")) - before > 0.9 * kept.nbytes
