@@ -1,7 +1,8 @@
 """The body of the paper's ConvNet, all but its head: forwards, backwards, and along a tangent.
 
-All of it is C functions of `kernels`. What stands above the features (a loss, a Jacobian, PyTorch
-itself) gives their cotangents. Activations are channels last here, (n, h, w, C).
+All of it is the functions of `kernels.blocks`, whichever the device has. What stands above the
+features (a loss, a Jacobian, PyTorch itself) gives their cotangents. Activations are channels last
+here, (n, h, w, C).
 
 The bias of a convolution has no effect before a norm; its gradient is exactly zero here, where
 autograd finds rounding errors.
@@ -16,8 +17,7 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts import ConvBlocks
-from distill_core.kernels import convolution
-from distill_core.kernels.blocks import Blocks, Cotangents, Layer, Norm, Values
+from distill_core.kernels.blocks import Blocks, Cotangents, Layer, Norm, State, Values
 
 Layers = Sequence[Layer]
 
@@ -34,7 +34,7 @@ class Primal(NamedTuple):
     """What a plain pass there and back knows of a block that one along a tangent needs again.
 
     Attributes:
-        z: (n, h, w, C), its convolution.
+        z: (n, h, w, C), its self.blocks.convolutions.
         P: (n, h, w, C0), the loss's gradient in what goes into it.
     """
 
@@ -46,16 +46,9 @@ class TangentKept(NamedTuple):
     """The same of a pass along a tangent; values and tangents one after the other."""
 
     below: Tensor
-    values: Values
+    z: Tensor
+    tz: Tensor
     stats: Tensor
-
-
-def layers_of(parts: Sequence[Tensor]) -> list[Layer]:
-    """Return blocks' parameters, or a direction in them, of tensors in the order of `names`."""
-    return [
-        Layer(weight, Norm(gain, bias))
-        for weight, gain, bias in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
-    ]
 
 
 def parts_of(layers: Layers) -> list[Tensor]:
@@ -64,48 +57,61 @@ def parts_of(layers: Layers) -> list[Tensor]:
 
 
 class ConvNetBody:
-    """The blocks of a network of `ConvBlocks`, on the CPU; parameters are arguments.
+    """The blocks of a network of `ConvBlocks`; parameters are arguments.
 
     Args:
         structure: what it consists of, from `Backbone.conv_blocks`.
-        storage: type of activations; bfloat16 goes with float32 parameters.
-
-    Raises:
-        Unavailable: there is no compiled library here.
+        blocks: of the device and the type of activations, from `blocks_for`.
 
     Attributes:
         structure: as given.
         names: of the parameters, from the images on.
+        blocks: as given.
     """
 
-    def __init__(self, structure: ConvBlocks, storage: torch.dtype) -> None:
+    def __init__(self, structure: ConvBlocks, blocks: Blocks) -> None:
         self.structure = structure
         self.names = [name for layer in structure.layers for name in layer]
-        self._blocks = Blocks(storage)
+        self.blocks = blocks
 
     @property
     def storage(self) -> torch.dtype:
         """Type of activations and of their cotangents."""
-        return self._blocks.storage
+        return self.blocks.storage
 
     @property
     def arithmetic(self) -> torch.dtype:
         """Type of parameters, and of what stands above the features."""
-        return self._blocks.arithmetic
+        return self.blocks.arithmetic
 
-    def forward(self, layers: Layers, images: Tensor, kept: list[Kept] | None = None) -> Tensor:
+    def layers(self, parts: Sequence[Tensor]) -> list[Layer]:
+        """Return blocks' parameters, or a direction in them, of tensors in the order of `names`;
+        weights as the blocks read them, so this is done once for all uses."""
+        return [
+            Layer(self.blocks.weight(weight), Norm(gain, bias))
+            for weight, gain, bias in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+        ]
+
+    def images(self, images: Tensor) -> Tensor:
+        """Return images (n, C, h, w) as the functions below take them."""
+        return self.blocks.images(images)
+
+    def forward(self, layers: Layers, images: Tensor, kept: list[State] | None = None) -> Tensor:
         """Return what the last block gives; what the sweep back needs goes into `kept`.
 
         Args:
-            layers: parameters.
-            images: (n, C, h, w), dense.
-            kept: a list to add to, one for each block but the first.
+            layers: parameters, from `layers`.
+            images: from `images`.
+            kept: a list to add to, for each block: the first one's state, then a `Kept` each.
         """
         first, *later = layers
-        a = self._blocks.first_forward(images, self.structure.padding, first)
+        a, state = self.blocks.first_forward(images, self.structure.padding, first)
+        if kept is not None:
+            kept.append(state)
+        del state
         for layer in later:
-            z = convolution.forward(a, layer.weight)
-            above, stats = self._blocks.forward(z, layer.norm)
+            z = self.blocks.convolutions.forward(a, layer.weight)
+            above, stats = self.blocks.forward(z, layer.norm)
             if kept is not None:
                 kept.append(Kept(a, z, stats))
             a = above
@@ -115,7 +121,7 @@ class ConvNetBody:
         self,
         layers: Layers,
         images: Tensor,
-        kept: list[Kept],
+        kept: list[State],
         cotangent: Tensor,
         *,
         primals: list[Primal] | None = None,
@@ -131,19 +137,17 @@ class ConvNetBody:
         """
         below, found = self._backward(layers, kept, cotangent, primals)
         pad = self.structure.padding
-        return [self._blocks.first_backward(images, pad, layers[0], below), *found]
+        return [self.blocks.first_backward(images, pad, layers[0], kept.pop(), below), *found]
 
     def backward_to_images(
-        self, layers: Layers, images: Tensor, kept: list[Kept], cotangent: Tensor
+        self, layers: Layers, images: Tensor, kept: list[State], cotangent: Tensor
     ) -> tuple[list[Layer], Tensor]:
-        """Return what `backward` does, and the gradient of the images."""
+        """Return what `backward` does, and the gradient of the images (n, C, h, w)."""
         below, found = self._backward(layers, kept, cotangent)
-        # The kernel that reaches images goes along a tangent; here there is none.
-        first, still = layers[0], _still(layers[0])
-        cotangents = Cotangents(torch.zeros_like(below), below)
-        pad = self.structure.padding
-        last, dimages = self._blocks.first_tangent_backward(images, pad, first, still, cotangents)
-        return [last, *found], dimages
+        first, dimages = self.blocks.first_backward_to_images(
+            images, self.structure.padding, layers[0], kept.pop(), below
+        )
+        return [first, *found], dimages
 
     def tangent_forward(
         self,
@@ -152,24 +156,25 @@ class ConvNetBody:
         images: Tensor,
         *,
         primals: Sequence[Primal] = (),
-    ) -> tuple[Tensor, list[TangentKept]]:
+    ) -> tuple[Tensor, list[State]]:
         """Return what the last block gives and its tangent as one tensor (2n, h, w, C), and what
         the sweep back needs. The images have no tangent.
 
         Args:
-            layers: parameters.
-            tangents: the direction.
-            images: (n, C, h, w), dense.
+            layers: parameters, from `layers`.
+            tangents: the direction, from there, too.
+            images: from `images`.
             primals: from `backward` at the same parameters and images, or nothing.
         """
         (first, *later), (tfirst, *tlater) = layers, tangents
-        both = self._blocks.first_tangent_forward(images, self.structure.padding, first, tfirst)
-        kept = []
+        pad = self.structure.padding
+        both, state = self.blocks.first_tangent_forward(images, pad, first, tfirst)
+        kept = [state]
         for depth, (layer, tlayer) in enumerate(zip(later, tlater, strict=True)):
             z = primals[depth].z if primals else None
-            values = convolution.tangent_forward(both, layer.weight, tlayer.weight, z)
-            above, stats = self._blocks.tangent_forward(values, layer.norm, tlayer.norm)
-            kept.append(TangentKept(both, values, stats))
+            values = self.blocks.convolutions.tangent_forward(both, layer.weight, tlayer.weight, z)
+            above, stats = self.blocks.tangent_forward(values, layer.norm, tlayer.norm)
+            kept.append(TangentKept(both, *values, stats))
             both = above
         return both, kept
 
@@ -178,17 +183,17 @@ class ConvNetBody:
         layers: Layers,
         tangents: Layers,
         images: Tensor,
-        kept: list[TangentKept],
+        kept: list[State],
         cotangents: Cotangents,
         *,
         primals: Sequence[Primal] = (),
     ) -> tuple[list[Layer], Tensor]:
-        """Return the derivatives of the parameters and of the images.
+        """Return the derivatives of the parameters and of the images (n, C, h, w).
 
         Args:
             layers: parameters, as for `tangent_forward`.
             tangents: the direction.
-            images: (n, C, h, w), dense.
+            images: as for `tangent_forward`.
             kept: from `tangent_forward`; emptied.
             cotangents: of the tangent and of the value of what the last block gives.
             primals: as for `tangent_forward`, if P above is the gradient that `backward` was given.
@@ -196,18 +201,18 @@ class ConvNetBody:
         found: list[Layer] = []
         for depth in range(len(layers) - 1, 0, -1):
             layer, tlayer = layers[depth], tangents[depth]
-            both, values, stats = kept.pop()
-            qp, norm = self._blocks.tangent_backward(
-                values, layer.norm, tlayer.norm, stats, cotangents
+            both, z, tz, stats = kept.pop()
+            qp, norm = self.blocks.tangent_backward(
+                Values(z, tz), layer.norm, tlayer.norm, stats, cotangents
             )
             P = primals[depth - 1].P if primals else None
-            cotangents, weight = convolution.tangent_backward(
+            cotangents, weight = self.blocks.convolutions.tangent_backward(
                 qp, both, layer.weight, tlayer.weight, P
             )
             found.insert(0, Layer(weight, norm))
         pad = self.structure.padding
-        last, dimages = self._blocks.first_tangent_backward(
-            images, pad, layers[0], tangents[0], cotangents
+        last, dimages = self.blocks.first_tangent_backward(
+            images, pad, layers[0], tangents[0], state=kept.pop(), above=cotangents
         )
         return [last, *found], dimages
 
@@ -224,7 +229,7 @@ class ConvNetBody:
     def _backward(
         self,
         layers: Layers,
-        kept: list[Kept],
+        kept: list[State],
         cotangent: Tensor,
         primals: list[Primal] | None = None,
     ) -> tuple[Tensor, list[Layer]]:
@@ -232,15 +237,9 @@ class ConvNetBody:
         found: list[Layer] = []
         for layer in reversed(layers[1:]):
             below, z, stats = kept.pop()
-            p, norm = self._blocks.backward(z, layer.norm, stats, cotangent)
-            cotangent, weight = convolution.backward(p, below, layer.weight)
+            p, norm = self.blocks.backward(z, layer.norm, stats, cotangent)
+            cotangent, weight = self.blocks.convolutions.backward(p, below, layer.weight)
             found.insert(0, Layer(weight, norm))
             if primals is not None:
                 primals.insert(0, Primal(z, cotangent))
         return cotangent, found
-
-
-def _still(layer: Layer) -> Layer:
-    """No direction at all in a block's parameters."""
-    weight, norm = layer
-    return Layer(torch.zeros_like(weight), Norm(*(torch.zeros_like(part) for part in norm)))

@@ -17,15 +17,13 @@ from distill_core.contracts import ConvBlocks
 from distill_core.functional import FlatModel
 from distill_core.hypergradient.convnet_body import (
     ConvNetBody,
-    Kept,
     Layers,
     Primal,
-    layers_of,
     parts_of,
 )
 from distill_core.hypergradient.inner_loss import Evaluation, Product, Retained, parts
-from distill_core.kernels import convolution
-from distill_core.kernels.blocks import Cotangents
+from distill_core.kernels.blocks import Blocks, Cotangents, State, halves
+from distill_core.kernels.choice import blocks_for
 from distill_core.synthetic import Batch
 
 
@@ -50,7 +48,7 @@ class _Primals:
 
 
 class ConvNetLoss:
-    """Cross-entropy of a network of `ConvBlocks`, on the CPU. What it retains are the outcomes of
+    """Cross-entropy of a network of `ConvBlocks`. What it retains are the outcomes of
     convolutions there and back.
 
     Args:
@@ -59,9 +57,10 @@ class ConvNetLoss:
         storage: type of activations: that of theta, or bfloat16 beside float32 parameters.
         microbatch: images at a time, None for all; the result is the same but for rounding.
         activation_cache: bytes that a training may retain.
+        blocks: to use in place of the device's own, of which `storage` is a part then.
 
     Raises:
-        Unavailable: there is no compiled library here.
+        Unavailable: there is no compiled library here, on the CPU.
     """
 
     def __init__(
@@ -72,11 +71,15 @@ class ConvNetLoss:
         storage: torch.dtype | None = None,
         microbatch: int | None = None,
         activation_cache: int = 0,
+        blocks: Blocks | None = None,
     ) -> None:
         self.model = model
         self.microbatch = microbatch
         self.activation_cache = activation_cache
-        self._body = ConvNetBody(structure, storage or model.theta.dtype)
+        theta = model.theta
+        self._body = ConvNetBody(
+            structure, blocks or blocks_for(theta.device, storage or theta.dtype)
+        )
 
     @torch.no_grad()
     def evaluate(self, theta: Tensor, batch: Batch, *, retain: bool = False) -> Evaluation:
@@ -118,18 +121,15 @@ class ConvNetLoss:
         primals: list[Primal] | None,
     ) -> Evaluation:
         """Loss and logits of a part; its gradient is added to `gradient`."""
-        images, labels, kept = batch.images.contiguous(), batch.labels, list[Kept]()
+        images, labels, kept = self._body.images(batch.images), batch.labels, list[State]()
         a = self._body.forward(network.layers, images, kept)
         features = a.flatten(1).to(self._body.arithmetic)
         logits = torch.addmm(network.head_bias, features, network.head.t())
-        scale = share / len(images)
-        log_probabilities = torch.log_softmax(logits, 1)
-        mass = labels.sum(1, keepdim=True)
-        dlogits = (mass * log_probabilities.exp() - labels) * scale
+        loss, dlogits = self._body.blocks.cross_entropy(logits, labels, share / len(images))
         cotangent = (dlogits @ network.head).to(a.dtype).view_as(a)
         layers = self._body.backward(network.layers, images, kept, cotangent, primals=primals)
         self._add(gradient, _Network(layers, dlogits.t() @ features, dlogits.sum(0)))
-        return Evaluation(-(labels * log_probabilities).sum() * scale, gradient, logits)
+        return Evaluation(loss, gradient, logits)
 
     def _product(
         self,
@@ -143,20 +143,16 @@ class ConvNetLoss:
     ) -> tuple[Tensor, Tensor]:
         """dL'/d images and labels of a part, where L' = <gradient, vector>; the Hessian times the
         vector is added to `hessian`."""
-        images, labels, n = batch.images.contiguous(), batch.labels, len(batch.images)
+        images, labels, n = self._body.images(batch.images), batch.labels, len(batch.images)
         both, kept = self._body.tangent_forward(
             network.layers, tangent.layers, images, primals=primals
         )
-        features, tfeatures = convolution.halves(both.flatten(1).to(self._body.arithmetic))
+        features, tfeatures = halves(both.flatten(1).to(self._body.arithmetic))
         logits = torch.addmm(network.head_bias, features, network.head.t())
         tlogits = tangent.head_bias + tfeatures @ network.head.t() + features @ tangent.head.t()
-        scale = share / n
-        probabilities = torch.softmax(logits, 1)
-        mass = labels.sum(1, keepdim=True)
-        expected = (probabilities * tlogits).sum(1, keepdim=True)
-        dlabels = (expected - tlogits) * scale
-        dtlogits = (mass * probabilities - labels) * scale
-        dlogits = mass * probabilities * (tlogits - expected) * scale
+        dtlogits, dlogits, dlabels = self._body.blocks.tangent_cross_entropy(
+            logits, tlogits, labels, share / n
+        )
         P = (dtlogits @ network.head).to(both.dtype).view_as(both[:n])
         Q = (dlogits @ network.head + dtlogits @ tangent.head).to(both.dtype).view_as(P)
         layers, dimages = self._body.tangent_backward(
@@ -171,7 +167,7 @@ class ConvNetLoss:
         values = self.model.views(flat)
         head, (h, w) = values["head.weight"], self._body.structure.last_hw
         by_pixel = head.view(len(head), -1, h, w).permute(0, 2, 3, 1).reshape(len(head), -1)
-        layers = layers_of([values[name] for name in self._body.names])
+        layers = self._body.layers([values[name] for name in self._body.names])
         return _Network(layers, by_pixel, values["head.bias"])
 
     def _add(self, to: Tensor, more: _Network) -> None:

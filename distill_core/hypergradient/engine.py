@@ -27,7 +27,8 @@ from distill_core.hypergradient.device_defaults import (
 from distill_core.hypergradient.features import Features, convnet_features, no_kernels
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
-from distill_core.kernels.convolution import multiplies_bfloat16
+from distill_core.kernels.choice import blocks_for
+from distill_core.kernels.winograd import multiplies_bfloat16
 from distill_core.option_sections import EngineOptions
 from registry import InputError
 
@@ -125,7 +126,8 @@ class Engine:
         for products with it; the network's parameters are copied."""
         model, structure = FlatModel(backbone), backbone.conv_blocks()
         if self.kernels and structure is not None:
-            body = ConvNetBody(structure, self.precision or model.theta.dtype)
+            storage = self.precision or model.theta.dtype
+            body = ConvNetBody(structure, blocks_for(model.theta.device, storage))
             return partial(ConvNetJacobian, model, body)
         return partial(AutogradJacobian, model)
 

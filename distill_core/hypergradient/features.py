@@ -8,6 +8,7 @@ for rounding, and can be differentiated once, in the images and in the network's
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from distill_core.contracts import Backbone, ConvBlocks
-from distill_core.hypergradient.convnet_body import ConvNetBody, Kept, layers_of, parts_of
+from distill_core.hypergradient.convnet_body import ConvNetBody, parts_of
+from distill_core.kernels.blocks import State
+from distill_core.kernels.choice import blocks_for
 from distill_core.kernels.native import Unavailable, library
 
 Features = Callable[[Tensor], Tensor]
@@ -40,15 +43,16 @@ def convnet_features(
     """Return a function of images (n, C, h, w) that gives features (n, d).
 
     Args:
-        backbone: on the CPU; its parameters at the time of a call count.
+        backbone: its parameters at the time of a call count.
         structure: what it consists of, from `Backbone.conv_blocks`.
         storage: type of activations: that of the parameters, or bfloat16 beside float32.
 
     Raises:
-        Unavailable: there is no compiled library here.
+        Unavailable: there is no compiled library here, on the CPU.
     """
     named = dict(backbone.named_parameters())
-    body = ConvNetBody(structure, storage or backbone.head.weight.dtype)
+    weight = backbone.head.weight
+    body = ConvNetBody(structure, blocks_for(weight.device, storage or weight.dtype))
     head = {id(parameter) for parameter in backbone.head.parameters()}
     used = [named[name] for name in body.names]
     unused = [p for name, p in named.items() if name not in body.names and id(p) not in head]
@@ -70,19 +74,20 @@ class _Features(torch.autograd.Function):
     def forward(
         ctx: Any, body: ConvNetBody, used: int, images: Tensor, *parameters: Tensor
     ) -> Tensor:
-        ctx.body, ctx.used, ctx.given, kept = body, used, 1 + len(parameters), list[Kept]()
+        ctx.body, ctx.used, ctx.given, kept = body, used, 1 + len(parameters), list[State]()
         features = _forward(body, images, parameters[:used], kept)
+        ctx.sizes = [len(state) for state in kept]
         # All of it through PyTorch, which may drop it and compute it again (checkpointing).
-        ctx.save_for_backward(images, *parameters, *(part for block in kept for part in block))
+        ctx.save_for_backward(images, *parameters, *(part for state in kept for part in state))
         return features
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         body, saved = ctx.body, ctx.saved_tensors
-        (images, *parameters), rest = saved[: ctx.given], saved[ctx.given :]
-        kept = [Kept(*block) for block in zip(*[iter(rest)] * len(Kept._fields), strict=True)]
-        layers, images = layers_of(parameters[: ctx.used]), images.contiguous()
+        (images, *parameters), rest = saved[: ctx.given], iter(saved[ctx.given :])
+        kept = [tuple(islice(rest, size)) for size in ctx.sizes]
+        layers, images = body.layers(parameters[: ctx.used]), body.images(images)
         above, dimages = body.unflattened(cotangent), None
         if ctx.needs_input_grad[2]:
             found, dimages = body.backward_to_images(layers, images, kept, above)
@@ -93,6 +98,6 @@ class _Features(torch.autograd.Function):
 
 
 def _forward(
-    body: ConvNetBody, images: Tensor, parts: Sequence[Tensor], kept: list[Kept] | None = None
+    body: ConvNetBody, images: Tensor, parts: Sequence[Tensor], kept: list[State] | None = None
 ) -> Tensor:
-    return body.flattened(body.forward(layers_of(parts), images.contiguous(), kept))
+    return body.flattened(body.forward(body.layers(parts), body.images(images), kept))

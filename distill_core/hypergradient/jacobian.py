@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from distill_core.functional import FlatModel
-from distill_core.hypergradient.convnet_body import ConvNetBody, Kept, layers_of, parts_of
-from distill_core.kernels import convolution
+from distill_core.hypergradient.convnet_body import ConvNetBody, parts_of
+from distill_core.kernels.blocks import State, halves
 
 
 class Jacobian(Protocol):
@@ -76,7 +76,7 @@ class AutogradJacobian:
 
 
 class ConvNetJacobian:
-    """J of a network of `ConvBlocks`, on the CPU, without a graph.
+    """J of a network of `ConvBlocks`, without a graph.
 
     Args:
         model: the network; the parameters that it has now count.
@@ -86,11 +86,11 @@ class ConvNetJacobian:
 
     @torch.no_grad()
     def __init__(self, model: FlatModel, body: ConvNetBody, images: Tensor) -> None:
-        self._model, self._body, self._images = model, body, images.contiguous()
+        self._model, self._body, self._images = model, body, body.images(images)
         values = model.views(model.theta)
-        self._layers = layers_of([values[name] for name in body.names])
+        self._layers = body.layers([values[name] for name in body.names])
         self._head = values["head.weight"]
-        self._kept: list[Kept] = []
+        self._kept: list[State] = []
         self._last = body.forward(self._layers, self._images, self._kept)
 
     @property
@@ -102,9 +102,9 @@ class ConvNetJacobian:
     def times(self, tangent: Tensor) -> Tensor:
         """Return J tangent (n, K)."""
         values = self._model.views(tangent)
-        tangents = layers_of([values[name] for name in self._body.names])
+        tangents = self._body.layers([values[name] for name in self._body.names])
         both, _ = self._body.tangent_forward(self._layers, tangents, self._images)
-        return self._body.flattened(convolution.halves(both)[1]) @ self._head.t()
+        return self._body.flattened(halves(both)[1]) @ self._head.t()
 
     @torch.no_grad()
     def transposed(self, cotangent: Tensor) -> Tensor:

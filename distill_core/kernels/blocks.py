@@ -1,21 +1,20 @@
-"""ConvNet blocks as functions on tensors; each calls one C function of `blocks.h` or `first.h`.
+"""What a ConvNet's blocks are asked for, and in which form; each kind of device has its own.
 
 A block is a 3x3 convolution, instance norm, ReLU and 2x2 mean. Activations are (N, h, w, C), dense,
 in the storage type (float32, float64, or bfloat16); parameters and statistics are in the type of
 arithmetic (float32 for bfloat16). Letters as in `blocks.h`: z the convolution's output, a the
 block's, t for a tangent, P = dL'/d ta and Q = dL'/da, p = dL'/d tz and q = dL'/dz.
+
+`CBlocks` (c_blocks.py) are for the CPU. `TorchBlocks` (torch_blocks.py) are for any device: written
+in PyTorch's operations they are the reference, by Triton (triton_functions.py) what CUDA runs.
 """
 
 from __future__ import annotations
 
-import ctypes
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from distill_core.kernels.native import Argument, call, library
 
 ARITHMETIC = {
     torch.float32: torch.float32,
@@ -58,49 +57,82 @@ class Cotangents(NamedTuple):
     Q: Tensor
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """The blocks for one storage type.
+State = tuple[Tensor, ...]  # what a block keeps between the ways there and back
 
-    Args:
-        storage: type of activations and cotangents in memory.
 
-    Raises:
-        Unavailable: there is no compiled library here.
+class Convolutions(Protocol):
+    """Convolutions 3x3 of stride 1 and padding 1, their tangents and adjoints."""
+
+    def forward(self, a: Tensor, weight: Tensor) -> Tensor:
+        """Return z (N, h, w, C) of a (N, h, w, C0) and weight (C, C0, 3, 3)."""
+        ...
+
+    def backward(self, p: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of a and of the weight for the gradient p (N, h, w, C) of z."""
+        ...
+
+    def tangent_forward(
+        self, both: Tensor, weight: Tensor, tweight: Tensor, z: Tensor | None = None
+    ) -> Values:
+        """Return z and tz = W * ta + tW * a, of a and ta (2N, h, w, C0); z may be known already."""
+        ...
+
+    def tangent_backward(
+        self, qp: Tensor, both: Tensor, weight: Tensor, tweight: Tensor, P: Tensor | None = None
+    ) -> tuple[Cotangents, Tensor]:
+        """Return dL'/d ta and dL'/da, and dL'/d weight.
+
+        Args:
+            qp: q = dL'/dz and p = dL'/d tz as one tensor (2N, h, w, C).
+            both: a and ta (2N, h, w, C0).
+            weight: (C, C0, 3, 3).
+            tweight: its tangent.
+            P: dL'/d ta (N, h, w, C0), the gradient of a plain pass, where it is known already.
+        """
+        ...
+
+
+class Blocks(Protocol):
+    """The blocks for one storage type on one kind of device.
+
+    The first block is a function of the images; what it needs again on the way back, it gives
+    back as a state, which may be empty. Later blocks are convolutions and four functions of z.
     """
 
-    storage: torch.dtype
-
-    def __post_init__(self) -> None:
-        library()
+    @property
+    def storage(self) -> torch.dtype:
+        """Type of activations and cotangents in memory."""
+        ...
 
     @property
     def arithmetic(self) -> torch.dtype:
         """Type of parameters, statistics and sums."""
-        return ARITHMETIC[self.storage]
+        ...
+
+    @property
+    def convolutions(self) -> Convolutions:
+        """Those between the blocks."""
+        ...
+
+    def weight(self, weight: Tensor) -> Tensor:
+        """Return a convolution's weight, or a tangent of one, as it is read fastest."""
+        ...
+
+    def images(self, images: Tensor) -> Tensor:
+        """Return images (N, C0, h, w) in the form in which the functions below take them."""
+        ...
 
     def forward(self, z: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-        """Return a (N, h/2, w/2, C) of z (N, h, w, C), and statistics (2, N, C) for `backward`."""
-        n, h, w, c = z.shape
-        a = self._empty(n, h // 2, w // 2, c)
-        stats = self._zeros(2, n, c)
-        self._call("forward", n, h, w, c, self._eps(), z, *norm, a, stats[0], stats[1])
-        return a, stats
+        """Return a (N, h/2, w/2, C) of z (N, h, w, C), and statistics for `backward`."""
+        ...
 
     def backward(self, z: Tensor, norm: Norm, stats: Tensor, P: Tensor) -> tuple[Tensor, Norm]:
         """Return p (N, h, w, C), and the gradients of the norm."""
-        n, h, w, c = z.shape
-        p, sums = torch.empty_like(z), self._zeros(2, n, c)
-        self._call("backward", n, h, w, c, z, *norm, stats[0], stats[1], P, p, sums[0], sums[1])
-        return p, Norm(*sums.sum(1).unbind())
+        ...
 
     def tangent_forward(self, values: Values, norm: Norm, tangent: Norm) -> tuple[Tensor, Tensor]:
         """Return a and ta as one tensor (2N, h/2, w/2, C), and statistics for the way back."""
-        n, h, w, c = values.z.shape
-        a, stats = self._empty(2 * n, h // 2, w // 2, c), self._zeros(n, 4, c)
-        self._call("tangent_forward", n, h, w, c, self._eps(), *values, *norm, *tangent,
-                   a[:n], a[n:], stats)  # fmt: skip
-        return a, stats
+        ...
 
     def tangent_backward(
         self, values: Values, norm: Norm, tangent: Norm, stats: Tensor, above: Cotangents
@@ -114,76 +146,62 @@ class Blocks:
             stats: from `tangent_forward`.
             above: with respect to a and ta.
         """
-        n, h, w, c = values.z.shape
-        qp, sums = self._empty(2 * n, h, w, c), self._zeros(2, n, c)
-        self._call("tangent_backward", n, h, w, c, *values, *norm, tangent.gain, stats, *above,
-                   qp[n:], qp[:n], sums[0], sums[1])  # fmt: skip
-        return qp, Norm(*sums.sum(1).unbind())
+        ...
 
-    def first_forward(self, images: Tensor, pad: int, layer: Layer) -> Tensor:
-        """Return a (N, h/2, w/2, C) of images (N, C0, h, w)."""
-        a = self._first_empty(images, pad, layer.weight)
-        self._first("first_forward", images, pad, layer.weight, layer.weight, *layer.norm, a)
-        return a
+    def first_forward(self, images: Tensor, pad: int, layer: Layer) -> tuple[Tensor, State]:
+        """Return a (N, h/2, w/2, C) of images from `images`, and what the way back needs."""
+        ...
 
-    def first_backward(self, images: Tensor, pad: int, layer: Layer, P: Tensor) -> Layer:
+    def first_backward(
+        self, images: Tensor, pad: int, layer: Layer, state: State, P: Tensor
+    ) -> Layer:
         """Return the gradients of the parameters; images get none."""
-        weight, norm = layer
-        dweight, sums = torch.empty_like(weight), self._zeros(2, len(images), len(weight))
-        self._first("first_backward", images, pad, weight, weight, *norm, P, dweight, *sums)
-        return Layer(dweight, Norm(*sums.sum(1).unbind()))
+        ...
+
+    def first_backward_to_images(
+        self, images: Tensor, pad: int, layer: Layer, state: State, P: Tensor
+    ) -> tuple[Layer, Tensor]:
+        """Return what `first_backward` does, and the gradient of the images (N, C0, h, w)."""
+        ...
 
     def first_tangent_forward(
         self, images: Tensor, pad: int, layer: Layer, tangent: Layer
-    ) -> Tensor:
-        """Return a and ta as one tensor (2N, h/2, w/2, C); images have no tangent."""
-        n, weight = len(images), layer.weight
-        a = self._first_empty(images, pad, weight, copies=2)
-        self._first("first_tangent_forward", images, pad, weight, weight, tangent.weight,
-                    *layer.norm, *tangent.norm, a[:n], a[n:])  # fmt: skip
-        return a
+    ) -> tuple[Tensor, State]:
+        """Return a and ta as one tensor (2N, h/2, w/2, C), and what the way back needs; images have
+        no tangent."""
+        ...
 
     def first_tangent_backward(
-        self, images: Tensor, pad: int, layer: Layer, tangent: Layer, above: Cotangents
+        self,
+        images: Tensor,
+        pad: int,
+        layer: Layer,
+        tangent: Layer,
+        *,
+        state: State,
+        above: Cotangents,
     ) -> tuple[Layer, Tensor]:
-        """Return dL'/d of the parameters and of the images."""
-        weight = layer.weight
-        dweight, dimages = torch.empty_like(weight), torch.empty_like(images)
-        sums = self._zeros(2, len(images), len(weight))
-        self._first("first_tangent_backward", images, pad, weight, weight, tangent.weight,
-                    *layer.norm, tangent.norm.gain, *above, dweight, *sums,
-                    dimages)  # fmt: skip
-        return Layer(dweight, Norm(*sums.sum(1).unbind())), dimages
+        """Return dL'/d of the parameters and of the images (N, C0, h, w)."""
+        ...
 
-    def _first_empty(self, images: Tensor, pad: int, weight: Tensor, copies: int = 1) -> Tensor:
-        n, _, h, w = images.shape
-        pooled = ((h + 2 * pad - 2) // 2, (w + 2 * pad - 2) // 2)
-        return self._empty(copies * n, *pooled, len(weight))
+    def cross_entropy(self, logits: Tensor, labels: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Return the loss, a scalar, and its gradient in the logits.
 
-    def _first(self, name: str, images: Tensor, pad: int, weight: Tensor, *tensors: Tensor) -> None:
-        n, channels, h, w = images.shape
-        self._check("images", images, channels=weight.shape[1])
-        self._check("weights", weight, channels=channels)
-        self._call(name, n, h, w, pad, channels, len(weight), self._eps(), images, *tensors)
+        Args:
+            logits: (N, K), in the type of arithmetic.
+            labels: (N, K), soft; rows need not sum to 1.
+            scale: one over the number of images of the whole batch.
+        """
+        ...
 
-    def _check(self, what: str, given: Tensor, *, channels: int) -> None:
-        """Refuse what the C functions, which see bare memory, would read as something else."""
-        if given.dtype != self.arithmetic or not given.is_cpu or given.shape[1] != channels:
-            found, wanted = (str(t).removeprefix("torch.") for t in (given.dtype, self.arithmetic))
-            raise ValueError(
-                f"the ConvNet kernels were given {what} of {given.shape[1]} channels in {found} on "
-                f"{given.device.type}, where {channels} channels in {wanted} on cpu were expected"
-            )
+    def tangent_cross_entropy(
+        self, logits: Tensor, tlogits: Tensor, labels: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return dL'/d tlogits, dL'/d logits and dL'/d labels, (N, K) each."""
+        ...
 
-    def _call(self, name: str, *arguments: Argument) -> None:
-        call(name, self.storage, *arguments)
 
-    def _eps(self) -> ctypes.c_float | ctypes.c_double:
-        number = ctypes.c_double if self.storage == torch.float64 else ctypes.c_float
-        return number(EPSILON)
-
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self.storage)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self.arithmetic)
+def halves(both: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the second half of a batch, as views."""
+    half = len(both) // 2
+    return both[:half], both[half:]

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from distill_core.kernels import convolution
+from distill_core.kernels import winograd
+from distill_core.kernels.blocks import Convolutions
+from distill_core.kernels.convolution import Direct
+from distill_core.kernels.winograd import Winograd
 from distill_core.streams import seeded
 
 BOUNDS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -25,8 +28,15 @@ def close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
     assert error < BOUNDS[dtype]
 
 
-def check(dtype: torch.dtype, n: int, hw: tuple[int, int], channels: tuple[int, int]) -> None:
+def check(
+    dtype: torch.dtype,
+    n: int,
+    hw: tuple[int, int],
+    channels: tuple[int, int],
+    convolution: Convolutions | None = None,
+) -> None:
     """All four functions; the references are derivatives by autograd, from the same numbers."""
+    convolution = convolution or Winograd()
     inputs, outputs = channels
     generator = seeded(n, hw, channels)
 
@@ -38,7 +48,7 @@ def check(dtype: torch.dtype, n: int, hw: tuple[int, int], channels: tuple[int, 
     weight, tweight = drawn(outputs, inputs, 3, 3), drawn(outputs, inputs, 3, 3)
     parameters = torch.float32 if dtype == torch.bfloat16 else dtype
     given_both, given_qp = both.to(dtype), qp.to(dtype)
-    given_weights = weight.to(parameters), tweight.to(parameters)
+    given_weights = weight.to(parameters, copy=True), tweight.to(parameters, copy=True)
 
     a, ta, w, tw = (t.requires_grad_() for t in (both[:n], both[n:], weight, tweight))
     z, tz = reference(a, w), reference(ta, w) + reference(a, tw)
@@ -69,7 +79,8 @@ def check(dtype: torch.dtype, n: int, hw: tuple[int, int], channels: tuple[int, 
 def test_any_size_is_right_in_double_precision(
     n: int, hw: tuple[int, int], channels: tuple[int, int]
 ) -> None:
-    check(torch.float64, n, hw, channels)
+    for convolution in (Winograd(), Direct()):
+        check(torch.float64, n, hw, channels, convolution)
 
 
 @pytest.mark.parametrize("dtype", BOUNDS)
@@ -78,11 +89,16 @@ def test_every_type_keeps_its_precision(dtype: torch.dtype, hw: tuple[int, int])
     check(dtype, 5, hw, (64, 48))
 
 
+@pytest.mark.parametrize("dtype", BOUNDS)
+def test_pytorchs_convolutions_keep_theirs(dtype: torch.dtype) -> None:
+    check(dtype, 3, (7, 13), (17, 33), Direct())
+
+
 @pytest.mark.parametrize("multiplies", [True, False])
 def test_half_precision_is_right_with_and_without_a_processor_that_has_it(
     multiplies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "multiplies_bfloat16", lambda: multiplies)
+    monkeypatch.setattr(winograd, "multiplies_bfloat16", lambda: multiplies)
     check(torch.bfloat16, 3, (9, 6), (17, 33))
 
 
