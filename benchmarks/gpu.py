@@ -4,11 +4,11 @@
     python benchmarks/gpu.py steps exactness --out results --budget 5  # some of them
     python benchmarks/gpu.py runs --out results --budget 9 --data cifar10.tar.xz -o run.tf32=true
 
-It can be stopped at any moment, and is called again to go on: `gpu.json` in the folder of results is
-replaced whole after every cell, finished parts are not measured again by the same code on the same
-card (`--again` does), and an unfinished one keeps its cells. Every part has a process of its own,
-which ends with this one. Needed are PyTorch 2.11 or later and what gpu-requirements.txt names; no
-installation, no network. What a part is about stands at the top of its file, gpu_PART.py.
+It can be stopped at any moment, and is called again to go on: `gpu.json` in the folder of results
+is replaced whole after every cell, finished parts are not measured again by the same code on the
+same card (`--again` does), and an unfinished one keeps its cells. Every part has a process of its
+own, which ends with this one. Needed are PyTorch 2.11 or later and what gpu-requirements.txt names;
+no installation, no network. What a part is about stands at the top of its file, gpu_PART.py.
 
 Exit status 0: all that was asked for is there; 3: something is left, call again.
 """
@@ -26,9 +26,9 @@ from typing import Any, NoReturn
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from gpu_book import BOOK, Book
-from gpu_follow import Child, Ending, follow
-from gpu_machine import HERE, digest, environment, sources
+from gpu_book import BOOK, Book  # noqa: E402
+from gpu_follow import Child, Ending, follow  # noqa: E402
+from gpu_machine import HERE, digest, environment, sources  # noqa: E402
 
 LEFT = 3
 CLOSING = 5.0  # seconds to write and print at the end
@@ -50,7 +50,7 @@ class Part:
     each: float = 90.0
 
 
-PARTS = {
+PARTS = {  # in the order in which they are measured
     "ceilings": Part(15, 90),
     "smoke": Part(30, 150),
     "exactness": Part(30, 180),

@@ -27,7 +27,8 @@ def ceilings(job: Job) -> dict[str, Callable[[], dict[str, Any]]]:
         name = (
             f"{channels} to {sizes.width} at {side}x{side}, {_told(precision, layout, benchmark)}"
         )
-        cells[name] = partial(convolution, job, channels, side, precision, layout, benchmark)
+        how = {"precision": precision, "layout": layout, "benchmark": benchmark}
+        cells[name] = partial(convolution, job, channels, side, **how)
     for precision, layout, benchmark in each:
         name = f"filters of {sizes.side // 2}x{sizes.side // 2}, "
         name += _told(precision, layout, benchmark)
@@ -44,7 +45,7 @@ def copy(job: Job) -> dict[str, Any]:
 
 
 def convolution(
-    job: Job, channels: int, side: int, precision: str, layout: str, benchmark: bool
+    job: Job, channels: int, side: int, *, precision: str, layout: str, benchmark: bool
 ) -> dict[str, Any]:
     """A convolution of 3x3 filters, its gradient in the input and that in the filters."""
     _choose(precision, benchmark)

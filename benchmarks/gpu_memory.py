@@ -12,7 +12,8 @@ from gpu_setting import AS_IS, CACHE, KERNELS, Clock, assembly, outer_steps
 from gpu_sizes import Job
 from torch import Tensor
 
-from distill_core.hypergradient.memory import memory_in_use, peak_memory
+from distill_core.arithmetic import inner_precision
+from distill_core.hypergradient.device_memory import Trial, context_memory, peak_memory
 from distill_core.runtime import release_memory
 from distill_core.sizes import parse_size
 from distill_core.streams import Streams
@@ -43,15 +44,15 @@ def memory(job: Job) -> dict[str, Cell]:
 
 def measured(job: Job, options: Sequence[str], *, limit: str = "") -> dict[str, Any]:
     """What a dry run predicts, and what two outer steps then take."""
-    free = torch.cuda.mem_get_info()[0] if job.cuda else 0
     made = assembly(job, options, steps=2)
     device = torch.device(job.device)
-    estimate = made.algorithm.estimate(made.synthetic, rng=Streams(0))
+    trial = Trial(device)
+    with inner_precision(made.config):
+        estimate = trial.run(lambda: made.algorithm.estimate(made.synthetic, rng=Streams(0)))
     assert estimate is not None
+    predicted = trial.in_use() + estimate.memory
     release_memory()
-    predicted = memory_in_use(device) + estimate.memory
     if job.cuda:
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     outer_steps(made, Clock.new())
     peak = peak_memory(device)
@@ -61,9 +62,9 @@ def measured(job: Job, options: Sequence[str], *, limit: str = "") -> dict[str, 
         "measured / predicted": peak / predicted,
     }
     if job.cuda:
-        told["reserved MiB"] = torch.cuda.max_memory_reserved() / MIB
-        # Of the device: what this part's process took since the cell began, libraries included.
-        told["taken of the device MiB"] = (free - torch.cuda.mem_get_info()[0]) / MIB
+        told["tensors MiB"] = torch.cuda.max_memory_allocated() / MIB
+        told["held by PyTorch MiB"] = torch.cuda.max_memory_reserved() / MIB
+        told["context MiB"] = context_memory(device) / MIB
     if limit:
         told["kept"] = peak <= parse_size(limit, what="--max-memory")
     return {**told, "engine": made.engine.describe()}

@@ -8,27 +8,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gpu_setting import TF32, assembly
+from gpu_setting import assembly
 from gpu_sizes import Job
 
 from distill_core.judge import Candidate, judge
 
 
 def networks(job: Job) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Return a cell for each arithmetic in which networks are trained on the poster's patches."""
+    """Return the cells: networks trained on the patches of a poster, with and without kernels."""
     return {
-        "fp32": partial(judged, job, ()),
-        "TF32": partial(judged, job, TF32),
-        "fp32, DISTILL_KERNELS=off": partial(judged, job, (), kernels=False),
+        "as they are": partial(judged, job),
+        "DISTILL_KERNELS=off": partial(judged, job, kernels=False),
     }
 
 
-def judged(job: Job, options: tuple[str, ...], *, kernels: bool = True) -> dict[str, Any]:
+def judged(job: Job, *, kernels: bool = True) -> dict[str, Any]:
     """Seconds of fresh networks by the podd protocol, on noise: accuracies mean nothing."""
     if not kernels:
         os.environ["DISTILL_KERNELS"] = "off"
     try:
-        made = assembly(job, options)
+        made = assembly(job)
         ends: list[float] = [time.monotonic()]
         results = judge(
             Candidate.of(made),

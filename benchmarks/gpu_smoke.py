@@ -1,4 +1,4 @@
-"""Part `smoke` of `gpu.py`: every learning algorithm runs, resumes, and computes what a CPU does."""
+"""Part `smoke` of `gpu.py`: every learning algorithm runs, resumes, and computes as on a CPU."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def _small(job: Job, algorithm: str, steps: int) -> RunConfig:
 
 def _apart(one: OuterLoop, other: OuterLoop) -> float:
     """Largest difference between two results, in pixels and labels."""
-    pairs = zip(*(loop.assembly.synthetic.state_dict().values() for loop in (one, other)))
-    return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
+    ends = (loop.assembly.synthetic.state_dict().values() for loop in (one, other))
+    return max(float((a.double() - b.double()).abs().max()) for a, b in zip(*ends, strict=True))
 
 
 class Waits:

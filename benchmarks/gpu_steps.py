@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import Any
@@ -20,6 +21,7 @@ from gpu_setting import (
     NO_GRAPHS,
     TF32,
     Clock,
+    NotHere,
     assembly,
     optional,
     outer_steps,
@@ -29,17 +31,21 @@ from gpu_sizes import Job
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from distill_core.arithmetic import inner_precision
 from distill_core.assemble import Assembly
 from distill_core.augment import Augmentation
 from distill_core.functional import FlatModel
 from distill_core.hypergradient.batches import InnerBatches
 from distill_core.hypergradient.optimizers import Adam
+from distill_core.kernels import choice
+from distill_core.kernels.torch_functions import PLAIN, compiled
+from distill_core.runtime import release_memory
 from distill_core.streams import Streams
 from distill_core.synthetic import Batch
 
 Cell = Callable[[], dict[str, Any]]
 INNER_LR = 1e-3
-BLOCKS = ("plain", "compiled", "triton")
+BLOCKS = ("plain", "compiled")  # besides what the engine takes
 
 
 def steps(job: Job) -> dict[str, Cell]:
@@ -49,7 +55,7 @@ def steps(job: Job) -> dict[str, Cell]:
     fast = (*TF32, *CACHE, larger[0])
     eager = (*base, *fast)
     by_hand = (*eager, *KERNELS)
-    levers: dict[str, tuple[Sequence[str], bool]] = {
+    levers: dict[str, tuple[Sequence[str], bool | None]] = {
         "A, eager, fp32": (base, False),
         "A with TF32": ((*base, *TF32), False),
         "A with cudnn.benchmark": (base, True),
@@ -60,16 +66,19 @@ def steps(job: Job) -> dict[str, Cell]:
         "B, all of that but graphs and kernels": (eager, True),
         "C, B with graphs": ((*eager, *GRAPHS), True),
         "D without graphs": (by_hand, True),
-        **{f"D, blocks {kind}": ((*by_hand, *GRAPHS, f"engine.blocks={kind}"), True)
-           for kind in BLOCKS},
         "D, kernels and graphs": ((*by_hand, *GRAPHS), True),
         "E, D in bf16": ((*by_hand, *GRAPHS, *BF16), True),
-        "defaults": ((), False),
-    }  # fmt: skip
+        "defaults": ((), None),
+    }
     cells: dict[str, Cell] = {
         name: partial(outer, job, options, benchmark=benchmark)
         for name, (options, benchmark) in levers.items()
     }
+    for kind in BLOCKS if job.cuda else ():
+        for name, options in {"without graphs": by_hand, "and graphs": (*by_hand, *GRAPHS)}.items():
+            cells[f"D {name}, blocks {kind}"] = partial(
+                outer, job, options, benchmark=True, blocks=kind
+            )
     cells["graph of the window kept, fp32"] = partial(kept_graph, job, base)
     cells["graph of the window kept, TF32"] = partial(kept_graph, job, (*base, *TF32))
     for name, options in {"A": base, "B": eager, "D": by_hand}.items():
@@ -79,13 +88,23 @@ def steps(job: Job) -> dict[str, Cell]:
     return cells
 
 
-def outer(job: Job, options: Sequence[str], *, benchmark: bool) -> dict[str, Any]:
-    """Seconds of whole outer steps, the optimizer's and the checks with them, and the peak."""
-    sizes = job.sizes
-    made = assembly(job, options, steps=sizes.untimed + sizes.timed)
-    torch.backends.cudnn.benchmark = benchmark
-    clock = Clock.new()
-    outer_steps(made, clock)
+def outer(
+    job: Job, options: Sequence[str], *, benchmark: bool | None, blocks: str = ""
+) -> dict[str, Any]:
+    """Seconds of whole outer steps, the optimizer's and the checks with them, and the peak.
+
+    Args:
+        job: what is measured.
+        options: as `-o`.
+        benchmark: of cuDNN; None leaves it as runs have it.
+        blocks: functions between the kernels' convolutions, in place of those that runs have.
+    """
+    sizes, clock = job.sizes, Clock.new()
+    with other_blocks(blocks):
+        made = assembly(job, options, steps=sizes.untimed + sizes.timed)
+        if benchmark is not None:
+            torch.backends.cudnn.benchmark = benchmark
+        outer_steps(made, clock)
     return {
         **_seconds(clock.seconds[sizes.untimed :]),
         "first step": clock.seconds[0],
@@ -95,11 +114,36 @@ def outer(job: Job, options: Sequence[str], *, benchmark: bool) -> dict[str, Any
     }
 
 
+@contextmanager
+def other_blocks(kind: str) -> Iterator[None]:
+    """Let the kernels of a CUDA device be built on other functions, for comparison.
+
+    Raises:
+        NotHere: this version has no choice.
+    """
+    if not kind:
+        yield
+        return
+    if not hasattr(choice, "fused"):
+        raise NotHere(
+            "the kernels on CUDA have no other functions in this version.",
+            expected="a version with fused ones.",
+            next="measure that one.",
+        )
+    functions = compiled() if kind == "compiled" else PLAIN
+    before, choice.fused = choice.fused, lambda device: functions
+    try:
+        yield
+    finally:
+        choice.fused = before
+
+
 def kept_graph(job: Job, options: Sequence[str]) -> dict[str, Any]:
     """Seconds of what published code does: the graph of all window steps, one real batch."""
     made, sizes = assembly(job, options), job.sizes
     seconds = []
     for turn in range(1 + sizes.timed // 2):
+        release_memory()
         start = time.perf_counter()
         rng = Streams(turn)
         augmentation, boxes, draws = _inner(made, rng, sizes.warm_up + sizes.window)
@@ -107,15 +151,16 @@ def kept_graph(job: Job, options: Sequence[str]) -> dict[str, Any]:
         draw = augmentation.draw(len(index), (sizes.side, sizes.side), generator=rng["augment"])
         images = augmentation.apply(made.real.train.take(index), draw)
         targets = functional.one_hot(made.real.train.labels[index], made.real.spec.num_classes)
-        graph_unroll.outer_step(
-            FlatModel(made.make_backbone(rng["backbone"])),
-            Adam(INNER_LR),
-            made.synthetic,
-            boxes,
-            draws,
-            real=Batch(images, targets.to(images.dtype)),
-            window=sizes.window,
-        )
+        with inner_precision(made.config):
+            graph_unroll.outer_step(
+                FlatModel(made.make_backbone(rng["backbone"])),
+                Adam(INNER_LR),
+                made.synthetic,
+                boxes,
+                draws,
+                real=Batch(images, targets.to(images.dtype)),
+                window=sizes.window,
+            )
         seconds.append(time.perf_counter() - start)
     return {**_seconds(seconds[1:]), "first step": seconds[0], **_peak(job)}
 
@@ -131,7 +176,8 @@ def parts(job: Job, options: Sequence[str], *, benchmark: bool) -> dict[str, Any
         "product, recomputed": pieces.product,
         "real chunk": pieces.real,
     }
-    return {name: 1000 * timed(call, job) for name, call in calls.items()}
+    with inner_precision(pieces.config):
+        return {name: 1000 * timed(call, job) for name, call in calls.items()}
 
 
 def profiles(job: Job, options: Sequence[str]) -> dict[str, Any]:
@@ -141,15 +187,16 @@ def profiles(job: Job, options: Sequence[str]) -> dict[str, Any]:
         "inner step": (pieces.batch, pieces.gradient, pieces.adam),
         "step back in the window": (pieces.batch, pieces.product),
     }.items():
-        for _ in range(3):
-            for call in calls:
-                call()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if job.cuda else [])]
-        with profile(activities=activities) as found:
-            for call in calls:
-                call()
-            if job.cuda:
-                torch.cuda.synchronize()
+        with inner_precision(pieces.config):
+            for _ in range(3):
+                for call in calls:
+                    call()
+            with profile(activities=activities) as found:
+                for call in calls:
+                    call()
+                if job.cuda:
+                    torch.cuda.synchronize()
         key = "self_cuda_time_total" if job.cuda else "self_cpu_time_total"
         rows = found.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=70)
         pages.append(f"{title}\n{rows}")
@@ -162,7 +209,8 @@ class Pieces:
     def __init__(self, job: Job, options: Sequence[str]) -> None:
         made = assembly(job, options)
         rng = Streams(0)
-        augmentation, boxes, draws = _inner(made, rng, 16)
+        _, boxes, draws = _inner(made, rng, 16)
+        self.config = made.config
         self.loss = made.engine.loss(made.make_backbone(rng["backbone"]))
         self.theta = self.loss.model.theta.detach()
         self.vector = torch.randn_like(self.theta)
