@@ -25,6 +25,8 @@ _CROP = 0.125
 _CUTOUT = 0.5
 _BRIGHTNESS, _SATURATION, _CONTRAST = 1.0, 2.0, 0.5
 
+MOST_VALUES = 3  # parameters of an operation for one image
+
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "none": (),
     "flip_rotate": ("flip", "rotate"),

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from distill_core.augment import Augmentation, Draw
 from distill_core.geometry import Boxes
+from distill_core.hypergradient.loop_graphs import Plan
 from distill_core.streams import Streams
 from distill_core.synthetic import Batch, SyntheticDataset
+from distill_core.transfer import all_to_device
 
 
 class InnerBatches:
     """Synthetic training batches, augmented; calling it with a step gives the batch of that step.
 
-    All draws are kept, so the same step gives the same batch again. All items are expanded once
-    and then only looked up; gradients are collected in the items and go back through the expansion
-    once, in `flush`. Boxes that are no items are expanded when their step comes, and send their
-    gradients back at once.
+    All draws are kept, and sent to the device together, so the same step gives the same batch
+    again. All items are expanded once and then only looked up; gradients are collected in the
+    items and go back through the expansion once, in `flush`. Boxes that are no items are expanded
+    when their step comes, and send their gradients back at once.
 
     Args:
         synthetic: where images and labels come from.
@@ -35,6 +39,8 @@ class InnerBatches:
         self._draws = draws
         self._expanded: Batch | None = None
         self._items: Batch | None = None
+        self._uploaded_index: list[Tensor] | None = None
+        self._uploaded_draws: list[Tensor] | None = None
 
     @staticmethod
     def draw(
@@ -91,8 +97,20 @@ class InnerBatches:
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step, differentiable where gradients are on."""
-        batch = self._plain(self._boxes[step])
-        return Batch(Augmentation.apply(batch.images, self._draws[step]), batch.labels)
+        batch = self._plain(step)
+        if self._uploaded_draws is None:
+            values = [draw.values.to(batch.images.dtype) for draw in self._draws]
+            self._uploaded_draws = all_to_device(values, batch.images.device)
+        draw = Draw(self._draws[step].operation, self._uploaded_draws[step])
+        return Batch(Augmentation.apply(batch.images, draw), batch.labels)
+
+    def plan(self) -> Plan | None:
+        """Return what all steps train on; None where some box is no item, so nothing is known of
+        its image before its step. Gradients that the plan's items collect are passed on by
+        `flush`."""
+        if not all(self._are_items):
+            return None
+        return Plan(self._all_items(), [boxes.item for boxes in self._boxes], self._draws)
 
     def flush(self) -> None:
         """Pass the gradients that items have collected on to pixels and labels."""
@@ -104,14 +122,20 @@ class InnerBatches:
         if made:
             torch.autograd.backward(made, [grad for grad in grads if grad is not None])
 
-    def _plain(self, boxes: Boxes) -> Batch:
-        if bool((boxes.item < 0).any()):
-            return self._synthetic.at(boxes)
+    def _plain(self, step: int) -> Batch:
+        if not self._are_items[step]:
+            return self._synthetic.at(self._boxes[step])
         items = self._all_items()
-        if torch.equal(boxes.item, torch.arange(len(self._synthetic))):
+        if torch.equal(self._boxes[step].item, torch.arange(len(self._synthetic))):
             return items
-        index = boxes.item.to(items.images.device)
-        return Batch(*(part.index_select(0, index) for part in items))
+        if self._uploaded_index is None:
+            index = [boxes.item for boxes in self._boxes]
+            self._uploaded_index = all_to_device(index, items.images.device)
+        return Batch(*(part.index_select(0, self._uploaded_index[step]) for part in items))
+
+    @cached_property
+    def _are_items(self) -> list[bool]:
+        return [not bool((boxes.item < 0).any()) for boxes in self._boxes]
 
     def _all_items(self) -> Batch:
         """All items as leaves of the graph, which collect gradients."""

@@ -5,7 +5,8 @@ gradient and the optimizer's state, flat vectors; going back, each step's batch 
 one product of the Hessian with a vector gives the step's share (reverse-mode differentiation of
 training: Maclaurin et al. 2015; Deng and Russakovsky 2022, as an adjoint sweep). Memory grows by a
 few vectors (P,) a step, whatever the network and the batch; beyond that, activations of the first
-steps are retained up to a fixed amount, so that the way back need not compute them again.
+steps are retained up to a fixed amount, so that the way back need not compute them again. Where
+steps can be captured as CUDA graphs, `graph_unroll.py` does the same by those.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from distill_core.hypergradient.batches import InnerBatches
+from distill_core.hypergradient.graph_unroll import unroll_by_graphs
+from distill_core.hypergradient.graphed_loss import GraphedLoss
 from distill_core.hypergradient.inner_loss import InnerLoss, Retained
 from distill_core.hypergradient.optimizers import InnerOptimizer, Rate
 from distill_core.synthetic import Batch
@@ -50,8 +54,7 @@ class Step(NamedTuple):
     retained: Retained | None
 
 
-@dataclass
-class Unrolled:
+class Unrolled(Protocol):
     """The end of an unrolled training.
 
     Attributes:
@@ -59,12 +62,6 @@ class Unrolled:
     """
 
     theta: Tensor
-    _loss: InnerLoss
-    _optimizer: InnerOptimizer
-    _batches: Batches
-    _rates: Tensor | None
-    _first: int
-    _steps: list[Step] = field(default_factory=list)
 
     def backward(self, cotangent: Tensor) -> Tensor:
         """Add the gradient of <theta, cotangent> to `.grad` of all that the window depends on.
@@ -81,6 +78,32 @@ class Unrolled:
         Raises:
             InputError: the network has an operation without a second derivative.
         """
+        ...
+
+    def bytes_per_step(self) -> int:
+        """Bytes that a differentiated step leaves behind, without activations; 0 where the window
+        is empty."""
+        ...
+
+    def retained_bytes(self) -> int:
+        """Bytes of the activations that are retained."""
+        ...
+
+
+@dataclass
+class Swept(Unrolled):
+    """A training whose steps are launched operation by operation; `Unrolled` has the rest."""
+
+    theta: Tensor
+    _loss: InnerLoss
+    _optimizer: InnerOptimizer
+    _batches: Batches
+    _rates: Tensor | None
+    _first: int
+    _steps: list[Step] = field(default_factory=list)
+
+    def backward(self, cotangent: Tensor) -> Tensor:
+        """Go back through the window, step by step."""
         adjoint = self._optimizer.end(cotangent)
         rates = []
         while self._steps:
@@ -99,8 +122,7 @@ class Unrolled:
         return adjoint.theta
 
     def bytes_per_step(self) -> int:
-        """Bytes that a differentiated step leaves behind, without activations; 0 where the window
-        is empty."""
+        """Bytes that a differentiated step leaves behind."""
         if not self._steps:
             return 0
         kept = self._steps[-1]
@@ -147,6 +169,18 @@ def unroll(
             carries a gradient. None: the optimizer's own.
     """
     theta = theta.detach()
+    if isinstance(loss, GraphedLoss) and isinstance(batches, InnerBatches):
+        plan = batches.plan()
+        if plan is not None:
+            return unroll_by_graphs(
+                loss,
+                optimizer,
+                theta,
+                plan,
+                lengths=(warm_up, window),
+                rates=rates,
+                flush=batches.flush,
+            )
     state = optimizer.init(theta)
     steps: list[Step] = []
     room = loss.activation_cache
@@ -162,7 +196,7 @@ def unroll(
                 room = room - retained.nbytes if retained else 0
                 steps.append(Step(theta, found.gradient, state, retained))
             theta = moved
-    return Unrolled(theta, loss, optimizer, batches, rates, warm_up, steps)
+    return Swept(theta, loss, optimizer, batches, rates, warm_up, steps)
 
 
 def send(batch: Batch, cotangents: Batch) -> None:

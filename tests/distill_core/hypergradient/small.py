@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.contracts import Backbone
 from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss
+from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.optimizers import InnerOptimizer
 from distill_core.hypergradient.unroll import Batches
 from distill_core.losses import soft_cross_entropy
-from distill_core.streams import seeded
+from distill_core.streams import global_seed, seeded
 from distill_core.synthetic import Batch
+from distill_core.testing.small import small_data
 
 
 class Small(Backbone):
@@ -32,6 +36,13 @@ def small_model(activation: nn.Module | None = None) -> FlatModel:
     model = FlatModel(Small(activation).double())
     model.theta = torch.randn(model.theta.shape, generator=seeded(0, "weights")).double()
     return model
+
+
+def convnet_loss(seed: int = 0) -> InnerLoss:
+    """The loss of a ConvNet for `small_data`, by autograd in float64."""
+    with global_seed(seeded(seed)):
+        network = ConvNet(ConvNetOptions(width=2, depth=1), spec=small_data().spec).double()
+    return AutogradLoss(FlatModel(network))
 
 
 class Listed:

@@ -1,0 +1,53 @@
+"""An inner loss whose derivatives are captured in CUDA graphs, one for each shape of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distill_core.hypergradient.graphs import Graphs
+from distill_core.hypergradient.inner_loss import Evaluation, InnerLoss, Product, Retained
+from distill_core.synthetic import Batch
+
+
+class GraphedLoss:
+    """Replays what another inner loss does. Nothing is retained from step to step.
+
+    A graph that was captured with one network serves all of its structure, since parameters are
+    arguments; so the network must have no buffers and no frozen parameters.
+
+    Args:
+        loss: differentiates.
+        graphs: shared by the losses of all such networks.
+    """
+
+    activation_cache = 0
+
+    def __init__(self, loss: InnerLoss, graphs: Graphs) -> None:
+        self.model = loss.model
+        self.graphs = graphs
+        self.plain = loss
+
+    def evaluate(self, theta: Tensor, batch: Batch, *, retain: bool = False) -> Evaluation:
+        """Return loss, gradient and logits at theta (P,)."""
+        del retain
+        with torch.no_grad():
+            return Evaluation(*self.graphs.call("evaluate", self._evaluate, theta, *batch))
+
+    def product(
+        self, theta: Tensor, batch: Batch, vector: Tensor, retained: Retained | None = None
+    ) -> Product:
+        """Return the derivatives of <gradient, vector> at theta (P,)."""
+        del retained
+        with torch.no_grad():
+            return Product(*self.graphs.call("product", self._product, theta, *batch, vector))
+
+    def _evaluate(self, theta: Tensor, images: Tensor, labels: Tensor) -> Sequence[Tensor]:
+        return self.plain.evaluate(theta, Batch(images, labels))[:3]
+
+    def _product(
+        self, theta: Tensor, images: Tensor, labels: Tensor, vector: Tensor
+    ) -> Sequence[Tensor]:
+        return self.plain.product(theta, Batch(images, labels), vector)

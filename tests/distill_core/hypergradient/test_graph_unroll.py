@@ -1,0 +1,174 @@
+"""Inner loops by graphs of whole steps against the same loops, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill_core.augment import Augmentation
+from distill_core.data import AUGMENTATIONS
+from distill_core.hypergradient.batches import InnerBatches
+from distill_core.hypergradient.graph_unroll import GraphUnrolled
+from distill_core.hypergradient.graphed_loss import GraphedLoss
+from distill_core.hypergradient.graphs import Graphs
+from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
+from distill_core.hypergradient.unroll import Unrolled, unroll
+from distill_core.streams import Streams, seeded
+from distill_core.synthetic import SyntheticDataset
+from distill_core.testing.small import small_data, small_synthetic
+from tests.distill_core.hypergradient.small import convnet_loss
+from tests.distill_core.hypergradient.traced_graphs import Traced
+
+WARM_UP, WINDOW = 1, 2
+STEPS = WARM_UP + WINDOW
+ADAM, SGD = Adam(0.01), Sgd(0.1, 0.9, 1e-3)
+
+
+def synthetic_set() -> SyntheticDataset:
+    return small_synthetic(small_data(), learned_labels=True).double()
+
+
+def drawn(
+    synthetic: SyntheticDataset, *, size: int = 4, strategy: str = "none", steps: int = STEPS
+) -> InnerBatches:
+    return InnerBatches.draw(
+        synthetic,
+        size=size,
+        steps=steps,
+        augmentation=Augmentation.named(strategy, AUGMENTATIONS),
+        rng=Streams(3),
+    )
+
+
+def passed(synthetic: SyntheticDataset) -> InnerBatches:
+    """Batches of several sizes: the last of a pass has what is left."""
+    return InnerBatches.passes(
+        synthetic, size=4, steps=STEPS, augmentation=Augmentation(()), rng=Streams(3)
+    )
+
+
+def there_and_back(
+    loss: InnerLoss,
+    synthetic: SyntheticDataset,
+    batches: InnerBatches,
+    optimizer: InnerOptimizer,
+    rates: Tensor | None = None,
+) -> tuple[Unrolled, list[Tensor]]:
+    """The trained parameters, and all gradients."""
+    synthetic.zero_grad()
+    learned = None if rates is None else rates.clone().requires_grad_()
+    trained = unroll(
+        loss, optimizer, loss.model.theta, batches,
+        warm_up=WARM_UP, window=len(batches) - WARM_UP, rates=learned,
+    )  # fmt: skip
+    cotangent = torch.randn(trained.theta.shape, generator=seeded(1)).double()
+    found = [trained.theta, trained.backward(cotangent)]
+    found += [p.grad.clone() for p in synthetic.parameters() if p.grad is not None]
+    if learned is not None:
+        assert learned.grad is not None
+        found.append(learned.grad)
+    return trained, found
+
+
+def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-15)
+        assert bool(other.abs().max() > 0)
+
+
+CASES = {
+    "all items, adam": (ADAM, {"size": 100}, None),
+    "some items, sgd, one learned rate": (SGD, {}, torch.tensor(0.05).double()),
+    "flip or rotate, adam, a rate for each step": (
+        ADAM, {"strategy": "flip_rotate"}, torch.linspace(0.01, 0.1, STEPS).double(),
+    ),
+    "one of six, sgd": (SGD, {"strategy": "dsa"}, None),
+    "batches of several sizes": (SGD, None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_loop_by_graphs_is_the_loop(name: str) -> None:
+    optimizer, how, rates = CASES[name]
+    synthetic, capture = synthetic_set(), Traced()
+
+    def batches() -> InnerBatches:
+        return passed(synthetic) if how is None else drawn(synthetic, **how)  # type: ignore[arg-type]
+
+    _, expected = there_and_back(convnet_loss(), synthetic, batches(), optimizer, rates)
+    graphed = GraphedLoss(convnet_loss(), Graphs(capture))
+    trained, found = there_and_back(graphed, synthetic, batches(), optimizer, rates)
+    assert isinstance(trained, GraphUnrolled)
+    assert_same(found, expected)
+    assert capture.replays == STEPS + WINDOW
+
+
+def test_graphs_serve_later_loops_and_grow_for_longer_ones() -> None:
+    synthetic, capture = synthetic_set(), Traced()
+    graphs = Graphs(capture)
+    for seed, steps, captures in ((0, STEPS, 3), (1, STEPS, 3), (2, 9, 6), (0, STEPS, 6)):
+        batches = [drawn(synthetic, steps=steps) for _ in range(2)]
+        _, expected = there_and_back(convnet_loss(seed), synthetic, batches[0], ADAM)
+        graphed = GraphedLoss(convnet_loss(seed), graphs)
+        _, found = there_and_back(graphed, synthetic, batches[1], ADAM)
+        assert_same(found, expected)
+        assert capture.captures == captures
+
+
+def test_gradients_are_added_to_those_that_are_there() -> None:
+    synthetic = synthetic_set()
+    graphed = GraphedLoss(convnet_loss(), Graphs(Traced()))
+    _, once = there_and_back(graphed, synthetic, drawn(synthetic), SGD)
+    trained = unroll(
+        graphed, SGD, graphed.model.theta, drawn(synthetic), warm_up=WARM_UP, window=WINDOW
+    )
+    trained.backward(torch.randn(trained.theta.shape, generator=seeded(1)).double())
+    parameters = list(synthetic.parameters())
+    for parameter, grad in zip(parameters, once[2:], strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, 2 * grad, rtol=1e-12)
+
+
+def test_a_training_that_was_overwritten_does_not_go_back() -> None:
+    synthetic = synthetic_set()
+    graphed = GraphedLoss(convnet_loss(), Graphs(Traced()))
+    loops = [
+        unroll(graphed, SGD, graphed.model.theta, drawn(synthetic), warm_up=0, window=STEPS)
+        for _ in range(2)
+    ]
+    cotangent = torch.ones_like(loops[0].theta)
+    with pytest.raises(RuntimeError, match=r"overwritten.*engine\.graphs=none"):
+        loops[0].backward(cotangent)
+    loops[1].backward(cotangent)
+    with pytest.raises(RuntimeError, match="overwritten"):
+        loops[1].backward(cotangent)
+
+
+def test_boxes_that_are_no_items_go_step_by_step() -> None:
+    synthetic = synthetic_set()
+    items = drawn(synthetic)
+    boxes = [replace(b, item=torch.full_like(b.item, -1)) for b in items._boxes]
+    batches = [InnerBatches(synthetic, boxes, items._draws) for _ in range(2)]
+    _, expected = there_and_back(convnet_loss(), synthetic, batches[0], SGD)
+    graphed = GraphedLoss(convnet_loss(), Graphs(capture := Traced()))
+    trained, found = there_and_back(graphed, synthetic, batches[1], SGD)
+    assert not isinstance(trained, GraphUnrolled)
+    assert capture.captures == 2
+    assert_same(found, expected)
+
+
+def test_what_a_step_leaves_behind_is_counted() -> None:
+    synthetic = synthetic_set()
+    graphed = GraphedLoss(convnet_loss(), Graphs(Traced()))
+    theta = graphed.model.theta
+    trained = unroll(graphed, ADAM, theta, drawn(synthetic), warm_up=WARM_UP, window=WINDOW)
+    assert trained.bytes_per_step() == 4 * theta.nbytes + 8  # and the number of the step
+    assert trained.retained_bytes() == 0
+    trained = unroll(graphed, ADAM, theta, drawn(synthetic), warm_up=STEPS, window=0)
+    assert trained.bytes_per_step() == 0

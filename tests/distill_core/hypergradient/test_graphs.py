@@ -1,0 +1,93 @@
+"""Captured functions, by a stand-in for CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill_core.hypergradient import graphs
+from distill_core.hypergradient.graphed_loss import GraphedLoss
+from distill_core.hypergradient.graphs import MOST_SHAPES, Graphs
+from distill_core.synthetic import Batch
+from distill_core.testing.small import small_data
+from tests.distill_core.hypergradient.small import convnet_loss
+from tests.distill_core.hypergradient.traced_graphs import Traced
+
+
+def double(x: Tensor, y: Tensor) -> Sequence[Tensor]:
+    return 2 * x, x + y
+
+
+def test_a_graph_replays_on_new_arguments_and_gives_tensors_of_its_own() -> None:
+    capture = Traced()
+    made = Graphs(capture)
+    first = made.call("double", double, torch.ones(3), torch.zeros(3))
+    second = made.call("double", double, torch.arange(3.0), torch.ones(3))
+    assert [each.tolist() for each in second] == [[0, 2, 4], [1, 2, 3]]
+    assert [each.tolist() for each in first] == [[2, 2, 2], [1, 1, 1]]
+    assert (capture.captures, capture.replays) == (1, 2)
+
+
+def test_other_shapes_types_names_and_arithmetic_are_captured_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    capture = Traced()
+    made = Graphs(capture)
+    x = torch.ones(3)
+    made.call("double", double, x, x)
+    made.call("double", double, x[:2], x[:2])
+    made.call("double", double, x.double(), x.double())
+    made.call("twice", double, x, x)
+    monkeypatch.setattr(graphs, "arithmetic", lambda: "tf32")
+    made.call("double", double, x, x)
+    assert capture.captures == capture.replays == 5
+
+
+def test_more_shapes_than_there_is_room_for_are_computed_as_they_are() -> None:
+    capture = Traced()
+    made = Graphs(capture)
+    for size in range(1, MOST_SHAPES + 4):
+        (found, _) = made.call("double", double, torch.ones(size), torch.ones(size))
+        assert torch.equal(found, torch.full((size,), 2.0))
+    assert capture.captures == MOST_SHAPES
+    made.call("double", double, torch.ones(1), torch.ones(1))
+    assert capture.replays == MOST_SHAPES + 1
+
+
+def test_numbers_read_on_the_host_cannot_be_captured() -> None:
+    with pytest.raises(RuntimeError):
+        Graphs(Traced()).call("read", lambda x: (x * float(x.sum()),), torch.ones(2))
+
+
+def test_the_arithmetic_of_the_process_is_told_apart() -> None:
+    before = graphs.arithmetic()
+    was = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    try:
+        other = "ieee" if was == "tf32" else "tf32"
+        torch.backends.cudnn.conv.fp32_precision = other  # type: ignore[attr-defined]
+        assert graphs.arithmetic() != before
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = was  # type: ignore[attr-defined]
+
+
+def test_a_graphed_loss_is_the_plain_one_for_every_network() -> None:
+    capture = Traced()
+    made = Graphs(capture)
+    for seed in range(2):
+        plain = convnet_loss(seed)
+        theta = plain.model.theta
+        graphed = GraphedLoss(plain, made)
+        images, labels = small_data().train.images[:5].double(), torch.eye(6).double()[:5]
+        batch = Batch(images, labels)
+        vector = torch.linspace(-1, 1, len(theta)).double()
+        for found, expected in (
+            (graphed.evaluate(theta, batch), plain.evaluate(theta, batch)),
+            (graphed.product(theta, batch, vector), plain.product(theta, batch, vector)),
+        ):
+            for one, other in zip(found, expected, strict=True):
+                assert one is other is None or torch.equal(one, other)
+                assert one is None or not one.requires_grad
+    assert capture.captures == 2
