@@ -91,13 +91,14 @@ class EngineOptions(Options):
 
     path: Literal["auto", "kernels", "autograd"] = Field(
         "auto",
-        description="derivatives by the ConvNet kernels (CPU, published ConvNet, C compiler), by "
-        "autograd (any network, any device), or the faster one that there is",
+        description="derivatives by the ConvNet kernels (published ConvNet; on the CPU with a C "
+        "compiler, on CUDA with Triton), by autograd (any network, any device), or the faster one "
+        "that there is",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="type of activations in the kernels; bfloat16 takes half the memory and is "
-        "coarser, and no faster where it was measured",
+        "coarser, and no faster on the CPUs where it was measured",
     )
     microbatch: int | None = Field(
         None,

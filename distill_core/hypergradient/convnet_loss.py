@@ -60,7 +60,7 @@ class ConvNetLoss:
         blocks: to use in place of the device's own, of which `storage` is a part then.
 
     Raises:
-        Unavailable: there is no compiled library here, on the CPU.
+        Unavailable: the device has no kernels here.
     """
 
     def __init__(

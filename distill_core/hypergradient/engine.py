@@ -43,6 +43,7 @@ class Engine:
         kernels: by the ConvNet kernels; else by autograd.
         reason: why, half a sentence for the log.
         precision: type of activations in the kernels.
+        widens: they are convolved in float32, as the processor does not multiply bfloat16.
         microbatch: images of an inner batch at a time; None for all.
         real_chunk: images of the real batch at a time.
         activation_cache: bytes for activations of differentiated steps.
@@ -53,6 +54,7 @@ class Engine:
     kernels: bool = False
     reason: str = "autograd by default"
     precision: torch.dtype | None = None
+    widens: bool = False
     microbatch: int | None = None
     real_chunk: int = CHUNK
     activation_cache: int = 0
@@ -74,7 +76,7 @@ class Engine:
             raise InputError(
                 f"the ConvNet kernels cannot be used: {obstacle}.",
                 expected="--backbone convnet with its published norm, pooling and activation (the "
-                "defaults), --device cpu, and a C compiler.",
+                "defaults), on the CPU with a C compiler, or on CUDA with Triton.",
                 next="leave -o engine.path and engine.precision out to differentiate by autograd.",
             )
         splits = not mixes_images(backbone)
@@ -86,10 +88,12 @@ class Engine:
                 next="drop it, or pass -o backbone.norm=instance; -o algo.batch makes inner "
                 "batches smaller.",
             )
+        half = options.precision == "bfloat16"
         return Engine(
             kernels=not obstacle,
-            reason=obstacle or "a ConvNet on the CPU",
-            precision=torch.bfloat16 if options.precision == "bfloat16" else None,
+            reason=obstacle or "a ConvNet",
+            precision=torch.bfloat16 if half else None,
+            widens=half and device.type == "cpu" and not multiplies_bfloat16(),
             microbatch=options.microbatch,
             real_chunk=chunk_size(options.real_chunk, device, splits=splits),
             activation_cache=cache_size(options.activation_cache, device),
@@ -146,8 +150,7 @@ class Engine:
         if not self.kernels:
             return "autograd"
         precision = str(self.precision or torch.float32).removeprefix("torch.")
-        emulated = self.precision == torch.bfloat16 and not multiplies_bfloat16()
-        return f"ConvNet kernels, {precision}{', convolved in float32' if emulated else ''}"
+        return f"ConvNet kernels, {precision}{', convolved in float32' if self.widens else ''}"
 
     def images(self) -> str:
         """Return how many images are taken at a time, in words."""

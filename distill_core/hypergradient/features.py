@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 from distill_core.contracts import Backbone, ConvBlocks
 from distill_core.hypergradient.convnet_body import ConvNetBody, parts_of
 from distill_core.kernels.blocks import State
-from distill_core.kernels.choice import blocks_for
-from distill_core.kernels.native import Unavailable, library
+from distill_core.kernels.choice import blocks_for, check
+from distill_core.kernels.native import Unavailable
 
 Features = Callable[[Tensor], Tensor]
 
@@ -28,10 +28,10 @@ def no_kernels(backbone: nn.Module, device: torch.device) -> str:
     """Say why a network on a device cannot have the kernels, or nothing."""
     if not isinstance(backbone, Backbone) or backbone.conv_blocks() is None:
         return f"no kernels for this {type(backbone).__name__}"
-    if device.type != "cpu":
+    if device.type not in {"cpu", "cuda"}:
         return f"no kernels for {device.type}"
     try:
-        library()
+        check(device)
     except Unavailable as error:
         return str(error)
     return ""
@@ -48,7 +48,7 @@ def convnet_features(
         storage: type of activations: that of the parameters, or bfloat16 beside float32.
 
     Raises:
-        Unavailable: there is no compiled library here, on the CPU.
+        Unavailable: the device has no kernels here.
     """
     named = dict(backbone.named_parameters())
     weight = backbone.head.weight

@@ -7,11 +7,13 @@ import torch
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
-from distill_core.hypergradient import engine, features
+from distill_core.hypergradient import engine
 from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.engine import Engine
+from distill_core.kernels import choice, fused
 from distill_core.kernels.native import Unavailable
+from distill_core.kernels.torch_functions import PLAIN
 from distill_core.option_sections import EngineOptions
 from registry import InputError, OptionError, check_options
 from tests.distill_core.fake_card import fake_card
@@ -54,7 +56,7 @@ def test_no_amount_is_refused() -> None:
     [
         ({"path": "autograd"}, "instance", "cpu", "autograd is asked for by engine.path"),
         ({}, "batch", "cpu", "no kernels for this ConvNet"),
-        ({}, "instance", "cuda", "no kernels for cuda"),
+        ({}, "instance", "mps", "no kernels for mps"),
     ],
 )
 def test_autograd_is_chosen_with_a_reason(
@@ -77,7 +79,7 @@ def no_compiler() -> None:
 
 
 def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "library", no_compiler)
+    monkeypatch.setattr(choice, "library", no_compiler)
     chosen = Engine.choose(EngineOptions(microbatch=8), convnet(), CPU)
     assert chosen.describe() == (
         "autograd (there is no C compiler (cc, gcc, clang or $CC)); "
@@ -89,12 +91,28 @@ def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.Monkey
 def test_what_cannot_be_had_is_refused(
     option: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "library", no_compiler)
+    monkeypatch.setattr(choice, "library", no_compiler)
     with pytest.raises(InputError) as caught:
         Engine.choose(EngineOptions.model_validate(option), convnet(), CPU)
     assert caught.value.what == (
         "the ConvNet kernels cannot be used: there is no C compiler (cc, gcc, clang or $CC)."
     )
+
+
+def test_cuda_has_the_kernels_where_triton_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(fused, "outcome", lambda device: PLAIN)
+    chosen = Engine.choose(EngineOptions(precision="bfloat16"), convnet(), cuda)
+    assert chosen.describe().startswith("ConvNet kernels, bfloat16; ")
+    monkeypatch.setenv("DISTILL_KERNELS", "off")
+    assert "autograd (DISTILL_KERNELS is off)" in (
+        Engine.choose(EngineOptions(), convnet(), cuda).describe()
+    )
+    monkeypatch.undo()
+    none = Unavailable("there is no Triton", next="install it")
+    monkeypatch.setattr(fused, "outcome", lambda device: none)
+    found = Engine.choose(EngineOptions(), convnet(), cuda).describe()
+    assert found.startswith("autograd (there is no Triton); ")
 
 
 def test_microbatches_that_would_change_the_result_are_refused() -> None:
