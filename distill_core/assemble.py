@@ -240,7 +240,12 @@ def _task(
     device: torch.device,
 ) -> Task:
     """What an algorithm is given; expert trajectories are kept in the cache."""
-    engine = Engine.choose(config.engine, make_backbone(Generator().manual_seed(0)), device)
+    engine = Engine.choose(
+        config.engine,
+        make_backbone(Generator().manual_seed(0)),
+        device,
+        image_shape=real.spec.image_shape,
+    )
     experts = Experts(
         real,
         make_backbone,
@@ -260,7 +265,9 @@ def _within_memory(
     trial = Trial(device)
 
     def predict(engine: Engine) -> Estimate | None:
-        algorithm: Algorithm = maker.make("algorithm", "algo", task=replace(task, engine=engine))
+        algorithm: Algorithm = maker.make(
+            "algorithm", "algo", task=replace(task, engine=engine.recapturing())
+        )
         with inner_precision(maker.config):
             return trial.run(lambda: algorithm.estimate(synthetic, rng=Streams(maker.config.seed)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -17,10 +18,18 @@ from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
 from distill_core.augment import Augmentation, Draw
+from distill_core.contracts import Backbone
 from distill_core.data import Split, full_precision
+from distill_core.hypergradient.graph_training import no_training_graphs, train_by_graphs
+from distill_core.hypergradient.graphs import CudaCapture
+from distill_core.hypergradient.loop_graphs import Plan
+from distill_core.hypergradient.optimizers import Adam as FlatAdam
+from distill_core.hypergradient.optimizers import InnerOptimizer
+from distill_core.hypergradient.optimizers import Sgd as FlatSgd
 from distill_core.hypergradient.ordinary_training import network_logits
 from distill_core.losses import soft_cross_entropy
 from distill_core.recipe import Recipe
+from distill_core.synthetic import Batch
 from distill_core.transfer import all_to_device
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -62,9 +71,20 @@ def train(
     optimizer = make_optimizer(backbone, recipe)
     logits_of = network_logits(backbone, images.device)
     num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
-    draws = _draws(images, recipe, augmentation, generator)
+    drawn = _drawn(images, recipe, augmentation, generator)
+    if isinstance(backbone, Backbone) and not no_training_graphs(backbone.train(), images):
+        train_by_graphs(
+            backbone,
+            Plan.of(Batch(images, _soft(labels, num_classes, torch.float32)), drawn),
+            _flat_optimizer(recipe),
+            [learning_rate(recipe, step) for step in range(recipe.steps)],
+            capture=CudaCapture(images.device),
+            at_steps=at_steps,
+            observe=(lambda step: observe(step, backbone)) if observe else None,
+        )
+        return backbone
     backbone.train()
-    for step, (index, draw) in enumerate(draws):
+    for step, (index, draw) in enumerate(_sent(drawn, images.device)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         batch, targets = _batch(images, labels, index)
@@ -106,6 +126,13 @@ def make_optimizer(backbone: nn.Module, recipe: Recipe) -> Optimizer:
     )
 
 
+def _flat_optimizer(recipe: Recipe) -> InnerOptimizer:
+    """The same for flat parameters."""
+    if recipe.optimizer == "adam":
+        return FlatAdam(recipe.lr, weight_decay=recipe.weight_decay)
+    return FlatSgd(recipe.lr, recipe.momentum, recipe.weight_decay)
+
+
 @torch.no_grad()
 def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     """Fraction of images whose largest logit is that of their label, in evaluation mode.
@@ -126,25 +153,30 @@ def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     return int(right) / len(split)
 
 
-def _draws(
+def _drawn(
     images: Tensor, recipe: Recipe, augmentation: Augmentation, generator: Generator
 ) -> Iterator[tuple[Tensor | None, Draw]]:
     """Yield for every step the images (n,), None for all in order, and their augmentation.
 
-    A step draws its images, then its augmentation. All is on the device of the images, where the
-    draws of many steps come in one copy: a copy for each would hold up a GPU every time.
+    A step draws its images, then its augmentation. All is on the CPU.
     """
     count, size = len(images), min(recipe.batch_size, len(images))
     hw = (int(images.shape[-2]), int(images.shape[-1]))
-    for start in range(0, recipe.steps, DRAWN_TOGETHER):
-        index, draws = [], []
-        for _ in range(start, min(start + DRAWN_TOGETHER, recipe.steps)):
-            if size < count:
-                index.append(torch.randperm(count, generator=generator)[:size])
-            draws.append(augmentation.draw(size, hw, generator=generator))
-        there = all_to_device([*(draw.values for draw in draws), *index], images.device)
-        for step, draw in enumerate(draws):
-            chosen = there[len(draws) + step] if index else None
+    for _ in range(recipe.steps):
+        index = torch.randperm(count, generator=generator)[:size] if size < count else None
+        yield index, augmentation.draw(size, hw, generator=generator)
+
+
+def _sent(
+    drawn: Iterator[tuple[Tensor | None, Draw]], device: torch.device
+) -> Iterator[tuple[Tensor | None, Draw]]:
+    """Yield the same on the device, where the draws of many steps come in one copy: a copy for
+    each would hold up a GPU every time."""
+    while some := list(islice(drawn, DRAWN_TOGETHER)):
+        index = [chosen for chosen, _ in some if chosen is not None]
+        there = all_to_device([*(draw.values for _, draw in some), *index], device)
+        for step, (_, draw) in enumerate(some):
+            chosen = there[len(some) + step] if index else None
             yield chosen, replace(draw, values=there[step])
 
 

@@ -25,6 +25,9 @@ from distill_core.hypergradient.device_defaults import (
     chunk_size,
 )
 from distill_core.hypergradient.features import Features, convnet_features, no_kernels
+from distill_core.hypergradient.graph_choice import fails_in_graphs, no_graphs
+from distill_core.hypergradient.graphed_loss import GraphedLoss
+from distill_core.hypergradient.graphs import CudaCapture, Graphs
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.jacobian import AutogradJacobian, ConvNetJacobian, Jacobian
 from distill_core.kernels.choice import blocks_for
@@ -49,6 +52,8 @@ class Engine:
         activation_cache: bytes for activations of differentiated steps.
         splits: an inner batch can be taken in parts; not where the network mixes its images.
         memory: what was predicted of the memory that is allowed, for the log; or nothing.
+        graphs: CUDA graphs of what losses compute; None where it is launched step by step.
+        no_graphs: why that is so on CUDA, half a sentence for the log.
     """
 
     kernels: bool = False
@@ -60,11 +65,26 @@ class Engine:
     activation_cache: int = 0
     splits: bool = True
     memory: str = ""
-    _graphs: GraphSizes = field(init=False, default_factory=dict, compare=False, repr=False)
+    graphs: Graphs | None = None
+    no_graphs: str = ""
+    _sizes: GraphSizes = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @staticmethod
-    def choose(options: EngineOptions, backbone: Backbone, device: torch.device) -> Engine:
+    def choose(
+        options: EngineOptions,
+        backbone: Backbone,
+        device: torch.device,
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> Engine:
         """Choose for a network like `backbone` on a device.
+
+        Args:
+            options: what is asked for.
+            backbone: on the device.
+            device: where networks are.
+            image_shape: C, h, w of their images. On CUDA graphs are tried out with two such
+                images; without it there are no graphs.
 
         Raises:
             InputError: the options ask for what this network or machine does not have.
@@ -89,7 +109,7 @@ class Engine:
                 "batches smaller.",
             )
         half = options.precision == "bfloat16"
-        return Engine(
+        engine = Engine(
             kernels=not obstacle,
             reason=obstacle or "a ConvNet",
             precision=torch.bfloat16 if half else None,
@@ -99,20 +119,18 @@ class Engine:
             activation_cache=cache_size(options.activation_cache, device),
             splits=splits,
         )
+        if device.type != "cuda":
+            return engine
+        if options.graphs == "none":
+            return replace(engine, no_graphs="engine.graphs=none")
+        return engine._with_graphs(backbone, device, image_shape)
 
     def loss(self, backbone: Backbone) -> InnerLoss:
         """Return the inner loss of a network, in the mode in which it is; parameters are copied."""
-        model, size = FlatModel(backbone), self.microbatch
-        structure = backbone.conv_blocks()
-        if self.kernels and structure is not None:
-            return ConvNetLoss(
-                model,
-                structure,
-                storage=self.precision,
-                microbatch=size,
-                activation_cache=self.activation_cache,
-            )
-        return AutogradLoss(model, size, activation_cache=self.activation_cache, sizes=self._graphs)
+        plain = self._plain_loss(backbone)
+        if self.graphs is None:
+            return plain
+        return GraphedLoss(plain, self.graphs, (self.kernels, self.precision, self.microbatch))
 
     def features(self, backbone: Backbone) -> Features:
         """Return a function of images (n, C, h, w) that gives a network's features (n, d).
@@ -135,6 +153,10 @@ class Engine:
             return partial(ConvNetJacobian, model, body)
         return partial(AutogradJacobian, model)
 
+    def recapturing(self) -> Engine:
+        """Return the same engine without the graphs that were captured, for a trial."""
+        return replace(self, graphs=self.graphs and self.graphs.emptied())
+
     def without_cache(self) -> Engine:
         """Return the same engine that retains no activations."""
         return replace(self, activation_cache=0)
@@ -143,7 +165,7 @@ class Engine:
         """Return one line for the log and the manifest."""
         reason = "" if self.kernels else f" ({self.reason})"
         memory = f"; {self.memory}" if self.memory else ""
-        return f"{self.how()}{reason}; {self.images()}{memory}"
+        return f"{self.how()}{reason}{self._told_graphs()}; {self.images()}{memory}"
 
     def how(self) -> str:
         """Return how derivatives are taken, in words."""
@@ -151,6 +173,37 @@ class Engine:
             return "autograd"
         precision = str(self.precision or torch.float32).removeprefix("torch.")
         return f"ConvNet kernels, {precision}{', convolved in float32' if self.widens else ''}"
+
+    def _told_graphs(self) -> str:
+        if self.graphs is not None:
+            return ", CUDA graphs"
+        return f", no CUDA graphs ({self.no_graphs})" if self.no_graphs else ""
+
+    def _plain_loss(self, backbone: Backbone) -> InnerLoss:
+        model, size = FlatModel(backbone), self.microbatch
+        structure = backbone.conv_blocks()
+        if self.kernels and structure is not None:
+            return ConvNetLoss(
+                model,
+                structure,
+                storage=self.precision,
+                microbatch=size,
+                activation_cache=self.activation_cache,
+            )
+        return AutogradLoss(model, size, activation_cache=self.activation_cache, sizes=self._sizes)
+
+    def _with_graphs(
+        self, backbone: Backbone, device: torch.device, image_shape: tuple[int, int, int] | None
+    ) -> Engine:
+        """The same engine with graphs, or with the reason why there are none."""
+        reason = no_graphs(backbone, device)
+        if not reason and image_shape is None:
+            reason = "the size of images is not known"
+        if reason or image_shape is None:
+            return replace(self, no_graphs=reason)
+        graphs = Graphs(CudaCapture(device))
+        reason = fails_in_graphs(GraphedLoss(self._plain_loss(backbone), graphs), image_shape)
+        return replace(self, no_graphs=reason) if reason else replace(self, graphs=graphs.emptied())
 
     def images(self) -> str:
         """Return how many images are taken at a time, in words."""

@@ -104,7 +104,7 @@ def _loop_for(
     shapes = tuple((item.shape, item.dtype) for item in plan.items)
     theta, steps = loss.model.theta, len(plan.chosen)
     size = max(len(index) for index in plan.chosen)
-    key = (optimizer, theta.shape, theta.dtype, shapes, size)
+    key = (loss.kind, optimizer, theta.shape, theta.dtype, shapes, size)
     found: LoopGraphs | None = loss.graphs.loops.get(key)
     if found is None or not found.covers(steps, window):
         steps, window = (

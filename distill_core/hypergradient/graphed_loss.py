@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,20 +21,23 @@ class GraphedLoss:
     Args:
         loss: differentiates.
         graphs: shared by the losses of all such networks.
+        kind: what else decides how `loss` computes; graphs of different kinds are kept apart.
     """
 
     activation_cache = 0
 
-    def __init__(self, loss: InnerLoss, graphs: Graphs) -> None:
+    def __init__(self, loss: InnerLoss, graphs: Graphs, kind: Hashable = None) -> None:
         self.model = loss.model
         self.graphs = graphs
         self.plain = loss
+        self.kind = kind
 
     def evaluate(self, theta: Tensor, batch: Batch, *, retain: bool = False) -> Evaluation:
         """Return loss, gradient and logits at theta (P,)."""
         del retain
         with torch.no_grad():
-            return Evaluation(*self.graphs.call("evaluate", self._evaluate, theta, *batch))
+            found = self.graphs.call(("evaluate", self.kind), self._evaluate, theta, *batch)
+        return Evaluation(*found)
 
     def product(
         self, theta: Tensor, batch: Batch, vector: Tensor, retained: Retained | None = None
@@ -42,7 +45,8 @@ class GraphedLoss:
         """Return the derivatives of <gradient, vector> at theta (P,)."""
         del retained
         with torch.no_grad():
-            return Product(*self.graphs.call("product", self._product, theta, *batch, vector))
+            found = self.graphs.call(("product", self.kind), self._product, theta, *batch, vector)
+        return Product(*found)
 
     def _evaluate(self, theta: Tensor, images: Tensor, labels: Tensor) -> Sequence[Tensor]:
         return self.plain.evaluate(theta, Batch(images, labels))[:3]

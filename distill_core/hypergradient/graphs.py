@@ -18,6 +18,7 @@ WARM_UPS = 3  # runs before a capture, in which libraries choose and set up what
 MOST_SHAPES = 8
 
 Replay = Callable[[], Sequence[Tensor]]
+Captured = tuple[Sequence[Tensor], Replay]  # where the arguments lie, and what replays
 
 
 class Capture(Protocol):
@@ -80,10 +81,16 @@ class Graphs:
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
         self.loops: dict[Hashable, Any] = {}
-        self._captured = defaultdict[str, dict[Hashable, tuple[Sequence[Tensor], Replay]]](dict)
+        self._captured = defaultdict[Hashable, dict[Hashable, tuple[Sequence[Tensor], Replay]]](
+            dict
+        )
+
+    def emptied(self) -> Graphs:
+        """Return graphs like these that hold nothing yet."""
+        return Graphs(self.capture)
 
     def call(
-        self, name: str, function: Callable[..., Sequence[Tensor]], *arguments: Tensor
+        self, name: Hashable, function: Callable[..., Sequence[Tensor]], *arguments: Tensor
     ) -> Sequence[Tensor]:
         """Return what a function of tensors returns, by a graph where there is room for one.
 

@@ -9,7 +9,7 @@ each step, and waits for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,6 +40,14 @@ class Plan(NamedTuple):
     items: Batch
     chosen: Sequence[Tensor]
     draws: Sequence[Draw]
+
+    @staticmethod
+    def of(items: Batch, drawn: Iterable[tuple[Tensor | None, Draw]]) -> Plan:
+        """Return the plan of steps that are drawn one after the other; None is all in order."""
+        everything = torch.arange(len(items.images))
+        steps = list(drawn)
+        chosen = [everything if index is None else index for index, _ in steps]
+        return Plan(items, chosen, [draw for _, draw in steps])
 
 
 class Case(NamedTuple):
@@ -105,7 +113,8 @@ class LoopGraphs:
         capture: captures steps.
         like: a plan, for shapes.
         steps: most steps of a loop.
-        window: most of them that are differentiated.
+        window: most of them that are differentiated; 0 where none ever is.
+        in_place: read the items of `like` where they are, in this loop and all later ones.
     """
 
     def __init__(
@@ -117,6 +126,7 @@ class LoopGraphs:
         *,
         steps: int,
         window: int,
+        in_place: bool = False,
     ) -> None:
         self.loss = loss
         self.optimizer = optimizer
@@ -126,6 +136,7 @@ class LoopGraphs:
         self._capture = capture
         self._graphs: dict[tuple[str, Case, Any], Replay] = {}
         self._arithmetic = arithmetic()
+        self._in_place = in_place
         self._kind, self.memory = self._make(like)
 
     def covers(self, steps: int, window: int) -> bool:
@@ -164,9 +175,11 @@ class LoopGraphs:
         index, values = _tables(plan)
         memory.chosen[:steps].copy_(to_device(index, theta.device))
         memory.values[:steps].copy_(to_device(values, theta.device))
-        _put(memory.rates[:steps], self.optimizer.lr if rates is None else rates.detach())
-        for place, item in zip(memory.items, plan.items, strict=True):
-            place.copy_(item.detach())
+        rate = self.optimizer.lr if rates is None else to_device(rates.detach(), theta.device)
+        _put(memory.rates[:steps], rate)
+        if not self._in_place:
+            for place, item in zip(memory.items, plan.items, strict=True):
+                place.copy_(item.detach())
 
     def forward(self, draw: Draw, *, kept: bool) -> None:
         """Do the next step."""
@@ -254,7 +267,7 @@ class LoopGraphs:
     @torch.no_grad()
     def _make(self, like: Plan) -> tuple[Callable[..., Any], Memory]:
         theta = self.loss.model.theta
-        images, labels = (part.detach() for part in like.items)
+        images, labels = items = [part.detach() for part in like.items]
         state = self.optimizer.init(theta)
         # Counters become numbers on the device, of a type in which powers of decays are exact.
         fields = tuple(
@@ -274,13 +287,13 @@ class LoopGraphs:
             chosen=theta.new_zeros((self.rows, size), dtype=torch.int64),
             values=theta.new_zeros((self.rows, size, MOST_VALUES), dtype=number),
             rates=theta.new_zeros(self.rows, dtype=torch.float64),
-            items=Batch(torch.zeros_like(images), torch.zeros_like(labels)),
+            items=Batch(*(each if self._in_place else torch.zeros_like(each) for each in items)),
             kept=tuple(
                 each.new_zeros((self.window, *each.shape)) for each in (theta, theta, *fields)
             ),
             adjoint=tuple(torch.zeros_like(each) for each in (theta, *vectors)),
             found=(
-                torch.zeros_like(images, dtype=number),
+                images.new_zeros(images.shape if self.window else 0, dtype=number),
                 torch.zeros_like(labels),
                 theta.new_zeros(self.rows, dtype=torch.float64),
             ),

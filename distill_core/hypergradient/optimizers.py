@@ -76,11 +76,12 @@ class InnerOptimizer(Protocol):
 
 
 class AdamState(NamedTuple):
-    """First and second moments (P,), and the number of steps taken."""
+    """First and second moments (P,), and the number of steps taken: a number on the host, or in a
+    CUDA graph one on the device."""
 
     first: Tensor
     second: Tensor
-    step: int
+    step: int | Tensor
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,13 @@ class Adam:
         lr: learning rate.
         betas: decay of the first and the second moment.
         eps: added to the root of the second moment.
+        weight_decay: L2 penalty, added to the gradient.
     """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    weight_decay: float = 0.0
 
     def init(self, theta: Tensor) -> AdamState:
         """Return zero moments."""
@@ -110,6 +113,7 @@ class Adam:
         """Return parameters and state after one step."""
         beta1, beta2 = self.betas
         step = state.step + 1
+        grad = self._penalised(theta, grad)
         first = torch.lerp(grad, state.first, beta1)
         second = beta2 * state.second + (1 - beta2) * grad * grad
         root = _safe_sqrt(second) / (1 - beta2**step) ** 0.5
@@ -128,7 +132,7 @@ class Adam:
         self, theta: Tensor, grad: Tensor, state: AdamState, after: Adjoint, lr: Rate
     ) -> Back:
         """Go back one step: the chain rule through both moments."""
-        del theta
+        grad = self._penalised(theta, grad)
         beta1, beta2 = self.betas
         root = _safe_sqrt(state.second)
         correction = (1 - beta2**state.step) ** 0.5
@@ -138,11 +142,18 @@ class Adam:
         in_first = after.state[0] - lr / (1 - beta1**state.step) * after.theta / below
         through_root = lr * after.theta * direction / below / (2 * correction)
         in_second = after.state[1] + torch.where(root > 0, through_root / root, 0)
+        gradient = (1 - beta1) * in_first + 2 * (1 - beta2) * grad * in_second
+        in_theta = after.theta
+        if self.weight_decay:
+            in_theta = in_theta + self.weight_decay * gradient
         return Back(
-            gradient=(1 - beta1) * in_first + 2 * (1 - beta2) * grad * in_second,
+            gradient=gradient,
             rate=-(direction @ after.theta),
-            adjoint=Adjoint(after.theta, (beta1 * in_first, beta2 * in_second)),
+            adjoint=Adjoint(in_theta, (beta1 * in_first, beta2 * in_second)),
         )
+
+    def _penalised(self, theta: Tensor, grad: Tensor) -> Tensor:
+        return grad + self.weight_decay * theta if self.weight_decay else grad
 
 
 def _safe_sqrt(value: Tensor) -> Tensor:

@@ -12,7 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.contracts import Backbone
+from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss
+from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.features import convnet_features, no_kernels
+from distill_core.hypergradient.inner_loss import InnerLoss
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -33,6 +37,14 @@ def network_logits(backbone: nn.Module, device: torch.device) -> Logits:
     assert structure is not None
     head, features = backbone.head, convnet_features(backbone, structure)
     return lambda images: head(features(images))
+
+
+def training_loss(backbone: Backbone) -> InnerLoss:
+    """Return the loss of such training as a function of flat parameters, which are copied."""
+    model, structure = FlatModel(backbone), backbone.conv_blocks()
+    if structure is None or no_kernels(backbone, model.theta.device):
+        return AutogradLoss(model)
+    return ConvNetLoss(model, structure)
 
 
 def how_trained(backbone: nn.Module, device: torch.device) -> str:

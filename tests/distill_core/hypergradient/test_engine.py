@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,12 +13,16 @@ from distill_core.hypergradient import engine
 from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.engine import Engine
+from distill_core.hypergradient.graphed_loss import GraphedLoss
+from distill_core.hypergradient.graphs import Graphs
 from distill_core.kernels import choice, fused
 from distill_core.kernels.native import Unavailable
 from distill_core.kernels.torch_functions import PLAIN
 from distill_core.option_sections import EngineOptions
+from distill_core.synthetic import Batch
 from registry import InputError, OptionError, check_options
 from tests.distill_core.fake_card import fake_card
+from tests.distill_core.hypergradient.traced_graphs import Traced
 
 CPU = torch.device("cpu")
 
@@ -101,18 +107,57 @@ def test_what_cannot_be_had_is_refused(
 
 def test_cuda_has_the_kernels_where_triton_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
+    fake_card(monkeypatch)
     monkeypatch.setattr(fused, "outcome", lambda device: PLAIN)
-    chosen = Engine.choose(EngineOptions(precision="bfloat16"), convnet(), cuda)
-    assert chosen.describe().startswith("ConvNet kernels, bfloat16; ")
+    half = EngineOptions(precision="bfloat16", graphs="none")
+    chosen = Engine.choose(half, convnet(), cuda)
+    assert chosen.describe().startswith("ConvNet kernels, bfloat16, no CUDA graphs")
     monkeypatch.setenv("DISTILL_KERNELS", "off")
-    assert "autograd (DISTILL_KERNELS is off)" in (
-        Engine.choose(EngineOptions(), convnet(), cuda).describe()
-    )
-    monkeypatch.undo()
+    plain = EngineOptions(graphs="none")
+    found = Engine.choose(plain, convnet(), cuda).describe()
+    assert "autograd (DISTILL_KERNELS is off)" in found
+    monkeypatch.delenv("DISTILL_KERNELS")
     none = Unavailable("there is no Triton", next="install it")
     monkeypatch.setattr(fused, "outcome", lambda device: none)
-    found = Engine.choose(EngineOptions(), convnet(), cuda).describe()
-    assert found.startswith("autograd (there is no Triton); ")
+    found = Engine.choose(plain, convnet(), cuda).describe()
+    assert found.startswith("autograd (there is no Triton), no CUDA graphs (engine.graphs=none); ")
+
+
+def test_cuda_has_graphs_where_they_can_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, shape = torch.device("cuda"), (3, 8, 8)
+    fake_card(monkeypatch)
+    monkeypatch.setattr(engine, "CudaCapture", lambda device: Traced())
+    by_autograd = EngineOptions(path="autograd")
+
+    def chosen(norm: str = "instance", **kwargs: Any) -> Engine:
+        return Engine.choose(by_autograd, convnet(norm), cuda, **kwargs)
+
+    found = chosen(image_shape=shape)
+    assert ", CUDA graphs; " in found.describe()
+    assert isinstance(found.loss(convnet()), GraphedLoss)
+    assert found.without_cache().graphs is found.graphs
+    assert found.recapturing().graphs not in (None, found.graphs)
+    for reason, without in (
+        ("the size of images is not known", chosen()),
+        ("the network has buffers", chosen("batch", image_shape=shape)),
+    ):
+        assert f", no CUDA graphs ({reason}" in without.describe()
+        assert isinstance(without.loss(convnet()), AutogradLoss)
+    monkeypatch.setattr(engine, "fails_in_graphs", lambda loss, shape: "capturing failed: it waits")
+    assert "no CUDA graphs (capturing failed: it waits)" in chosen(image_shape=shape).describe()
+    on_cpu = Engine.choose(by_autograd, convnet(), CPU, image_shape=shape)
+    assert "graphs" not in on_cpu.describe()
+
+
+def test_graphs_of_other_microbatches_are_kept_apart() -> None:
+    graphs = Graphs(capture := Traced())
+    theta = torch.zeros(0)
+    batch = Batch(torch.linspace(-1, 1, 4 * 192).view(4, 3, 8, 8), torch.eye(2)[[0, 1, 1, 0]])
+    for size in (None, 2, None):
+        loss = Engine(microbatch=size, graphs=graphs).loss(convnet())
+        theta = loss.model.theta
+        loss.evaluate(theta, batch)
+    assert capture.captures == 2
 
 
 def test_microbatches_that_would_change_the_result_are_refused() -> None:

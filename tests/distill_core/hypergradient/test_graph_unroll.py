@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from distill_core.augment import Augmentation
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import AUGMENTATIONS
+from distill_core.functional import FlatModel
 from distill_core.hypergradient.batches import InnerBatches
+from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.graph_unroll import GraphUnrolled
 from distill_core.hypergradient.graphed_loss import GraphedLoss
 from distill_core.hypergradient.graphs import Graphs
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.optimizers import Adam, InnerOptimizer, Sgd
 from distill_core.hypergradient.unroll import Unrolled, unroll
-from distill_core.streams import Streams, seeded
+from distill_core.kernels.torch_blocks import TorchBlocks
+from distill_core.streams import Streams, global_seed, seeded
 from distill_core.synthetic import SyntheticDataset
 from distill_core.testing.small import small_data, small_synthetic
 from tests.distill_core.hypergradient.small import convnet_loss
@@ -75,6 +79,16 @@ def there_and_back(
     return trained, found
 
 
+def by_blocks(seed: int = 0) -> InnerLoss:
+    """The hand-derived loss, as CUDA has it, in PyTorch's own operations."""
+    with global_seed(seeded(seed)):
+        network = ConvNet(ConvNetOptions(width=2, depth=2), spec=small_data().spec).double()
+    structure = network.conv_blocks()
+    assert structure is not None
+    blocks = TorchBlocks(torch.float64)
+    return ConvNetLoss(FlatModel(network), structure, blocks=blocks)
+
+
 def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
@@ -105,6 +119,15 @@ def test_a_loop_by_graphs_is_the_loop(name: str) -> None:
     graphed = GraphedLoss(convnet_loss(), Graphs(capture))
     trained, found = there_and_back(graphed, synthetic, batches(), optimizer, rates)
     assert isinstance(trained, GraphUnrolled)
+    assert_same(found, expected)
+    assert capture.replays == STEPS + WINDOW
+
+
+def test_the_hand_derived_loss_in_graphs() -> None:
+    synthetic, capture = synthetic_set(), Traced()
+    _, expected = there_and_back(by_blocks(), synthetic, drawn(synthetic), ADAM)
+    graphed = GraphedLoss(by_blocks(), Graphs(capture))
+    _, found = there_and_back(graphed, synthetic, drawn(synthetic), ADAM)
     assert_same(found, expected)
     assert capture.replays == STEPS + WINDOW
 

@@ -16,6 +16,10 @@ OPTIMIZERS: dict[str, tuple[InnerOptimizer, Callable[..., torch.optim.Optimizer]
         Adam(0.01, betas=(0.8, 0.95), eps=1e-6),
         lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.95), eps=1e-6),
     ),
+    "adam with weight decay": (
+        Adam(0.01, weight_decay=0.05),
+        lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.05),
+    ),
     "gradient descent": (Sgd(0.1, 0.0), lambda p: torch.optim.SGD(p, 0.1)),
     "momentum": (
         Sgd(0.1, 0.9, 0.05),

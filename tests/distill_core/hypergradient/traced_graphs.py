@@ -40,7 +40,8 @@ class Traced:
         traced = make_fx(lambda *parts: tuple(function(*parts)))(*memory)
         nodes = [node for node in traced.graph.nodes if node.op == "call_function"]
         constants = [node for node in traced.graph.nodes if node.op == "get_attr"]
-        assert not constants, f"tensors of the capture would be used for ever: {constants}"
+        if constants:
+            raise RuntimeError(f"tensors of the capture would be used for ever: {constants}")
         self.operations.append(len(nodes))
 
         def replay() -> Sequence[Tensor]:

@@ -1,0 +1,85 @@
+"""Whether steps of a network can be captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill_core.builtin.convnet import ConvNet, ConvNetOptions
+from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss
+from distill_core.hypergradient.graph_choice import fails_in_graphs, no_graphs
+from distill_core.hypergradient.graphed_loss import GraphedLoss
+from distill_core.hypergradient.graphs import Capture, Graphs
+from distill_core.testing.small import small_data
+from tests.distill_core.hypergradient.small import Small, convnet_loss
+from tests.distill_core.hypergradient.traced_graphs import Traced
+
+CUDA = torch.device("cuda")
+
+
+def convnet(norm: str = "instance") -> ConvNet:
+    return ConvNet(ConvNetOptions(width=2, depth=1, norm=norm), spec=small_data().spec)  # type: ignore[arg-type]
+
+
+def test_what_can_be_seen_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert no_graphs(convnet(), CUDA) == ""
+    assert no_graphs(convnet(), torch.device("cpu")) == "there are none on cpu"
+    assert "buffers" in no_graphs(convnet("batch"), CUDA)
+    frozen = convnet()
+    frozen.head.bias.requires_grad_(False)
+    assert "frozen" in no_graphs(frozen, CUDA)
+    monkeypatch.setenv("DISTILL_GRAPHS", "off")
+    assert no_graphs(convnet(), CUDA) == "DISTILL_GRAPHS is off"
+
+
+def fails(network: Small, capture: Capture | None = None) -> str:
+    loss = AutogradLoss(FlatModel(network))
+    return fails_in_graphs(GraphedLoss(loss, Graphs(capture or Traced())), (1, 2, 2))
+
+
+class Plain(Small):
+    """Without the tensor that `Small` makes from host data in each pass."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        features: Tensor = self.activation(self.first(images.flatten(1)))
+        return features
+
+
+def test_a_network_that_can_be_captured() -> None:
+    loss = GraphedLoss(convnet_loss(), Graphs(Traced()))
+    assert fails_in_graphs(loss, small_data().spec.image_shape) == ""
+    assert fails(Plain()) == ""
+
+
+class Reads(nn.Module):
+    """Reads a number on the host."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(x.detach().abs().max())
+
+
+def test_networks_that_cannot() -> None:
+    assert fails(Small()).startswith("capturing failed: tensors of the capture")
+    assert fails(Plain(Reads())).startswith("capturing failed: ")
+    assert fails(Plain(nn.Dropout(0.5))) == "the network draws random numbers"
+
+
+def wrong(function: Callable[..., Sequence[Tensor]], memory: Sequence[Any]) -> Callable[[], Any]:
+    """A capture that replays something else."""
+    outputs = [output + 1 for output in function(*memory)]
+    return lambda: outputs
+
+
+def full(function: Callable[..., Sequence[Tensor]], memory: Sequence[Any]) -> Callable[[], Any]:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_replays_that_differ_are_noticed_and_a_full_card_is_no_reason() -> None:
+    assert fails(Plain(), wrong) == "what they replay differs from what they captured"
+    with pytest.raises(torch.OutOfMemoryError):
+        fails(Plain(), full)
