@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 
 import torch
 
 from distill_core.cards import Card, card_of, cudnn, driver, room, version
 from distill_core.devices import cuda_trouble, pick_device
 from distill_core.finding import Finding
+from distill_core.kernels.choice import check
+from distill_core.kernels.native import Unavailable
 from distill_core.sizes import size_text
 
 LITTLE = 2 * 2**30  # bytes; the published setting takes about as much without anything retained
@@ -31,7 +32,7 @@ def examine_device() -> Iterator[Finding]:
     yield _memory(device)
     yield _libraries()
     yield _arithmetic(card)
-    yield _triton()
+    yield _kernels(device)
 
 
 def _memory(device: torch.device) -> Finding:
@@ -64,10 +65,11 @@ def _arithmetic(card: Card) -> Finding:
     return Finding("arithmetic", "ok", found)
 
 
-def _triton() -> Finding:
+def _kernels(device: torch.device) -> Finding:
+    """Compile and try the kernels of the ConvNet, as a run does."""
     try:
-        triton = import_module("triton")
-    except Exception as error:  # whatever a broken installation raises
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Finding("Triton", "warn", f"{reason}; steps are slower", "pip install triton")
-    return Finding("Triton", "ok", str(triton.__version__))
+        check(device)
+    except Unavailable as error:
+        slower = f"{error}; runs go by autograd, which is slower"
+        return Finding("CUDA kernels", "warn", slower, error.next)
+    return Finding("CUDA kernels", "ok", "compiled by Triton and tried")

@@ -9,6 +9,7 @@ et al. 2023 (FTD), adaptive sharpness-aware minimisation with the surrogate gap 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -22,6 +23,7 @@ from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.optimizers import Sgd
 from distill_core.streams import Streams
 from distill_core.synthetic import Batch
+from distill_core.transfer import all_to_device
 from registry.options import Options
 
 NORM_FLOOR = 1e-12
@@ -87,7 +89,8 @@ def real_batch(
 ) -> Batch:
     """Return the training images at `index` (n,), augmented anew, with one-hot labels."""
     draw = augmentation.draw(len(index), real.spec.image_shape[1:], generator=generator)
-    index = index.to(real.train.labels.device)
+    index, values = all_to_device([index, draw.values], real.train.labels.device)
+    draw = replace(draw, values=values)
     images = Augmentation.apply(real.train.take(index).to(dtype), draw)
     labels = functional.one_hot(real.train.labels[index], real.spec.num_classes)
     return Batch(images, labels.to(dtype))

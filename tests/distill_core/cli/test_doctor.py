@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from distill_core import doctor
 from distill_core.doctor_card import OVERRIDE, examine_device
-from distill_core.kernels.native import outcome
+from distill_core.kernels.native import Unavailable, outcome
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.fake_card import fake_card
 
@@ -67,25 +67,24 @@ def found_of_device(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> dict[str, 
 
 def test_a_card_that_has_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OVERRIDE, raising=False)
-    triton = SimpleNamespace(__version__="3.6.0")
-    monkeypatch.setattr("distill_core.doctor_card.import_module", lambda name: triton)
+    monkeypatch.setattr("distill_core.doctor_card.check", lambda device: None)
     found = found_of_device(monkeypatch, count=4)
     assert [(what, finding.found) for what, finding in found.items()] == [
         ("device", "cuda (NVIDIA H100, compute capability 9.0, one of 4)"),
         ("card's memory", "40.00 GiB of 80.00 GiB free"),
         ("CUDA", "driver 580.82.07, PyTorch for CUDA 13.0, cuDNN 92400"),
         ("arithmetic", "TensorFloat-32 and bfloat16 (compute capability 9.0)"),
-        ("Triton", "3.6.0"),
+        ("CUDA kernels", "compiled by Triton and tried"),
     ]
     assert {(finding.state, finding.next) for finding in found.values()} == {("ok", "")}
 
 
 def test_a_card_that_lacks_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(f"No module named '{name}'")
+    def missing(device: torch.device) -> None:
+        raise Unavailable("there is no Triton", next="install it")
 
     monkeypatch.setenv(OVERRIDE, "1")
-    monkeypatch.setattr("distill_core.doctor_card.import_module", missing)
+    monkeypatch.setattr("distill_core.doctor_card.check", missing)
     facts = {"free": 2**30, "capability": (7, 5), "built_for": ("sm_75",), "cudnn": None}
     found = found_of_device(monkeypatch, **facts)
     assert found.pop("device").state == "ok"
@@ -93,7 +92,7 @@ def test_a_card_that_lacks_much(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(finding.next for finding in found.values())
     assert found["arithmetic"].found.startswith("float32 alone (compute capability 7.5)")
     assert "cuDNN missing" in found["CUDA"].found
-    assert "No module named 'triton'" in found["Triton"].found
+    assert found["CUDA kernels"].found.startswith("there is no Triton; runs go by autograd")
 
 
 def test_a_card_that_cannot_be_used_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from distill_core.augment import Augmentation
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import AUGMENTATIONS
 from distill_core.functional import FlatModel
+from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.batches import InnerBatches
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.graph_unroll import GraphUnrolled
@@ -27,6 +29,7 @@ from distill_core.synthetic import SyntheticDataset
 from distill_core.testing.small import small_data, small_synthetic
 from tests.distill_core.hypergradient.small import convnet_loss
 from tests.distill_core.hypergradient.traced_graphs import Traced
+from tests.second_device import DEVICE, on_cpu, second_device
 
 WARM_UP, WINDOW = 1, 2
 STEPS = WARM_UP + WINDOW
@@ -87,6 +90,13 @@ def by_blocks(seed: int = 0) -> InnerLoss:
     assert structure is not None
     blocks = TorchBlocks(torch.float64)
     return ConvNetLoss(FlatModel(network), structure, blocks=blocks)
+
+
+def on_device_loss() -> InnerLoss:
+    """As `convnet_loss`, with the network on the second device."""
+    with global_seed(seeded(0)):
+        network = ConvNet(ConvNetOptions(width=2, depth=1), spec=small_data().spec).double()
+    return AutogradLoss(FlatModel(network.to(DEVICE)))
 
 
 def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
@@ -195,3 +205,38 @@ def test_what_a_step_leaves_behind_is_counted() -> None:
     assert trained.retained_bytes() == 0
     trained = unroll(graphed, ADAM, theta, drawn(synthetic), warm_up=STEPS, window=0)
     assert trained.bytes_per_step() == 0
+
+
+def launched(
+    function: Callable[..., Sequence[Tensor]], memory: Sequence[Any]
+) -> Callable[[], Sequence[Tensor]]:
+    """Instead of a capture: the function again at each replay."""
+    function(*memory)
+    return lambda: function(*memory)
+
+
+@pytest.mark.parametrize("steps", [STEPS, 3 * STEPS])
+def test_a_loop_by_graphs_waits_for_nothing_and_sends_its_draws_once(steps: int) -> None:
+    with second_device() as log:
+        synthetic = synthetic_set().to(DEVICE)
+        graphed = GraphedLoss(on_device_loss(), Graphs(launched))
+        batches = drawn(synthetic, strategy="flip_rotate", steps=steps)
+        batches.plan()  # expands the items, which is the representation's business
+        cotangent = torch.randn(graphed.model.theta.shape, generator=seeded(1)).double()
+        cotangent = cotangent.to(DEVICE)
+        log.clear()
+        trained = unroll(graphed, ADAM, graphed.model.theta, batches, warm_up=1, window=steps - 1)
+        trained.backward(cotangent)
+        counts = log.counts()
+        found = on_cpu([trained.theta, *(p.grad for p in synthetic.parameters())])
+    assert (counts["waits"], counts["mismatches"], counts["draws"]) == (0, 0, 0)
+    assert counts["copies"] == 2  # which items, and the values of their augmentation
+    plain = synthetic_set()
+    here = unroll(
+        convnet_loss(), ADAM, convnet_loss().model.theta,
+        drawn(plain, strategy="flip_rotate", steps=steps), warm_up=1, window=steps - 1,
+    )  # fmt: skip
+    here.backward(torch.randn(here.theta.shape, generator=seeded(1)).double())
+    expected = [here.theta, *(p.grad for p in plain.parameters() if p.grad is not None)]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-14)
