@@ -85,8 +85,9 @@ class EngineOptions(Options):
     """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides cost, not what is computed,
     but for rounding, and for `real_chunk` with batch normalisation.
 
-    Networks that are only trained and tested, as in judging, take the kernels wherever they can;
-    the environment variable DISTILL_KERNELS=off keeps them from it.
+    Networks that are only trained and tested, as in judging, take the kernels and CUDA graphs
+    wherever they can; the environment variables DISTILL_KERNELS=off and DISTILL_GRAPHS=off keep
+    them from it.
     """
 
     path: Literal["auto", "kernels", "autograd"] = Field(

@@ -34,6 +34,10 @@ class Capture(Protocol):
         """
         ...
 
+    def fresh(self) -> Capture:
+        """Return one that shares no memory with this one."""
+        ...
+
 
 class CudaCapture:
     """Captures CUDA graphs, all in one pool of memory: one must not be replayed beside another.
@@ -45,6 +49,8 @@ class CudaCapture:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        # A pool whose last graph is gone cannot be used again, so the first graph stays.
+        self._first: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, function: Callable[..., Sequence[Tensor]], memory: Sequence[Any]) -> Replay:
         """Warm up on a side stream, as PyTorch asks for, and capture."""
@@ -59,12 +65,17 @@ class CudaCapture:
             # Threads that give signs of life to other processes may go on meanwhile.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 outputs = function(*memory)
+        self._first = self._first or graph
 
         def replay() -> Sequence[Tensor]:
             graph.replay()
             return outputs
 
         return replay
+
+    def fresh(self) -> CudaCapture:
+        """Return one with a pool of its own."""
+        return CudaCapture(self._device)
 
 
 class Graphs:
@@ -87,7 +98,7 @@ class Graphs:
 
     def emptied(self) -> Graphs:
         """Return graphs like these that hold nothing yet."""
-        return Graphs(self.capture)
+        return Graphs(self.capture.fresh())
 
     def call(
         self, name: Hashable, function: Callable[..., Sequence[Tensor]], *arguments: Tensor

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from distill_core.hypergradient import graphs
 from distill_core.hypergradient.graphed_loss import GraphedLoss
-from distill_core.hypergradient.graphs import MOST_SHAPES, Graphs
+from distill_core.hypergradient.graphs import MOST_SHAPES, WARM_UPS, CudaCapture, Graphs
 from distill_core.synthetic import Batch
 from distill_core.testing.small import small_data
 from tests.distill_core.hypergradient.small import convnet_loss
@@ -91,3 +94,53 @@ def test_a_graphed_loss_is_the_plain_one_for_every_network() -> None:
                 assert one is other is None or torch.equal(one, other)
                 assert one is None or not one.requires_grad
     assert capture.captures == 2
+
+
+class FakeCuda:
+    """Notes how CUDA graphs are used: no card is needed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[Any] = []
+        self.pools = 0
+        for name, fake in {
+            "graph_pool_handle": self.new_pool,
+            "device": lambda device: nullcontext(),
+            "Stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+            "current_stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+            "stream": lambda stream: nullcontext(),
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.events.append("replay")),
+            "graph": self.capturing,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def new_pool(self) -> int:
+        self.pools += 1
+        return self.pools
+
+    @contextmanager
+    def capturing(self, graph: object, *, pool: int, capture_error_mode: str) -> Iterator[None]:
+        self.events.append(("capture", pool, capture_error_mode))
+        yield
+        self.events.append("captured")
+
+
+def test_cuda_graphs_are_warmed_up_captured_in_one_pool_and_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    capture = CudaCapture(torch.device("cuda"))
+
+    def function(x: Tensor) -> Sequence[Tensor]:
+        cuda.events.append("run")
+        return (2 * x,)
+
+    replay = capture(function, [torch.ones(2)])
+    kept = ("capture", 1, "thread_local")
+    assert cuda.events == ["run"] * WARM_UPS + [kept, "run", "captured"]
+    cuda.events.clear()
+    assert replay()[0] is replay()[0]
+    assert cuda.events == ["replay", "replay"]
+    cuda.events.clear()
+    capture(function, [torch.ones(2)])
+    capture.fresh()(function, [torch.ones(2)])
+    assert [event[1] for event in cuda.events if event[0] == "capture"] == [1, 2]

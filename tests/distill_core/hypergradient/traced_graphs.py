@@ -51,3 +51,6 @@ class Traced:
             return places
 
         return replay
+
+    def fresh(self) -> Traced:
+        return self
