@@ -158,8 +158,9 @@ class Engine:
         return replace(self, graphs=self.graphs and self.graphs.emptied())
 
     def without_cache(self) -> Engine:
-        """Return the same engine that retains no activations."""
-        return replace(self, activation_cache=0)
+        """Return the same engine that retains no activations, and launches step by step: what it
+        takes can be counted tensor by tensor."""
+        return replace(self, activation_cache=0, graphs=None)
 
     def describe(self) -> str:
         """Return one line for the log and the manifest."""
