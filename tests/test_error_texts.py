@@ -58,7 +58,7 @@ def test_options_that_texts_name_exist() -> None:
     for path, tree in _trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                for option in re.findall(r"-o ([a-z]+\.[a-z_]+)(?![a-z_])", node.value):
+                for option in re.findall(r"-o ([a-z]+\.[a-z0-9_]+)(?![a-z0-9_])", node.value):
                     seen += 1
                     if option not in known:
                         wrong.append(f"{path}:{node.lineno}: {option}")

@@ -43,16 +43,15 @@ def command(
     the data; on a card, with the driver's part. The last column is the speed of several processes
     of one thread on the CPU, against the one of this line.
     """
-    from distill_core.devices import described, pick_device
-
-    # Before anything else: a device that is not there is one mistake, not one of each preset.
-    place = pick_device(device)
     plugins = discover()
     found = collect_presets(plugins)
     named = {name: found.find(name) for name in names}
 
     from distill_core.bench import bench, selection
+    from distill_core.devices import described, pick_device
 
+    # Before any preset: a device that is not there is one mistake, not one of each.
+    place = pick_device(device)
     if named:
         chosen = named
     elif quick:

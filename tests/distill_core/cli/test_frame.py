@@ -29,7 +29,7 @@ FLAGS = {
     "plugins": "--json",
     "presets": "--json name",
     "experts": "--algo --backbone --config --count --dataset --device --json --preset --seed -o",
-    "bench": "--json --path --preset --quick",
+    "bench": "--device --json --path --preset --quick",
     "sweep": "--cluster --cpus --dry-run --gpus --json --out --parallel --partition --report "
     "--time file",
     "doctor": "--json",
