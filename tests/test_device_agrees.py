@@ -33,12 +33,9 @@ CELLS: list[Cell] = [
     for name in LEARNING
     for representation, labeler in (("poster", "poddl"), ("images", "soft"))
 ]  # fmt: skip
-# Of an outer step, with its update and all checks, whatever the length of its loops.
-MOST_WAITS, MOST_COPIES = 10, 10
-PER_BATCH = 2  # more of both for every inner batch that is made
-BATCHES = {
-    "bptt": 6, "dc": 2, "dd": 6, "dsa": 20, "ftd": 6, "mtt": 6, "ratbptt": 6, "tesla": 6,
-}  # fmt: skip
+# Of an outer step, with its update and all checks, whatever the length of its loops; the most
+# copies has dsa where it also trains a network.
+MOST_WAITS, MOST_COPIES = 10, 11
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,14 +103,12 @@ def test_an_algorithm_and_its_resumption(cell: Cell, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell", CELLS[::2], ids="-".join)
 def test_what_an_outer_step_waits_for_and_copies(cell: Cell, tmp_path: Path) -> None:
-    algorithm = cell[2]
     with second_device() as log:
         # The first of some looks for a rate, or fills a pool; the second trains a network.
         _, *counts = outer_steps(placed(quick(cell, 3), "meta", chunk=5), tmp_path, log)
-    more = PER_BATCH * BATCHES.get(algorithm, 0)
     for each in counts:
-        assert each["waits"] <= MOST_WAITS + more
-        assert each["copies"] <= MOST_COPIES + more
+        assert each["waits"] <= MOST_WAITS
+        assert each["copies"] <= MOST_COPIES
 
 
 @pytest.mark.parametrize("balanced", [False, True])
@@ -127,8 +122,7 @@ def test_waits_and_copies_do_not_grow_with_steps_or_chunks(balanced: bool, tmp_p
         )
         with second_device() as log:
             (found,) = outer_steps(placed(config, "meta", chunk=chunk), tmp_path / str(chunk), log)
-        made = PER_BATCH * (warm_up + 2 * window)
-        counts.append((found["waits"] - made, found["copies"] - made))
+        counts.append((found["waits"], found["copies"]))
     assert counts[0] == counts[1]
     assert counts[0][0] <= MOST_WAITS
     assert counts[0][1] <= MOST_COPIES
@@ -142,7 +136,7 @@ def test_an_orderer(orderer: str) -> None:
     config = small_config().model_copy(
         update={"orderer": orderer, "options": small_config().options | {"orderer": options}}
     )
-    here = assemble(config.model_copy(update={"device": "cpu"}), PLUGINS).placement.class_grid
+    here = assemble(placed(config, "cpu"), PLUGINS).placement.class_grid
     with second_device() as log:
         there = assemble(placed(config, "meta"), PLUGINS).placement.class_grid
         agrees(log)
