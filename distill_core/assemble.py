@@ -273,13 +273,14 @@ def _within_memory(
 
     options = maker.config.engine
     asked = (task.engine.activation_cache,)
+    caches = ACTIVATION_CACHES if options.activation_cache == "auto" else asked
     return stay_within(
         task.engine,
         options.max_memory or "",
         in_use=trial.in_use,
         predict=predict,
         largest=len(synthetic) if task.engine.splits else None,
-        caches=ACTIVATION_CACHES if options.activation_cache == "auto" else asked,
+        caches=() if task.engine.graphs else caches,
     )
 
 

@@ -68,8 +68,6 @@ def train(
     """
     # An artefact's index tables cut them out channels-last, which is slower and rounds otherwise.
     images = images.contiguous()
-    optimizer = make_optimizer(backbone, recipe)
-    logits_of = network_logits(backbone, images.device)
     num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
     drawn = _drawn(images, recipe, augmentation, generator)
     if isinstance(backbone, Backbone) and not no_training_graphs(backbone.train(), images):
@@ -83,6 +81,8 @@ def train(
             observe=(lambda step: observe(step, backbone)) if observe else None,
         )
         return backbone
+    optimizer = make_optimizer(backbone, recipe)
+    logits_of = network_logits(backbone, images.device)
     backbone.train()
     for step, (index, draw) in enumerate(_sent(drawn, images.device)):
         for group in optimizer.param_groups:
@@ -163,7 +163,9 @@ def _drawn(
     count, size = len(images), min(recipe.batch_size, len(images))
     hw = (int(images.shape[-2]), int(images.shape[-1]))
     for _ in range(recipe.steps):
-        index = torch.randperm(count, generator=generator)[:size] if size < count else None
+        # A copy: the slice alone would keep the whole permutation alive.
+        order = torch.randperm(count, generator=generator) if size < count else None
+        index = None if order is None else order[:size].clone()
         yield index, augmentation.draw(size, hw, generator=generator)
 
 

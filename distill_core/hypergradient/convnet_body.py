@@ -34,7 +34,7 @@ class Primal(NamedTuple):
     """What a plain pass there and back knows of a block that one along a tangent needs again.
 
     Attributes:
-        z: (n, h, w, C), its self.blocks.convolutions.
+        z: (n, h, w, C), the convolution's outcome.
         P: (n, h, w, C0), the loss's gradient in what goes into it.
     """
 

@@ -7,11 +7,19 @@ import os
 import torch
 from torch import Tensor, nn
 
+from distill_core.augment import Augmentation
+from distill_core.data import AUGMENTATIONS
 from distill_core.hypergradient.graphed_loss import GraphedLoss
 from distill_core.hypergradient.inner_loss import InnerLoss
+from distill_core.hypergradient.loop_graphs import LoopGraphs, Plan
+from distill_core.hypergradient.optimizers import Adam
 from distill_core.out_of_memory import is_out_of_memory
+from distill_core.streams import seeded
 from distill_core.synthetic import Batch
+from registry import InputError
 
+# Operations of the augmentation; without any, and each by itself.
+TRIED: tuple[tuple[str, ...], ...] = ((), *((name,) for name in AUGMENTATIONS))
 TOLERANCE = 1e-2  # of a norm: two runs differ by rounding, a graph that went wrong by everything
 
 
@@ -32,12 +40,19 @@ def no_graphs(backbone: nn.Module, device: torch.device) -> str:
     return ""
 
 
-def fails_in_graphs(loss: GraphedLoss, image_shape: tuple[int, int, int]) -> str:
-    """Capture a gradient and a product, compare them, and say what is wrong, or nothing.
+def fails_in_graphs(
+    loss: GraphedLoss, image_shape: tuple[int, int, int], *, there_and_back: bool = True
+) -> str:
+    """Capture all that a run may capture, compare what can be compared, and say what is wrong, or
+    nothing.
+
+    A gradient and a product are compared with what they are without graphs; whole steps are
+    captured with every operation of the augmentation.
 
     Args:
         loss: of a network for which `no_graphs` says nothing.
         image_shape: C, h, w of its images.
+        there_and_back: also go back; not where a network is only trained.
     """
     theta = loss.model.theta
     images = torch.linspace(-2, 2, 2 * image_shape[0] * image_shape[1] * image_shape[2])
@@ -47,19 +62,52 @@ def fails_in_graphs(loss: GraphedLoss, image_shape: tuple[int, int, int]) -> str
     )
     before = _random_state(theta.device)
     try:
-        pairs = zip(_both(loss, theta, batch), _both(loss.plain, theta, batch), strict=True)
-        wrong = [not _close(one, other) for one, other in pairs]
+        found, expected = (
+            _derivatives(each, theta, batch, there_and_back) for each in (loss, loss.plain)
+        )
+        wrong = [not _close(one, other) for one, other in zip(found, expected, strict=True)]
+        _try_steps(loss, batch, there_and_back)
+    except InputError as error:  # there is no second derivative
+        return error.what.rstrip(".")
     except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        return f"capturing failed: {str(error).splitlines()[0].rstrip('.')}"
+        cause = _first_cause(error)
+        if is_out_of_memory(cause):
+            raise cause from None
+        return f"capturing failed: {str(cause).splitlines()[0].rstrip('.')}"
     if not torch.equal(before, _random_state(theta.device)):
         return "the network draws random numbers"
     return "what they replay differs from what they captured" if any(wrong) else ""
 
 
-def _both(loss: InnerLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-    return (*loss.evaluate(theta, batch)[:3], *loss.product(theta, batch, theta))
+def _derivatives(loss: InnerLoss, theta: Tensor, batch: Batch, product: bool) -> tuple[Tensor, ...]:
+    there = loss.evaluate(theta, batch)[:3]
+    return (*there, *loss.product(theta, batch, theta)) if product else there
+
+
+def _try_steps(loss: GraphedLoss, batch: Batch, there_and_back: bool) -> None:
+    """Go through one step of every kind."""
+    generator = seeded(0, "trial of graphs")
+    hw = (int(batch.images.shape[2]), int(batch.images.shape[3]))
+    draws = [Augmentation(names).draw(2, hw, generator=generator) for names in TRIED]
+    plan = Plan(batch, [torch.arange(2)] * len(draws), draws)
+    window = len(draws) if there_and_back else 0
+    loop = LoopGraphs(
+        loss.plain, Adam(1e-3), loss.graphs.capture, plan, steps=len(draws), window=window
+    )
+    loop.begin(loss.model.theta, plan, warm_up=len(draws) - window, rates=None)
+    for draw in draws:
+        loop.forward(draw, kept=there_and_back)
+    if there_and_back:
+        loop.begin_backward(loss.model.theta)
+        for draw in reversed(draws):
+            loop.backward(draw)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The error that ended a capture: PyTorch raises another one when it then ends it."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -31,7 +31,7 @@ def no_training_graphs(backbone: Backbone, images: Tensor) -> str:
     key = f"{backbone!r} {images.shape[1:]} {images.dtype} {images.device}"
     if key not in _TRIED:
         loss = GraphedLoss(training_loss(backbone), Graphs(CudaCapture(images.device)))
-        _TRIED[key] = fails_in_graphs(loss, (channels, height, width))
+        _TRIED[key] = fails_in_graphs(loss, (channels, height, width), there_and_back=False)
     return _TRIED[key]
 
 

@@ -107,11 +107,11 @@ def _loop_for(
     key = (loss.kind, optimizer, theta.shape, theta.dtype, shapes, size)
     found: LoopGraphs | None = loss.graphs.loops.get(key)
     if found is None or not found.covers(steps, window):
-        steps, window = (
-            max(steps, found.rows if found else 0),
-            max(window, found.window if found else 0),
-        )
-        loss.graphs.loops.pop(key, None)  # its memory is free before more is taken
+        if found is not None:
+            # Twice as long, so that loops that grow are not captured anew at every step.
+            steps, window = max(steps, 2 * found.rows), max(window, found.window)
+            del loss.graphs.loops[key]
+        found = None  # its memory is free before more is taken
         found = LoopGraphs(
             loss.plain, optimizer, loss.graphs.capture, plan, steps=steps, window=window
         )

@@ -55,16 +55,23 @@ class CudaCapture:
     def __call__(self, function: Callable[..., Sequence[Tensor]], memory: Sequence[Any]) -> Replay:
         """Warm up on a side stream, as PyTorch asks for, and capture."""
         with torch.cuda.device(self._device):
+            before = torch.cuda.current_stream()
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
+            side.wait_stream(before)
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
                     function(*memory)
-            torch.cuda.current_stream().wait_stream(side)
+            before.wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            # Threads that give signs of life to other processes may go on meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                outputs = function(*memory)
+            try:
+                # Threads that give signs of life to other processes may go on meanwhile.
+                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    outputs = function(*memory)
+            except BaseException:
+                # PyTorch stays on the stream of a capture that failed.
+                torch.cuda.set_stream(before)
+                torch.cuda.synchronize()
+                raise
         self._first = self._first or graph
 
         def replay() -> Sequence[Tensor]:
@@ -92,9 +99,7 @@ class Graphs:
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
         self.loops: dict[Hashable, Any] = {}
-        self._captured = defaultdict[Hashable, dict[Hashable, tuple[Sequence[Tensor], Replay]]](
-            dict
-        )
+        self._captured = defaultdict[Hashable, dict[Hashable, Captured]](dict)
 
     def emptied(self) -> Graphs:
         """Return graphs like these that hold nothing yet."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 
 import torch
+from torch import Tensor
 
-from distill_core.kernels.blocks import Norm
+from distill_core.kernels.blocks import Cotangents, Norm, Values
 from distill_core.kernels.native import Unavailable
 from distill_core.kernels.torch_functions import PLAIN, Functions
+from distill_core.out_of_memory import is_out_of_memory
 
 OLDEST = (7, 0)  # compute capability, of Triton
+BFLOAT16 = (8, 0)
 _AUTOGRAD = "leave it: runs go by autograd, which is slower"
 
 
@@ -55,6 +59,8 @@ def _tried(device: torch.device) -> Functions:
     try:
         right = _is_right(FUSED, device)
     except Exception as error:  # of Triton, its launcher's compiler, or the driver: all mean no
+        if is_out_of_memory(error):
+            raise  # that is no fault of the kernels
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         advice = "install a C compiler, for example gcc, which Triton needs, or update the driver"
         raise Unavailable(f"Triton's kernels do not run: {reason}", next=advice) from error
@@ -64,11 +70,51 @@ def _tried(device: torch.device) -> Functions:
 
 
 def _is_right(functions: Functions, device: torch.device) -> bool:
-    """Say whether a small trial has the outcome of the reference."""
-    z = torch.linspace(-1, 1, 5 * 4 * 3, device=device).view(1, 5, 4, 3)
-    norm = Norm(torch.ones(3, device=device), torch.full((3,), 0.5, device=device))
-    found, wanted = (each.forward(z, norm)[0] for each in (functions, PLAIN))
-    return torch.allclose(found, wanted, atol=1e-4)
+    """Say whether a small trial of all functions has the outcome of the reference."""
+    storages = [torch.float32]
+    if torch.cuda.get_device_capability(device) >= BFLOAT16:
+        storages.append(torch.bfloat16)
+    return all(agrees(functions, device, storage) for storage in storages)
+
+
+def agrees(functions: Functions, device: torch.device, storage: torch.dtype) -> bool:
+    """Say whether functions give what the reference gives, all of them, on a few numbers.
+
+    Args:
+        functions: to try.
+        device: where.
+        storage: type of activations.
+    """
+    n, h, w, c, k = 2, 5, 4, 20, 3
+
+    def some(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        steps = torch.arange(math.prod(shape), device=device, dtype=torch.float32)
+        return (1.7 * steps + len(shape)).sin().view(shape).to(dtype)
+
+    norm, tangent = Norm(1 + some(c), some(c)), Norm(some(c).flip(0), some(c))
+    z, tz = some(n, h, w, c, dtype=storage), some(n, h, w, c, dtype=storage).flip(0)
+    above = some(n, h // 2, w // 2, c, dtype=storage)
+    values, both = Values(z, tz), Cotangents(above, above.flip(0))
+    logits, tlogits = some(n, k), some(n, k).flip(1)
+    labels = torch.softmax(some(n, k), 1)
+    stats = PLAIN.forward(z, norm)[1]
+    tangent_stats = PLAIN.tangent_forward(values, norm, tangent)[1]
+    outcomes = [
+        (
+            *each.forward(z, norm),
+            *each.backward(z, norm, stats, above),
+            *each.tangent_forward(values, norm, tangent),
+            *each.tangent_backward(values, norm, tangent, tangent_stats, both),
+            *each.cross_entropy(logits, labels, 0.5),
+            *each.tangent_cross_entropy(logits, tlogits, labels, 0.5),
+        )
+        for each in (functions, PLAIN)
+    ]
+    most = 1e-3 if storage == torch.float32 else 5e-2
+    return all(
+        torch.allclose(found.float(), wanted.float(), rtol=most, atol=most)
+        for found, wanted in zip(*outcomes, strict=True)
+    )
 
 
 def _dots(capability: tuple[int, int]) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.data import DataSpec
-from distill_core.hypergradient import engine
+from distill_core.hypergradient import engine, graph_choice
 from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.hypergradient.engine import Engine
@@ -127,6 +127,7 @@ def test_cuda_has_graphs_where_they_can_be_captured(monkeypatch: pytest.MonkeyPa
     cuda, shape = torch.device("cuda"), (3, 8, 8)
     fake_card(monkeypatch)
     monkeypatch.setattr(engine, "CudaCapture", lambda device: Traced())
+    monkeypatch.setattr(graph_choice, "TRIED", ((),))
     by_autograd = EngineOptions(path="autograd")
 
     def chosen(norm: str = "instance", **kwargs: Any) -> Engine:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from distill_core.augment import Augmentation, Draw
 from distill_core.builtin.convnet import ConvNet, ConvNetOptions
 from distill_core.functional import FlatModel
+from distill_core.hypergradient import graph_choice
 from distill_core.hypergradient.autograd_loss import AutogradLoss
 from distill_core.hypergradient.graph_choice import fails_in_graphs, no_graphs
 from distill_core.hypergradient.graphed_loss import GraphedLoss
@@ -20,6 +22,12 @@ from tests.distill_core.hypergradient.small import Small, convnet_loss
 from tests.distill_core.hypergradient.traced_graphs import Traced
 
 CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _few_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing each takes a second."""
+    monkeypatch.setattr(graph_choice, "TRIED", ((), ("rotate",)))
 
 
 def convnet(norm: str = "instance") -> ConvNet:
@@ -83,3 +91,46 @@ def test_replays_that_differ_are_noticed_and_a_full_card_is_no_reason() -> None:
     assert fails(Plain(), wrong) == "what they replay differs from what they captured"
     with pytest.raises(torch.OutOfMemoryError):
         fails(Plain(), full)
+
+
+def test_a_network_without_a_second_derivative_goes_without_and_is_trained_with() -> None:
+    loss = GraphedLoss(AutogradLoss(FlatModel(Plain(Once()))), Graphs(Traced()))
+    assert "the backbone cannot be distilled with" in fails_in_graphs(loss, (1, 2, 2))
+    assert fails_in_graphs(loss, (1, 2, 2), there_and_back=False) == ""
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        return _NoMore.apply(cotangents[0])
+
+
+class _NoMore(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        raise RuntimeError("the derivative for '_once_backward' is not implemented.")
+
+
+class Once(nn.Module):
+    """An operation with one derivative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Once.apply(x)
+
+
+def test_steps_that_cannot_be_captured_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reads(images: Tensor, draw: Draw) -> Tensor:
+        return images * float(draw.values.sum())
+
+    monkeypatch.setattr(Augmentation, "apply", staticmethod(reads))
+    loss = GraphedLoss(convnet_loss(), Graphs(Traced()))
+    found = fails_in_graphs(loss, small_data().spec.image_shape)
+    assert found.startswith("capturing failed: ")

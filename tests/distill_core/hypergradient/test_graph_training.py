@@ -77,7 +77,8 @@ def test_whether_training_can_be_captured_is_tried_once_for_networks_that_are_al
 ) -> None:
     tried: list[tuple[int, ...]] = []
 
-    def fails(loss: object, shape: tuple[int, ...]) -> str:
+    def fails(loss: object, shape: tuple[int, ...], *, there_and_back: bool) -> str:
+        assert not there_and_back
         tried.append(shape)
         return "it waits for the device"
 

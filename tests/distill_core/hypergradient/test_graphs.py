@@ -144,3 +144,18 @@ def test_cuda_graphs_are_warmed_up_captured_in_one_pool_and_replayed(
     capture(function, [torch.ones(2)])
     capture.fresh()(function, [torch.ones(2)])
     assert [event[1] for event in cuda.events if event[0] == "capture"] == [1, 2]
+
+
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: cuda.events.append("stream"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: cuda.events.append("wait"))
+
+    def function() -> Sequence[Tensor]:
+        if ("capture", 1, "thread_local") in cuda.events:
+            raise RuntimeError("operation not permitted")
+        return ()
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaCapture(torch.device("cuda"))(function, [])
+    assert cuda.events[-2:] == ["stream", "wait"]

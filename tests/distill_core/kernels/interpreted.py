@@ -15,6 +15,7 @@ from torch import Tensor
 from distill_core.functional import FlatModel
 from distill_core.hypergradient.convnet_loss import ConvNetLoss
 from distill_core.kernels.blocks import ARITHMETIC, Cotangents, Norm, Values
+from distill_core.kernels.fused import agrees
 from distill_core.kernels.torch_blocks import TorchBlocks
 from distill_core.kernels.torch_functions import PLAIN
 from distill_core.kernels.triton_functions import FUSED
@@ -86,4 +87,5 @@ def _error(found: Tensor, wanted: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps([*functions(), *losses()]))
+    tried = [agrees(FUSED, torch.device("cpu"), each) for each in (torch.float32, torch.bfloat16)]
+    print(json.dumps({"errors": [*functions(), *losses()], "tried": tried}))

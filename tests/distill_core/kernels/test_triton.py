@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from distill_core.kernels.blocks import EPSILON
+from distill_core.kernels.fused import agrees
+from distill_core.kernels.torch_functions import PLAIN, Functions
 
 pytest.importorskip("triton")
 ROOT = Path(__file__).parents[3]
@@ -26,10 +28,24 @@ def test_the_kernels_are_right_in_every_type() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
-    errors = json.loads(found.stdout.splitlines()[-1])
+    report = json.loads(found.stdout.splitlines()[-1])
+    errors = report["errors"]
     assert len(errors) == (5 + 2 + 2) * 6 + 3
     wrong = [(dtype, what, error) for dtype, what, error in errors if not error < BOUNDS[dtype]]
     assert not wrong
+    assert report["tried"] == [True, True]  # what a run tries before it takes them
+
+
+@pytest.mark.parametrize("name", Functions._fields)
+def test_one_wrong_function_fails_the_trial(name: str) -> None:
+    cpu = torch.device("cpu")
+    assert agrees(PLAIN, cpu, torch.bfloat16)
+
+    def wrong(*given: Any) -> tuple[Any, ...]:
+        *found, last = getattr(PLAIN, name)(*given)
+        return (*found, last + 0.1)
+
+    assert not agrees(PLAIN._replace(**{name: wrong}), cpu, torch.float32)
 
 
 @pytest.mark.parametrize(
