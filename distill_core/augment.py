@@ -9,6 +9,7 @@ Source: algorithms of Zhao & Bilen 2021 (DSA) and Feng et al. 2024 (RaT-BPTT).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -143,7 +144,9 @@ def _rotate(images: Tensor, values: Tensor) -> Tensor:
     angle = torch.deg2rad(values[:, 0])
     cos, sin = angle.cos(), angle.sin()
     matrix = torch.stack([cos, sin, -sin, cos], 1).view(-1, 2, 2)
-    return warp(images, matrix, torch.zeros_like(matrix[:, 0]))
+    largest = math.radians(_ROTATE_DEGREES)
+    stretch = math.cos(largest) + math.sin(largest)
+    return warp(images, matrix, torch.zeros_like(matrix[:, 0]), stretch=stretch)
 
 
 def _draw_scale(num: int, hw: tuple[int, int], generator: Generator) -> Tensor:
@@ -152,7 +155,7 @@ def _draw_scale(num: int, hw: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def _scale(images: Tensor, values: Tensor) -> Tensor:
-    return warp(images, torch.diag_embed(values), torch.zeros_like(values))
+    return warp(images, torch.diag_embed(values), torch.zeros_like(values), stretch=_SCALE)
 
 
 def _draw_crop(num: int, hw: tuple[int, int], generator: Generator) -> Tensor:
@@ -166,7 +169,7 @@ def _draw_shift(num: int, side: int, generator: Generator) -> Tensor:
 
 def _crop(images: Tensor, values: Tensor) -> Tensor:
     matrix = torch.eye(2, dtype=values.dtype, device=values.device).expand(len(values), 2, 2)
-    return warp(images, matrix, values)
+    return warp(images, matrix, values, stretch=1.0)
 
 
 def _draw_cutout(num: int, hw: tuple[int, int], generator: Generator) -> Tensor:

@@ -229,6 +229,8 @@ def gather_boxes(pixels: Tensor, boxes: Boxes) -> Tensor:
     index = (starts[:, :, None] + cols[:, None, :]).reshape(-1)
     # Channel by channel: on a CPU ten times faster than gathering pixels of all channels.
     flat = pixels.transpose(0, 1).reshape(channels, num_canvases * height * width)
+    # On CUDA the adjoint, `index_add`, adds up by atomic operations, in any order; by PyTorch's
+    # documentation `torch.use_deterministic_algorithms` gives both a fixed one.
     cut = flat.index_select(1, index)
     cut = cut.view(channels, len(boxes), rows.shape[1], cols.shape[1])
     return cut.transpose(0, 1).contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,29 +12,39 @@ from torch.autograd import Function
 _BILINEAR, _ZEROS = 0, 0
 
 
-def warp(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+def warp(images: Tensor, matrix: Tensor, shift: Tensor, *, stretch: float | None = None) -> Tensor:
     """Resample images under affine maps, bilinearly, with zeros outside.
 
     The pixel at position p = (row, column), counted from the image's centre, takes the value at
     `matrix @ p + shift`. Positions are pixels, so a rotation stays one on images that are not
     square; on square ones this is `affine_grid` and `grid_sample` with align_corners False.
 
+    PyTorch's transpose of it adds up by atomic operations on CUDA, in an order that changes. With
+    a bound on the maps and `torch.use_deterministic_algorithms` it is a gather there instead, of
+    the same numbers but for rounding. The CPU's transpose has a fixed order already.
+
     Args:
         images: (n, C, h, w), carries the gradient.
         matrix: (n, 2, 2), a constant.
         shift: (n, 2) pixels, a constant.
+        stretch: no row of an inverse of `matrix` has a larger sum of absolute values; it is not
+            checked, because that would wait for the device. None where no bound is known.
     """
     height, width = images.shape[2:]
-    y = (torch.arange(height, device=images.device) - (height - 1) / 2).to(matrix.dtype)
-    x = (torch.arange(width, device=images.device) - (width - 1) / 2).to(matrix.dtype)
+    y, x = _from_centre(height, matrix), _from_centre(width, matrix)
     at_y, at_x = (
         matrix[:, axis, 0, None, None] * y[:, None]
         + (matrix[:, axis, 1, None, None] * x + shift[:, axis, None, None])
         for axis in (0, 1)
     )
     grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], 3)
-    warped: Tensor = _Sample.apply(images, grid)
+    radius = None if stretch is None else radius_of(stretch)
+    warped: Tensor = _Sample.apply(images, grid, matrix, shift, radius)
     return warped
+
+
+def _from_centre(side: int, like: Tensor) -> Tensor:
+    return (torch.arange(side, device=like.device) - (side - 1) / 2).to(like.dtype)
 
 
 class _Sample(Function):
@@ -46,25 +57,28 @@ class _Sample(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(images: Tensor, grid: Tensor) -> Tensor:
+    def forward(
+        images: Tensor, grid: Tensor, matrix: Tensor, shift: Tensor, radius: int | None
+    ) -> Tensor:
         return torch.grid_sampler_2d(images, grid, _BILINEAR, _ZEROS, False)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        images, grid = inputs
-        ctx.save_for_backward(grid)
-        ctx.save_for_forward(grid)
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor, int | None], output: Tensor
+    ) -> None:
+        images, *maps, ctx.radius = inputs
+        ctx.save_for_backward(*maps)
+        ctx.save_for_forward(*maps)
         ctx.hw = images.shape[2:]
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
-        (grid,) = ctx.saved_tensors
-        return _Spread.apply(cotangents[0], grid, ctx.hw), None
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None, None, None]:
+        spread: Tensor = _Spread.apply(cotangents[0], *ctx.saved_tensors, ctx.radius, ctx.hw)
+        return spread, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        (grid,) = ctx.saved_tensors
-        moved: Tensor = _Sample.apply(tangents[0], grid)
+        moved: Tensor = _Sample.apply(tangents[0], *ctx.saved_tensors, ctx.radius)
         return moved
 
 
@@ -74,7 +88,16 @@ class _Spread(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(cotangent: Tensor, grid: Tensor, hw: tuple[int, int]) -> Tensor:
+    def forward(  # noqa: PLR0917
+        cotangent: Tensor,
+        grid: Tensor,
+        matrix: Tensor,
+        shift: Tensor,
+        radius: int | None,
+        hw: tuple[int, int],
+    ) -> Tensor:
+        if radius is not None and _order_matters(cotangent):
+            return gathered(cotangent, grid, matrix, shift, radius)
         # The operator reads no more than the shape of the images for their gradient.
         images = cotangent.new_zeros(()).expand(*cotangent.shape[:2], *hw)
         spread: Tensor = torch.ops.aten.grid_sampler_2d_backward(
@@ -84,19 +107,81 @@ class _Spread(Function):
 
     @staticmethod
     def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, tuple[int, int]], output: Tensor
+        ctx: Any,
+        inputs: tuple[Tensor, Tensor, Tensor, Tensor, int | None, tuple[int, int]],
+        output: Tensor,
     ) -> None:
-        _, grid, ctx.hw = inputs
-        ctx.save_for_backward(grid)
-        ctx.save_for_forward(grid)
+        _, *maps, ctx.radius, ctx.hw = inputs
+        ctx.save_for_backward(*maps)
+        ctx.save_for_forward(*maps)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
-        (grid,) = ctx.saved_tensors
-        return _Sample.apply(cotangents[0], grid), None, None
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        moved: Tensor = _Sample.apply(cotangents[0], *ctx.saved_tensors, ctx.radius)
+        return moved, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        (grid,) = ctx.saved_tensors
-        moved: Tensor = _Spread.apply(tangents[0], grid, ctx.hw)
+        moved: Tensor = _Spread.apply(tangents[0], *ctx.saved_tensors, ctx.radius, ctx.hw)
         return moved
+
+
+def _order_matters(tensor: Tensor) -> bool:
+    """Whether sums are asked for whose order never changes, on a device that has others."""
+    return tensor.device.type != "cpu" and torch.are_deterministic_algorithms_enabled()
+
+
+def radius_of(stretch: float) -> int:
+    """Return how far the warped pixels that read a pixel are from its preimage, rounded.
+
+    A warped pixel o reads the pixel s if its position q(o) is within one pixel of s, in each
+    direction. Then o lies within `stretch` of the preimage of s, because the inverse map takes
+    q(o) - s to no more; and the preimage is at most half a pixel from where it is rounded to.
+
+    >>> radius_of(1.0), radius_of(1.49), radius_of(1.5)
+    (1, 1, 2)
+    """
+    return math.floor(stretch + 0.5)
+
+
+def gathered(cotangent: Tensor, grid: Tensor, matrix: Tensor, shift: Tensor, radius: int) -> Tensor:
+    """Transpose of a warp: each pixel takes from the warped pixels that read it.
+
+    They lie around the preimage of the pixel, and their weights are those of bilinear
+    interpolation. Reads nothing from the device. The temporary memory is that of (2 radius + 1)**2
+    batches of images, less than what the first layer of a network keeps.
+
+    Args:
+        cotangent: (n, C, h, w) of the warped images.
+        grid: (n, h, w, 2) the positions that they were read at, as `grid_sample` takes them.
+        matrix: (n, 2, 2) of the map, invertible.
+        shift: (n, 2) pixels.
+        radius: `radius_of` the maps.
+
+    Returns:
+        (n, C, h, w).
+    """
+    n, channels, height, width = cotangent.shape
+    y, x = _from_centre(height, matrix), _from_centre(width, matrix)
+    offset = torch.arange(-radius, radius + 1, device=cotangent.device)
+    to_y, to_x = (place - shift[:, axis, None] for axis, place in enumerate((y, x)))
+    (a, b), (c, d) = (row.unbind(1) for row in matrix.unbind(1))
+    # The closed form: `torch.linalg.inv` would read from the device whether there is an inverse.
+    inverse = (torch.stack([d, -b, -c, a]) / (a * d - b * c))[:, :, None, None]
+    rows, cols = (
+        (to_y[:, :, None] * by_y + to_x[:, None] * by_x + (side - 1) / 2).round().long()
+        for side, by_y, by_x in ((height, *inverse[:2]), (width, *inverse[2:]))
+    )
+    # (n, 2 radius + 1, 2 radius + 1, h, w) together: the candidates of every pixel.
+    rows = rows[:, None, None] + offset[:, None, None, None]
+    cols = cols[:, None, None] + offset[:, None, None]
+    inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+    index = (rows.clamp(0, height - 1) * width + cols.clamp(0, width - 1)).reshape(n, 1, -1)
+    weight = inside.to(cotangent.dtype)
+    for axis, side, place in ((1, height, y[:, None]), (0, width, x)):
+        at = grid[..., axis].reshape(n, -1).gather(1, index[:, 0]).view(inside.shape) * (side / 2)
+        weight = weight * (1 - (at - place).abs()).clamp_min(0)
+    taken = cotangent.reshape(n, channels, -1).gather(2, index.expand(-1, channels, -1))
+    candidates = taken.view(n, channels, -1, height, width)
+    spread: Tensor = (candidates * weight.flatten(1, 2)[:, None]).sum(2)
+    return spread
