@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,24 @@ from distill_core.judge import Candidate, judge
 
 
 def networks(job: Job) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Return the cells: networks trained on the patches of a poster, with and without kernels."""
-    return {
-        "as they are": partial(judged, job),
-        "DISTILL_KERNELS=off": partial(judged, job, kernels=False),
+    """Return the cells: networks trained on the patches of a poster, with all and without some."""
+    off = {
+        "as they are": (),
+        "DISTILL_GRAPHS=off": ("DISTILL_GRAPHS",),
+        "DISTILL_KERNELS=off": ("DISTILL_KERNELS",),
+        "both off": ("DISTILL_GRAPHS", "DISTILL_KERNELS"),
     }
+    return {name: partial(judged, job, off=switches) for name, switches in off.items()}
 
 
-def judged(job: Job, *, kernels: bool = True) -> dict[str, Any]:
-    """Seconds of fresh networks by the podd protocol, on noise: accuracies mean nothing."""
-    if not kernels:
-        os.environ["DISTILL_KERNELS"] = "off"
+def judged(job: Job, *, off: Sequence[str] = ()) -> dict[str, Any]:
+    """Seconds of fresh networks by the podd protocol, on noise: accuracies mean nothing.
+
+    Args:
+        job: what is measured.
+        off: environment variables that are "off" meanwhile.
+    """
+    os.environ.update(dict.fromkeys(off, "off"))
     try:
         made = assembly(job)
         ends: list[float] = [time.monotonic()]
@@ -37,7 +44,8 @@ def judged(job: Job, *, kernels: bool = True) -> dict[str, Any]:
             after_net=lambda what, net, value: ends.append(time.monotonic()),
         )
     finally:
-        os.environ.pop("DISTILL_KERNELS", None)
+        for name in off:
+            del os.environ[name]
     return {
         "networks": made.config.evaluate.nets,
         "steps": results["distilled"].recipe.steps,
