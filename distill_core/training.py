@@ -22,11 +22,11 @@ from distill_core.contracts import Backbone
 from distill_core.data import Split, full_precision
 from distill_core.hypergradient.graph_training import no_training_graphs, train_by_graphs
 from distill_core.hypergradient.graphs import CudaCapture
-from distill_core.hypergradient.loop_graphs import Plan
 from distill_core.hypergradient.optimizers import Adam as FlatAdam
 from distill_core.hypergradient.optimizers import InnerOptimizer
 from distill_core.hypergradient.optimizers import Sgd as FlatSgd
 from distill_core.hypergradient.ordinary_training import network_logits
+from distill_core.hypergradient.plan import Plan
 from distill_core.losses import soft_cross_entropy
 from distill_core.recipe import Recipe
 from distill_core.synthetic import Batch

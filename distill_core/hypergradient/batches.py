@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill_core.augment import Augmentation, Draw
 from distill_core.geometry import Boxes
-from distill_core.hypergradient.loop_graphs import Plan
+from distill_core.hypergradient.plan import Plan
 from distill_core.streams import Streams
 from distill_core.synthetic import Batch, SyntheticDataset
 from distill_core.transfer import all_to_device

@@ -11,8 +11,9 @@ from distill_core.augment import Augmentation
 from distill_core.data import AUGMENTATIONS
 from distill_core.hypergradient.graphed_loss import GraphedLoss
 from distill_core.hypergradient.inner_loss import InnerLoss
-from distill_core.hypergradient.loop_graphs import LoopGraphs, Plan
+from distill_core.hypergradient.loop_graphs import LoopGraphs
 from distill_core.hypergradient.optimizers import Adam
+from distill_core.hypergradient.plan import Plan
 from distill_core.out_of_memory import is_out_of_memory
 from distill_core.streams import seeded
 from distill_core.synthetic import Batch

@@ -11,9 +11,10 @@ from distill_core.contracts import Backbone
 from distill_core.hypergradient.graph_choice import fails_in_graphs, no_graphs
 from distill_core.hypergradient.graphed_loss import GraphedLoss
 from distill_core.hypergradient.graphs import Capture, CudaCapture, Graphs
-from distill_core.hypergradient.loop_graphs import LoopGraphs, Plan
+from distill_core.hypergradient.loop_graphs import LoopGraphs
 from distill_core.hypergradient.optimizers import InnerOptimizer
 from distill_core.hypergradient.ordinary_training import training_loss
+from distill_core.hypergradient.plan import Plan
 
 # Why networks cannot be captured, by all that decides it, so that it is found out once.
 _TRIED: dict[str, str] = {}

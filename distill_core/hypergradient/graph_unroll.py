@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from distill_core.hypergradient.graphed_loss import GraphedLoss
-from distill_core.hypergradient.loop_graphs import LoopGraphs, Plan
+from distill_core.hypergradient.loop_graphs import LoopGraphs
 from distill_core.hypergradient.optimizers import InnerOptimizer
+from distill_core.hypergradient.plan import Plan
 
 
 @dataclass

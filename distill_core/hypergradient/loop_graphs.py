@@ -9,45 +9,23 @@ each step, and waits for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from distill_core.augment import MOST_VALUES, Augmentation, Draw
 from distill_core.data import full_precision
 from distill_core.hypergradient.graphs import WARM_UPS, Capture, Replay, arithmetic
 from distill_core.hypergradient.inner_loss import InnerLoss
 from distill_core.hypergradient.optimizers import Adjoint, InnerOptimizer
+from distill_core.hypergradient.plan import Plan
 from distill_core.synthetic import Batch
 from distill_core.transfer import to_device
 
 LEAST_ROWS = 2 * WARM_UPS + 2  # so that runs before a capture stay within the tables
-
-
-class Plan(NamedTuple):
-    """What an inner loop trains on, drawn before it starts.
-
-    Attributes:
-        items: images (m, C, h, w) and labels (m, K) on the device, from which steps choose.
-        chosen: (n,) which of them, without repetition, for every step; on the CPU.
-        draws: their augmentation, for every step; on the CPU.
-    """
-
-    items: Batch
-    chosen: Sequence[Tensor]
-    draws: Sequence[Draw]
-
-    @staticmethod
-    def of(items: Batch, drawn: Iterable[tuple[Tensor | None, Draw]]) -> Plan:
-        """Return the plan of steps that are drawn one after the other; None is all in order."""
-        everything = torch.arange(len(items.images))
-        steps = list(drawn)
-        chosen = [everything if index is None else index for index, _ in steps]
-        return Plan(items, chosen, [draw for _, draw in steps])
 
 
 class Case(NamedTuple):
@@ -172,7 +150,7 @@ class LoopGraphs:
             _put(place, value)
         memory.row.zero_()
         memory.start.fill_(warm_up)
-        index, values = _tables(plan)
+        index, values = plan.tables()
         memory.chosen[:steps].copy_(to_device(index, theta.device))
         memory.values[:steps].copy_(to_device(values, theta.device))
         rate = self.optimizer.lr if rates is None else to_device(rates.detach(), theta.device)
@@ -305,12 +283,3 @@ def _put(place: Tensor, value: Tensor | float) -> None:
         place.copy_(value)
     else:
         place.fill_(value)
-
-
-def _tables(plan: Plan) -> tuple[Tensor, Tensor]:
-    """The index (T, n) and the values (T, n, p) of all steps, padded; on the CPU."""
-    index = pad_sequence(list(plan.chosen), batch_first=True)
-    values = torch.zeros(*index.shape, MOST_VALUES)
-    for row, draw in zip(values, plan.draws, strict=True):
-        row[: len(draw), : draw.values.shape[1]] = draw.values
-    return index, values
