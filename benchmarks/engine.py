@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from machine import Machine, spread
 
-from distill_core.cores import processor
+from distill_core.system.cores import processor
 
 # To see that everything works; the figures mean nothing.
 SMOKE = {"width": 8, "batch": 8, "warm_up": 1, "real": 40}

@@ -20,12 +20,12 @@ from setting import ENGINES, GRAPH, Setting, Sizes, make_synthetic
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from distill_core.augment import Draw
-from distill_core.data import DataSpec
-from distill_core.hypergradient.batches import InnerBatches
-from distill_core.hypergradient.unroll import send
-from distill_core.runtime import tune_allocator
-from distill_core.synthetic import Batch
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.synthetic import Batch
+from distill_core.data.augment import Draw
+from distill_core.engine.inner_batches import InnerBatches
+from distill_core.engine.unroll import send
+from distill_core.system.process import tune_allocator
 
 
 def step(asked: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_core.files import remove_parts, write_atomically
+from distill_core.system.files import remove_parts, write_atomically
 
 BOOK, TABLE, PROFILE = "gpu.json", "gpu.md", "profile.txt"
 TEXT = "text"  # a figure that is no cell of the table but a page of its own

@@ -86,7 +86,7 @@ def _plain(job: Job) -> None:
     """Put PyTorch back to its defaults, and forget the memory of other cells."""
     import torch
 
-    from distill_core.runtime import release_memory
+    from distill_core.system.process import release_memory
 
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = False

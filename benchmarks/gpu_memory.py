@@ -12,11 +12,12 @@ from gpu_setting import AS_IS, CACHE, KERNELS, Clock, assembly, outer_steps
 from gpu_sizes import Job
 from torch import Tensor
 
-from distill_core.arithmetic import inner_precision
-from distill_core.hypergradient.device_memory import Trial, context_memory, peak_memory
-from distill_core.runtime import release_memory
-from distill_core.sizes import parse_size
-from distill_core.streams import Streams
+from distill_core.contracts.streams import Streams
+from distill_core.engine.memory_trial import MemoryTrial
+from distill_core.system.arithmetic import inner_precision
+from distill_core.system.memory import context_memory, peak_memory
+from distill_core.system.process import release_memory
+from distill_core.system.units import parse_size
 
 Cell = Callable[[], dict[str, Any]]
 LIMITS = ("4GiB", "1500MiB")
@@ -46,7 +47,7 @@ def measured(job: Job, options: Sequence[str], *, limit: str = "") -> dict[str, 
     """What a dry run predicts, and what two outer steps then take."""
     made = assembly(job, options, steps=2)
     device = torch.device(job.device)
-    trial = Trial(device)
+    trial = MemoryTrial(device)
     with inner_precision(made.config):
         estimate = trial.run(lambda: made.algorithm.estimate(made.synthetic, rng=Streams(0)))
     assert estimate is not None

@@ -11,7 +11,8 @@ from typing import Any
 from gpu_setting import assembly
 from gpu_sizes import Job
 
-from distill_core.judge import Candidate, judge
+from distill_core.evaluation.judge import judge
+from distill_core.run.validation import candidate_of, evaluator_of
 
 
 def networks(job: Job) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -36,13 +37,8 @@ def judged(job: Job, *, off: Sequence[str] = ()) -> dict[str, Any]:
     try:
         made = assembly(job)
         ends: list[float] = [time.monotonic()]
-        results = judge(
-            Candidate.of(made),
-            made.real,
-            made.config,
-            made.make_backbone,
-            after_net=lambda what, net, value: ends.append(time.monotonic()),
-        )
+        evaluator = evaluator_of(made, after_net=lambda *_: ends.append(time.monotonic()))
+        results = judge(candidate_of(made), evaluator, made.config.evaluate)
     finally:
         for name in off:
             del os.environ[name]

@@ -21,8 +21,8 @@ from typing import Any
 
 from gpu_sizes import Job
 
-from distill_core.checkpoint import has_checkpoint
-from distill_core.files import write_atomically
+from distill_core.run.checkpoint import has_checkpoint
+from distill_core.system.files import write_atomically
 from registry import InputError
 
 PACK = "runs.tar.gz"

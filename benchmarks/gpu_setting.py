@@ -19,16 +19,17 @@ import torch
 from gpu_sizes import Job, Sizes
 from torch import Tensor
 
-from distill_core.assemble import Assembly, assemble
-from distill_core.config import RunConfig, merge, parse_overrides, resolve
-from distill_core.contracts import Task
-from distill_core.data import DataSpec, RealData, Split
-from distill_core.discovery import discover
-from distill_core.option_sections import SECTIONS
-from distill_core.run import OuterLoop
-from distill_core.runtime import prepare
-from distill_core.streams import seeded
-from distill_core.whitening import Whitening
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.sections import SECTIONS
+from distill_core.config.settings import merge, parse_overrides
+from distill_core.contracts.algorithm import Task
+from distill_core.contracts.data import DataSpec, RealData, Split
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.whitening import Whitening
+from distill_core.run.assemble import Assembly, assemble
+from distill_core.run.loop import OuterLoop
+from distill_core.system.process import prepare
 from registry import InputError, Plugins
 
 AS_IS = ("engine.path=autograd", "engine.real_chunk={chunk}", "engine.activation_cache=256MiB")

@@ -15,11 +15,12 @@ import torch
 from gpu_setting import Clock, hypergradient, plugins
 from gpu_sizes import Job
 
-from distill_core.assemble import assemble
-from distill_core.checkpoint import load_checkpoint
-from distill_core.config import RunConfig, merge, resolve
-from distill_core.run import OuterLoop
-from distill_core.runtime import prepare
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import merge
+from distill_core.run.assemble import assemble
+from distill_core.run.checkpoint import load_checkpoint
+from distill_core.run.loop import OuterLoop
+from distill_core.system.process import prepare
 
 TOLERANCE = 1e-2  # of the hypergradient's norm: sums round differently on another device
 # As tests/matrix.py; the problem is as tiny on every device.
@@ -102,7 +103,7 @@ def _small(job: Job, algorithm: str, steps: int) -> RunConfig:
             "algo": QUICK.get(algorithm, {}),
         },
     }
-    component = plugins()["algorithm"].entry(algorithm).component
+    component = plugins()["algorithm"][algorithm]
     never = getattr(component.resolve_factory(), "learns_labels", True) is False
     # Where there is such an option, labels are learned only when asked.
     asked = "learn_labels" in component.resolve_options().model_fields

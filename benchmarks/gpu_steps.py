@@ -31,17 +31,17 @@ from gpu_sizes import Job
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from distill_core.arithmetic import inner_precision
-from distill_core.assemble import Assembly
-from distill_core.augment import Augmentation
-from distill_core.functional import FlatModel
-from distill_core.hypergradient.batches import InnerBatches
-from distill_core.hypergradient.optimizers import Adam
-from distill_core.kernels import choice
-from distill_core.kernels.torch_functions import PLAIN, compiled
-from distill_core.runtime import release_memory
-from distill_core.streams import Streams
-from distill_core.synthetic import Batch
+from distill_core.contracts.network import FlatModel
+from distill_core.contracts.streams import Streams
+from distill_core.contracts.synthetic import Batch
+from distill_core.data.augment import Augmentation
+from distill_core.engine.inner_batches import InnerBatches
+from distill_core.engine.kernels import choice
+from distill_core.engine.kernels.torch_functions import PLAIN, compiled
+from distill_core.engine.optimizers import Adam
+from distill_core.run.assemble import Assembly
+from distill_core.system.arithmetic import inner_precision
+from distill_core.system.process import release_memory
 
 Cell = Callable[[], dict[str, Any]]
 INNER_LR = 1e-3
@@ -248,7 +248,7 @@ class Pieces:
 def _inner(made: Assembly, rng: Streams, number: int) -> tuple[Augmentation, list[Any], list[Any]]:
     """The augmentation, and boxes and draws of inner steps."""
     augmentation = Augmentation.named("flip_rotate", made.real.spec.augmentations)
-    size, hw = made.config.options["algo"]["batch"], made.real.spec.image_shape[1:]
+    size, hw = made.config.options["algo"].batch, made.real.spec.image_shape[1:]
     boxes = [made.synthetic.draw(size, generator=rng["draw"]) for _ in range(number)]
     draws = [augmentation.draw(len(b), hw, generator=rng["augment"]) for b in boxes]
     return augmentation, boxes, draws

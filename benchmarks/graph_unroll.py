@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill_core.augment import Augmentation, Draw
-from distill_core.functional import FlatModel
-from distill_core.geometry import Boxes
-from distill_core.hypergradient.optimizers import InnerOptimizer
-from distill_core.synthetic import Batch, SyntheticDataset
+from distill_core.contracts.geometry import Boxes
+from distill_core.contracts.network import FlatModel
+from distill_core.contracts.synthetic import Batch, SyntheticDataset
+from distill_core.data.augment import Augmentation, Draw
+from distill_core.engine.optimizers import InnerOptimizer
 
 
 def outer_step(

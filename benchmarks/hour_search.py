@@ -17,15 +17,15 @@ from pathlib import Path
 
 from results import hour, run
 
-from distill_core.assemble import backbone_maker, load_real
-from distill_core.config import merge, resolve
-from distill_core.cross_evaluate import find_candidate
-from distill_core.devices import pick_device
-from distill_core.discovery import discover
-from distill_core.evaluate import Result, evaluate
-from distill_core.files import write_atomically
-from distill_core.run_directory import settings_of
-from distill_core.runtime import prepare
+from distill_core.commands.evaluate import find_candidate
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import resolve
+from distill_core.config.settings import merge
+from distill_core.evaluation.evaluate import Evaluator, Result
+from distill_core.run.directory import settings_of
+from distill_core.run.plan import Plan
+from distill_core.system.files import write_atomically
+from distill_core.system.process import prepare
 
 JUDGED = "validation.json"
 NETS = 4
@@ -62,19 +62,15 @@ def judge(out: Path) -> None:
     wide = {"options": {"backbone": {"width": 128}}, "engine": {"precision": "float32"}}
     config = resolve(merge(settings_of(out), wide), plugins)
     prepare(config)
-    device = pick_device(config.device)
-    real = load_real(config, plugins, device=device)
+    plan = Plan.of(config, plugins, {"dataset", "backbone"})
+    real = plan.real_data()
     candidate = find_candidate(out, config, plugins, real)
-    found = evaluate(
-        *candidate.batch,
-        recipe=candidate.training_recipe(config),
-        split=real.validation,
-        augmentations=real.spec.augmentations,
-        make_backbone=backbone_maker(
-            config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
-        ),
+    seed_0 = config.model_copy(update={"seed": 0})
+    found = Evaluator.of(seed_0, real, plan.networks(real.spec)).evaluate(
+        candidate.batch,
+        candidate.training_recipe(config.evaluate),
         nets=NETS,
-        seed=0,
+        split=real.validation,
     )
     body = {"result": found.as_dict(), "outer_steps": candidate.step}
     write_atomically(out / JUDGED, json.dumps(body).encode())

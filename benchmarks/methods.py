@@ -14,12 +14,12 @@ from statistics import median
 
 from machine import spread
 
-from distill_core.bench import stand_in
-from distill_core.config import RunConfig, resolve
-from distill_core.cores import processor
-from distill_core.discovery import discover
-from distill_core.runtime import prepare
-from distill_core.streams import Streams
+from distill_core.commands.bench import assemble_on_noise
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.contracts.streams import Streams
+from distill_core.system.cores import processor
+from distill_core.system.process import prepare
 from registry import Plugins
 
 PATHS = ("kernels", "autograd")
@@ -68,7 +68,7 @@ def main() -> None:
                 for path in PATHS:
                     config = configured(method, of, path, args.threads, plugins)
                     prepare(config)
-                    assembly = stand_in(config, plugins)
+                    assembly = assemble_on_noise(config, plugins)
                     found = assembly.algorithm.estimate(assembly.synthetic, rng=Streams(0))
                     assert found is not None
                     seconds[path].append(found.seconds)

@@ -21,8 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from distill_core.comparison import compare, markdown, read_runs
-from distill_core.discovery import collect_presets, discover
+from distill_core.config.discovery import collect_presets, discover
+from distill_core.report.compare import compare, markdown, read_runs
 
 POSTER = ["--repr", "poster", "--labeler", "poddl", "--orderer", "poco"]
 IMAGES = ["--repr", "images", "--orderer", "identity", "--ipc", "1"]
@@ -156,7 +156,7 @@ def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
 
 def report(names: list[str], out: Path) -> str:
     records, failures = read_runs(out / name for name in names if (out / name).exists())
-    table = markdown(compare(records, collect_presets(discover()).presets))
+    table = markdown(compare(records, collect_presets(discover())))
     return "\n".join([table, *failures])
 
 

@@ -11,21 +11,21 @@ from graph_unroll import outer_step as graph_outer_step
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from distill_core.augment import Augmentation, Draw
-from distill_core.backbones import new_backbone
-from distill_core.contracts import Backbone
-from distill_core.data import DataSpec, Split
-from distill_core.discovery import discover
-from distill_core.geometry import Boxes, Placement
-from distill_core.hypergradient.batches import InnerBatches
-from distill_core.hypergradient.engine import Engine
-from distill_core.hypergradient.optimizers import Adam
-from distill_core.hypergradient.outer_loss import real_loss
-from distill_core.hypergradient.unroll import unroll
-from distill_core.option_sections import EngineOptions
-from distill_core.starting import starting_noise
-from distill_core.streams import Streams, seeded
-from distill_core.synthetic import Batch, SyntheticDataset
+from distill_core.config.discovery import discover
+from distill_core.config.sections import EngineOptions
+from distill_core.contracts.data import DataSpec, Split
+from distill_core.contracts.geometry import Boxes, Placement
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.streams import Streams, seeded
+from distill_core.contracts.synthetic import Batch, SyntheticDataset
+from distill_core.data.augment import Augmentation, Draw
+from distill_core.data.initial_pixels import starting_noise
+from distill_core.engine.engine import Engine
+from distill_core.engine.fresh import new_backbone
+from distill_core.engine.inner_batches import InnerBatches
+from distill_core.engine.optimizers import Adam
+from distill_core.engine.outer_loss import real_loss
+from distill_core.engine.unroll import unroll
 
 INNER_LR = 1e-3
 # Paths: the baseline, and the engine by kernels in three types and by autograd in two; with the

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distill_core.api import distill
-    from distill_core.artefact import load
+    from distill_core.artefact.artefact import load
 
 __all__ = ["__version__", "distill", "load"]
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # `import distill_core` must not import torch.
     if name == "load":
-        from distill_core.artefact import load
+        from distill_core.artefact.artefact import load
 
         return load
     if name == "distill":

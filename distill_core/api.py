@@ -5,25 +5,36 @@ The same engine, files and checks as `distill run`; nothing is printed unless as
 
 from __future__ import annotations
 
+import base64
+import html
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distill_core import session
-from distill_core.config import RunConfig, merge, resolve
-from distill_core.data import AUGMENTATIONS
-from distill_core.discovery import discover, preset_settings
-from distill_core.hookspecs import KINDS
-from distill_core.option_sections import SECTIONS
-from distill_core.outcome import Outcome
-from distill_core.own_data import NAME, plugin_of, raw_data
-from distill_core.run_directory import check_new
-from registry import OptionError, UnknownNameError
+from torch.utils.data import TensorDataset
 
-LONG = {kind.name: kind.option for kind in KINDS}  # "algorithm" for "algo"
+from distill_core.artefact.artefact import load
+from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.pictures import POSTER
+from distill_core.commands import run as run_command
+from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
+from distill_core.config.discovery import discover, preset_settings
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import merge, nested
+from distill_core.contracts.data import AUGMENTATIONS
+from distill_core.data.in_memory import NAME, plugin_of, raw_data
+from distill_core.evaluation.evaluate import Result
+from distill_core.evaluation.judge import NAMES, table
+from distill_core.export import export
+from distill_core.run.directory import check_new
+from distill_core.training.train import Network
+from registry import OptionError, Plugins
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def distill(
@@ -47,7 +58,7 @@ def distill(
     out: str | Path | None = None,
     overwrite: bool = False,
     verbose: bool = False,
-) -> Outcome:
+) -> DistillResult:
     """Distill a dataset and judge the result; what is not given is as for `distill run`.
 
     Args:
@@ -64,7 +75,7 @@ def distill(
         device: auto, cpu, cuda, cuda:1, mps.
         preset: a configuration from `distill presets`, which the other arguments change.
         options: as `-o` on the command line: {"algo.window": 60} or {"algo": {"window": 60}}.
-        out: run directory; default: none is kept, and `Outcome.save` keeps the result.
+        out: run directory; default: none is kept, and `DistillResult.save` keeps the result.
         overwrite: delete the run that is in `out`.
         verbose: print what `distill run` prints, with a progress bar in terminals.
 
@@ -105,11 +116,11 @@ def distill(
     if out is not None:
         check_new(Path(out), overwrite=overwrite)
         results = _run(config, plugins, Path(out), overwrite=overwrite, verbose=verbose)
-        return Outcome(Path(out), config, plugins, results)
+        return DistillResult(Path(out), config, plugins, results)
     run_dir = Path(tempfile.mkdtemp(prefix="distill-"))
     try:
         results = _run(config, plugins, run_dir, overwrite=False, verbose=verbose)
-        outcome = Outcome(run_dir, config, plugins, results)
+        outcome = DistillResult(run_dir, config, plugins, results)
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
@@ -119,7 +130,7 @@ def distill(
 
 def _run(config: RunConfig, plugins: Any, run_dir: Path, **how: bool) -> Any:
     try:
-        return session.run(
+        return run_command.run(
             config,
             plugins,
             run_dir,
@@ -127,37 +138,125 @@ def _run(config: RunConfig, plugins: Any, run_dir: Path, **how: bool) -> Any:
             overwrite=how["overwrite"],
             quiet=not how["verbose"],
         )
-    except session.Interrupted:
+    except run_command.Interrupted:
         raise KeyboardInterrupt("the run was ended; what `out` names can be resumed") from None
 
 
-def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn {"algo.window": 60} or {"algo": {"window": 60}} into a configuration.
+class Accuracy(NamedTuple):
+    """Mean and sample standard deviation over networks, fractions; std None for a single one."""
 
-    Raises:
-        OptionError: a name has no kind before it.
-        UnknownNameError: there is no such kind of option.
+    mean: float
+    std: float | None
+
+
+class DistillResult:
+    """The result of a run.
+
+    Attributes:
+        run_dir: where its files are; goes with this object, unless `out` was given.
+        config: the resolved configuration.
+        results: accuracies on the test set: "distilled", and the controls "random" and "full".
+        distilled: the distilled dataset, as `distill_core.load` gives it.
     """
-    settings: dict[str, Any] = {}
-    kinds = [kind.option for kind in KINDS]
-    for key, value in options.items():
-        prefix, dot, name = key.partition(".")
-        prefix = LONG.get(prefix, prefix)
-        if not dot and not isinstance(value, Mapping):
-            raise OptionError(
-                f"options[{key!r}] has no effect.",
-                expected="a name such as 'algo.window', or a dictionary.",
-                next="correct it.",
-            )
-        values = {name: value} if dot else dict(value)
-        if prefix == "run":
-            settings = merge(settings, values)
-        elif prefix in SECTIONS:
-            settings = merge(settings, {prefix: values})
-        elif prefix in kinds:
-            settings = merge(settings, {"options": {prefix: values}})
-        else:
-            raise UnknownNameError(
-                "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
-            )
-    return settings
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: RunConfig,
+        plugins: Plugins,
+        results: dict[str, Result],
+    ) -> None:
+        self.run_dir, self.config, self.results = run_dir, config, results
+        self.distilled: Distilled = load(run_dir)
+        self._plugins = plugins
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Accuracy of fresh networks trained on the distilled set, on the test set."""
+        result = self.results["distilled"]
+        return Accuracy(result.mean, result.std)
+
+    @property
+    def dataset(self) -> TensorDataset:
+        """Whitened images (n, C, h, w) float32 and soft labels (n, K) float32."""
+        return self.distilled.dataset
+
+    @property
+    def poster(self) -> Image.Image:
+        """The picture: un-whitened, contrast stretched, enlarged."""
+        from PIL import Image
+
+        with Image.open(self.run_dir / POSTER) as picture:
+            picture.load()
+            return picture
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the run directory, for `distill_core.load` and the commands of `distill`.
+
+        Raises:
+            InputError: `path` is in use.
+        """
+        target = Path(path)
+        check_new(target, overwrite=False)
+        shutil.copytree(self.run_dir, target, dirs_exist_ok=True)
+        return target
+
+    def export(self, path: str | Path, format: str) -> list[str]:
+        """Write it for other tools, as `distill export` does.
+
+        Args:
+            path: a folder that does not exist or is empty.
+            format: "images", "tensors", "huggingface" or "dd-ranking".
+        """
+        return export(self.run_dir, Path(path), format)
+
+    def evaluate(
+        self,
+        backbones: Collection[str] = (),
+        *,
+        metrics: Collection[str] = (),
+        **evaluate: Any,
+    ) -> CrossEvaluation:
+        """Train fresh networks on it and on its controls, as `distill evaluate` does.
+
+        Args:
+            backbones: names; default: the run's own.
+            metrics: "lrs", "ars".
+            evaluate: options of `evaluate`, such as protocol="dc", nets=3 or controls=False.
+
+        Raises:
+            ExplainedError: a name or an option is wrong.
+        """
+        settings = self.config.model_dump(mode="json", exclude_none=True)
+        configs = {}
+        for name in backbones or (self.config.backbone,):
+            changed = merge(settings, {"backbone": name, "evaluate": evaluate})
+            configs[name] = resolve(changed, self._plugins)
+        return cross_evaluate(self.run_dir, configs, self._plugins, metrics=metrics)
+
+    def train(self, network: Network, *, seed: int = 0) -> Network:
+        """Train a network with K outputs on it, in place, as its recipe says."""
+        return self.distilled.train(network, seed=seed)
+
+    def __repr__(self) -> str:
+        return f"{self.distilled!r}\n{table(self.results)}"
+
+    def _repr_html_(self) -> str:
+        """The poster and the accuracies, for notebooks."""
+        data = base64.b64encode((self.run_dir / POSTER).read_bytes()).decode()
+        config = self.config
+        title = " x ".join((config.repr, config.labeler, config.orderer, config.algo))
+        rows = "".join(
+            f"<tr><td>{html.escape(NAMES[name])}</td><td>{html.escape(str(result))}</td>"
+            f"<td>{len(result.accuracies)}</td></tr>"
+            for name, result in self.results.items()
+        )
+        classes = html.escape(", ".join(self.distilled.class_names))
+        return (
+            f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.dataset)}: "
+            f"{html.escape(str(self.distilled.budget))}</p>"
+            f'<img alt="the distilled images" style="max-width: 100%" '
+            f'src="data:image/png;base64,{data}">'
+            f"<table><tr><th>trained on</th><th>test accuracy</th><th>networks</th></tr>{rows}"
+            f"</table><p>classes: {classes}</p></div>"
+        )

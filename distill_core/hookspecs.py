@@ -6,20 +6,37 @@ name classes by import strings, and they are imported when they are made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pluggy
 
-from registry import Component, Kind
-
-if TYPE_CHECKING:
-    from distill_core.presets import Preset
+from registry import Component, Hints, Kind
 
 GROUP = "distill"
 # Of everything in distill_core.plugin and distill_core.testing: MAJOR.MINOR, as in SemVer.
 API_VERSION = "1.0"
+
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A configuration for `distill run --preset NAME`.
+
+    Args:
+        name: what users type.
+        summary: one line for `distill presets`.
+        config: the same keys as a configuration file.
+        reported: the accuracy that a paper reports, with its source; empty where there is none.
+    """
+
+    name: str
+    summary: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    reported: str = ""
 
 
 @hookspec
@@ -57,16 +74,35 @@ def distill_presets() -> list[Preset]:  # type: ignore[empty-body]
     """Offer named configurations for `distill run --preset`."""
 
 
+_HINTS = Hints(
+    unknown="`distill list {kind}` shows what can be chosen, `distill plugins` what is installed",
+    duplicate="uninstall one of them, or load only the plugins that you want with "
+    f"{GROUP.upper()}_LOAD_PLUGINS=name,name",
+    options="`distill show {kind} {name}` explains the options",
+    contract="distill_core.testing checks the contract of every kind",
+)
+
+
+def _kind(name: str, base: str, option: str) -> Kind:
+    return Kind(name, f"distill_{name}s", f"distill_core.contracts.{base}", option, hints=_HINTS)
+
+
+# Long in code, short on the command line and in files.
 KINDS = (
-    Kind(
-        "representation",
-        "distill_representations",
-        "distill_core.contracts:Representation",
-        "repr",
+    _kind("representation", "components:Representation", "repr"),
+    _kind("labeler", "components:Labeler", "labeler"),
+    _kind("orderer", "components:Orderer", "orderer"),
+    _kind("algorithm", "algorithm:Algorithm", "algo"),
+    _kind("dataset", "components:Dataset", "dataset"),
+    _kind("backbone", "network:Backbone", "backbone"),
+)
+
+PRESETS = Kind(
+    "preset",
+    "distill_presets",
+    offers=Preset,
+    hints=replace(
+        _HINTS,
+        unknown="`distill presets` describes them, `distill plugins` shows what is installed",
     ),
-    Kind("labeler", "distill_labelers", "distill_core.contracts:Labeler", "labeler"),
-    Kind("orderer", "distill_orderers", "distill_core.contracts:Orderer", "orderer"),
-    Kind("algorithm", "distill_algorithms", "distill_core.contracts:Algorithm", "algo"),
-    Kind("dataset", "distill_datasets", "distill_core.contracts:Dataset", "dataset"),
-    Kind("backbone", "distill_backbones", "distill_core.contracts:Backbone", "backbone"),
 )

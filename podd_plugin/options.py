@@ -61,7 +61,7 @@ class PoddlOptions(Options):
     mode: Literal["learned", "fixed"] = Field(
         "learned",
         description="learn a label for each class cell, or take the majority class",
-        **about(source="PoDD, section 4.3"),
+        **about(source="PoDD, section 4.3", fixes_labels="fixed"),
     )
     pooling: Literal["area", "nearest"] = Field(
         "area",

@@ -1,11 +1,12 @@
-"""Named, checked, discoverable components. Knows neither torch nor dataset distillation."""
+"""Plugins and what they offer by name: found, checked and made. Imports nothing of the program."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from registry.catalogue import Catalogue, Entry, Kind, Provider
+from registry.catalogue import Catalogue, Entry, Failure, Hints, Kind, Provider
 from registry.component import Component
+from registry.components import Builder, Components
 from registry.errors import (
     ContractError,
     DuplicateNameError,
@@ -16,20 +17,23 @@ from registry.errors import (
     UnknownNameError,
     nearest,
 )
-from registry.plugins import Failure, Plugins, load_plugins
+from registry.plugins import Plugins, load_plugins
 
 if TYPE_CHECKING:
     from registry.options import Options, about, check_options
 
 __all__ = [
+    "Builder",
     "Catalogue",
     "Component",
+    "Components",
     "ContractError",
     "DuplicateNameError",
     "Entry",
     "EnvironmentFault",
     "ExplainedError",
     "Failure",
+    "Hints",
     "InputError",
     "Kind",
     "OptionError",

@@ -1,22 +1,20 @@
-"""Catalogues: the components of one kind, by name, each with the provider that offers it."""
+"""Catalogues: what plugins offer of one kind, by name, each with the plugin that offers it."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Generic, TypeVar
 
 from registry.component import Component
-from registry.errors import ContractError, DuplicateNameError, ExplainedError, UnknownNameError
+from registry.errors import ContractError, DuplicateNameError, UnknownNameError
 
-if TYPE_CHECKING:
-    from registry.options import Options
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Where a component comes from.
+    """Where an entry comes from.
 
     Attributes:
         entry_point: the plugin's name.
@@ -37,140 +35,123 @@ class Provider:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be used, and why."""
+
+    provider: Provider
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What errors advise, in the words of the program; `{kind}` and `{name}` are filled in.
+
+    Attributes:
+        unknown: how users see which names there are.
+        duplicate: what to do about one name from two plugins.
+        options: what explains the options of a component; empty: nothing does.
+        contract: what checks that a component keeps its contract; empty: nothing does.
+    """
+
+    unknown: str = "correct it"
+    duplicate: str = "uninstall one of them"
+    options: str = ""
+    contract: str = ""
+
+
+@dataclass(frozen=True)
 class Kind:
-    """One kind of component.
+    """One kind of thing that plugins offer by name.
 
     Args:
         name: singular word for messages, for example "orderer".
-        hook: name of the pluggy hook that offers components of this kind.
-        base: import string of the class or runtime protocol that each must be an instance of.
-        option: prefix of its options on the command line, for example "orderer".
+        hook: name of the pluggy hook that offers things of this kind.
+        base: import string of the class or runtime protocol that what a component makes must be an
+            instance of; empty where nothing is made.
+        option: prefix of a component's options on the command line, for example "orderer".
+        offers: class of what the hook returns a list of; it has a `name`.
+        hints: what errors advise.
     """
 
     name: str
     hook: str
-    base: str
-    option: str
+    base: str = ""
+    option: str = ""
+    offers: type = Component
+    hints: Hints = Hints()
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A component and its provider."""
+class Entry(Generic[T]):
+    """What a plugin offers under a name, and the plugin."""
 
-    component: Component
+    item: T
     provider: Provider
 
 
-class Catalogue:
-    """Components of one kind. Filled once while plugins load, then only read.
+class Catalogue(Mapping[str, T]):
+    """What plugins offer of one kind, by name. Filled once while plugins load, then only read.
 
     Args:
         kind: what it holds.
-        failed: plugins that did not load, named in the error for an unknown name.
+        failures: plugins that could not be asked; the error for an unknown name lists them.
     """
 
-    def __init__(self, kind: Kind, failed: tuple[str, ...] = ()) -> None:
+    def __init__(self, kind: Kind, failures: Sequence[Failure] = ()) -> None:
         self.kind = kind
-        self._failed = failed
-        self._entries: dict[str, Entry] = {}
+        self.failures = failures
+        self._entries: dict[str, Entry[T]] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+    def __getitem__(self, name: str) -> T:
+        return self.entry(name).item
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
         return sorted(self._entries)
 
-    def add(self, component: Component, provider: Provider) -> None:
-        """Add a component.
+    def add(self, item: T, provider: Provider) -> None:
+        """Add an entry.
 
         Raises:
             DuplicateNameError: the name is taken; both providers are named.
-            ContractError: the object is not a `Component`.
+            ContractError: the object is not what the kind's hook offers.
         """
-        if not isinstance(component, Component):
+        kind = self.kind
+        if not isinstance(item, kind.offers):
             raise ContractError(
-                f"hook {self.kind.hook} of {provider} returned {component!r}.",
-                expected="a list of registry.Component.",
-                next=f"mend plugin '{provider.entry_point}'.",
+                f"hook {kind.hook} of {provider} returned {item!r}.",
+                expected=f"a list of {kind.offers.__name__}.",
+                next=f"fix plugin '{provider.entry_point}'.",
             )
-        if component.name in self._entries:
-            taken = self._entries[component.name].provider
-            raise DuplicateNameError(self.kind.name, component.name, (str(taken), str(provider)))
-        self._entries[component.name] = Entry(component, provider)
+        name: str = item.name  # type: ignore[attr-defined]
+        if name in self._entries:
+            owners = (str(self._entries[name].provider), str(provider))
+            raise DuplicateNameError(kind.name, name, owners, next=f"{kind.hints.duplicate}.")
+        self._entries[name] = Entry(item, provider)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> Entry[T]:
         """Look a name up.
 
         Raises:
             UnknownNameError: nothing has that name; the nearest one is suggested.
         """
         if name not in self._entries:
-            failed = f" (failed to load: {', '.join(self._failed)})" if self._failed else ""
+            hint = self.kind.hints.unknown.format(kind=self.kind.name, name=name)
+            failed = ", ".join(failure.provider.entry_point for failure in self.failures)
             raise UnknownNameError(
                 self.kind.name,
                 name,
                 known=self._entries,
-                next=f"`distill list {self.kind.name}` shows what can be chosen, "
-                f"`distill plugins` what is installed{failed}.",
+                next=f"{hint}{f' (failed to load: {failed})' if failed else ''}.",
             )
         return self._entries[name]
-
-    def check(self, name: str, settings: Mapping[str, Any]) -> Options:
-        """Check settings against the component's options, without making it.
-
-        Raises:
-            UnknownNameError, OptionError: as the names say.
-        """
-        from registry.options import check_options
-
-        model = self.entry(name).component.resolve_options()
-        component = f"{self.kind.name} {name}"
-        return check_options(model, settings, where=self.kind.option, component=component)
-
-    def create(self, name: str, settings: Mapping[str, Any] | Options, **runtime: Any) -> Any:
-        """Make a component from its settings and what the run gives it.
-
-        Args:
-            name: a name of this catalogue.
-            settings: raw settings, or options that were checked already.
-            runtime: objects of the run, passed to the factory as keywords.
-
-        Raises:
-            UnknownNameError, OptionError: as the names say.
-            ContractError: the factory made something else than the kind promises.
-        """
-        entry = self.entry(name)
-        options = self.check(name, settings) if isinstance(settings, Mapping) else settings
-        made = self.attribute(name, entry.component.resolve_factory(), options, **runtime)
-        base = _import(self.kind.base)
-        if not isinstance(made, base):
-            raise ContractError(
-                f"{self.kind.name} '{name}' of {entry.provider} made a {type(made).__name__}.",
-                expected=f"an instance of {base.__name__}.",
-                next=f"mend plugin '{entry.provider.entry_point}'; "
-                "distill_core.testing checks the contract of every kind.",
-            )
-        return made
-
-    def attribute(self, name: str, call: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call code of a component; an exception leaves with the component's name on it.
-
-        A user's mistake (`ExplainedError`) passes unchanged.
-        """
-        try:
-            return call(*args, **kwargs)
-        except ExplainedError:
-            raise
-        except Exception as error:
-            provider = self._entries[name].provider
-            error.add_note(f"raised by {self.kind.name} '{name}' of plugin {provider}")
-            raise
-
-
-def _import(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)

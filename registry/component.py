@@ -26,7 +26,7 @@ class Component:
             `"package.module:Name"`, which is resolved when the component is made.
         options: the `Options` subclass that describes its settings, or its import string;
             None means that the component has no settings.
-        summary: one line for `distill list`.
+        summary: one line for lists of what there is.
     """
 
     name: str

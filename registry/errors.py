@@ -34,7 +34,7 @@ class ExplainedError(Exception):
         return "\n".join(lines)
 
 
-class UnknownNameError(ExplainedError, LookupError):
+class UnknownNameError(ExplainedError, KeyError):
     """A name that nothing answers to; the message has the nearest valid one."""
 
     def __init__(
@@ -58,15 +58,21 @@ class InputError(ExplainedError, ValueError):
 
 
 class DuplicateNameError(ExplainedError, ValueError):
-    """Two providers offer a component of one kind under one name."""
+    """Two providers offer something of one kind under one name."""
 
-    def __init__(self, kind: str, name: str, providers: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        providers: tuple[str, str],
+        *,
+        next: str = "uninstall one of them.",
+    ) -> None:
         self.kind, self.name, self.providers = kind, name, providers
         super().__init__(
             f"two {kind}s are named '{name}': one from {providers[0]}, one from {providers[1]}.",
             expected="one provider for every name.",
-            next="uninstall one of them, or load only the plugins that you want with "
-            "DISTILL_LOAD_PLUGINS=name,name.",
+            next=next,
         )
 
 

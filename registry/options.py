@@ -33,21 +33,39 @@ class Options(BaseModel):
     )
 
 
-def about(unit: str = "", source: str = "") -> dict[str, Any]:
+def about(unit: str = "", source: str = "", **marks: str) -> dict[str, Any]:
     """Return the arguments of pydantic's `Field` that state an option's unit and origin.
 
     Args:
         unit: what a number counts or is measured in; empty where it has no dimension.
         source: where the option comes from, such as a section of a paper; empty where it is new.
+        marks: what else the program can use, by names that the program defines; see `marked`.
 
     >>> about("steps")
     {'json_schema_extra': {'unit': 'steps', 'source': ''}}
     """
-    return {"json_schema_extra": {"unit": unit, "source": source}}
+    stated: dict[str, Any] = {"unit": unit, "source": source}
+    return {"json_schema_extra": {**stated, "marks": marks} if marks else stated}
+
+
+def marked(options: Options, mark: str) -> dict[str, str]:
+    """Return the options that `about` gave a mark: what the mark says, by the option's name.
+
+    >>> from pydantic import Field
+    >>> class Tea(Options):
+    ...     grams: int = Field(3, **about("grams", weaker="1"))
+    >>> marked(Tea(), "weaker")
+    {'grams': '1'}
+    """
+    extras = {name: field.json_schema_extra for name, field in type(options).model_fields.items()}
+    marks: dict[str, Any] = {
+        name: extra.get("marks", {}) for name, extra in extras.items() if isinstance(extra, dict)
+    }
+    return {name: own[mark] for name, own in marks.items() if mark in own}
 
 
 def check_options(
-    model: type[OptionsT], settings: Mapping[str, Any], *, where: str, component: str = ""
+    model: type[OptionsT], settings: Mapping[str, Any], *, where: str, explained: str = ""
 ) -> OptionsT:
     """Turn raw settings into a checked model.
 
@@ -55,8 +73,7 @@ def check_options(
         model: the options model of a component.
         settings: values as they come from a file or the command line; strings are converted.
         where: prefix of the option names in messages, for example "algo".
-        component: kind and name of the component, for example "algorithm dm"; empty for settings
-            that belong to none.
+        explained: what explains the options, for the error's next step; empty: nothing does.
 
     Raises:
         OptionError: one or more settings are wrong; all of them are named. An `OptionError` that
@@ -65,7 +82,7 @@ def check_options(
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
-        raise _explained_already(error) or _explain(model, error, where, component) from None
+        raise _explained_already(error) or _explain(model, error, where, explained) from None
 
 
 def _explained_already(error: ValidationError) -> OptionError | None:
@@ -75,7 +92,7 @@ def _explained_already(error: ValidationError) -> OptionError | None:
 
 
 def _explain(
-    model: type[Options], error: ValidationError, where: str, component: str
+    model: type[Options], error: ValidationError, where: str, explained: str
 ) -> OptionError:
     problems = error.errors(include_url=False, include_context=True)
     whats, expecteds, remedies = [], [], []
@@ -101,11 +118,10 @@ def _explain(
             expecteds.append(f"{full}: {reason}.{_near_choice(problem)}")
             remedies.append(f"-o {full}=VALUE" if name else "")
     passed = [f"pass {' '.join(dict.fromkeys(filter(None, remedies)))}"] if any(remedies) else []
-    explained = [f"`distill show {component}` explains the options"] if component else []
     return OptionError(
         " ".join(whats),
         expected=" ".join(dict.fromkeys(expecteds)),
-        next=f"{'; '.join([*passed, *explained]) or 'leave it out'}.",
+        next=f"{'; '.join(filter(None, (*passed, explained))) or 'leave it out'}.",
     )
 
 

@@ -8,23 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from registry.api import check_api
-from registry.catalogue import Catalogue, Kind, Provider
-from registry.component import Component
-from registry.errors import ContractError, DuplicateNameError, UnknownNameError
+from registry.catalogue import Catalogue, Failure, Kind, Provider
+from registry.components import Components
+from registry.errors import ContractError, UnknownNameError
 
-
-@dataclass(frozen=True)
-class Failure:
-    """A plugin that could not be used, and why."""
-
-    provider: Provider
-    reason: str
-    traceback: str
+AnyCatalogue = TypeVar("AnyCatalogue", bound=Catalogue[Any])
 
 
 @dataclass(frozen=True)
@@ -32,11 +25,11 @@ class Plugins:
     """What was discovered. A value: made by `load_plugins`, passed on, never global."""
 
     manager: pluggy.PluginManager
-    catalogues: dict[str, Catalogue]
+    catalogues: dict[str, Components]
     providers: list[Provider] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def __getitem__(self, kind: str) -> Catalogue:
+    def __getitem__(self, kind: str) -> Components:
         return self.catalogues[kind]
 
     def provided_by(self, provider: Provider) -> dict[str, list[str]]:
@@ -46,6 +39,25 @@ class Plugins:
             for kind, catalogue in self.catalogues.items()
         }
         return {kind: names for kind, names in offered.items() if names}
+
+    def collect(self, kind: Kind) -> Catalogue[Any]:
+        """Ask every plugin for what it offers of a further kind.
+
+        A plugin whose hook fails is kept in the catalogue's `failures`; what it offers of other
+        kinds stays.
+
+        Raises:
+            DuplicateNameError: two plugins offer one name.
+        """
+        offered: list[tuple[Provider, list[Any]]] = []
+        failures: list[Failure] = []
+        for provider in self.providers:
+            plugin = self.manager.get_plugin(provider.entry_point)
+            try:
+                offered.append((provider, _ask(self.manager, plugin, provider, kind)))
+            except Exception as error:
+                failures.append(_failure(provider, error, f"{kind.name}s: "))
+        return _fill(Catalogue(kind, failures), offered)
 
 
 def load_plugins(
@@ -81,7 +93,7 @@ def load_plugins(
     found = [(_provider(point), point) for point in _entry_points(group, only)]
     offered = [(Provider(name), plugin) for name, plugin in extra]
     failures: list[Failure] = []
-    loaded: list[tuple[Provider, dict[str, list[Component]]]] = []
+    loaded: list[tuple[Provider, dict[str, list[Any]]]] = []
     for provider, source in [*found, *offered]:
         try:
             plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
@@ -92,21 +104,19 @@ def load_plugins(
                 provider = replace(provider, api=stated)  # noqa: PLW2901
             loaded.append((provider, _collect(manager, plugin, provider, kinds)))
         except (Exception, SystemExit) as error:
-            failures.append(
-                Failure(provider, f"{type(error).__name__}: {error}", traceback.format_exc())
-            )
-    names_failed = tuple(failure.provider.entry_point for failure in failures)
-    catalogues = {kind.name: Catalogue(kind, names_failed) for kind in kinds}
-    for provider, components in loaded:
-        for kind_name, members in components.items():
-            for component in members:
-                catalogues[kind_name].add(component, provider)
+            failures.append(_failure(provider, error))
+    catalogues = {
+        kind.name: _fill(
+            Components(kind, failures), [(provider, own[kind.name]) for provider, own in loaded]
+        )
+        for kind in kinds
+    }
     return Plugins(manager, catalogues, [provider for provider, _ in loaded], failures)
 
 
 def _collect(
     manager: pluggy.PluginManager, plugin: Any, provider: Provider, kinds: Sequence[Kind]
-) -> dict[str, list[Component]]:
+) -> dict[str, list[Any]]:
     """Register one plugin and ask it for its components; undo the registration if it fails."""
     name = manager.register(plugin, provider.entry_point)
     if name is None:
@@ -117,24 +127,36 @@ def _collect(
         )
     try:
         manager.check_pending()
-        found: dict[str, list[Component]] = {}
-        for kind in kinds:
-            others = [other for other in manager.get_plugins() if other is not plugin]
-            results = manager.subset_hook_caller(kind.hook, others)()
-            members = [component for result in results for component in result]
-            _check_own_names(kind, members, provider)
-            found[kind.name] = members
-        return found
+        return {kind.name: _ask(manager, plugin, provider, kind) for kind in kinds}
     except BaseException:
         manager.unregister(name=provider.entry_point)
         raise
 
 
-def _check_own_names(kind: Kind, members: Sequence[Component], provider: Provider) -> None:
-    """Let a plugin fail on its own if it offers a name twice or something that is no component."""
-    own = Catalogue(kind)
-    for component in members:
-        own.add(component, provider)
+def _ask(manager: pluggy.PluginManager, plugin: Any, provider: Provider, kind: Kind) -> list[Any]:
+    """Return what one plugin offers of a kind.
+
+    Raises:
+        DuplicateNameError, ContractError: it offers a name twice, or something of another class.
+    """
+    others = [other for other in manager.get_plugins() if other is not plugin]
+    results = manager.subset_hook_caller(kind.hook, others)()
+    offered = [item for result in results for item in result]
+    _fill(Catalogue(kind), [(provider, offered)])
+    return offered
+
+
+def _fill(catalogue: AnyCatalogue, offered: Iterable[tuple[Provider, list[Any]]]) -> AnyCatalogue:
+    for provider, items in offered:
+        for item in items:
+            catalogue.add(item, provider)
+    return catalogue
+
+
+def _failure(provider: Provider, error: BaseException, where: str = "") -> Failure:
+    """Describe the error that is being handled."""
+    reason = f"{where}{type(error).__name__}: {error}"
+    return Failure(provider, reason, traceback.format_exc())
 
 
 def _entry_points(group: str, only: Sequence[str] | None) -> list[metadata.EntryPoint]:
@@ -158,6 +180,3 @@ def _provider(point: metadata.EntryPoint) -> Provider:
     if distribution is None:
         return Provider(point.name, module=point.value)
     return Provider(point.name, distribution.name, distribution.version, point.value)
-
-
-__all__ = ["DuplicateNameError", "Failure", "Plugins", "load_plugins"]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from distill_core.data import DataSpec, RawData, RealData
-from distill_core.option_sections import DataOptions
+from distill_core.config.sections import DataOptions
+from distill_core.contracts.data import DataSpec, RawData, RealData
+from distill_core.data.prepare import prepare
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands, which set the threads of the process
@@ -37,7 +38,7 @@ def _make_real(
     spec = DataSpec("made", names, image_shape, ("flip", "rotate"))
     raw = RawData(spec, images, labels, images, labels)
     options = DataOptions(whitening="standardise", validation=0)
-    return RealData.prepare(raw, options, seed=seed, device=torch.device("cpu"))
+    return prepare(raw, options, seed=seed, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill_core.assemble import assemble
-from distill_core.checkpoint import load_checkpoint
-from distill_core.config import RunConfig
-from distill_core.files import write_atomically
-from distill_core.run import OuterLoop
+from distill_core.config.run_config import RunConfig
+from distill_core.run.assemble import assemble
+from distill_core.run.checkpoint import load_checkpoint
+from distill_core.run.loop import OuterLoop
+from distill_core.system.files import write_atomically
 from registry import ExplainedError
 from tests.distill_core.small_run import installed, small_config
 

@@ -7,7 +7,7 @@ numbers are computed on the CPU, so that they can be compared with those of a ru
 - mismatches: operations that mix tensors of the CPU and of the device as CUDA would refuse;
 - draws: random numbers drawn on the device, which would be others on each;
 - waits: places where the host waits for the device: numbers that are read, copies to the CPU,
-  and copies to the device that do not go through `distill_core.transfer.to_device`;
+  and copies to the device that do not go through `distill_core.contracts.transfer.to_device`;
 - copies: all copies from the CPU to the device;
 - operations: what is queued on the device; views are none.
 
@@ -210,7 +210,7 @@ def _note_copy(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], log: L
         return
     what = f"copy {tuple(source.shape)} to the device {_place()}"
     log.copies[what] += 1
-    if "transfer.py" not in _place(skip=("measure.py",)):
+    if "transfer.py" not in _place(skip=("memory.py",)):
         log.waits[what] += 1
 
 
@@ -250,7 +250,7 @@ def _shown(leaf: Any) -> Any:
     return DeviceTensor(leaf) if plain else leaf
 
 
-def _place(skip: Sequence[str] = ("measure.py", "transfer.py")) -> str:
+def _place(skip: Sequence[str] = ("memory.py", "transfer.py")) -> str:
     """Name the innermost line of the toolkit, or of a test of this module."""
     frame = sys._getframe(1)
     while frame.f_back is not None:

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill_core import training
-from distill_core.assemble import assemble
-from distill_core.augment import Augmentation
-from distill_core.config import RunConfig
-from distill_core.recipe import Recipe
-from distill_core.run import OuterLoop
-from distill_core.streams import seeded
+from distill_core.config.run_config import RunConfig
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.streams import seeded
+from distill_core.data.augment import Augmentation
+from distill_core.run.assemble import assemble
+from distill_core.run.loop import OuterLoop
+from distill_core.training import train as training
+from registry import Options
 from tests.distill_core.small_run import small_config
 from tests.matrix import PAGE, PLUGINS, QUICK, RUNS, Cell, configured, read, run
 from tests.second_device import Log, on_cpu, second_device
@@ -51,7 +52,7 @@ def quick(cell: Cell, steps: int) -> RunConfig:
     config = configured(cell, steps)
     if cell[2] != "rcig":
         return config
-    algo = config.options["algo"] | {"inner_lr": 100.0, "inverse_lr": 100.0}
+    algo = config.options["algo"].model_copy(update={"inner_lr": 100.0, "inverse_lr": 100.0})
     return config.model_copy(update={"options": config.options | {"algo": algo}})
 
 
@@ -132,7 +133,7 @@ def test_waits_and_copies_do_not_grow_with_steps_or_chunks(balanced: bool, tmp_p
     "orderer", [name for name in PLUGINS["orderer"].names() if name not in ("given", "published")]
 )
 def test_an_orderer(orderer: str) -> None:
-    options = small_config().options["orderer"] if orderer == "poco" else {}
+    options = small_config().options["orderer"] if orderer == "poco" else Options()
     config = small_config().model_copy(
         update={"orderer": orderer, "options": small_config().options | {"orderer": options}}
     )

@@ -25,13 +25,16 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
-from distill_core import cross_evaluate, preview, session, sweep_run
-from distill_core.artefact import load
+from distill_core.artefact.artefact import load
 from distill_core.cli import COMMANDS, main
 from distill_core.cli import run as run_command
-from distill_core.config import RunConfig, resolve
-from distill_core.measure_scores import check_metrics
-from distill_core.sweep import read_sweep
+from distill_core.commands import evaluate as cross_evaluate
+from distill_core.commands import preview
+from distill_core.commands import run as commands_run
+from distill_core.commands import sweep_cells as sweep_run
+from distill_core.commands.sweep import read_sweep
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.evaluation.scores import check_metrics
 from registry import UnknownNameError
 from tests.distill_core.small_run import installed, small_config
 from tests.doc_blocks import ROOT, Block, blocks, pages
@@ -56,7 +59,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a fraction of a second, with pictures for a time-lapse."""
     folder = tmp_path_factory.mktemp("result") / "run"
     config = small_config(snapshots=2)
-    session.run(config, installed(), folder, resume=False, overwrite=False, quiet=True)
+    commands_run.run(config, installed(), folder, resume=False, overwrite=False, quiet=True)
     return folder
 
 
@@ -82,7 +85,7 @@ def test_the_page_is_true(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(session, "run", _shortened(session.run))
+    monkeypatch.setattr(commands_run, "run", _shortened(commands_run.run))
     for block in blocks(page):
         if block.reason or block.language.startswith(DIRECTIVE):
             continue
@@ -235,7 +238,7 @@ def _leave_out_what_takes_long(patch: pytest.MonkeyPatch, result: Path) -> None:
     def start(*arguments: object, **how: object) -> None:
         raise click.exceptions.Exit(0)
 
-    patch.setattr(session, "run", run)
+    patch.setattr(commands_run, "run", run)
     patch.setattr(preview, "preview", lambda config, plugins, processes: None)
     patch.setattr(run_command, "check_processes", lambda number, device: None)
     patch.setattr(run_command, "launch", launch)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill_core.transfer import all_to_device, read, to_device
+from distill_core.contracts.transfer import all_to_device, read, to_device
 from tests.second_device import DEVICE, DeviceTensor, Log, on_cpu, second_device
 
 

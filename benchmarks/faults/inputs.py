@@ -15,14 +15,16 @@ import torch
 from PIL import Image
 from readers import SETTINGS, Reader
 
-from distill_core.assemble import backbone_maker, load_real
-from distill_core.config import merge, resolve
-from distill_core.data import RealData
-from distill_core.discovery import discover
-from distill_core.experts import ExpertRecipe
-from distill_core.experts_store import Experts
-from distill_core.hypergradient.engine import Engine
-from distill_core.option_sections import EngineOptions
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import resolve
+from distill_core.config.sections import EngineOptions
+from distill_core.config.settings import merge
+from distill_core.contracts.data import RealData
+from distill_core.contracts.experts import ExpertRecipe
+from distill_core.engine.engine import Engine
+from distill_core.run.assemble import load_real
+from distill_core.run.plan import Plan
+from distill_core.training.expert_cache import Experts
 
 CLASSES = ("class0", "class1", "class2", "class3")
 GRID = [["class0", "class1"], ["class2", "class3"]]
@@ -81,15 +83,13 @@ def _real() -> RealData:
     """Data with the classes that the class grids and embeddings name."""
     small = {**SETTINGS["options"]["dataset"], "classes": len(CLASSES)}
     config = resolve(merge(SETTINGS, {"options": {"dataset": small}}), PLUGINS)
-    real = load_real(config, PLUGINS, device=CPU)
+    real = load_real(config, PLUGINS)
     return replace(real, spec=replace(real.spec, class_names=CLASSES))
 
 
 def _expert_reader(real: RealData) -> Reader:
     """The cache of expert trajectories, of which a run reads a file in every outer step."""
-    make = backbone_maker(
-        "convnet", SETTINGS["options"]["backbone"], PLUGINS, spec=real.spec, device=CPU
-    )
+    make = Plan.of(resolve(SETTINGS, PLUGINS), PLUGINS, {"backbone"}).networks(real.spec)
     engine = Engine.choose(EngineOptions(), make(torch.Generator()), CPU)
     recipe = ExpertRecipe(lr=0.01, batch=8)
 

@@ -29,8 +29,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a fork of a process with OpenMP's threads
 
 import torch
 
-from distill_core import experts_store, recording, run, session
 from distill_core.cli import main
+from distill_core.commands import run as run_command
+from distill_core.run import loop as run
+from distill_core.run import recording
+from distill_core.training import expert_cache as experts_store
 
 PHASES = (
     "start",
@@ -90,11 +93,11 @@ def mark(phase: Phase) -> None:
         (experts_store.Experts, "prepare", "experts"),
         (run.OuterLoop, "_outer_step", "step"),
         (run, "save_checkpoint", "checkpoint"),
-        (session, "save_result", "artefact"),
-        (session, "validation_accuracies", "validation"),
-        (session, "judge", "evaluation"),
+        (run_command, "save_result", "artefact"),
+        (run_command, "validation_accuracies", "validation"),
+        (run_command, "judge", "evaluation"),
         (recording.RunLog, "results", "report"),
-        (session, "report_of", "report"),
+        (run_command, "report_of", "report"),
     ]
     for owner, name, label in spots:
         setattr(owner, name, marked(getattr(owner, name), PHASES.index(label), phase))

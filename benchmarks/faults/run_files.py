@@ -12,21 +12,23 @@ from pathlib import Path
 from PIL import Image
 from readers import SETTINGS, Reader
 
-from distill_core import artefact, load
-from distill_core.checkpoint import load_checkpoint
-from distill_core.comparison import compare, markdown
-from distill_core.config import read_settings, resolve
-from distill_core.cross_evaluate import cross_evaluate
-from distill_core.discovery import collect_presets, discover
-from distill_core.observers import MetricsFile
+from distill_core import load
+from distill_core.artefact import artefact
+from distill_core.commands.evaluate import cross_evaluate
+from distill_core.commands.run import run
+from distill_core.commands.verify import verify
+from distill_core.config.discovery import collect_presets, discover
+from distill_core.config.run_config import resolve
+from distill_core.config.settings import read_settings
+from distill_core.report.compare import compare, markdown
 from distill_core.report.page import write_report
-from distill_core.run_record import read_run
-from distill_core.session import run
-from distill_core.verify import verify
+from distill_core.report.record import read_run
+from distill_core.run.checkpoint import load_checkpoint
+from distill_core.run.observers import MetricsFile
 from registry import ExplainedError
 
 PLUGINS = discover()
-PRESETS = collect_presets(PLUGINS).presets
+PRESETS = collect_presets(PLUGINS)
 CONFIG = resolve(SETTINGS, PLUGINS)
 EVALUATION = "evaluation.json"
 IN_REPORTS = {

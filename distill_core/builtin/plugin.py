@@ -15,20 +15,20 @@ def distill_representations() -> list[Component]:
     return [
         Component(
             "images",
-            f"{_HERE}.images:Images",
-            f"{_HERE}.representation_options:ImagesOptions",
+            f"{_HERE}.representations.images:Images",
+            f"{_HERE}.representations.options:ImagesOptions",
             "whole images, the same number for every class",
         ),
         Component(
             "basis",
-            f"{_HERE}.basis:Basis",
-            f"{_HERE}.representation_options:BasisOptions",
+            f"{_HERE}.representations.basis:Basis",
+            f"{_HERE}.representations.options:BasisOptions",
             "mixtures of a few images that all classes share",
         ),
         Component(
             "coreset",
-            f"{_HERE}.coreset:Coreset",
-            f"{_HERE}.coreset_options:CoresetOptions",
+            f"{_HERE}.representations.coreset:Coreset",
+            f"{_HERE}.representations.options:CoresetOptions",
             "chosen real images, the same number for every class; nothing to learn",
         ),
     ]
@@ -38,12 +38,16 @@ def distill_representations() -> list[Component]:
 def distill_labelers() -> list[Component]:
     """Offer fixed and learned labels."""
     return [
-        Component("onehot", f"{_HERE}.onehot:Onehot", summary="fixed: the class at the image"),
-        Component("soft", f"{_HERE}.soft:Soft", summary="learned: a soft label for every image"),
+        Component(
+            "onehot", f"{_HERE}.labelers.onehot:Onehot", summary="fixed: the class at the image"
+        ),
+        Component(
+            "soft", f"{_HERE}.labelers.soft:Soft", summary="learned: a soft label for every image"
+        ),
         Component(
             "teacher",
-            f"{_HERE}.teacher:Teacher",
-            f"{_HERE}.teacher_options:TeacherOptions",
+            f"{_HERE}.labelers.teacher:Teacher",
+            f"{_HERE}.labelers.options:TeacherOptions",
             "fixed: what a trained network sees in the starting images",
         ),
     ]
@@ -52,7 +56,7 @@ def distill_labelers() -> list[Component]:
 @hookimpl
 def distill_orderers() -> list[Component]:
     """Offer orders that need no words."""
-    orderers, options = f"{_HERE}.orderers", f"{_HERE}.orderer_options"
+    orderers, options = f"{_HERE}.orderers.orderers", f"{_HERE}.orderers.options"
     return [
         Component("identity", f"{orderers}:Identity", summary="classes as they are numbered"),
         Component("random", f"{orderers}:Random", summary="a random order, from the seed"),
@@ -74,74 +78,74 @@ def distill_algorithms() -> list[Component]:
     return [
         Component(
             "ratbptt",
-            f"{_HERE}.ratbptt:RatBptt",
-            f"{_HERE}.ratbptt_options:RatBpttOptions",
+            f"{_HERE}.algorithms.unrolled.ratbptt:RatBptt",
+            f"{_HERE}.algorithms.unrolled.options:RatBpttOptions",
             "backpropagation through a random window of an inner loop",
         ),
         Component(
             "bptt",
-            f"{_HERE}.bptt:Bptt",
-            f"{_HERE}.bptt_options:BpttOptions",
+            f"{_HERE}.algorithms.unrolled.bptt:Bptt",
+            f"{_HERE}.algorithms.unrolled.options:BpttOptions",
             "backpropagation through the whole of an inner loop with momentum",
         ),
         Component(
             "dd",
-            f"{_HERE}.dd:Dd",
-            f"{_HERE}.dd_options:DdOptions",
+            f"{_HERE}.algorithms.unrolled.dd:Dd",
+            f"{_HERE}.algorithms.unrolled.options:DdOptions",
             "a few steps of gradient descent with learned rates",
         ),
         Component(
             "none",
-            f"{_HERE}.nothing:Nothing",
-            "distill_core.recipe:Recipe",
+            f"{_HERE}.algorithms.none:Nothing",
+            "distill_core.plugin:Recipe",
             "learns nothing: the start is judged as it is; for coresets",
         ),
         Component(
             "dc",
-            f"{_HERE}.matching:GradientMatching",
-            f"{_HERE}.matching_options:DcOptions",
+            f"{_HERE}.algorithms.matching.gradients:GradientMatching",
+            f"{_HERE}.algorithms.matching.options:DcOptions",
             "gradients of every class, matched under networks that train on the result",
         ),
         Component(
             "dsa",
-            f"{_HERE}.matching:GradientMatching",
-            f"{_HERE}.matching_options:DsaOptions",
+            f"{_HERE}.algorithms.matching.gradients:GradientMatching",
+            f"{_HERE}.algorithms.matching.options:DsaOptions",
             "dc with real and synthetic images augmented alike",
         ),
         Component(
             "dm",
-            f"{_HERE}.dm:DistributionMatching",
-            f"{_HERE}.dm_options:DmOptions",
+            f"{_HERE}.algorithms.matching.distributions:DistributionMatching",
+            f"{_HERE}.algorithms.matching.options:DmOptions",
             "class means of features, matched under random networks; fixed labels",
         ),
         Component(
             "mtt",
-            f"{_HERE}.mtt:Mtt",
-            f"{_HERE}.trajectory_options:MttOptions",
+            f"{_HERE}.algorithms.trajectories.mtt:Mtt",
+            f"{_HERE}.algorithms.trajectories.options:MttOptions",
             "a student's parameters matched to those of networks trained on the real data",
         ),
         Component(
             "ftd",
-            f"{_HERE}.ftd:Ftd",
-            f"{_HERE}.trajectory_options:FtdOptions",
+            f"{_HERE}.algorithms.trajectories.ftd:Ftd",
+            f"{_HERE}.algorithms.trajectories.options:FtdOptions",
             "as mtt, with experts in flat regions and a moving average",
         ),
         Component(
             "tesla",
-            f"{_HERE}.tesla:Tesla",
-            f"{_HERE}.trajectory_options:TeslaOptions",
+            f"{_HERE}.algorithms.trajectories.tesla:Tesla",
+            f"{_HERE}.algorithms.trajectories.options:TeslaOptions",
             "as mtt, with TESLA's first-order gradient",
         ),
         Component(
             "frepo",
-            f"{_HERE}.frepo:Frepo",
-            f"{_HERE}.frepo_options:FrepoOptions",
+            f"{_HERE}.algorithms.regression.frepo:Frepo",
+            f"{_HERE}.algorithms.regression.options:FrepoOptions",
             "kernel regression on the features of networks that train along",
         ),
         Component(
             "rcig",
-            f"{_HERE}.rcig:Rcig",
-            f"{_HERE}.rcig_options:RcigOptions",
+            f"{_HERE}.algorithms.regression.rcig:Rcig",
+            f"{_HERE}.algorithms.regression.options:RcigOptions",
             "implicit gradients of a linearised training with a regressed last layer",
         ),
     ]
@@ -182,14 +186,14 @@ def distill_backbones() -> list[Component]:
     return [
         Component(
             "convnet",
-            f"{_HERE}.convnet:ConvNet",
-            f"{_HERE}.backbone_options:ConvNetOptions",
+            f"{_HERE}.backbones.convnet:ConvNet",
+            f"{_HERE}.backbones.options:ConvNetOptions",
             "blocks of convolution, norm, activation and pooling, as in the literature",
         ),
         Component(
             "timm",
-            f"{_HERE}.timm_backbone:TimmBackbone",
-            f"{_HERE}.backbone_options:TimmOptions",
+            f"{_HERE}.backbones.timm_backbone:TimmBackbone",
+            f"{_HERE}.backbones.options:TimmOptions",
             "any network of the timm library that accepts the image size",
         ),
     ]

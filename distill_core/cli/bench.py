@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from distill_core.cli.tables import print_table
-from distill_core.discovery import collect_presets, discover
+from distill_core.config.discovery import collect_presets, discover
 from registry import ExplainedError
 
 if TYPE_CHECKING:
     import torch
 
-    from distill_core.bench import Line
+    from distill_core.commands.bench import Line
 
 HEADERS = ("preset", "engine", "seconds", "of these", "memory", "processes")
 PATHS = ("auto", "kernels", "autograd")
@@ -45,19 +45,19 @@ def command(
     """
     plugins = discover()
     found = collect_presets(plugins)
-    named = {name: found.find(name) for name in names}
+    named = {name: found[name] for name in names}
 
-    from distill_core.bench import bench, selection
-    from distill_core.devices import described, pick_device
+    from distill_core.commands.bench import bench, selection
+    from distill_core.system.devices import described, pick_device
 
     # Before any preset: a device that is not there is one mistake, not one of each.
     place = pick_device(device)
     if named:
         chosen = named
     elif quick:
-        chosen = {name: found.presets[name] for name in selection(found.presets, plugins)}
+        chosen = {name: found[name] for name in selection(found, plugins)}
     else:
-        chosen = found.presets
+        chosen = dict(found)
     lines: list[Line] = []
     for line in bench(chosen, plugins, paths or ("auto", "autograd"), device=device):
         if isinstance(line, ExplainedError):
@@ -76,7 +76,7 @@ def command(
 
 def row(line: Line) -> tuple[str, ...]:
     """Return the cells of `HEADERS`."""
-    from distill_core.sizes import size_text
+    from distill_core.system.units import size_text
 
     phases = ", ".join(f"{name} {seconds:.3g}" for name, seconds in line.phases.items())
     several = f"{line.processes}: {line.speed_up:.2f} times" if line.processes else ""
@@ -90,7 +90,7 @@ def row(line: Line) -> tuple[str, ...]:
 def _print_json(lines: list[Line], device: torch.device) -> None:
     import json
 
-    from distill_core.manifest import hardware, versions
+    from distill_core.system.versions import hardware, versions
 
     record = {
         "versions": versions(),

@@ -24,11 +24,11 @@ def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markd
     of the same combination, dataset and budget, in its own setting. Runs that cannot be used are
     named on stderr.
     """
-    from distill_core import comparison
-    from distill_core.discovery import collect_presets, discover
+    from distill_core.config.discovery import collect_presets, discover
+    from distill_core.report import compare as comparison
 
     records, failures = comparison.read_runs(runs)
-    rows = comparison.compare(records, collect_presets(discover()).presets, sort=sort)
+    rows = comparison.compare(records, collect_presets(discover()), sort=sort)
     if as_json:
         click.echo(json.dumps([comparison.as_json(row) for row in rows], indent=1))
     elif as_markdown or not sys.stdout.isatty():

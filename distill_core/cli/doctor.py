@@ -21,7 +21,7 @@ def command(as_json: bool) -> int:
     "warn" is slower than it could be, "broken" is what no run can be made without; the exit code
     is 1 if something is broken.
     """
-    from distill_core.doctor import examine
+    from distill_core.commands.doctor import examine
 
     findings = list(examine())
     if as_json:

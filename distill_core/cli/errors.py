@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import click
 
-from distill_core.out_of_memory import is_out_of_memory, out_of_memory
+from distill_core.system.out_of_memory import is_out_of_memory, out_of_memory
 from registry import EnvironmentFault, ExplainedError, OptionError, UnknownNameError
 
 FAULT, MISTAKE, INTERRUPTED = 1, 2, 130

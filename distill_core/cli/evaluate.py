@@ -12,9 +12,9 @@ import click
 from distill_core.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from distill_core.config import RunConfig
-    from distill_core.evaluate import Result
-    from distill_core.robust_scores import Score
+    from distill_core.config.run_config import RunConfig
+    from distill_core.evaluation.evaluate import Result
+    from distill_core.evaluation.robust_scores import Score
     from registry import Plugins
 
 MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
@@ -46,15 +46,15 @@ def command(
     images of the same pixel budget, and the full training set (kept in the cache). The numbers go
     to RUN/evaluation, too.
     """
-    from distill_core.discovery import discover
-    from distill_core.run_directory import settings_of
+    from distill_core.config.discovery import discover
+    from distill_core.run.directory import settings_of
 
     plugins = discover()
     changed = changes(overrides, {"nets": nets, "protocol": protocol})
     configs = rows(settings_of(run), {**changed, "device": device}, backbones, plugins)
 
-    from distill_core.cross_evaluate import cross_evaluate
-    from distill_core.runtime import prepare
+    from distill_core.commands.evaluate import cross_evaluate
+    from distill_core.system.process import prepare
 
     click.echo(f"machine: {prepare(next(iter(configs.values())))}", err=True)
 
@@ -63,7 +63,12 @@ def command(
 
     names = tuple(filter(None, (name.strip() for name in metrics.split(","))))
     found = cross_evaluate(
-        run, configs, plugins, metrics=names, after_net=after_net, say=partial(click.echo, err=True)
+        run,
+        configs,
+        plugins,
+        metrics=names,
+        after_net=after_net,
+        tell=partial(click.echo, err=True),
     )
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=1))
@@ -82,7 +87,7 @@ def changes(overrides: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]
     Raises:
         OptionError: an override is of something that the run has fixed.
     """
-    from distill_core.config import parse_overrides
+    from distill_core.config.settings import parse_overrides
     from registry import OptionError
 
     for pair in overrides:
@@ -110,7 +115,8 @@ def rows(
 
     Options of the run's own backbone are kept, unless `changed` sets them.
     """
-    from distill_core.config import merge, resolve
+    from distill_core.config.run_config import resolve
+    from distill_core.config.settings import merge
 
     names = backbones or (str(settings.get("backbone", "")),)
     found = {}
@@ -123,7 +129,7 @@ def rows(
 
 def show(results: dict[str, dict[str, Result]]) -> None:
     """Print the table: a backbone a row, distilled and controls the columns."""
-    from distill_core.judge import NAMES
+    from distill_core.evaluation.judge import NAMES
 
     columns = list(next(iter(results.values())))
     headers = ["backbone", *(NAMES[column] for column in columns)]

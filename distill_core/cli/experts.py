@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from distill_core.discovery import discover, preset_settings
+from distill_core.config.discovery import discover, preset_settings
 from registry import OptionError
 
 SETTINGS = (
@@ -48,7 +48,8 @@ def command(
     A run makes those that it misses itself. What is there already is kept, so this can be ended
     at any time and called again, and several may work at the same time.
     """
-    from distill_core.config import merge, parse_overrides, read_settings, resolve
+    from distill_core.config.run_config import resolve
+    from distill_core.config.settings import merge, parse_overrides, read_settings
 
     if config and preset:
         raise OptionError(
@@ -64,9 +65,9 @@ def command(
     stronger = merge(chosen, parse_overrides([*overrides, *more]))
     resolved = resolve(merge(weaker, stronger), plugins, needed=("algo",))
 
-    from distill_core.assemble import assemble_algorithm
-    from distill_core.contracts import Algorithm
-    from distill_core.runtime import prepare
+    from distill_core.contracts.algorithm import Algorithm
+    from distill_core.run.assemble import assemble_algorithm
+    from distill_core.system.process import prepare
 
     say = partial(click.echo, err=as_json)
     say(f"machine  {prepare(resolved)}")
@@ -82,5 +83,7 @@ def command(
     say("experts  all are there")
     if as_json:
         record = resolved.model_dump(mode="json", include={"algo", "dataset", "backbone", "seed"})
-        options = {kind: resolved.options[kind] for kind in ("algo", "dataset", "backbone")}
+        options = {
+            kind: resolved.component(kind)["options"] for kind in ("algo", "dataset", "backbone")
+        }
         click.echo(json.dumps({**record, "options": options}, indent=1, default=str))

@@ -9,7 +9,7 @@ import click
 from distill_core.cli.kinds import find_kind
 from distill_core.cli.names import KindName
 from distill_core.cli.tables import print_listing
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 from distill_core.hookspecs import KINDS
 from registry import Kind, Plugins
 
@@ -43,5 +43,5 @@ def rows(plugins: Plugins, kinds: Sequence[Kind]) -> list[tuple[str, ...]]:
             entry = catalogue.entry(name)
             provider = entry.provider
             version = f"{provider.distribution} {provider.version}"
-            found.append((kind.name, name, provider.entry_point, version, entry.component.summary))
+            found.append((kind.name, name, provider.entry_point, version, entry.item.summary))
     return found

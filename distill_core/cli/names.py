@@ -25,15 +25,15 @@ class ComponentName(StringParamType):
     ) -> list[CompletionItem]:
         """Return the components whose names begin like this."""
         from distill_core.cli.kinds import find_kind
-        from distill_core.discovery import discover
+        from distill_core.config.discovery import discover
 
         try:
             catalogue = discover()[find_kind(self.option or ctx.params.get("kind") or "").name]
         except ExplainedError:
             return []
         return [
-            CompletionItem(name, help=catalogue.entry(name).component.summary)
-            for name in catalogue
+            CompletionItem(name, help=component.summary)
+            for name, component in catalogue.items()
             if name.startswith(incomplete)
         ]
 
@@ -45,7 +45,7 @@ class KindName(StringParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the kinds and settings that begin like this."""
-        from distill_core.config import settings_models
+        from distill_core.config.settings import settings_models
 
         names = [*(kind.name for kind in KINDS), *settings_models()]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -58,11 +58,11 @@ class PresetName(StringParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the presets whose names begin like this."""
-        from distill_core.discovery import discover, presets
+        from distill_core.config.discovery import collect_presets, discover
 
         return [
             CompletionItem(name, help=preset.summary)
-            for name, preset in presets(discover()).items()
+            for name, preset in collect_presets(discover()).items()
             if name.startswith(incomplete)
         ]
 
@@ -74,8 +74,9 @@ class OptionPair(StringParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the options of the components that the command line has chosen so far."""
-        from distill_core.config import RunConfig, settings_models
-        from distill_core.discovery import discover
+        from distill_core.config.discovery import discover
+        from distill_core.config.run_config import RunConfig
+        from distill_core.config.settings import settings_models
 
         kinds = {kind.option: kind for kind in KINDS}
         models = settings_models()
@@ -93,6 +94,6 @@ class OptionPair(StringParamType):
             catalogue = discover()[kinds[prefix].name]
             if chosen is None or chosen not in catalogue:
                 return []
-            models[prefix] = catalogue.entry(chosen).component.resolve_options()
+            models[prefix] = catalogue[chosen].resolve_options()
         names = [f"{prefix}.{name}=" for name in models[prefix].model_fields]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from distill_core.cli.kinds import find_kind
-from distill_core.discovery import discover
-from distill_core.scaffold import new_plugin
+from distill_core.commands.new_plugin import new_plugin
+from distill_core.config.discovery import discover
 
 
 @click.command()

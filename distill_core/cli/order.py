@@ -10,11 +10,11 @@ import click
 
 from distill_core.cli.names import ComponentName, OptionPair
 from distill_core.cli.tables import print_table
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 from registry import OptionError
 
 if TYPE_CHECKING:
-    from distill_core.class_grids import Ordered
+    from distill_core.commands.order import Ordered
 
 HEADERS = ("order", "score", "neighbour distance", "score on class-mean images")
 
@@ -60,7 +60,7 @@ def command(
     by the paper's score. Compared orderers share those options of -o orderer.* that they have.
     The grid file can be used again: --orderer given -o orderer.file=FILE.
     """
-    from distill_core.class_grids import order_dataset, read_request
+    from distill_core.commands.order import order_dataset, read_request
 
     flags = {"dataset": dataset, "orderer": orderer}
     request = read_request(flags, overrides, discover(), grid=grid, rivals=rivals, out=_png(out))

@@ -10,9 +10,9 @@ import click
 
 from distill_core.cli.errors import Display
 from distill_core.cli.tables import print_table
-from distill_core.discovery import Presets, collect_presets, discover
-from distill_core.hookspecs import GROUP
-from registry import Failure, Plugins, Provider
+from distill_core.config.discovery import collect_presets, discover
+from distill_core.hookspecs import GROUP, Preset
+from registry import Catalogue, Failure, Plugins, Provider
 
 HEADERS = ("plugin", "version", "module", "api", "offers")
 
@@ -39,7 +39,7 @@ def command(context: click.Context, as_json: bool) -> None:
         click.echo("\n`distill plugins --traceback` shows where it happened.")
 
 
-def _print_json(plugins: Plugins, presets: Presets) -> None:
+def _print_json(plugins: Plugins, presets: Catalogue[Preset]) -> None:
     loaded = [dict(zip(HEADERS, row, strict=True)) for row in rows(plugins, presets)]
     failed = [
         {"plugin": failure.provider.entry_point, "reason": failure.reason}
@@ -48,7 +48,7 @@ def _print_json(plugins: Plugins, presets: Presets) -> None:
     click.echo(json.dumps({"plugins": loaded, "failures": failed}, indent=1))
 
 
-def rows(plugins: Plugins, presets: Presets) -> list[tuple[str, ...]]:
+def rows(plugins: Plugins, presets: Catalogue[Preset]) -> list[tuple[str, ...]]:
     """Return one row of `HEADERS` for each plugin that was loaded."""
     return [
         (
@@ -62,11 +62,11 @@ def rows(plugins: Plugins, presets: Presets) -> list[tuple[str, ...]]:
     ]
 
 
-def _offers(plugins: Plugins, presets: Presets, provider: Provider) -> str:
+def _offers(plugins: Plugins, presets: Catalogue[Preset], provider: Provider) -> str:
     offered = [
         f"{kind}: {', '.join(names)}" for kind, names in plugins.provided_by(provider).items()
     ]
-    own_presets = sum(owner == provider for owner in presets.providers.values())
+    own_presets = sum(presets.entry(name).provider == provider for name in presets)
     if own_presets:
         offered.append(f"presets: {own_presets}")
     return "; ".join(offered) or "nothing"

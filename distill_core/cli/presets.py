@@ -9,8 +9,9 @@ import click
 
 from distill_core.cli.names import PresetName
 from distill_core.cli.tables import print_listing
-from distill_core.discovery import Presets, collect_presets, discover
-from distill_core.presets import Preset
+from distill_core.config.discovery import collect_presets, discover
+from distill_core.hookspecs import Preset
+from registry import Catalogue
 
 HEADERS = ("preset", "plugin", "summary", "reported")
 
@@ -24,20 +25,20 @@ def command(name: str | None, as_json: bool) -> None:
     if name is None:
         print_listing(HEADERS, rows(found), title="Presets", as_json=as_json)
     elif as_json:
-        click.echo(json.dumps(asdict(found.find(name)), indent=1))
+        click.echo(json.dumps(asdict(found[name]), indent=1))
     else:
-        click.echo(describe(found.find(name)), nl=False)
+        click.echo(describe(found[name]), nl=False)
     for failure in found.failures:
         click.echo(
             f"The presets of {failure.provider} are missing; `distill plugins` says why.", err=True
         )
 
 
-def rows(found: Presets) -> list[tuple[str, ...]]:
+def rows(found: Catalogue[Preset]) -> list[tuple[str, ...]]:
     """Return one row of `HEADERS` for each preset, by name."""
     return [
-        (name, found.providers[name].entry_point, preset.summary, preset.reported)
-        for name, preset in sorted(found.presets.items())
+        (name, found.entry(name).provider.entry_point, preset.summary, preset.reported)
+        for name, preset in found.items()
     ]
 
 

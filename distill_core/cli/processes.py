@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from distill_core.cli.errors import FAULT, Display, run_safely
-from distill_core.launch import EXIT_CODE_FILE, leave_exit_code
+from distill_core.distributed.launch import EXIT_CODE_FILE, leave_exit_code
 from registry import OptionError
 
 if TYPE_CHECKING:
-    from distill_core.ranks import Ranks
+    from distill_core.distributed.ranks import Ranks
 
 
 def as_rank(ranks: Ranks, call: Callable[[], int], display: Display) -> int:

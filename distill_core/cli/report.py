@@ -16,8 +16,8 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
 
     The page of one run is RUN/report.html, that of several report.html in this folder.
     """
-    from distill_core.comparison import read_runs
-    from distill_core.discovery import collect_presets, discover
+    from distill_core.config.discovery import collect_presets, discover
+    from distill_core.report.compare import read_runs
     from distill_core.report.page import REPORT, write_report
 
     records, failures = read_runs(runs)
@@ -33,7 +33,7 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
                     raise
                 click.echo(f"no time-lapse: {error.what}", err=True)
     target = out or (records[0].path / REPORT if len(runs) == 1 else Path(REPORT))
-    write_report(records, collect_presets(discover()).presets, target)
+    write_report(records, collect_presets(discover()), target)
     click.echo(target)
     for line in failures:
         click.echo(f"left out: {line}", err=True)

@@ -12,11 +12,11 @@ import click
 from distill_core.cli.errors import INTERRUPTED, Display
 from distill_core.cli.names import ComponentName, OptionPair, PresetName
 from distill_core.cli.processes import as_rank, check_procs
-from distill_core.launch import check_processes, launch, launched, usable
+from distill_core.distributed.launch import check_processes, launch, launched, usable
 
 if TYPE_CHECKING:
-    from distill_core.config import RunConfig
-    from distill_core.ranks import Ranks
+    from distill_core.config.run_config import RunConfig
+    from distill_core.distributed.ranks import Ranks
     from registry import Plugins
 
 SETTINGS = (
@@ -72,7 +72,7 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
     accuracy of fresh networks beside that of random real images of the same budget.
     """
     if launched(os.environ):
-        from distill_core.distributed import join
+        from distill_core.distributed.group import join
 
         ranks = join(os.environ)
         return as_rank(ranks, lambda: _as_rank(ranks, display, procs, **given), display)
@@ -101,23 +101,23 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     """Distill, in this process or together with others."""
     main = ranks is None or ranks.is_main
 
-    from distill_core import session
-    from distill_core.checkpoint import has_checkpoint
-    from distill_core.ranks import ALONE
-    from distill_core.run_directory import CONFIG
+    from distill_core.commands import run as run_command
+    from distill_core.distributed.ranks import SINGLE_PROCESS
+    from distill_core.run.checkpoint import has_checkpoint
+    from distill_core.run.directory import CONFIG
 
     going_on = f"distill run --resume --out {plan.run_dir}"
     try:
-        session.run(
+        run_command.run(
             plan.config,
             plan.plugins,
             plan.run_dir,
             resume=given["resume"],
             overwrite=given["overwrite"],
-            ranks=ranks or ALONE,
+            ranks=ranks or SINGLE_PROCESS,
             command=("distill", *arguments),
         )
-    except session.Interrupted:
+    except run_command.Interrupted:
         if main:
             click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
         return INTERRUPTED
@@ -133,15 +133,16 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
 
 def _same_plan(plan: _Plan | None, ranks: Ranks) -> _Plan:
     """Tell the other ranks what rank 0 read, since files may be on its machine alone."""
-    from distill_core.config import RunConfig
-    from distill_core.discovery import discover
+    from distill_core.config.discovery import discover
+    from distill_core.config.run_config import resolve
 
     told = ranks.broadcast(
         plan and {"config": plan.config.model_dump(mode="json"), "run_dir": str(plan.run_dir)}
     )
     if plan is not None:
         return plan
-    return _Plan(RunConfig.model_validate(told["config"]), discover(), Path(told["run_dir"]))
+    plugins = discover()
+    return _Plan(resolve(told["config"], plugins), plugins, Path(told["run_dir"]))
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class _Plan:
     run_dir: Path
 
     def preview(self, processes: int) -> int:
-        from distill_core.preview import preview
+        from distill_core.commands.preview import preview
 
         preview(self.config, self.plugins, processes)
         return 0
@@ -171,9 +172,10 @@ def _plan(
     max_memory: str | None,
     **flags: Any,
 ) -> _Plan:
-    from distill_core.config import merge, parse_overrides, read_settings, resolve
-    from distill_core.discovery import discover, preset_settings
-    from distill_core.run_directory import check_new, default_directory, settings_of
+    from distill_core.config.discovery import discover, preset_settings
+    from distill_core.config.run_config import resolve
+    from distill_core.config.settings import merge, parse_overrides, read_settings
+    from distill_core.run.directory import check_new, default_directory, settings_of
     from registry import OptionError
 
     plugins = discover()

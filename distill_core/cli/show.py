@@ -13,7 +13,7 @@ import click
 from distill_core.cli.kinds import find_kind
 from distill_core.cli.names import ComponentName, KindName
 from distill_core.cli.tables import print_table
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 from distill_core.hookspecs import KINDS
 from registry import OptionError
 from registry.docstrings import source_of
@@ -55,7 +55,7 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
     The settings that belong to no component are shown by `distill show run`, data, engine and
     evaluate.
     """
-    from distill_core.config import settings_models
+    from distill_core.config.settings import settings_models
 
     if name is None and (model := settings_models().get(kind)):
         _show_settings(kind, model, as_json=as_json)
@@ -69,21 +69,21 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
         )
     catalogue = discover()[found.name]
     entry = catalogue.entry(name)
-    model = catalogue.attribute(name, entry.component.resolve_options)
+    model = catalogue.attribute(name, entry.item.resolve_options)
     options = rows(model, found.option)
-    source = source_of(entry.component)
+    source = source_of(entry.item)
     if as_json:
         record = {
             "kind": found.name,
             "name": name,
-            "summary": entry.component.summary,
+            "summary": entry.item.summary,
             "provider": asdict(entry.provider),
             "source": source,
             "options": [dict(zip(HEADERS, row, strict=True)) for row in options],
         }
         click.echo(json.dumps(record, indent=1))
         return
-    click.echo(f"{found.name} {name}: {entry.component.summary}")
+    click.echo(f"{found.name} {name}: {entry.item.summary}")
     click.echo(f"plugin   {entry.provider}, {entry.provider.module}")
     if source:
         click.echo(f"source   {source}")
@@ -113,7 +113,7 @@ def _print_options(options: Sequence[Row]) -> None:
 def settings_rows(name: str, model: type[Options]) -> list[Row]:
     """Return `rows` for settings of the core; without the choice of components and sections, which
     `distill list` and other settings show."""
-    from distill_core.option_sections import SECTIONS
+    from distill_core.config.sections import SECTIONS
 
     elsewhere = {f"run.{each}" for each in ("options", *SECTIONS, *(kind.option for kind in KINDS))}
     return [row for row in rows(model, name) if row[0] not in elsewhere]

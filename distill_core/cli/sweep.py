@@ -10,10 +10,10 @@ import click
 
 from distill_core.cli.errors import FAULT
 from distill_core.cli.tables import print_table
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 
 if TYPE_CHECKING:
-    from distill_core.sweep import Cell
+    from distill_core.commands.sweep import Cell
 
 
 @click.command()
@@ -45,8 +45,14 @@ def command(
     and interrupted ones go on, so the same command finishes a sweep that was ended. A cell that
     fails is reported, and the others are done.
     """
-    from distill_core.sweep import read_sweep
-    from distill_core.sweep_run import INTERRUPTED, log_end, log_path, run_cells, submit_cells
+    from distill_core.commands.sweep import read_sweep
+    from distill_core.commands.sweep_cells import (
+        INTERRUPTED,
+        log_end,
+        log_path,
+        run_cells,
+        submit_cells,
+    )
 
     parameters = _parameters(cluster, job)
     target = out or Path("sweeps") / file.stem
@@ -125,7 +131,7 @@ def _print_cells(cells: list[Cell], *, as_json: bool) -> None:
 
 
 def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_json: bool) -> None:
-    from distill_core.sweep_table import records, rows, save
+    from distill_core.commands.sweep_table import records, rows, save
 
     found = records(cells, failed)
     save(found, out)

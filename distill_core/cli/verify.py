@@ -12,7 +12,7 @@ from distill_core.cli.errors import MISTAKE
 from distill_core.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from distill_core.verify import Check
+    from distill_core.commands.verify import Check
 
 
 @click.command()
@@ -26,7 +26,7 @@ def command(run: Path, as_json: bool, again: bool) -> int:
     a plugin runs. With --evaluate fresh networks are trained, too, and must agree with the
     recorded accuracy within its spread. Exit code 0: all of it holds; 2: something does not.
     """
-    from distill_core.verify import verify
+    from distill_core.commands.verify import verify
 
     checks = verify(run)
     if again and all(check.passed for check in checks):
@@ -42,16 +42,16 @@ def command(run: Path, as_json: bool, again: bool) -> int:
 
 
 def _evaluation(run: Path) -> Check:
-    from distill_core.assemble import backbone_maker, load_real
-    from distill_core.config import resolve
-    from distill_core.cross_evaluate import find_candidate
-    from distill_core.devices import pick_device
-    from distill_core.discovery import discover
-    from distill_core.judge import judge
-    from distill_core.run_directory import settings_of
-    from distill_core.runtime import prepare
-    from distill_core.stored_manifest import read_manifest
-    from distill_core.verify import Check, within_spread
+    from distill_core.artefact.manifest import read_manifest
+    from distill_core.commands.evaluate import find_candidate
+    from distill_core.commands.verify import Check, within_spread
+    from distill_core.config.discovery import discover
+    from distill_core.config.run_config import resolve
+    from distill_core.evaluation.evaluate import Evaluator
+    from distill_core.evaluation.judge import judge
+    from distill_core.run.directory import settings_of
+    from distill_core.run.plan import Plan
+    from distill_core.system.process import prepare
 
     recorded = read_manifest(run).get("results", {}).get("distilled")
     if not recorded:
@@ -61,10 +61,9 @@ def _evaluation(run: Path) -> Check:
     judging = config.evaluate.model_copy(update={"controls": False})
     config = config.model_copy(update={"evaluate": judging})
     prepare(config)
-    device = pick_device(config.device)
-    real = load_real(config, plugins, device=device)
-    maker = backbone_maker(
-        config.backbone, config.options["backbone"], plugins, spec=real.spec, device=device
-    )
-    result = judge(find_candidate(run, config, plugins, real), real, config, maker)["distilled"]
+    plan = Plan.of(config, plugins, {"dataset", "backbone"})
+    real = plan.real_data()
+    candidate = find_candidate(run, config, plugins, real)
+    evaluator = Evaluator.of(config, real, plan.networks(real.spec))
+    result = judge(candidate, evaluator, config.evaluate)["distilled"]
     return within_spread(recorded, result.accuracies)

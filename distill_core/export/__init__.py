@@ -6,6 +6,8 @@ huggingface  train/*.png with train/metadata.jsonl, and README.md, the dataset c
 dd-ranking   images.pt, labels.pt, lr.pt; poster.safetensors and geometry.json
 
 Every folder has info.json: what it is, and how it was made.
+
+May import: run and what stands below it.
 """
 
 from __future__ import annotations
@@ -18,14 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distill_core import __version__
-from distill_core.artefact import load
-from distill_core.distilled import Distilled
-from distill_core.documents import parse_json
+from distill_core.artefact.artefact import load
+from distill_core.artefact.distilled import Distilled
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
-from distill_core.files import write_atomically
+from distill_core.system.files import parse_json, write_atomically
 from registry import EnvironmentFault, InputError, UnknownNameError
 
 INFO = "info.json"

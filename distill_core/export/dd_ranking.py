@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact import WHITENING
-from distill_core.distilled import Distilled
-from distill_core.files import read_tensors, write_atomically, write_tensors
+from distill_core.artefact.artefact import WHITENING
+from distill_core.artefact.distilled import Distilled
+from distill_core.system.files import read_tensors, write_atomically, write_tensors
 from registry import InputError
 
-POSTER, GEOMETRY = "poster.safetensors", "geometry.json"
+POSTER_TENSORS, GEOMETRY = "poster.safetensors", "geometry.json"
 PLAIN = ("pixels", "images", "labels", "canvas", "rows", "cols", "class_grid")
 SMALLEST = 1e-8  # added to labels before the logarithm
 
@@ -49,7 +49,7 @@ def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
     _save(out / "lr.pt", torch.tensor(distilled.recipe.lr))
     write_tensors(out / WHITENING, *read_tensors(distilled.path.with_name(WHITENING)))
     tensors, _ = read_tensors(distilled.path, PLAIN)
-    write_tensors(out / POSTER, tensors, {"class_names": list(distilled.class_names)})
+    write_tensors(out / POSTER_TENSORS, tensors, {"class_names": list(distilled.class_names)})
     exact = is_exact(chosen, distilled.labels)
     body = {"ipc": ipc, "chosen": chosen.tolist(), "approximate": not exact}
     body |= geometry(distilled, tensors)
@@ -60,8 +60,8 @@ def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
         if exact
         else f"Approximate: DD-Ranking takes {ipc} images for each class, so every class has the "
         f"images with the most of its label; {len(set(chosen.tolist()))} of "
-        f"{len(distilled.labels)} are used, some under several classes. {POSTER} and {GEOMETRY} "
-        "hold the true set; `distill evaluate --metrics lrs,ars` judges that.",
+        f"{len(distilled.labels)} are used, some under several classes. {POSTER_TENSORS} and "
+        f"{GEOMETRY} hold the true set; `distill evaluate --metrics lrs,ars` judges that.",
         "labels.pt holds log(label + 1e-8), since DD-Ranking applies a softmax (temperature 1).",
         f"Images are whitened ({distilled.transform.whitening.kind}); the real images that "
         "DD-Ranking tests on must be, too.",

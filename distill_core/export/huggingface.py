@@ -15,12 +15,12 @@ import json
 import re
 from pathlib import Path
 
-from distill_core.distilled import Distilled
+from distill_core.artefact.distilled import Distilled
 from distill_core.export.card import dataset_card
 from distill_core.export.images import pngs_of, rounding_note
 from distill_core.export.tensors import export_tensors
-from distill_core.files import write_atomically
-from distill_core.run_directory import CONFIG
+from distill_core.run.directory import CONFIG
+from distill_core.system.files import write_atomically
 from registry import OptionError
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from distill_core.distilled import Distilled
-from distill_core.files import write_atomically
-from distill_core.fitting import MODES
-from distill_core.pictures import Picture, to_image, to_png
+from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.pictures import Picture, to_image, to_png
+from distill_core.data.resize import MODES
+from distill_core.system.files import write_atomically
 from registry import InputError
 
 LABELS = "labels.json"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill_core.artefact import WHITENING
-from distill_core.distilled import Distilled
-from distill_core.files import read_tensors, write_tensors
+from distill_core.artefact.artefact import WHITENING
+from distill_core.artefact.distilled import Distilled
+from distill_core.system.files import read_tensors, write_tensors
 
 TENSORS = "tensors.safetensors"
 HOW_TO_LOAD = (

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from distill_core.report.record import RunRecord
 from distill_core.report.svg import Series, chart
-from distill_core.run_record import RunRecord
 
 BINS = 60
 

@@ -10,14 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from distill_core.comparison import HEADERS, MISSING, cells, compare
-from distill_core.files import write_atomically
-from distill_core.pictures import POSTER
-from distill_core.presets import Preset
+from distill_core.artefact.pictures import POSTER
+from distill_core.hookspecs import Preset
+from distill_core.report.compare import HEADERS, MISSING, cells, compare
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.poster import data_uri, poster_html
+from distill_core.report.record import TABLES, RunRecord, read_run
 from distill_core.report.timelapse import TIMELAPSE
-from distill_core.run_record import TABLES, RunRecord, read_run
+from distill_core.system.files import write_atomically
 
 REPORT = "report.html"
 # Nothing but what is in the file; class names and notes are other people's texts.

@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill_core.artefact import load
-from distill_core.distilled import Distilled
-from distill_core.files import read_tensors
-from distill_core.pictures import MIN_WIDTH, POSTER, heat_map, sheet, to_bytes, to_image, to_png
+from distill_core.artefact.artefact import load
+from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.pictures import (
+    MIN_WIDTH,
+    POSTER,
+    heat_map,
+    sheet,
+    to_bytes,
+    to_image,
+    to_png,
+)
+from distill_core.system.files import read_tensors
 
 MOST_ITEMS, MOST_BARS, COLUMNS = 1000, 10, 25
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from distill_core.files import write_atomically
-from distill_core.snapshots import snapshots_of
+from distill_core.run.snapshots import snapshots_of
+from distill_core.system.files import write_atomically
 from registry import InputError
 
 TIMELAPSE = "poster.gif"

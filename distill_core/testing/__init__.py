@@ -4,11 +4,13 @@ Every check takes what makes the component (its factory, with the options alread
 the small things it needs, and raises an AssertionError with a sentence that names the component
 and its fault. Third parties test theirs in one line:
 
-    check_component(distill_core.discovery.discover(), "orderer", "alphabetical")
+    check_component(distill_core.config.discovery.discover(), "orderer", "alphabetical")
 
 or without installing anything:
 
     check_orderer(lambda: Alphabetical(AlphabeticalOptions()), name="alphabetical")
+
+May import: commands and what stands below them.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def check_component(
     """Check a component of a catalogue: its record, its options, and the contract of its kind.
 
     Args:
-        plugins: what is installed, from `distill_core.discovery.discover`.
+        plugins: what is installed, from `distill_core.config.discovery.discover`.
         kind: "representation", "labeler", "orderer", "algorithm", "dataset" or "backbone".
         name: the component's name.
         settings: its options where the defaults will not do for a small test.
@@ -63,7 +65,7 @@ def check_component(
     """
     catalogue = plugins[kind]
     who = f"{kind} '{name}'"
-    component = catalogue.entry(name).component
+    component = catalogue[name]
     demand(bool(component.summary.strip()), who, "has no summary for `distill list`")
     for option, field in component.resolve_options().model_fields.items():
         demand(

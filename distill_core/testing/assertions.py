@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill_core.streams import seeded
+from distill_core.contracts.streams import seeded
 
 Result = TypeVar("Result")
 

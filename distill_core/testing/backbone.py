@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distill_core.backbones import new_backbone
-from distill_core.contracts import Backbone
-from distill_core.data import DataSpec
-from distill_core.streams import seeded
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.streams import seeded
+from distill_core.engine.fresh import new_backbone
 from distill_core.testing.assertions import (
     check_parameters,
     close,

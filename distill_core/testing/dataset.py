@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from distill_core.contracts import Dataset
-from distill_core.data import DataSpec, RawData, check_raw
+from distill_core.contracts.components import Dataset
+from distill_core.contracts.data import DataSpec, RawData
+from distill_core.data.prepare import check_raw
 from distill_core.testing.assertions import demand, repeatable
 from registry import InputError
 

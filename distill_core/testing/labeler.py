@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from distill_core.contracts import Labeler
-from distill_core.geometry import Placement
-from distill_core.streams import seeded
+from distill_core.contracts.components import Labeler
+from distill_core.contracts.geometry import Placement
+from distill_core.contracts.streams import seeded
 from distill_core.testing.assertions import (
     check_gradient,
     check_parameters,

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.contracts import Orderer
-from distill_core.data import RealData
-from distill_core.geometry import check_class_grid
-from distill_core.streams import seeded
+from distill_core.contracts.components import Orderer
+from distill_core.contracts.data import RealData
+from distill_core.contracts.geometry import check_class_grid
+from distill_core.contracts.streams import seeded
 from distill_core.testing.assertions import demand, equal, repeatable
 from distill_core.testing.small import small_data
 from registry import ExplainedError

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from distill_core.contracts import Representation
-from distill_core.data import DataSpec, RealData
-from distill_core.geometry import Boxes, Layout, Placement, gather_boxes
-from distill_core.streams import seeded
+from distill_core.contracts.components import Representation
+from distill_core.contracts.data import DataSpec, RealData
+from distill_core.contracts.geometry import Boxes, Layout, Placement, gather_boxes
+from distill_core.contracts.streams import seeded
 from distill_core.testing.assertions import (
     check_gradient,
     check_parameters,

@@ -8,16 +8,25 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from distill_core.backbones import new_backbone
-from distill_core.contracts import Backbone, Labeler, Representation, Task
-from distill_core.data import AUGMENTATIONS, DataSpec, RawData, RealData
-from distill_core.experts_store import Experts
-from distill_core.geometry import Boxes, Layout, Placement, gather_boxes, grid_cells
-from distill_core.hypergradient.engine import Engine
-from distill_core.option_sections import DataOptions
-from distill_core.streams import seeded
-from distill_core.synthetic import SyntheticDataset
-from distill_core.transfer import to_device
+from distill_core.config.sections import DataOptions
+from distill_core.contracts.algorithm import Task
+from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData
+from distill_core.contracts.geometry import (
+    Boxes,
+    Layout,
+    Placement,
+    gather_boxes,
+    grid_cells,
+)
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.contracts.transfer import to_device
+from distill_core.data.prepare import prepare
+from distill_core.engine.engine import Engine
+from distill_core.engine.fresh import new_backbone
+from distill_core.training.expert_cache import Experts
 
 # The class names of CIFAR-10, out of order: an orderer may know words.
 NAMES = ("ship", "cat", "truck", "bird", "frog", "airplane", "dog", "deer", "horse", "automobile")
@@ -40,7 +49,7 @@ def small_data(num_classes: int = 6, *, channels: int = 3, size: int = 8) -> Rea
         return images, labels
 
     raw = RawData(spec, *part(12), *part(2))
-    return RealData.prepare(raw, DataOptions(), seed=0, device=torch.device("cpu"))
+    return prepare(raw, DataOptions(), seed=0, device=torch.device("cpu"))
 
 
 def image_layout(num_classes: int, *, ipc: int = 1, size: int = 8) -> Layout:

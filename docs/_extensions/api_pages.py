@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterable
 from typing import Any
+
+from distill_core.plugin import CONTRACTS, TOOLS, Table
 
 MODULES = {
     "plugin": ("distill_core.plugin", "For plugins"),
@@ -12,6 +15,23 @@ MODULES = {
     "distill_core": ("distill_core", "Python"),
     "registry": ("registry", "The registry"),
 }
+
+
+TIERS = (
+    (
+        "Tier 1: contracts",
+        "What a component implements, is given and gives back. These names and what they do stay "
+        "as they are through version 1 of the plugin API. ``Engine`` and ``Experts`` are "
+        "protocols: a component is given objects that have these methods, and makes none itself.",
+        CONTRACTS,
+    ),
+    (
+        "Tier 2: tools",
+        "What our own components use, for yours to use too. They may change in a minor version of "
+        "the plugin API; the changelog says so.",
+        TOOLS,
+    ),
+)
 
 
 def api_pages() -> dict[str, str]:
@@ -26,12 +46,36 @@ def public_names(module: str) -> dict[str, Any]:
 
 
 def _page(module: str, title: str) -> str:
-    heading = f"{title}: {module}"
     text = inspect.getdoc(importlib.import_module(module)) or ""
-    parts = [f"{heading}\n{'=' * len(heading)}\n", f"{text}\n"]
-    for name, value in sorted(public_names(module).items(), key=lambda pair: pair[0].lower()):
-        parts.append(f"{name}\n{'-' * len(name)}\n\n{_entry(module, name, value)}")
+    parts = [_heading(f"{title}: {module}", "="), f"{text}\n"]
+    if module == MODULES["plugin"][0]:
+        parts += [_tier(*tier) for tier in TIERS]
+    else:
+        parts += _entries(module, public_names(module), underline="-")
     return "\n".join(parts)
+
+
+def _tier(title: str, promise: str, table: Table) -> str:
+    """Return the part of the page for plugins that describes one tier, by kind."""
+    module = MODULES["plugin"][0]
+    parts = [_heading(title, "-"), f"{promise}\n"]
+    for kind, homes in table.items():
+        names = [name for found in homes.values() for name in found]
+        parts += [_heading(kind, "~"), *_entries(module, names, underline="^")]
+    return "\n".join(parts)
+
+
+def _entries(module: str, names: Iterable[str], *, underline: str) -> list[str]:
+    """Return an entry under a heading for each name, in the order of the alphabet."""
+    values = public_names(module)
+    return [
+        _heading(name, underline) + "\n" + _entry(module, name, values[name])
+        for name in sorted(names, key=str.lower)
+    ]
+
+
+def _heading(text: str, underline: str) -> str:
+    return f"{text}\n{underline * len(text)}\n"
 
 
 def _entry(module: str, name: str, value: Any) -> str:
@@ -47,6 +91,6 @@ def _entry(module: str, name: str, value: Any) -> str:
         )
     return (
         f"``{module}.{name}``: ``{value!r}``.\n"
-        if isinstance(value, str)
+        if isinstance(value, (str, tuple))
         else (f"``{module}.{name}``: a ``{type(value).__name__}``.\n")
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from distill_core.cli.show import rows, settings_rows
-from distill_core.config import settings_models
+from distill_core.config.settings import settings_models
 from distill_core.hookspecs import KINDS
-from registry import Catalogue, Plugins
+from registry import Components, Plugins
 
 
 def component_pages(plugins: Plugins) -> dict[str, str]:
@@ -17,7 +17,7 @@ def component_pages(plugins: Plugins) -> dict[str, str]:
     return {kind.name: _kind_page(plugins[kind.name]) for kind in KINDS}
 
 
-def _kind_page(catalogue: Catalogue) -> str:
+def _kind_page(catalogue: Components) -> str:
     kind = catalogue.kind
     title = kind.name.capitalize() + "s"
     contract = kind.base.replace(":", ".")
@@ -31,9 +31,9 @@ def _kind_page(catalogue: Catalogue) -> str:
     return "\n".join(parts)
 
 
-def _component(catalogue: Catalogue, name: str) -> str:
+def _component(catalogue: Components, name: str) -> str:
     entry, kind = catalogue.entry(name), catalogue.kind
-    component = entry.component
+    component = entry.item
     options = rows(component.resolve_options(), kind.option)
     parts = [
         f"({kind.name}-{name})=\n## {name}\n",

@@ -9,7 +9,7 @@ from typing import Any
 from docutils import nodes
 
 from distill_core.cli import main
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 from docs._extensions import links, mathml
 from docs._extensions.api_pages import api_pages
 from docs._extensions.cli_page import cli_page

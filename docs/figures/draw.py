@@ -12,7 +12,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 from distill_core.plugin import DataSpec, Placement, class_coverage
 
 IMAGES = Path(__file__).parents[1] / "images"

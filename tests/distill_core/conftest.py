@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from distill_core.contracts import Representation
-from distill_core.data import RealData
-from distill_core.geometry import Boxes, Layout, Placement, gather_boxes
-from distill_core.streams import seeded
-from distill_core.synthetic import SyntheticDataset
+from distill_core.contracts.components import Representation
+from distill_core.contracts.data import RealData
+from distill_core.contracts.geometry import Boxes, Layout, Placement, gather_boxes
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.testing.small import TinyLabels
 
 

@@ -74,7 +74,7 @@ def fake_card(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> FakeCard:
         monkeypatch.setattr(torch.cuda, name, answer)
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    for user in ("doctor_card", "manifest"):
+    for user in ("commands.doctor_card", "system.versions"):
         monkeypatch.setattr(f"distill_core.{user}.cudnn", lambda: card.cudnn)
     empty = torch.empty
 

@@ -15,19 +15,20 @@ from typing import Any
 import torch
 from torch.distributed import FileStore
 
-from distill_core.assemble import Assembly, assemble
-from distill_core.checkpoint import load_checkpoint
 from distill_core.cli.errors import Display
 from distill_core.cli.processes import as_rank
-from distill_core.contracts import Task
-from distill_core.data import Split
-from distill_core.distributed import Group
-from distill_core.judge import Candidate, judge, validation_accuracies
-from distill_core.ranks import ALONE, RankLostError, Ranks
-from distill_core.run import OuterLoop
-from distill_core.session import run
-from distill_core.streams import Streams
-from distill_core.trees import pack
+from distill_core.commands.run import run
+from distill_core.contracts.algorithm import Task
+from distill_core.contracts.data import Split
+from distill_core.contracts.streams import Streams
+from distill_core.distributed.group import Group
+from distill_core.distributed.ranks import SINGLE_PROCESS, RankLostError, Ranks
+from distill_core.evaluation.judge import judge
+from distill_core.run.assemble import Assembly, assemble
+from distill_core.run.checkpoint import load_checkpoint
+from distill_core.run.loop import OuterLoop
+from distill_core.run.validation import candidate_of, evaluator_of, validation_accuracies
+from distill_core.system.state_tree import pack
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 RUN: dict[str, Any] = {"steps": 5, "options": {"algo": {"curriculum": "window"}}}
@@ -133,14 +134,10 @@ def runs(folder: Path, ranks: Ranks) -> dict[str, Any]:
 def judged(ranks: Ranks) -> dict[str, Any]:
     assembly = small_assembly(**JUDGING)
     told: list[tuple[str, int]] = []
-    results = judge(
-        Candidate.of(assembly),
-        assembly.real,
-        assembly.config,
-        assembly.make_backbone,
-        after_net=lambda what, net, value: told.append((what, net)),
-        ranks=ranks,
+    evaluator = evaluator_of(
+        assembly, ranks=ranks, after_net=lambda name, net, value: told.append((name, net))
     )
+    results = judge(candidate_of(assembly), evaluator, assembly.config.evaluate)
     return {
         "judged": {name: [*r.accuracies] for name, r in results.items()},
         "notes": {name: [*r.notes] for name, r in results.items()},
@@ -197,7 +194,7 @@ def main(folder: Path, rank: int) -> None:
     found = messages(ranks)
     found["averaged"] = hypergradient(rank, ranks)
     if rank == 0:
-        found["whole"] = hypergradient(None, ALONE)
+        found["whole"] = hypergradient(None, SINGLE_PROCESS)
     found |= runs(folder, ranks)
     found |= judged(ranks)
     found |= lost(folder, ranks)

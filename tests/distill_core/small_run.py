@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from distill_core.assemble import Assembly, assemble
-from distill_core.config import RunConfig, merge, resolve
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import merge
+from distill_core.run.assemble import Assembly, assemble
 from registry import Plugins
 
 SMALL: dict[str, Any] = {

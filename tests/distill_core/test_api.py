@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import distill_core
-from distill_core.api import nested
-from distill_core.data import DataSpec, RawData
-from distill_core.outcome import Outcome
-from distill_core.own_data import raw_data
+from distill_core.api import DistillResult
+from distill_core.config.settings import nested
+from distill_core.contracts.data import DataSpec, RawData
+from distill_core.data.in_memory import raw_data
 from registry import InputError, OptionError, UnknownNameError
 from tests.distill_core.small_run import SMALL
 
@@ -31,7 +31,7 @@ CHOICE = {
 }
 
 
-def small(**changes: Any) -> Outcome:
+def small(**changes: Any) -> DistillResult:
     return distill_core.distill(**{**CHOICE, "dataset": "shapes", "options": OPTIONS, **changes})
 
 
@@ -41,7 +41,7 @@ def arrays() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> DistillResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         return small()
@@ -68,20 +68,20 @@ def test_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert "accuracy on the test set" in capsys.readouterr().out
 
 
-def test_equal_to_the_command_line(outcome: Outcome) -> None:
-    from distill_core import session
+def test_equal_to_the_command_line(outcome: DistillResult) -> None:
+    from distill_core.commands import run as run_command
     from tests.distill_core.small_run import installed, small_config
 
     config = small_config(steps=2, device="cpu")
     assert config == outcome.config
-    results = session.run(
+    results = run_command.run(
         config, installed(), outcome.run_dir.parent / f"{outcome.run_dir.name}-cli",
         resume=False, overwrite=True, quiet=True,
     )  # fmt: skip
     assert results["distilled"].accuracies == outcome.results["distilled"].accuracies
 
 
-def test_save_load_export_and_train(outcome: Outcome, tmp_path: Path) -> None:
+def test_save_load_export_and_train(outcome: DistillResult, tmp_path: Path) -> None:
     saved = outcome.save(tmp_path / "kept")
     again = distill_core.load(saved)
     assert again.verified
@@ -95,7 +95,7 @@ def test_save_load_export_and_train(outcome: Outcome, tmp_path: Path) -> None:
     assert not torch.equal(network[1].weight, before)
 
 
-def test_evaluate_again(outcome: Outcome) -> None:
+def test_evaluate_again(outcome: DistillResult) -> None:
     found = outcome.evaluate(nets=1, controls=False, protocol="dc", steps=2)
     assert len(found.results["convnet"]["distilled"].accuracies) == 1
     with pytest.raises(OptionError, match="nest"):
@@ -116,7 +116,7 @@ def test_the_picture_of_a_notebook_is_escaped() -> None:
 
 
 def test_in_a_thread() -> None:
-    found: list[Outcome] = []
+    found: list[DistillResult] = []
     thread = threading.Thread(target=lambda: found.append(small()))
     thread.start()
     thread.join()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import click
 import pytest
 
-from distill_core import hookspecs
+from distill_core import hookspecs, plugin
 from distill_core.cli import COMMANDS, main
 from distill_core.cli.show import settings_rows
-from distill_core.config import settings_models
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
+from distill_core.config.settings import settings_models
 from docs._extensions import links
 from docs._extensions.api_pages import MODULES, api_pages
 from docs._extensions.cli_page import cli_page
@@ -45,7 +46,7 @@ def test_a_component_and_each_of_its_options_is_in_the_reference(kind: hookspecs
         _, _, section = page.partition(f"\n## {name}\n")
         section = section.partition("\n## ")[0]
         assert section
-        for option in catalogue.entry(name).component.resolve_options().model_fields:
+        for option in catalogue[name].resolve_options().model_fields:
             assert f"\n`{kind.option}.{option}`\n: " in section
 
 
@@ -78,6 +79,14 @@ def test_every_public_name_is_in_the_reference(page: str) -> None:
             assert f"``{MODULES[page][0]}.{name}``" in text
 
 
+def test_the_reference_for_plugins_has_contracts_first_and_then_tools() -> None:
+    _, contracts, tools = re.split(r"^Tier [12]: \w+$", api_pages()["plugin"], flags=re.MULTILINE)
+    for number, text in enumerate((contracts, tools), start=1):
+        found = re.findall(r"^(\w+)\n\^+$", text, flags=re.MULTILINE)
+        assert sorted(found) == sorted(n for n in plugin.__all__ if plugin.tier(n) == number)
+    assert contracts.index("\nRepresentations\n~") < contracts.index("\nBoxes\n^")
+
+
 @pytest.mark.parametrize(
     ("name", "page"),
     [
@@ -88,7 +97,7 @@ def test_every_public_name_is_in_the_reference(page: str) -> None:
 )
 def test_names_of_pytorch_lead_to_its_pages(name: str, page: str) -> None:
     assert links.address(name) == f"{links.TORCH}/{page}"
-    assert links.address("distill_core.geometry.Boxes") is None
+    assert links.address("distill_core.contracts.geometry.Boxes") is None
 
 
 def test_relative_links_resolve_without_the_site_too() -> None:

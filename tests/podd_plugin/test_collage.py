@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from distill_core.run import OuterLoop
+from distill_core.run.loop import OuterLoop
 from tests.distill_core.small_run import small_assembly
 
 

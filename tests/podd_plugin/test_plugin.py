@@ -20,7 +20,7 @@ def test_everything_is_offered_and_nothing_is_broken():
     }
     for kind in ("representation", "labeler", "orderer"):
         for name in plugins[kind]:
-            component = plugins[kind].entry(name).component
+            component = plugins[kind][name]
             assert callable(component.resolve_factory())
             assert component.summary
             assert all(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_core.ordering import (
+from distill_core.layout.ordering import (
     class_features,
     cosine_distances,
     neighbour_distance,

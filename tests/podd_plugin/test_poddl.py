@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from distill_core.builtin.images import Images, ImagesOptions
-from distill_core.data import DataSpec
-from distill_core.geometry import Boxes, Layout, Placement, class_coverage
+from distill_core.builtin.representations.images import Images, ImagesOptions
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.geometry import Boxes, Layout, Placement, class_coverage
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions
 from registry import InputError, OptionError

@@ -5,11 +5,11 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from distill_core.builtin.images import Images, ImagesOptions
-from distill_core.builtin.onehot import Onehot
-from distill_core.data import DataSpec
-from distill_core.geometry import Placement
-from distill_core.synthetic import SyntheticDataset
+from distill_core.builtin.labelers.onehot import Onehot
+from distill_core.builtin.representations.images import Images, ImagesOptions
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.geometry import Placement
+from distill_core.contracts.synthetic import SyntheticDataset
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions
 from registry import InputError

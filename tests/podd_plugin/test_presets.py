@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from distill_core.builtin.convnet import ConvNetOptions
-from distill_core.builtin.ratbptt import RatBpttOptions
-from distill_core.config import RunConfig
-from distill_core.data import DataSpec
+from distill_core.builtin.algorithms.unrolled.ratbptt import RatBpttOptions
+from distill_core.builtin.backbones.convnet import ConvNetOptions
+from distill_core.config.run_config import RunConfig
+from distill_core.contracts.data import DataSpec
 from podd_plugin.poddl import PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions
 from podd_plugin.presets import presets
@@ -30,22 +30,25 @@ def test_four_datasets_at_eight_budgets():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_the_options_of_its_components(name):
-    config = check_options(RunConfig, PRESETS[name].config, where="run")
+    settings = PRESETS[name].config
+    check_options(RunConfig, {**settings, "options": {}}, where="run")
     for kind, model in (
         ("repr", PosterOptions),
         ("labeler", PoddlOptions),
         ("algo", RatBpttOptions),
         ("backbone", ConvNetOptions),
     ):
-        check_options(model, config.options[kind], where=kind)
+        check_options(model, settings["options"][kind], where=kind)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_poster_fits_its_budget_and_has_the_published_patches(name):
-    config = check_options(RunConfig, PRESETS[name].config, where="run")
+    settings = PRESETS[name].config
+    config = check_options(RunConfig, {**settings, "options": {}}, where="run")
+    options = PosterOptions(**settings["options"]["repr"])
     num_classes, side = DATA[config.dataset]
     spec = DataSpec(config.dataset, tuple(map(str, range(num_classes))), (3, side, side), ())
-    poster = Poster(PosterOptions(**config.options["repr"]), spec=spec, ipc=config.ipc)
+    poster = Poster(options, spec=spec, ipc=config.ipc)
     height, width = poster.layout.canvas_hw
     assert 0.99 * config.ipc <= height * width / (num_classes * side * side) <= config.ipc
     patches = {"cifar10": 96, "cifar100": 400, "cub200": 1800, "tiny_imagenet": 800}

@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from distill_core.ordering import cosine_distances, ordering_score
+from distill_core.layout.ordering import cosine_distances, ordering_score
 from podd_plugin.published import Published, PublishedOptions, published_grids
 from registry import InputError
 

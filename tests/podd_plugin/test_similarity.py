@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from distill_core.ordering import class_features, cosine_distances
+from distill_core.layout.ordering import class_features, cosine_distances
 from podd_plugin import similarity
 from podd_plugin.similarity import SimilarityOptions, class_distances
 from registry import InputError, OptionError

@@ -1,9 +1,10 @@
-"""A small world for the registry, which knows nothing of distillation: brews and mills."""
+"""A small world for the registry, which knows nothing of distillation: brews, mills and cups."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pluggy
 from pydantic import Field
 
-from registry import Component, Kind, Options, Plugins, load_plugins
+from registry import Component, Hints, Kind, Options, Plugins, load_plugins
 
 GROUP = "coffee"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -40,6 +41,17 @@ class Mill:
     """A mill; no brew."""
 
 
+@dataclass(frozen=True)
+class Cup:
+    """A cup, which has a name and is not made of anything."""
+
+    name: str
+
+
+def coffee_cups() -> list[Cup]:  # type: ignore[empty-body]
+    """Offer cups."""
+
+
 def coffee_brews() -> list[Component]:  # type: ignore[empty-body]
     """Offer brews."""
 
@@ -48,10 +60,18 @@ def coffee_mills() -> list[Component]:  # type: ignore[empty-body]
     """Offer mills."""
 
 
+HINTS = Hints(
+    unknown="the board shows every {kind}",
+    duplicate="throw one away",
+    options="the board explains {kind} {name}",
+    contract="the taster checks every brew",
+)
 KINDS = (
-    Kind("brew", "coffee_brews", "tests.registry.coffee:Brew", "brew"),
+    Kind("brew", "coffee_brews", "tests.registry.coffee:Brew", "brew", hints=HINTS),
     Kind("mill", "coffee_mills", "tests.registry.coffee:Mill", "mill"),
 )
+CUPS = Kind("cup", "coffee_cups", offers=Cup)
+
 
 espresso = Component("espresso", Brew, BrewOptions, "short and strong")
 filtered = Component("filtered", "tests.registry.coffee:Brew", "tests.registry.coffee:BrewOptions")
@@ -61,6 +81,7 @@ def hookspecs() -> ModuleType:
     """Return the hook specifications as a module."""
     module = ModuleType("coffee_hookspecs")
     module.coffee_brews = hookspec(coffee_brews)  # type: ignore[attr-defined]
+    module.coffee_cups = hookspec(coffee_cups)  # type: ignore[attr-defined]
     module.coffee_mills = hookspec(coffee_mills)  # type: ignore[attr-defined]
     return module
 

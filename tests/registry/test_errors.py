@@ -83,8 +83,7 @@ def test_duplicate_name_names_both_providers() -> None:
     assert str(error) == (
         "two orderers are named 'poco': one from podd (distill-podd 1), one from mine (my-pkg 2).\n"
         "Expected one provider for every name.\n"
-        "Next: uninstall one of them, or load only the plugins that you want with "
-        "DISTILL_LOAD_PLUGINS=name,name."
+        "Next: uninstall one of them."
     )
     assert error.providers == ("podd (distill-podd 1)", "mine (my-pkg 2)")
     assert isinstance(error, ValueError)

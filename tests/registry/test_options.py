@@ -93,8 +93,8 @@ def test_a_choice_names_the_choices() -> None:
 
 def test_the_component_is_shown_where_there_is_one() -> None:
     with pytest.raises(OptionError) as caught:
-        check_options(Options, {"a": 1}, where="brew", component="drink tea")
-    assert caught.value.next == "`distill show drink tea` explains the options."
+        check_options(Options, {"a": 1}, where="brew", explained="tea explains it")
+    assert caught.value.next == "tea explains it."
 
 
 def test_a_missing_option_is_described() -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from registry import Component, DuplicateNameError, Provider, UnknownNameError
-from tests.registry.coffee import Brew, espresso, filtered, install, load, plugin, with_hooks
+from tests.registry.coffee import (
+    CUPS,
+    Brew,
+    Cup,
+    espresso,
+    filtered,
+    install,
+    load,
+    plugin,
+    with_hooks,
+)
 
 BREW = """
 import pluggy
@@ -199,3 +210,43 @@ def test_importing_the_registry_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def cups(*names: str) -> Callable[[], list[Cup]]:
+    """A hook that offers cups of these names."""
+
+    def coffee_cups() -> list[Cup]:
+        return [Cup(name) for name in names]
+
+    return coffee_cups
+
+
+def test_a_further_kind_is_collected_on_demand() -> None:
+    plugins = load(("one", with_hooks(cups("mug"))), ("two", with_hooks(cups("beaker"))))
+    collected = plugins.collect(CUPS)
+    assert collected == {"beaker": Cup("beaker"), "mug": Cup("mug")}
+    assert collected.entry("mug").provider == Provider("one")
+    assert collected.failures == []
+
+
+def test_a_plugin_keeps_its_components_if_a_further_kind_fails() -> None:
+    def coffee_cups() -> list[Cup]:
+        raise RuntimeError("dropped")
+
+    def coffee_brews() -> list[Component]:
+        return [espresso]
+
+    clumsy = with_hooks(coffee_cups, coffee_brews)
+    plugins = load(("clumsy", clumsy), ("tidy", with_hooks(cups("mug"))))
+    collected = plugins.collect(CUPS)
+    assert list(collected) == ["mug"]
+    assert reasons(collected) == {"clumsy": "cups: RuntimeError: dropped"}
+    assert plugins["brew"].names() == ["espresso"]
+    with pytest.raises(UnknownNameError, match="failed to load: clumsy"):
+        collected["bowl"]
+
+
+def test_one_name_of_a_further_kind_from_two_plugins_is_refused() -> None:
+    plugins = load(("one", with_hooks(cups("mug"))), ("two", with_hooks(cups("mug"))))
+    with pytest.raises(DuplicateNameError, match="two cups are named 'mug'"):
+        plugins.collect(CUPS)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-
+from distill_core.builtin.datasets.archive import Archive, Lists
 from distill_core.builtin.datasets.options import CUB_FOLDER as FOLDER
-from distill_core.builtin.datasets.options import Cub200Options
-from distill_core.builtin.datasets.pictures import read_pictures
-from distill_core.builtin.datasets.tree import FileTree, open_tree
-from distill_core.cache import cache_dir
-from distill_core.plugin import DataSpec, InputError, RawData
+from distill_core.builtin.datasets.tree import FileTree
+from distill_core.plugin import InputError
 
 NEXT = (
     f"get {FOLDER}.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/, unpack it, and "
@@ -19,8 +13,7 @@ NEXT = (
 )
 
 
-@dataclass(frozen=True)
-class Cub200:
+class Cub200(Archive):
     """5,994 and 5,794 photos of birds, scaled down, the centre cut out; 200 classes.
 
     Colour changes do not keep its labels: plumage tells species apart.
@@ -28,42 +21,28 @@ class Cub200:
     Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
     """
 
-    options: Cub200Options
+    name = "cub200"
+    folder = FOLDER
+    marker = "images.txt"
+    augmentations = ("flip", "rotate", "scale", "crop", "cutout")
+    advice = NEXT
 
-    def outline(self) -> DataSpec:
-        """Return what is known before loading; classes have no names."""
-        return self._spec(tuple(f"class {k}" for k in range(200)))
-
-    def load(self) -> RawData:
-        """Read the images that the lists of the dataset name.
-
-        Raises:
-            InputError: the folder, a list or an image is missing or damaged; it is named.
-        """
-        root = self.options.root or cache_dir() / "data" / FOLDER
-        with open_tree(root, next=NEXT) as opened:
-            tree = opened.holding("images.txt", next=NEXT)
-            classes = _table(tree, "classes.txt")
-            files = _table(tree, "images.txt")
-            label_of = _table(tree, "image_class_labels.txt", keys=set(files))
-            is_train = _table(tree, "train_test_split.txt", keys=set(files))
-            paths = [f"images/{path}" for path in files.values()]
-            images = read_pictures(tree, paths, size=self.options.size, colour="rgb")
-            index = {number: label for label, number in enumerate(classes)}
-            labels = torch.tensor([_label(tree, index, label_of[key]) for key in files])
-        train = torch.tensor([is_train[key] == "1" for key in files])
-        names = tuple(name.partition(".")[2] or name for name in classes.values())
-        return RawData(
-            spec=self._spec(names),
-            train_images=images[train],
-            train_labels=labels[train],
-            test_images=images[~train],
-            test_labels=labels[~train],
+    def lists(self, tree: FileTree) -> Lists:
+        """Read classes, images, their classes, and which of them are for training."""
+        classes = _table(tree, "classes.txt")
+        files = _table(tree, "images.txt")
+        label_of = _table(tree, "image_class_labels.txt", keys=set(files))
+        is_train = _table(tree, "train_test_split.txt", keys=set(files))
+        index = {number: label for label, number in enumerate(classes)}
+        pairs = [
+            (f"images/{path}", _label(tree, index, label_of[key]), is_train[key] == "1")
+            for key, path in files.items()
+        ]
+        return Lists(
+            names=tuple(name.partition(".")[2] or name for name in classes.values()),
+            train=[(file, label) for file, label, training in pairs if training],
+            test=[(file, label) for file, label, training in pairs if not training],
         )
-
-    def _spec(self, names: tuple[str, ...]) -> DataSpec:
-        shape = (3, self.options.size, self.options.size)
-        return DataSpec("cub200", names, shape, ("flip", "rotate", "scale", "crop", "cutout"))
 
 
 def _table(tree: FileTree, file: str, keys: set[str] | None = None) -> dict[str, str]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from distill_core.builtin.datasets.options import DigitsOptions
-from distill_core.data import held_out
-from distill_core.plugin import DataSpec, RawData
-from distill_core.streams import seeded
+from distill_core.plugin import DataSpec, RawData, held_out, seeded
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 WRITING = ("rotate", "scale", "crop", "cutout", "color")  # a mirrored digit is none

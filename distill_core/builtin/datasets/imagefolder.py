@@ -10,9 +10,14 @@ from torch import Tensor
 from distill_core.builtin.datasets.options import ImageFolderOptions
 from distill_core.builtin.datasets.pictures import is_picture, read_pictures
 from distill_core.builtin.datasets.tree import FileTree, open_tree
-from distill_core.data import check_class_names, held_out
-from distill_core.plugin import DataSpec, InputError, RawData
-from distill_core.streams import seeded
+from distill_core.plugin import (
+    DataSpec,
+    InputError,
+    RawData,
+    check_class_names,
+    held_out,
+    seeded,
+)
 
 LAYOUT = "train/CLASS/* with test/CLASS/* or val/CLASS/*, or only CLASS/*, of image files."
 ROLES = {

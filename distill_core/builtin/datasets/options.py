@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -63,6 +63,16 @@ class TorchvisionOptions(Options):
     download: bool = Field(False, description="download the files if they are not there")
 
 
+def _size(default: int) -> Any:
+    return Field(
+        default,
+        ge=4,
+        le=1024,
+        description="height and width",
+        **about("pixels", "PoDD, section 5.1"),
+    )
+
+
 CUB_FOLDER = "CUB_200_2011"
 
 
@@ -72,13 +82,7 @@ class Cub200Options(Options):
     root: Path | None = Field(
         None, description=f"the folder {CUB_FOLDER}, or a .zip of it; default: in distill's cache"
     )
-    size: int = Field(
-        32,
-        ge=4,
-        le=1024,
-        description="height and width",
-        **about("pixels", "PoDD, section 5.1"),
-    )
+    size: int = _size(32)
 
 
 TINY_FOLDER = "tiny-imagenet-200"
@@ -90,10 +94,4 @@ class TinyImagenetOptions(Options):
     root: Path | None = Field(
         None, description=f"the folder {TINY_FOLDER}, or its .zip; default: in distill's cache"
     )
-    size: int = Field(
-        64,
-        ge=4,
-        le=1024,
-        description="height and width",
-        **about("pixels", "PoDD, section 5.1"),
-    )
+    size: int = _size(64)

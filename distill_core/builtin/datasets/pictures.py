@@ -14,9 +14,7 @@ from torch import Tensor
 
 from distill_core.builtin.datasets.options import Colour
 from distill_core.builtin.datasets.tree import FileTree
-from distill_core.fitting import eight_bit
-from distill_core.plugin import InputError
-from registry import ExplainedError
+from distill_core.plugin import ExplainedError, InputError, eight_bit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,8 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.builtin.datasets.options import ShapesOptions
-from distill_core.plugin import DataSpec, RawData
-from distill_core.streams import seeded
+from distill_core.plugin import DataSpec, RawData, seeded
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross")
 PATTERNS = ("plain", "banded", "striped", "checked")

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import torch
-
+from distill_core.builtin.datasets.archive import Archive, Labelled, Lists
 from distill_core.builtin.datasets.options import TINY_FOLDER as FOLDER
-from distill_core.builtin.datasets.options import TinyImagenetOptions
-from distill_core.builtin.datasets.pictures import is_picture, read_pictures
-from distill_core.builtin.datasets.tree import FileTree, open_tree
-from distill_core.cache import cache_dir
-from distill_core.data import AUGMENTATIONS
-from distill_core.plugin import DataSpec, InputError, RawData
+from distill_core.builtin.datasets.pictures import is_picture
+from distill_core.builtin.datasets.tree import FileTree
+from distill_core.plugin import AUGMENTATIONS, InputError
 
 NEXT = (
     f"get http://cs231n.stanford.edu/{FOLDER}.zip and say where it is with "
@@ -21,56 +14,27 @@ NEXT = (
 )
 
 
-@dataclass(frozen=True)
-class TinyImagenet:
+class TinyImagenet(Archive):
     """100,000 training photos; the 10,000 of the validation part are the test set.
 
     Classes are in the order of their WordNet numbers, named by the first of their words.
     """
 
-    options: TinyImagenetOptions
+    name = "tiny_imagenet"
+    folder = FOLDER
+    marker = "wnids.txt"
+    augmentations = AUGMENTATIONS
+    advice = NEXT
 
-    def outline(self) -> DataSpec:
-        """Return what is known before loading; classes have no names."""
-        return self._spec(tuple(f"class {k}" for k in range(200)))
-
-    def load(self) -> RawData:
-        """Read all images of both parts.
-
-        Raises:
-            InputError: the folder, a list or an image is missing or damaged; it is named.
-        """
-        root = self.options.root or _default_root()
-        with open_tree(root, next=NEXT) as opened:
-            tree = opened.holding("wnids.txt", next=NEXT)
-            wnids = sorted(line.strip() for line in tree.text("wnids.txt"))
-            index = {wnid: label for label, wnid in enumerate(wnids)}
-            train, test = _train(tree, index), _validation(tree, index)
-            names = _names(tree, wnids)
-            pairs = train + test
-            files = [file for file, _ in pairs]
-            images = read_pictures(tree, files, size=self.options.size, colour="rgb")
-        labels = torch.tensor([label for _, label in pairs])
-        return RawData(
-            spec=self._spec(names),
-            train_images=images[: len(train)],
-            train_labels=labels[: len(train)],
-            test_images=images[len(train) :],
-            test_labels=labels[len(train) :],
-        )
-
-    def _spec(self, names: tuple[str, ...]) -> DataSpec:
-        shape = (3, self.options.size, self.options.size)
-        return DataSpec("tiny_imagenet", names, shape, AUGMENTATIONS)
+    def lists(self, tree: FileTree) -> Lists:
+        """Read the classes and their words, and find the images of both parts."""
+        wnids = sorted(line.strip() for line in tree.text("wnids.txt"))
+        index = {wnid: label for label, wnid in enumerate(wnids)}
+        train, test = _train(tree, index), _validation(tree, index)
+        return Lists(_names(tree, wnids), train, test)
 
 
-def _default_root() -> Path:
-    folder = cache_dir() / "data" / FOLDER
-    archive = folder.with_name(f"{FOLDER}.zip")
-    return archive if archive.exists() and not folder.exists() else folder
-
-
-def _train(tree: FileTree, index: dict[str, int]) -> list[tuple[str, int]]:
+def _train(tree: FileTree, index: dict[str, int]) -> Labelled:
     """Files train/WNID/images/* and their labels."""
     pairs = []
     for file in tree.files:
@@ -88,7 +52,7 @@ def _train(tree: FileTree, index: dict[str, int]) -> list[tuple[str, int]]:
     return pairs
 
 
-def _validation(tree: FileTree, index: dict[str, int]) -> list[tuple[str, int]]:
+def _validation(tree: FileTree, index: dict[str, int]) -> Labelled:
     """Files val/images/* and their labels, which val_annotations.txt gives."""
     file, pairs = "val/val_annotations.txt", []
     for number, line in enumerate(tree.text(file), start=1):

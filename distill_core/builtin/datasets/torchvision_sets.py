@@ -11,10 +11,14 @@ from torch import Tensor
 
 from distill_core.builtin.datasets.digits import DIGITS, WRITING
 from distill_core.builtin.datasets.options import TorchvisionOptions
-from distill_core.cache import cache_dir
-from distill_core.data import AUGMENTATIONS
-from distill_core.plugin import DataSpec, InputError, RawData
-from registry import EnvironmentFault
+from distill_core.plugin import (
+    AUGMENTATIONS,
+    DataSpec,
+    EnvironmentFault,
+    InputError,
+    RawData,
+    cache_dir,
+)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from distill_core.backbones import new_backbone
-from distill_core.builtin.convnet import ConvNet, ConvNetOptions
-from distill_core.builtin.images import Images, ImagesOptions
-from distill_core.builtin.onehot import Onehot
-from distill_core.contracts import Backbone, Representation, Task
-from distill_core.data import RealData, Split
-from distill_core.geometry import Placement
-from distill_core.hypergradient.engine import Engine
-from distill_core.streams import seeded
-from distill_core.synthetic import SyntheticDataset
+from distill_core.builtin.backbones.convnet import ConvNet, ConvNetOptions
+from distill_core.builtin.labelers.onehot import Onehot
+from distill_core.builtin.representations.images import Images, ImagesOptions
+from distill_core.contracts.algorithm import Task
+from distill_core.contracts.components import Representation
+from distill_core.contracts.data import RealData, Split
+from distill_core.contracts.geometry import Placement
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.engine.engine import Engine
+from distill_core.engine.fresh import new_backbone
 from distill_core.testing.small import small_data
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions

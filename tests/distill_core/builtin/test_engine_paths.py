@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core.builtin.convnet import ConvNetOptions
-from distill_core.builtin.dm import DistributionMatching
-from distill_core.builtin.dm_options import DmOptions
-from distill_core.builtin.frepo import Frepo
-from distill_core.builtin.frepo_options import FrepoOptions
-from distill_core.builtin.rcig import Rcig
-from distill_core.builtin.rcig_options import RcigOptions
-from distill_core.contracts import Algorithm
-from distill_core.hypergradient.engine import Engine
-from distill_core.streams import Streams
+from distill_core.builtin.algorithms.matching.distributions import DistributionMatching
+from distill_core.builtin.algorithms.matching.options import DmOptions
+from distill_core.builtin.algorithms.regression.frepo import Frepo
+from distill_core.builtin.algorithms.regression.options import FrepoOptions, RcigOptions
+from distill_core.builtin.algorithms.regression.rcig import Rcig
+from distill_core.builtin.backbones.convnet import ConvNetOptions
+from distill_core.contracts.algorithm import Algorithm
+from distill_core.contracts.streams import Streams
+from distill_core.engine.engine import Engine
 from registry import check_options
 from tests.distill_core.builtin.matching_sets import poster_set, real_data, task
 

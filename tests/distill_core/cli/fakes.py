@@ -16,10 +16,9 @@ from click.testing import CliRunner, Result
 from pydantic import Field
 
 from distill_core.cli import main
-from distill_core.discovery import discover
-from distill_core.grid import GridShape
-from distill_core.hookspecs import hookimpl
-from distill_core.presets import Preset
+from distill_core.config.discovery import discover
+from distill_core.config.grid_shape import GridShape
+from distill_core.hookspecs import Preset, hookimpl
 from registry import Component, Options, Plugins, about
 
 ROOT = Path(__file__).parents[3]

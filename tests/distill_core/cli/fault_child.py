@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch.utils.tensorboard
 
-import distill_core.session  # noqa: F401
+import distill_core.commands.run  # noqa: F401
 from distill_core.cli import main
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distill_core import bench
-from distill_core.bench import Line
 from distill_core.cli.bench import row
+from distill_core.commands import bench
+from distill_core.commands.bench import Line
 from registry import InputError
 from tests.distill_core.cli.fakes import distill, spiral, use
 from tests.distill_core.fake_card import fake_card

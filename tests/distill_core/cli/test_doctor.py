@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import doctor
-from distill_core.doctor_card import OVERRIDE, examine_device
-from distill_core.kernels.native import Unavailable, outcome
+from distill_core.commands import doctor
+from distill_core.commands.doctor_card import OVERRIDE, examine_device
+from distill_core.engine.kernels.native import Unavailable, outcome
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.fake_card import fake_card
 
@@ -61,13 +61,13 @@ def test_a_check_that_fails_is_a_finding() -> None:
 
 def found_of_device(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> dict[str, doctor.Finding]:
     fake_card(monkeypatch, **facts)
-    monkeypatch.setattr("distill_core.doctor_card.driver", lambda: "580.82.07")
+    monkeypatch.setattr("distill_core.commands.doctor_card.driver", lambda: "580.82.07")
     return {finding.what: finding for finding in examine_device()}
 
 
 def test_a_card_that_has_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OVERRIDE, raising=False)
-    monkeypatch.setattr("distill_core.doctor_card.check", lambda device: None)
+    monkeypatch.setattr("distill_core.commands.doctor_card.check", lambda device: None)
     found = found_of_device(monkeypatch, count=4)
     assert [(what, finding.found) for what, finding in found.items()] == [
         ("device", "cuda (NVIDIA H100, compute capability 9.0, one of 4)"),
@@ -84,7 +84,7 @@ def test_a_card_that_lacks_much(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Unavailable("there is no Triton", next="install it")
 
     monkeypatch.setenv(OVERRIDE, "1")
-    monkeypatch.setattr("distill_core.doctor_card.check", missing)
+    monkeypatch.setattr("distill_core.commands.doctor_card.check", missing)
     facts = {"free": 2**30, "capability": (7, 5), "built_for": ("sm_75",), "cudnn": None}
     found = found_of_device(monkeypatch, **facts)
     assert found.pop("device").state == "ok"

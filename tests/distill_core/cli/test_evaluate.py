@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from distill_core.artefact import load, save_artefact
-from distill_core.assemble import assemble
-from distill_core.config import resolve
-from distill_core.discovery import discover
-from distill_core.run_directory import begin
+from distill_core.artefact.artefact import load
+from distill_core.artefact.saving import save_artefact
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import resolve
+from distill_core.run.assemble import assemble
+from distill_core.run.directory import begin
 from tests.distill_core.cli.fakes import distill
-from tests.distill_core.test_cross_evaluate import SETTINGS
+from tests.distill_core.commands.test_evaluate import SETTINGS
 
 
 @pytest.fixture

@@ -42,11 +42,11 @@ def whole(tmp_path_factory, cache):
 @pytest.mark.parametrize(
     "spot",
     [
-        Spot("distill_core.run", "OuterLoop._outer_step", 3),
+        Spot("distill_core.run.loop", "OuterLoop._outer_step", 3),
         Spot("os", "fsync", 6),  # within a write
         Spot("os", "replace", 5, "after"),
-        Spot("distill_core.session", "judge", 1, "after"),
-        Spot("distill_core.session", "report_of"),
+        Spot("distill_core.commands.run", "judge", 1, "after"),
+        Spot("distill_core.commands.run", "report_of"),
     ],
     ids=lambda spot: spot.name,
 )
@@ -64,9 +64,9 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(spot, whole, cache, tmp_pa
 @pytest.mark.parametrize(
     ("number", "spot"),
     [
-        (signal.SIGUSR1, Spot("distill_core.run", "OuterLoop._outer_step")),
-        (signal.SIGTERM, Spot("distill_core.session", "judge")),
-        (signal.SIGUSR1, Spot("distill_core.recording", "RunLog.results")),
+        (signal.SIGUSR1, Spot("distill_core.run.loop", "OuterLoop._outer_step")),
+        (signal.SIGTERM, Spot("distill_core.commands.run", "judge")),
+        (signal.SIGUSR1, Spot("distill_core.run.recording", "RunLog.results")),
     ],
     ids=["step", "evaluation", "report"],
 )
@@ -105,11 +105,11 @@ WIDE = (
     ("spot", "said"),
     [
         (
-            Spot("distill_core.run", "OuterLoop._outer_step", 2),
+            Spot("distill_core.run.loop", "OuterLoop._outer_step", 2),
             "The state is saved at outer step 1",
         ),
-        (Spot("distill_core.session", "judge"), "or choose another --device."),
-        (Spot("distill_core.session", "assemble"), "-o data.storage=float16"),
+        (Spot("distill_core.commands.run", "judge"), "or choose another --device."),
+        (Spot("distill_core.commands.run", "assemble"), "-o data.storage=float16"),
     ],
     ids=["step", "evaluation", "loading"],
 )
@@ -155,7 +155,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(whole, cache, small_di
 
 def test_a_directory_that_becomes_read_only_stops_the_run(whole, cache, small_disk, monkeypatch):
     """Even for root, whom permissions do not bind."""
-    from distill_core import run
+    from distill_core.run import loop as run
 
     out, inner, calls = small_disk / "run", run.OuterLoop._outer_step, []
     subprocess.run(["mount", "-o", "remount,size=2m", str(small_disk)], check=True)
@@ -192,7 +192,7 @@ def test_a_directory_that_is_read_only_is_refused_before_any_work(cache, small_d
 
 
 def test_a_directory_that_vanishes_is_a_sentence(cache, tmp_path, monkeypatch):
-    from distill_core import run
+    from distill_core.run import loop as run
 
     out, inner, calls = tmp_path / "run", run.OuterLoop._outer_step, []
 
@@ -217,7 +217,7 @@ def test_a_directory_that_vanishes_is_a_sentence(cache, tmp_path, monkeypatch):
     [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to...")],
 )
 def test_too_little_memory_says_what_lowers_it(error, whole, cache, tmp_path, monkeypatch):
-    from distill_core import run
+    from distill_core.run import loop as run
 
     out, inner, calls = tmp_path / "run", run.OuterLoop._outer_step, []
 

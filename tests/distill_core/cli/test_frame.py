@@ -296,11 +296,11 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
 
 
 def test_options_of_our_own_components_import_nothing_heavy() -> None:
-    code = "import sys\nfrom distill_core.discovery import discover\n"
+    code = "import sys\nfrom distill_core.config.discovery import discover\n"
     code += "from distill_core.hookspecs import KINDS\n"
     code += "plugins, count = discover(only=['builtin', 'podd']), 0\n"
     code += "for kind in KINDS:\n    for name in plugins[kind.name]:\n"
-    code += "        plugins[kind.name].entry(name).component.resolve_options()\n"
+    code += "        plugins[kind.name][name].resolve_options()\n"
     code += "        count += 1\n"
     code += f"print([count > 20, *(name for name in {HEAVY} if name in sys.modules)])"
     assert process("-c", code).stdout == "[True]\n"

@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from distill_core.data import RealData
+from distill_core.contracts.data import RealData
 from tests.distill_core.cli.fakes import distill, process
 
 DIGITS = ("order", "--dataset", "digits", "-o", "orderer.similarity=image")
@@ -52,9 +52,9 @@ def test_json_and_the_way_back_through_given() -> None:
 
 
 def test_the_order_is_the_one_a_run_would_make() -> None:
-    from distill_core.assemble import assemble
-    from distill_core.config import resolve
-    from distill_core.discovery import discover
+    from distill_core.config.discovery import discover
+    from distill_core.config.run_config import resolve
+    from distill_core.run.assemble import assemble
 
     settings = {"repr": "poster", "labeler": "poddl", "algo": "none", "orderer": "random"}
     plugins = discover()
@@ -102,9 +102,9 @@ def test_mistakes_are_refused_and_nothing_is_written(
 
 
 def test_no_network_is_trained_and_no_kernel_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    import distill_core.assemble
+    import distill_core.run.plan
 
-    monkeypatch.setattr(distill_core.assemble, "new_backbone", None)  # a call would fail
+    monkeypatch.setattr(distill_core.run.plan, "new_backbone", None)  # a call would fail
     assert distill(*DIGITS, "--orderer", "poco").exit_code == 0
 
 
@@ -112,7 +112,7 @@ def test_a_third_party_orderer(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from distill_core.cli import order
-    from distill_core.discovery import discover
+    from distill_core.config.discovery import discover
     from registry import Component
     from tests.distill_core.cli.fakes import with_hooks
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import discovery
+from distill_core.config import discovery
 from distill_core.hookspecs import hookimpl
 from registry import Component, InputError
 from tests.distill_core.cli.fakes import distill
@@ -75,7 +75,7 @@ def test_an_orderer_that_is_none(run: Any) -> None:
 def test_an_orderer_with_a_wrong_grid(run: Any) -> None:
     result = run(lambda options: Faulty(torch.zeros(2, 5, dtype=torch.int64)))
     assert result.exit_code == 2
-    assert "no permutation of the classes" in result.stderr
+    assert "not a permutation of the classes" in result.stderr
 
 
 def test_a_factory_that_raises(run: Any) -> None:

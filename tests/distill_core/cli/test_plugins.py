@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill_core.presets import Preset
+from distill_core.hookspecs import Preset
 from tests.distill_core.cli.fakes import broken, distill, spiral, use, with_hooks
 
 

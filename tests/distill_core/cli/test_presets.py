@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from distill_core.presets import Preset
+from distill_core.hookspecs import Preset
 from tests.distill_core.cli.fakes import distill, spiral, use, with_hooks
 
 
@@ -64,4 +64,4 @@ def test_presets_that_fail_hurt_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr == (
         "The presets of paper ((not installed) 0) are missing; `distill plugins` says why.\n"
     )
-    assert "(presets failed to load: paper)" in distill("presets", "nothing").stderr
+    assert "(failed to load: paper)" in distill("presets", "nothing").stderr

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from distill_core.cli.errors import Display
 from distill_core.cli.processes import as_rank, check_procs
-from distill_core.launch import EXIT_CODE_FILE
-from distill_core.ranks import ALONE
-from distill_core.snapshots import snapshots_of
+from distill_core.distributed.launch import EXIT_CODE_FILE
+from distill_core.distributed.ranks import SINGLE_PROCESS
+from distill_core.run.snapshots import snapshots_of
 from registry import OptionError
 from tests.distill_core.cli.small_args import arguments, distill
 
@@ -273,5 +273,5 @@ def test_procs_under_a_launcher_is_a_mistake():
 
 def test_rank_0_leaves_its_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv(EXIT_CODE_FILE, str(tmp_path / "code"))
-    assert as_rank(ALONE, lambda: 130, Display()) == 130
+    assert as_rank(SINGLE_PROCESS, lambda: 130, Display()) == 130
     assert (tmp_path / "code").read_text() == "130"

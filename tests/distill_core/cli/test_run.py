@@ -240,7 +240,7 @@ MISTAKES = {
     ),
     "memory without a unit": (
         ("--max-memory", "4"),
-        "option engine.max_memory = '4' is no amount of memory.",
+        "option engine.max_memory = '4' is not an amount of memory.",
         "for example 4GiB",
     ),
     "too little memory": (

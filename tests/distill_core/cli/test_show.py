@@ -9,10 +9,10 @@ import pytest
 from pydantic import Field
 
 from distill_core.cli.show import HEADERS, rows, stacked
-from distill_core.config import RunConfig
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import RunConfig
+from distill_core.config.sections import SECTIONS
 from distill_core.hookspecs import KINDS
-from distill_core.option_sections import SECTIONS
 from registry import Component, Options
 from tests.distill_core.cli.fakes import SpiralOptions, distill, spiral, use, with_hooks
 
@@ -149,7 +149,7 @@ def test_every_whole_number_of_ours_has_a_unit() -> None:
         f"{name}.{row[0].partition('.')[2]}": dict(zip(HEADERS, row, strict=True))
         for kind in KINDS
         for name in plugins[kind.name].names()
-        for row in rows(plugins[kind.name].entry(name).component.resolve_options(), kind.option)
+        for row in rows(plugins[kind.name][name].resolve_options(), kind.option)
     }
     whole = {name for name, cells in found.items() if "int" in cells["type"].split(" or ")}
     assert len(whole) > 40

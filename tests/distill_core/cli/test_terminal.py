@@ -14,7 +14,7 @@ from tests.distill_core.cli.fakes import ROOT, process
 pty = pytest.importorskip("pty")
 COLOUR = re.compile(r"\x1b\[(?:3[0-7]|38;|4[0-7]|48;|9[0-7])[0-9;]*m")
 PROGRESS = (
-    "from rich.console import Console; from distill_core.progress import ConsoleProgress\n"
+    "from rich.console import Console; from distill_core.run.progress import ConsoleProgress\n"
     "with ConsoleProgress(Console(highlight=False), steps=3, step=1, minutes=None): pass"
 )
 LIST = "from distill_core.cli import main; main(['list', 'orderer'])"

@@ -9,7 +9,7 @@ import pytest
 
 import distill_core
 from tests.distill_core.cli.small_args import distill
-from tests.distill_core.test_verify import FIXTURE
+from tests.distill_core.commands.test_verify import FIXTURE
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import distill_core
-from distill_core.artefact import load
-from distill_core.config import merge, resolve
-from distill_core.files import read_tensors
-from distill_core.pictures import MIN_WIDTH, sheet, to_bytes
-from distill_core.session import run
+from distill_core.artefact.artefact import load
+from distill_core.artefact.pictures import MIN_WIDTH, sheet, to_bytes
+from distill_core.commands.run import run
+from distill_core.config.run_config import resolve
+from distill_core.config.settings import merge
+from distill_core.system.files import read_tensors
 from tests.distill_core.report.browser import Page, look
 from tests.distill_core.small_run import SMALL, installed
 

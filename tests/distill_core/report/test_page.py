@@ -13,15 +13,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from distill_core.checkpoint import load_checkpoint
+from distill_core.commands.run import run
 from distill_core.report.curves import learning_series
 from distill_core.report.page import report_of, write_report
 from distill_core.report.poster import script_json
+from distill_core.report.record import RunRecord, read_run
 from distill_core.report.svg import Series, chart
 from distill_core.report.timelapse import animate
-from distill_core.run_record import RunRecord, read_run
-from distill_core.session import run
-from distill_core.snapshots import snapshots_of
+from distill_core.run.checkpoint import load_checkpoint
+from distill_core.run.snapshots import snapshots_of
 from registry import InputError
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.report.browser import Page

@@ -9,13 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from distill_core.contracts import Algorithm, Task
-from distill_core.recipe import Recipe
-from distill_core.streams import Streams
-from distill_core.synthetic import SyntheticDataset
-from distill_core.testing import (
-    check_algorithm,
-)
+from distill_core.contracts.algorithm import Algorithm, Task
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.streams import Streams
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.testing import check_algorithm
 from tests.distill_core.testing.faults import fault
 
 
@@ -149,7 +147,7 @@ class Probing(SoundAlgorithm):
     [
         (Stepping, "changes parameters in outer_step"),
         (Amnesiac, "does not go on bit for bit"),
-        (Unsavable, "has a set at state_dict()['history'][0], which a checkpoint cannot hold"),
+        (Unsavable, "has a state that cannot be saved: value.history.0 is a set, which a check"),
         (Silent, 'returns metrics without "loss"'),
         (Infinite, "returns the metric norm = inf"),
         (Exploding, "leaves gradients in group 'data' that are not finite"),

@@ -9,14 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill_core.contracts import Backbone
-from distill_core.data import DataSpec
-from distill_core.testing import (
-    check_backbone,
-)
-from distill_core.testing.small import (
-    TinyBackbone,
-)
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.network import Backbone
+from distill_core.testing import check_backbone
+from distill_core.testing.small import TinyBackbone
 from registry import InputError
 from tests.distill_core.testing.faults import fault
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 from distill_core.hookspecs import hookimpl
 from distill_core.testing import check_component
 from registry import Component, Options, UnknownNameError
@@ -29,7 +29,7 @@ class Unexplained(Options):
         ),
         (
             Component("x", lambda options: Repeating(), summary="repeats"),
-            "no permutation of the classes",
+            "not a permutation of the classes",
         ),
     ],
 )

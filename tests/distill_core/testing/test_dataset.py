@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Generator
 
-from distill_core.data import DataSpec, RawData
-from distill_core.streams import seeded
-from distill_core.testing import (
-    check_dataset,
-)
+from distill_core.contracts.data import DataSpec, RawData
+from distill_core.contracts.streams import seeded
+from distill_core.testing import check_dataset
 from tests.distill_core.testing.faults import fault
 
 

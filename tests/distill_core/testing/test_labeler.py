@@ -8,14 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill_core.contracts import Labeler
-from distill_core.geometry import Boxes, Placement
-from distill_core.testing import (
-    check_labeler,
-)
-from distill_core.testing.small import (
-    TinyLabels,
-)
+from distill_core.contracts.components import Labeler
+from distill_core.contracts.geometry import Boxes, Placement
+from distill_core.testing import check_labeler
+from distill_core.testing.small import TinyLabels
 from registry import InputError
 from tests.distill_core.testing.faults import fault
 

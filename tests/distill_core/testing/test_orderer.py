@@ -9,10 +9,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from distill_core.data import RealData
-from distill_core.testing import (
-    check_orderer,
-)
+from distill_core.contracts.data import RealData
+from distill_core.testing import check_orderer
 from registry import InputError
 from tests.distill_core.testing.faults import fault
 
@@ -74,7 +72,7 @@ class Strict(Reading):
     [
         (Floating, "returns torch.float32, not torch.int64"),
         (Flat, "the orderer returned a grid of shape (6,)"),
-        (Repeating, "no permutation of the classes"),
+        (Repeating, "not a permutation of the classes"),
         (GlobalOrder, "changes the global random state during order"),
         (Shuffler, "changes the global random state during order"),
         (Whitener, "changes the real data"),

@@ -9,16 +9,11 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from distill_core.contracts import Representation
-from distill_core.data import DataSpec, RealData
-from distill_core.geometry import Boxes, Layout, Placement
-from distill_core.testing import (
-    check_representation,
-)
-from distill_core.testing.small import (
-    TinyImages,
-    poster_layout,
-)
+from distill_core.contracts.components import Representation
+from distill_core.contracts.data import DataSpec, RealData
+from distill_core.contracts.geometry import Boxes, Layout, Placement
+from distill_core.testing import check_representation
+from distill_core.testing.small import TinyImages, poster_layout
 from registry import InputError
 from tests.distill_core.testing.faults import fault
 

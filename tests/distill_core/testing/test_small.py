@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from distill_core.testing.small import (
-    image_layout,
-    poster_layout,
-    small_data,
-)
+from distill_core.testing.small import image_layout, poster_layout, small_data
 
 
 def test_small_data_are_the_same_in_every_call_and_can_be_learned() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from distill_core.builtin.datasets.cub200 import Cub200, Cub200Options
-from distill_core.data import RawData, check_raw
+from distill_core.builtin.datasets.cub200 import Cub200
+from distill_core.builtin.datasets.options import Cub200Options
+from distill_core.contracts.data import RawData
+from distill_core.data.prepare import check_raw
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import archive, folder, png
 

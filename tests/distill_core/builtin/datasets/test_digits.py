@@ -5,7 +5,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from distill_core.builtin.datasets.digits import Digits, DigitsOptions
-from distill_core.data import RawData, check_raw
+from distill_core.contracts.data import RawData
+from distill_core.data.prepare import check_raw
 
 
 def _load() -> RawData:

@@ -10,11 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_core.builtin.datasets.imagefolder import ImageFolder, ImageFolderOptions, _parts
+from distill_core.builtin.datasets.imagefolder import (
+    ImageFolder,
+    ImageFolderOptions,
+    _parts,
+)
 from distill_core.builtin.datasets.imagefolder import _unwrapped as unwrapped
 from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import open_tree
-from distill_core.data import AUGMENTATIONS, RawData, check_raw
+from distill_core.contracts.data import AUGMENTATIONS, RawData
+from distill_core.data.prepare import check_raw
 from registry import InputError, OptionError, check_options
 from tests.distill_core.builtin.datasets.picture_files import archive, folder, png
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill_core.discovery import discover
+from distill_core.config.discovery import discover
 
 PLUGINS = discover()
 

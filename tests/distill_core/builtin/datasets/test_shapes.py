@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from distill_core.builtin.datasets import shapes as module
 from distill_core.builtin.datasets.shapes import Shapes, ShapesOptions, class_names
-from distill_core.data import RawData, check_raw
+from distill_core.contracts.data import RawData
+from distill_core.data.prepare import check_raw
 
 
 def _load(**options: Any) -> RawData:

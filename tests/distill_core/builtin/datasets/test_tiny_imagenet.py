@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from distill_core.builtin.datasets.tiny_imagenet import TinyImagenet, TinyImagenetOptions
-from distill_core.data import RawData, check_raw
+from distill_core.builtin.datasets.options import TinyImagenetOptions
+from distill_core.builtin.datasets.tiny_imagenet import TinyImagenet
+from distill_core.contracts.data import RawData
+from distill_core.data.prepare import check_raw
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import archive, folder, png
 

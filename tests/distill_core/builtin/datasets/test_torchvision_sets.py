@@ -20,7 +20,7 @@ from distill_core.builtin.datasets.torchvision_sets import (
     TorchvisionOptions,
     TorchvisionSet,
 )
-from distill_core.data import check_raw
+from distill_core.data.prepare import check_raw
 from registry import EnvironmentFault, InputError
 
 SETS = [Cifar10, Cifar100, Mnist, FashionMnist, Svhn]

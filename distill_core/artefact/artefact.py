@@ -1,0 +1,155 @@
+"""The artefact: what a run leaves behind, checked when it is read; `saving.py` writes it.
+
+distilled.safetensors   images, soft labels and all parameters; see `packing.py`
+whitening.safetensors   what test images must go through; large for ZCA, so kept apart
+poster.png, poster_grid.png
+manifest.json           written last: the record of the run and the SHA-256 of every file
+
+Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from distill_core import __version__
+from distill_core.artefact.contents import check_contents
+from distill_core.artefact.distilled import Distilled, ImageTransform
+from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.artefact.packing import items, state_of
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.synthetic import Budget
+from distill_core.contracts.whitening import Whitening
+from distill_core.system.files import read_tensors
+from registry import ExplainedError, InputError
+
+ARTEFACT_FORMAT = 1
+DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
+
+
+def load(path: str | Path) -> Distilled:
+    """Load a distilled dataset: ready to train on, with the transform for test images.
+
+    Args:
+        path: a run directory, or its distilled.safetensors with whitening.safetensors beside it.
+
+    Raises:
+        InputError: a file is missing, truncated, changed since it was written, of a newer
+            version of distill, or holds what no network can be trained on.
+    """
+    file, tensors, metadata, verified = _read(Path(path))
+    try:
+        _check_whitening(file, metadata["whitening"]["sha256"])
+        values, _ = read_tensors(file.with_name(WHITENING))
+        images, labels = items(tensors), tensors["labels"]
+        check_contents(file, images, labels, metadata)
+        return Distilled(
+            dataset=TensorDataset(images, labels),
+            class_names=tuple(metadata["class_names"]),
+            transform=ImageTransform(
+                image_shape=tuple(metadata["image_shape"]),
+                whitening=Whitening.from_tensors(metadata["whitening"]["kind"], values),
+            ),
+            recipe=Recipe.model_validate(metadata["recipe"]),
+            budget=Budget(**metadata["budget"]),
+            metadata=metadata,
+            path=file,
+            verified=verified,
+        )
+    except ExplainedError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"{file} is no complete artefact ({type(error).__name__}: {error}).",
+            expected="a file that `distill run` wrote.",
+            next="restore it from a copy, or run again.",
+        ) from error
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Return what `SyntheticDataset.load_state_dict` takes, from a run directory or file.
+
+    Raises:
+        InputError: as `load`.
+    """
+    stored = _read(Path(path))
+    return state_of(stored.tensors, stored.metadata["same"])
+
+
+class _Stored(NamedTuple):
+    """The file of an artefact, what is in it, and whether a checksum says that this is right."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    verified: bool
+
+
+def _read(path: Path) -> _Stored:
+    file = path / DISTILLED if path.is_dir() else path
+    if not file.exists():
+        raise InputError(
+            f"{file} does not exist.",
+            expected="a run directory with a result, or a distilled.safetensors.",
+            next="check the path; a run writes its result at every checkpoint.",
+        )
+    if (expected := _listed_sha256(file)) is not None:
+        _check_sha256(file, expected, f"{MANIFEST} beside it")
+    tensors, metadata = read_tensors(file)
+    if metadata.get("format") != ARTEFACT_FORMAT:
+        writer = metadata.get("distill", "(unknown)")
+        raise InputError(
+            f"{file} has format {metadata.get('format')!r}, written by distill {writer}.",
+            expected=f"format {ARTEFACT_FORMAT}, which distill {__version__} reads.",
+            next=f"use distill {writer}.",
+        )
+    return _Stored(file, tensors, metadata, verified=expected is not None)
+
+
+def _check_whitening(file: Path, expected: str) -> None:
+    path = file.with_name(WHITENING)
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing.",
+            expected=f"the whitening of the data beside {file.name}; test images need it.",
+            next="copy it from the run directory, too.",
+        )
+    _check_sha256(path, expected, file.name)
+
+
+def _listed_sha256(file: Path) -> str | None:
+    """Return the checksum that manifest.json has for a file; None where there is no manifest."""
+    if not file.with_name(MANIFEST).exists():
+        return None
+    try:
+        listed = read_manifest(file.parent)["files"].get(file.name)
+        if isinstance(listed, str | None):
+            return listed
+        raise TypeError(f"the checksum of {file.name} is no text")
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{file.with_name(MANIFEST)} does not list the checksums of files.",
+            expected="the manifest that the run wrote.",
+            next="restore it from a copy of the run.",
+        ) from None
+
+
+def _check_sha256(file: Path, expected: str, source: str) -> None:
+    found = file_sha256(file)
+    if found != expected:
+        raise InputError(
+            f"{file} was changed or cut short after it was written: its SHA-256 is {found[:12]}...",
+            expected=f"{expected[:12]}..., as {source} says.",
+            next="restore it from a copy; if the run is still going, try again in a moment.",
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

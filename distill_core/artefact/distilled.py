@@ -1,0 +1,166 @@
+"""A distilled dataset in the hands of its user: tensors, names, recipe and test transform.
+
+What `distill_core.load` returns. How it is stored and checked is the business of `artefact.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.synthetic import Budget
+from distill_core.contracts.whitening import Whitening
+from distill_core.data.augment import Augmentation
+from distill_core.data.resize import MODES, fit_picture, fit_tensor
+from distill_core.training.train import Network, train
+from registry import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTransform:
+    """Makes any image into what networks trained on the distilled data expect.
+
+    Scales (bilinear, antialiased, by the shorter side), cuts out the centre, and whitens, as the
+    training data were. Can be pickled, so data loaders may use it in workers.
+
+    Attributes:
+        image_shape: C, h, w of the result.
+        whitening: as fitted on the real training data.
+    """
+
+    image_shape: tuple[int, int, int]
+    whitening: Whitening
+
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        """Return a whitened float32 image (C, h, w), or (n, C, h, w) for a batch.
+
+        Args:
+            image: a PIL image of any mode and size, or a tensor (C, H, W) or (n, C, H, W), uint8
+                from 0 to 255 or floating point from 0 to 1.
+
+        Raises:
+            InputError: it is something else, or its channels or values do not fit.
+        """
+        pixels = image if isinstance(image, Tensor) else self._from_picture(image)
+        channels, h, w = self.image_shape
+        if pixels.ndim not in (3, 4) or pixels.shape[-3] != channels:
+            raise InputError(
+                f"the image is a tensor of shape {tuple(pixels.shape)}.",
+                expected=f"({channels}, H, W), or a batch (n, {channels}, H, W).",
+                next="bring its channels to the front, or pass a PIL image.",
+            )
+        batch = _unit_range(pixels if pixels.ndim == 4 else pixels[None])
+        whitened = self.whitening.apply(fit_tensor(batch, (h, w)))
+        return whitened if pixels.ndim == 4 else whitened[0]
+
+    def _from_picture(self, image: Any) -> Tensor:
+        from PIL import Image
+
+        channels = self.image_shape[0]
+        if not isinstance(image, Image.Image) or channels not in MODES:
+            raise InputError(
+                f"the image is a {type(image).__name__}.",
+                expected=f"a tensor of {channels} channels"
+                + (" or a PIL image." if channels in MODES else "."),
+                next="convert it first, for example with PIL.Image.fromarray(array).",
+            )
+        return fit_picture(image, self.image_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Distilled:
+    """A distilled dataset, ready to train on.
+
+    Attributes:
+        dataset: whitened images (n, C, h, w) float32 and soft labels (n, K) float32.
+        class_names: K names, in label order.
+        transform: what test images must go through.
+        recipe: how the distillation means networks to be trained on it.
+        budget: what it stores.
+        metadata: everything else that the file says about itself.
+        path: the file.
+        verified: its checksum was found in a manifest.json beside it, and is right.
+    """
+
+    dataset: TensorDataset
+    class_names: tuple[str, ...]
+    transform: ImageTransform
+    recipe: Recipe
+    budget: Budget
+    metadata: dict[str, Any]
+    path: Path
+    verified: bool
+
+    @property
+    def images(self) -> Tensor:
+        """Whitened images, (n, C, h, w) float32."""
+        return self.dataset.tensors[0]
+
+    @property
+    def labels(self) -> Tensor:
+        """Soft labels, (n, K) float32."""
+        return self.dataset.tensors[1]
+
+    def train(self, network: Network, *, seed: int = 0) -> Network:
+        """Train any network with K outputs by the recipe, in place, on the device where it is.
+
+        Args:
+            network: takes (n, C, h, w), gives logits (n, K).
+            seed: seed of batches and augmentation.
+        """
+        device = next(network.parameters()).device
+        allowed = tuple(self.metadata["augmentations"])
+        return train(
+            network,
+            self.images.to(device),
+            self.labels.to(device),
+            self.recipe,
+            augmentation=Augmentation.named(self.recipe.augment, allowed),
+            generator=seeded(seed, "train"),
+        )
+
+    def __repr__(self) -> str:
+        channels, h, w = self.transform.image_shape
+        names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
+        recipe = self.recipe
+        return (
+            f"Distilled({self.path})\n"
+            f"  {len(self.dataset)} images {channels}x{h}x{w}, whitening "
+            f"'{self.transform.whitening.kind}', soft labels of {len(self.class_names)} classes "
+            f"({names})\n"
+            f"  budget: {self.budget}\n"
+            f"  recipe: {recipe.optimizer} lr {recipe.lr:g}, {recipe.steps} steps of "
+            f"{recipe.batch_size}, augmentation {recipe.augment}\n"
+            f"  checksum: {'verified' if self.verified else 'no manifest.json to check against'}"
+        )
+
+
+def _unit_range(pixels: Tensor) -> Tensor:
+    """Floating point from 0 to 1."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255
+    if not pixels.is_floating_point():
+        raise InputError(
+            f"the image has type {pixels.dtype}.",
+            expected="torch.uint8 from 0 to 255, or floating point from 0 to 1.",
+            next="convert it.",
+        )
+    # Rounding of other tools' resizing may leave the range by a little.
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < -0.01 or high > 1.01:
+        raise InputError(
+            f"the image has values from {low:g} to {high:g}.",
+            expected="floating point from 0 to 1; the transform whitens by itself.",
+            next="divide by 255 where values are bytes, and leave other normalisation out.",
+        )
+    return pixels.float().clamp(0, 1)

@@ -1,0 +1,45 @@
+"""manifest.json as it lies in a run directory; `manifest.py` collects what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distill_core import __version__
+from distill_core.system.files import parse_json
+from registry import InputError
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """Read the manifest of a run directory.
+
+    Raises:
+        InputError: there is none, it is no JSON object, or a newer distill wrote it.
+    """
+    path = run_dir / MANIFEST
+    try:
+        found = parse_json(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist.",
+            expected="a run directory with a result; a run writes it at every checkpoint.",
+            next="check the path, or wait for the first checkpoint.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}.",
+            expected="the manifest that the run wrote.",
+            next="restore it from a copy of the run.",
+        ) from None
+    if found.get("format") != MANIFEST_FORMAT:
+        raise InputError(
+            f"{path} has format {found.get('format')!r}.",
+            expected=f"format {MANIFEST_FORMAT}, which distill {__version__} reads.",
+            next="use the version of distill that wrote it (its field versions.distill).",
+        )
+    return found

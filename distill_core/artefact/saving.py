@@ -1,0 +1,128 @@
+"""Writing the artefact of a run, each file whole, and each only when its content is new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_core import __version__
+from distill_core.artefact.artefact import ARTEFACT_FORMAT, DISTILLED, WHITENING, file_sha256
+from distill_core.artefact.manifest import MANIFEST, MANIFEST_FORMAT
+from distill_core.artefact.packing import how_to_load, to_tensors
+from distill_core.artefact.pictures import pictures
+from distill_core.contracts.data import RealData
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.system.files import tensor_bytes, write_atomically
+
+CONFIG = "run.toml"  # written when a run begins; the manifest lists it
+
+
+class ArtefactWriter:
+    """Writes the artefact of a run into its directory, as often as the run is saved.
+
+    Args:
+        run_dir: the run directory; files of an earlier state are replaced.
+        real: supplies whitening and facts about the data.
+    """
+
+    def __init__(self, run_dir: Path, real: RealData) -> None:
+        self.run_dir, self.real = run_dir, real
+        self._sha256: dict[str, str] = {}  # of the files that this process has written
+
+    def save(
+        self, synthetic: SyntheticDataset, *, recipe: Recipe, manifest: Mapping[str, Any]
+    ) -> None:
+        """Write the files that are new, each atomically, manifest.json last.
+
+        Args:
+            synthetic: what was distilled.
+            recipe: how networks are to be trained on it.
+            manifest: the record of the run; "components" is copied into the tensors' metadata,
+                and "format" and "files" are added.
+
+        Raises:
+            EnvironmentFault: a file cannot be written.
+        """
+        real, whitening = self.real, self.real.whitening
+        if not self._is_written(WHITENING):  # large for ZCA, and the same for the whole run
+            self._write_whitening()
+        tensors, same = to_tensors(synthetic)
+        metadata = {
+            **_facts(synthetic, recipe),
+            "components": manifest.get("components", {}),
+            "dataset_fingerprint": real.fingerprint,
+            "whitening": {
+                "kind": whitening.kind,
+                "file": WHITENING,
+                "sha256": self._sha256[WHITENING],
+            },
+            "how_to_load": how_to_load(tensors),
+            "same": same,
+        }
+        self._write(DISTILLED, tensor_bytes(tensors, metadata))
+        for name, data in pictures(synthetic, real).items():
+            self._write(name, data)
+        files = dict(self._sha256)
+        if (self.run_dir / CONFIG).exists():
+            files[CONFIG] = file_sha256(self.run_dir / CONFIG)
+        record = {"format": MANIFEST_FORMAT, **manifest, "files": files}
+        write_atomically(self.run_dir / MANIFEST, json.dumps(record, indent=2).encode())
+
+    def _write_whitening(self) -> None:
+        """Write the whitening, unless a run that is resumed has left the same."""
+        whitening, path = self.real.whitening, self.run_dir / WHITENING
+        data = tensor_bytes(
+            whitening.tensors(),
+            {
+                "format": ARTEFACT_FORMAT,
+                "kind": whitening.kind,
+                "image_shape": list(self.real.spec.image_shape),
+            },
+        )
+        if path.exists():
+            self._sha256[WHITENING] = file_sha256(path)
+        self._write(WHITENING, data)
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Write a file, unless it is there with this content."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != self._sha256.get(name) or not self._is_written(name):
+            self._sha256.pop(name, None)  # not known until it is written
+            write_atomically(self.run_dir / name, data)
+            self._sha256[name] = sha256
+
+    def _is_written(self, name: str) -> bool:
+        return name in self._sha256 and (self.run_dir / name).exists()
+
+
+def save_artefact(
+    run_dir: Path,
+    synthetic: SyntheticDataset,
+    *,
+    real: RealData,
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write an artefact once; the arguments are those of `ArtefactWriter` and its `save`."""
+    ArtefactWriter(run_dir, real).save(synthetic, recipe=recipe, manifest=manifest)
+
+
+def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:
+    spec, layout = synthetic.spec, synthetic.placement.layout
+    return {
+        "format": ARTEFACT_FORMAT,
+        "distill": __version__,
+        "dataset": spec.name,
+        "class_names": list(spec.class_names),
+        "image_shape": list(spec.image_shape),
+        "augmentations": list(spec.augmentations),
+        "canvas_hw": list(layout.canvas_hw),
+        "wraps": layout.wraps,
+        "simplex": synthetic.labeler.simplex,
+        "budget": synthetic.budget().as_dict(),
+        "recipe": recipe.model_dump(mode="json"),
+    }

@@ -1,0 +1,1 @@
+"""Distillation algorithms, by family."""

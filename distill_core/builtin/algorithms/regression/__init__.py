@@ -1,0 +1,1 @@
+"""Methods that regress on the features of networks that train along: frepo, rcig."""

@@ -1,0 +1,1 @@
+"""Methods that match the trajectories of expert networks: mtt, ftd, tesla."""

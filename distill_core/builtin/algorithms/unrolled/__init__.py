@@ -1,0 +1,1 @@
+"""Methods that differentiate an inner loop: ratbptt, bptt, dd."""

@@ -1,0 +1,273 @@
+"""Settings of the methods that differentiate an inner loop, apart from them: checking them imports
+no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from distill_core.builtin.algorithms import shared_options as shared
+from distill_core.plugin import OptionError, Options, about
+
+
+def _balanced() -> Any:
+    return Field(
+        False, description="draw items of rare classes more often; no effect on full batches"
+    )
+
+
+def _weight_decay(note: str = "") -> Any:
+    return Field(
+        0.0, ge=0, description=f"L2 penalty of inner SGD{note}", **about(source="published code")
+    )
+
+
+class DdOptions(Options):
+    """Settings of `dd`; the lengths are those of Wang et al. (2018), 10 batches seen 3 times."""
+
+    steps: int = Field(
+        30,
+        ge=1,
+        description="inner steps, all of which are differentiated",
+        **about("steps", "Wang et al. 2018"),
+    )
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="most synthetic images per inner step; default: as many as there are classes",
+        **about("images", counts="inner_batch"),
+    )
+    inner_lr: float = Field(
+        0.02,
+        gt=0,
+        description="learning rate of every inner step at the start; they are learned",
+        **about("per inner step", "Wang et al. 2018"),
+    )
+    real_batch: int = Field(
+        1024,
+        ge=1,
+        description="real images per outer step; all where fewer",
+        **about("images", counts="real_batch"),
+    )
+    pixel_lr: float = shared.pixel_lr(1e-2, "Adam")
+    label_lr: float | None = shared.label_lr("Adam", "Sucholutsky and Schonlau 2019")
+    rate_lr: float | None = Field(
+        None,
+        gt=0,
+        description="learning rate of the inner learning rates (before softplus), outer Adam; "
+        "default: pixel_lr",
+        **about("per outer step"),
+    )
+    augment: shared.AugmentName = shared.inner_augment("none")
+
+
+class BpttOptions(Options):
+    """Settings of `bptt`; the defaults are those of Deng and Russakovsky (2022) on CIFAR-10."""
+
+    steps: int = Field(
+        150,
+        ge=1,
+        description="inner steps, all of which are differentiated",
+        **about("steps", "published code"),
+    )
+    inner_lr: float = Field(
+        0.01,
+        gt=0,
+        description="learning rate of inner SGD",
+        **about("per inner step", "published code"),
+    )
+    momentum: float = shared.momentum(0.9, "inner SGD", "published code")
+    weight_decay: float = _weight_decay()
+    batch: int = Field(
+        96,
+        ge=1,
+        description="synthetic images per inner step; all where fewer",
+        **about("images", counts="inner_batch"),
+    )
+    balanced: bool = _balanced()
+    real_per_class: int = Field(
+        64,
+        ge=1,
+        description="real images of every class per outer step; all where fewer",
+        **about("images", "published code"),
+    )
+    pixel_lr: float = shared.pixel_lr(0.1, "SGD", "published code")
+    label_lr: float | None = shared.label_lr("SGD")
+    outer_momentum: float = shared.momentum(0.5, "outer SGD", "published code")
+    coverage_normalize: bool = shared.coverage_normalize()
+    clip_norm: float | None = Field(
+        2.0,
+        gt=0,
+        description="largest norm of the hypergradient, pixels and labels together",
+        **about(source="published code"),
+    )
+    augment: shared.AugmentName = shared.inner_augment("none", "published code")
+
+
+CurriculumName = Literal["random", "fixed", "staged", "window", "none"]
+
+
+# Of both papers on CIFAR-10; and, for images below 28 pixels, what was measured on digits.
+PUBLISHED: dict[str, Any] = {
+    "window": 60,
+    "total": 200,
+    "inner_lr": 1e-3,
+    "real_batch": 5000,
+    "pixel_lr": 1e-3,
+}
+
+
+SMALL: dict[str, Any] = {
+    "window": 30,
+    "total": 50,
+    "inner_lr": 3e-3,
+    "real_batch": 256,
+    "pixel_lr": 3e-2,
+}
+
+
+SMALL_LABEL_DIVISOR = 3  # of pixel_lr; the papers use one rate for both
+
+
+def _default(name: str) -> str:
+    return f"default: {PUBLISHED[name]:g}; {SMALL[name]:g} for images below 28 pixels"
+
+
+class RatBpttOptions(Options):
+    """Settings of `ratbptt`; for images of 28 pixels and more, those of both papers."""
+
+    window: int | None = Field(
+        None,
+        ge=1,
+        description=f"inner steps that are differentiated; {_default('window')}",
+        **about("steps", "RaT-BPTT; PoDD, section 3"),
+    )
+    total: int | None = Field(
+        None,
+        ge=1,
+        description=f"longest inner loop; {_default('total')}",
+        **about("steps", "RaT-BPTT; PoDD, section 3"),
+    )
+    curriculum: CurriculumName = Field(
+        "random",
+        description="steps before the window: random; fixed (total - window); staged (more when "
+        "the loss stalls); window (none, but a random length from window to total); none",
+        **about(source="RaT-BPTT; published code"),
+    )
+    min_offset: int = Field(
+        0,
+        ge=0,
+        description="fewest steps before the window, with curriculum random or staged",
+        **about("steps", "published code"),
+    )
+    epoch_steps: int = Field(
+        1,
+        ge=1,
+        description="outer steps that share one draw of the curriculum",
+        **about("outer steps", "published code"),
+    )
+    patience: int = Field(
+        600,
+        ge=1,
+        description="outer steps without a new low before a staged curriculum goes on",
+        **about("outer steps", "published code"),
+    )
+    inner_optimizer: Literal["adam", "sgd"] = Field(
+        "adam", description="inner optimizer", **about(source="published code")
+    )
+    inner_lr: float | None = Field(
+        None,
+        gt=0,
+        description=f"learning rate of the inner optimizer; {_default('inner_lr')}",
+        **about("per inner step", "published code"),
+    )
+    momentum: float = shared.momentum(0.9, "inner SGD", "published code")
+    weight_decay: float = _weight_decay(" (published: 5e-4)")
+    batch: int = Field(
+        96,
+        ge=1,
+        description="synthetic images per inner step",
+        **about("images", "PoDD, section 5.1", counts="inner_batch"),
+    )
+    balanced: bool = _balanced()
+    real_batch: int | None = Field(
+        None,
+        ge=1,
+        description=f"real images per outer step; {_default('real_batch')}",
+        **about("images", "PoDD, section 5.1", counts="real_batch"),
+    )
+    pixel_lr: float | None = shared.pixel_lr(
+        None, "Adam", "PoDD, section 5.1", varies=_default("pixel_lr")
+    )
+    label_lr: float | None = shared.label_lr(
+        "Adam",
+        "published code",
+        varies="default: pixel_lr; a third of it for images below 28 pixels",
+    )
+    augment: shared.AugmentName = shared.inner_augment("flip_rotate", "published code")
+    clip: bool = Field(
+        True, description="clip the gradient of the pixels", **about(source="published code")
+    )
+    label_clip: bool = Field(False, description="clip that of the labels, on its own")
+    clip_factor: float = Field(
+        2.0, gt=0, description="bound, times the average norm", **about(source="published code")
+    )
+    clip_decay: float = Field(
+        0.9, ge=0, lt=1, description="decay of the average norm", **about(source="published code")
+    )
+
+    def settle(self, *, small: bool) -> Settled:
+        """Fill the defaults that depend on the size of the images.
+
+        Raises:
+            OptionError: window, total and min_offset do not fit each other.
+        """
+        defaults = SMALL if small else PUBLISHED
+        chosen = {name: getattr(self, name) for name in defaults}
+        values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
+        label_lr = self.label_lr or values["pixel_lr"] / (SMALL_LABEL_DIVISOR if small else 1)
+        settled = Settled(**values, label_lr=label_lr)
+        _check_lengths(self, settled.window, settled.total, default=int(defaults["window"]))
+        return settled
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.window is not None and self.total is not None:
+            _check_lengths(self, self.window, self.total, default=PUBLISHED["window"])
+        if self.inner_optimizer == "adam" and self.weight_decay:
+            raise OptionError(
+                f"option algo.weight_decay = {self.weight_decay:g} has no effect.",
+                expected="algo.weight_decay = 0 with algo.inner_optimizer = adam.",
+                next="drop it, or pass -o algo.inner_optimizer=sgd.",
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The options whose defaults depend on the size of the images, with their values."""
+
+    window: int
+    total: int
+    inner_lr: float
+    real_batch: int
+    pixel_lr: float
+    label_lr: float
+
+
+def _check_lengths(options: RatBpttOptions, window: int, total: int, *, default: float) -> None:
+    if options.curriculum != "none" and window > total:
+        raise OptionError(
+            f"option algo.window = {window} is longer than algo.total = {total}.",
+            expected="1 <= window <= total.",
+            next=f"pass -o algo.window={default:g} (the default), or raise -o algo.total.",
+        )
+    if options.curriculum in {"random", "staged"} and options.min_offset > total - window:
+        raise OptionError(
+            f"option algo.min_offset = {options.min_offset} leaves no room for the window.",
+            expected=f"0 <= min_offset <= total - window = {total - window}.",
+            next="lower -o algo.min_offset, or raise -o algo.total.",
+        )

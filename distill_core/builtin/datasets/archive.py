@@ -1,0 +1,88 @@
+"""Datasets that come as a folder, or a .zip of it: picture files, and lists that name them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+
+from distill_core.builtin.datasets.options import Cub200Options, TinyImagenetOptions
+from distill_core.builtin.datasets.pictures import read_pictures
+from distill_core.builtin.datasets.tree import FileTree, open_tree
+from distill_core.plugin import DataSpec, RawData, cache_dir
+
+Labelled = list[tuple[str, int]]  # picture files and their classes
+
+
+class Lists(NamedTuple):
+    """What the lists of an archive say: names of classes, and the files of both parts."""
+
+    names: tuple[str, ...]
+    train: Labelled
+    test: Labelled
+
+
+@dataclass(frozen=True)
+class Archive(ABC):
+    """A dataset of 200 classes, read from its archive.
+
+    Attributes:
+        name: its name here.
+        folder: the name of its folder.
+        marker: a file at the top of that folder.
+        augmentations: operations that keep its labels.
+        advice: what to do if it is not there, or damaged.
+    """
+
+    name: ClassVar[str]
+    folder: ClassVar[str]
+    marker: ClassVar[str]
+    augmentations: ClassVar[tuple[str, ...]]
+    advice: ClassVar[str]
+
+    options: Cub200Options | TinyImagenetOptions
+
+    @abstractmethod
+    def lists(self, tree: FileTree) -> Lists:
+        """Read the lists.
+
+        Raises:
+            InputError: a list is missing or damaged; it is named.
+        """
+
+    def outline(self) -> DataSpec:
+        """Return what is known before loading; classes have no names."""
+        return self._spec(tuple(f"class {k}" for k in range(200)))
+
+    def load(self) -> RawData:
+        """Read all images that the lists name.
+
+        Raises:
+            InputError: the folder, a list or an image is missing or damaged; it is named.
+        """
+        root = self.options.root or self._default_root()
+        with open_tree(root, next=self.advice) as opened:
+            tree = opened.holding(self.marker, next=self.advice)
+            names, train, test = self.lists(tree)
+            files = [file for file, _ in train + test]
+            images = read_pictures(tree, files, size=self.options.size, colour="rgb")
+        labels = torch.tensor([label for _, label in train + test])
+        return RawData(
+            spec=self._spec(names),
+            train_images=images[: len(train)],
+            train_labels=labels[: len(train)],
+            test_images=images[len(train) :],
+            test_labels=labels[len(train) :],
+        )
+
+    def _spec(self, names: tuple[str, ...]) -> DataSpec:
+        shape = (3, self.options.size, self.options.size)
+        return DataSpec(self.name, names, shape, self.augmentations)
+
+    def _default_root(self) -> Path:
+        folder = cache_dir() / "data" / self.folder
+        archive = folder.with_name(f"{self.folder}.zip")
+        return archive if archive.exists() and not folder.exists() else folder

@@ -1,0 +1,1 @@
+"""Class orderers that need no words."""

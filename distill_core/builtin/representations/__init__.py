@@ -1,0 +1,1 @@
+"""Representations: whole images, mixtures of a basis, chosen real images."""

@@ -1,0 +1,140 @@
+"""Representation `coreset`: real images, chosen and kept; the baseline of every distillation.
+
+It has no parameters, so that there is nothing to learn but labels. Below one image per class each
+is stored smaller and scaled up for use; what is counted is what is stored.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from distill_core.builtin.backbones.convnet import ConvNet
+from distill_core.builtin.backbones.options import ConvNetOptions
+from distill_core.builtin.representations.images import image_layout
+from distill_core.builtin.representations.options import CoresetOptions
+from distill_core.builtin.representations.selection import (
+    BATCH,
+    fit,
+    herding,
+    k_center,
+    most_forgotten,
+)
+from distill_core.plugin import (
+    Boxes,
+    DataSpec,
+    Placement,
+    RealData,
+    Representation,
+    Whitening,
+    enlarge,
+    gather_boxes,
+    new_backbone,
+    real_budget,
+    shrink,
+)
+
+
+class Coreset(Representation):
+    """As many real images of every class as the budget buys, laid out as `images` does.
+
+    Args:
+        options: settings.
+        spec: facts about the data.
+        ipc: budget in images per class; None for 1.
+    """
+
+    pixels: Tensor
+
+    def __init__(
+        self, options: CoresetOptions, *, spec: DataSpec, ipc: float | None = None
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.budget = real_budget(
+            1 if ipc is None else ipc, spec.image_shape[1:], per_class=options.per_class
+        )
+        self.layout = image_layout(spec, self.budget.per_class)
+        shape = (self.layout.num_canvases, spec.image_shape[0], *self.budget.stored_hw)
+        self.register_buffer("pixels", torch.zeros(shape))
+        self._whitening: Whitening | None = None
+
+    @torch.no_grad()
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        """Choose the images, as option `method` says."""
+        classes = placement.cell_class
+        chosen = self._choose(real, generator).flatten()
+        # Rows are classes; the cells of a class follow each other.
+        per_class = self.budget.per_class
+        within = torch.arange(len(classes)) % per_class
+        index = chosen[classes * per_class + within]
+        images = real.train.take(index.to(real.train.images.device))
+        if self._is_small:
+            self._whitening = real.whitening
+            images = shrink(images, self.budget, real.whitening)
+        self.pixels.copy_(images)
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        """Return the images at `boxes`: (n, C, h, w)."""
+        return gather_boxes(self.canvases(), boxes)
+
+    def canvases(self) -> Tensor:
+        """Return all images: (n, C, h, w)."""
+        if self._whitening is None:
+            return self.pixels
+        return enlarge(self.pixels, self.budget, self._whitening).to(self.pixels)
+
+    @property
+    def _is_small(self) -> bool:
+        return self.budget.stored_hw != self.budget.image_hw
+
+    def _choose(self, real: RealData, generator: Generator) -> Tensor:
+        """(K, per_class) numbers of training images; a small class gives some again."""
+        labels, count = real.train.labels.cpu(), self.budget.per_class
+        counts, features = None, None
+        if self.options.method == "forgetting":
+            counts = fit(
+                self._network(real, generator),
+                real.train,
+                epochs=self.options.epochs,
+                generator=generator,
+            )
+        elif self.options.features == "network":
+            features = self._trained_features(real, generator)
+        rows = []
+        for label in range(real.spec.num_classes):
+            members = (labels == label).nonzero().flatten()
+            size = min(count, len(members))
+            if self.options.method == "random":
+                picked = torch.randperm(len(members), generator=generator)[:size]
+            elif counts is not None:
+                picked = most_forgotten(counts[members], size, generator=generator)
+            else:
+                known = (
+                    real.train.take(members.to(real.train.labels.device)).flatten(1)
+                    if features is None
+                    else features[members]
+                )
+                pick = herding if self.options.method == "herding" else k_center
+                picked = pick(known, size)
+            rows.append(members[picked[torch.arange(count) % size]])
+        return torch.stack(rows)
+
+    def _network(self, real: RealData, generator: Generator) -> ConvNet:
+        options = ConvNetOptions(width=self.options.width)
+        made = new_backbone(
+            partial(ConvNet, options, spec=real.spec), generator, real.train.images.device
+        )
+        assert isinstance(made, ConvNet)
+        return made
+
+    def _trained_features(self, real: RealData, generator: Generator) -> Tensor:
+        """(N, d) features of the real images, on the CPU, of a network trained on them."""
+        network = self._network(real, generator)
+        fit(network, real.train, epochs=self.options.epochs, generator=generator)
+        network.eval()
+        every = torch.arange(len(real.train), device=real.train.images.device)
+        parts = [network.embed(real.train.take(index)).cpu() for index in torch.split(every, BATCH)]
+        return torch.cat(parts)

@@ -1,0 +1,231 @@
+"""What an outer step of each preset costs on this machine: what `distill bench` does.
+
+Nothing is downloaded: real images are noise of the dataset's shape, which a dataset tells by
+`outline`. Seconds and memory are the algorithm's own prediction from short measured steps.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing.synchronize import Barrier
+from threading import BrokenBarrierError
+from typing import Any
+
+import torch
+
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import merge
+from distill_core.contracts.algorithm import Estimate
+from distill_core.contracts.streams import Streams
+from distill_core.engine.memory_trial import MemoryTrial
+from distill_core.hookspecs import Preset
+from distill_core.run.assemble import Assembly, assemble, on_noise
+from distill_core.run.plan import Plan
+from distill_core.system.arithmetic import inner_precision
+from distill_core.system.cards import card_of
+from distill_core.system.cores import count_cores
+from distill_core.system.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
+from distill_core.system.process import prepare
+from registry import ExplainedError, InputError, Plugins
+
+PATIENCE = 300.0  # seconds that processes wait for each other to be ready
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cost of one outer step.
+
+    Attributes:
+        preset: which configuration.
+        device: on what: a card by its name, or "cpu".
+        path: what was asked for, as `engine.path`.
+        engine: what that came to.
+        threads: of the process.
+        seconds: of an outer step, extrapolated.
+        phases: parts of that, by name.
+        memory: bytes that the step needs beyond process and data, extrapolated.
+        process: bytes in use before it, by process and networks; data would come on top.
+        processes: how many processes of one thread were tried, too; 0 for none.
+        speed_up: outer steps per second of these together, against this process.
+        measured: what was run.
+    """
+
+    preset: str
+    device: str
+    path: str
+    engine: str
+    threads: int
+    seconds: float
+    phases: Mapping[str, float]
+    memory: int
+    process: int
+    processes: int
+    speed_up: float
+    measured: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary."""
+        return asdict(self)
+
+
+def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
+    """Return the first preset of each dataset, network and algorithm's options.
+
+    Presets that differ in the poster's size or the labels alone cost about the same.
+    """
+    found: dict[str, str] = {}
+    for name, preset in presets.items():
+        config = resolve(preset.config, plugins)
+        kinds = ("dataset", "backbone", "algo")
+        parts = [config.component(kind) for kind in kinds]
+        found.setdefault(repr(parts), name)
+    return list(found.values())
+
+
+def bench(
+    presets: Mapping[str, Preset],
+    plugins: Plugins,
+    paths: Iterable[str],
+    *,
+    device: str | None = None,
+    processes: bool = True,
+) -> Iterator[Line | ExplainedError]:
+    """Yield the cost of every preset by every path, or why it cannot be had.
+
+    Args:
+        presets: which, by name.
+        plugins: what is installed.
+        paths: values of `engine.path`; one that comes to the same as an earlier one is left out.
+        device: where, in place of what presets say.
+        processes: on the CPU also try as many processes of one thread as there are cores, with
+            the first.
+    """
+    place = {"device": device} if device else {}
+    for name, preset in presets.items():
+        engines: set[str] = set()
+        for path in paths:
+            config = resolve(merge(preset.config, {"engine": {"path": path}, **place}), plugins)
+            try:
+                line = measure(name, config, plugins, processes=processes and not engines)
+            except ExplainedError as error:
+                yield error
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                yield _too_large(name, error)
+                break
+            if line.engine not in engines:
+                engines.add(line.engine)
+                yield line
+
+
+def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool = False) -> Line:
+    """Return the cost of an outer step of a configuration.
+
+    Raises:
+        InputError: the dataset does not say what it is like, or the algorithm cannot predict.
+    """
+    machine = prepare(config)
+    assembly = assemble_on_noise(config, plugins)
+    trial = MemoryTrial(assembly.device)
+    estimate = _estimate(assembly, trial)
+    cores = count_cores()
+    number = cores if processes and cores > 1 and assembly.device.type == "cpu" else 0
+    process = trial.in_use()
+    together, measured = 0.0, estimate.measured
+    try:
+        together = rate_of_processes(config, number) if number else 0.0
+    except (BrokenProcessPool, BrokenBarrierError):
+        measured += f" Of {number} processes at once one ended, perhaps for want of memory."
+        number = 0
+    return Line(
+        preset=name,
+        device=_named(assembly.device),
+        path=config.engine.path,
+        engine=assembly.engine.how(),
+        threads=machine.threads,
+        seconds=estimate.seconds,
+        phases=estimate.phases,
+        memory=estimate.memory,
+        process=process,
+        processes=number,
+        speed_up=together * estimate.seconds,
+        measured=measured,
+    )
+
+
+def assemble_on_noise(config: RunConfig, plugins: Plugins) -> Assembly:
+    """Assemble a run with noise for real images and classes in the order of their numbers.
+
+    Raises:
+        InputError: the dataset does not say what it is like.
+    """
+    # Not the orderer's classes: it may want files, and positions cost the same whatever the class.
+    found = on_noise(Plan.of(config, plugins))
+    if found is None:
+        raise InputError(
+            f"dataset '{config.dataset}' does not say what it is like without its files.",
+            expected="a dataset with a method `outline`.",
+            next="`distill run --dry-run` predicts the cost with its files.",
+        )
+    real, class_grid = found
+    return assemble(config, plugins, class_grid=class_grid, real=real, start=False)
+
+
+def rate_of_processes(config: RunConfig, number: int) -> float:
+    """Return outer steps per second of processes of one thread that work at the same time."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(number)
+    single = config.model_copy(update={"threads": 1})
+    with ProcessPoolExecutor(number, spawn, _meet, (barrier,)) as pool:
+        seconds = list(pool.map(_seconds, [single] * number))
+    return sum(1 / each for each in seconds)
+
+
+_barrier: Barrier | None = None
+
+
+def _meet(barrier: Barrier) -> None:
+    """Keep what the processes wait for each other with; it cannot be sent later."""
+    global _barrier  # noqa: PLW0603
+    _barrier = barrier
+
+
+def _seconds(config: RunConfig) -> float:
+    assert _barrier is not None
+    prepare(config)
+    assembly = assemble_on_noise(config, discover())
+    _barrier.wait(PATIENCE)
+    return _estimate(assembly, MemoryTrial(assembly.device)).seconds
+
+
+def _estimate(assembly: Assembly, trial: MemoryTrial) -> Estimate:
+    with inner_precision(assembly.config):
+        estimate = trial.run(
+            lambda: assembly.algorithm.estimate(assembly.synthetic, rng=Streams(0))
+        )
+    if estimate is None:
+        raise InputError(
+            f"algorithm '{assembly.config.algo}' cannot predict its cost.",
+            expected="an algorithm that can.",
+            next="run a few outer steps; metrics.jsonl has their seconds.",
+        )
+    return estimate
+
+
+def _named(device: torch.device) -> str:
+    return card_of(device).name if device.type == "cuda" else str(device)
+
+
+def _too_large(name: str, error: BaseException) -> OutOfMemory:
+    return out_of_memory(
+        error,
+        expected=f"room for an outer step of preset '{name}'.",
+        next=f"`distill run --preset {name} --max-memory` chooses what fits.",
+    )

@@ -1,0 +1,198 @@
+"""A run judged again, after it or while it goes on: several backbones, each with its controls.
+
+Reads the artefact, or where there is none yet the checkpoint, and the real data of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill_core.artefact.artefact import DISTILLED, load
+from distill_core.artefact.manifest import read_manifest
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.contracts.data import RealData
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.synthetic import Batch
+from distill_core.engine.forward import how_trained
+from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
+from distill_core.evaluation.judge import Candidate, judge
+from distill_core.evaluation.robust_scores import Score
+from distill_core.evaluation.scores import check_metrics, check_split, measure_scores
+from distill_core.run.assemble import assemble, load_real
+from distill_core.run.checkpoint import has_checkpoint, load_checkpoint
+from distill_core.run.directory import METRICS, settings_of
+from distill_core.run.loop import OuterLoop
+from distill_core.run.plan import Plan
+from distill_core.run.validation import candidate_of
+from distill_core.system.devices import pick_device
+from distill_core.system.files import write_atomically
+from registry import InputError, Plugins
+
+EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class CrossEvaluation:
+    """What was found, for each row.
+
+    Attributes:
+        results: "distilled", "random" and "full".
+        scores: DD-Ranking's scores that were asked for; see `measure_scores`.
+        engines: how the networks were trained, kernels or autograd, and why.
+    """
+
+    results: dict[str, dict[str, Result]]
+    scores: dict[str, dict[str, Score]]
+    engines: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and text; scores only where they were asked for."""
+        found: dict[str, Any] = {"engines": self.engines, "results": _plain(self.results)}
+        if self.scores:
+            found["scores"] = _plain(self.scores)
+        return found
+
+
+def cross_evaluate(
+    run_dir: Path,
+    configs: Mapping[str, RunConfig],
+    plugins: Plugins,
+    *,
+    metrics: Collection[str] = (),
+    after_net: AfterNet = lambda name, net, accuracy: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> CrossEvaluation:
+    """Train fresh networks of every backbone on the result and on its controls.
+
+    Args:
+        run_dir: a finished, running or interrupted run.
+        configs: by a name for each row: the run's configuration with another backbone.
+        plugins: what is installed.
+        metrics: "lrs", "ars": also measure DD-Ranking's scores.
+        after_net: told the row and column, the number of the network and its accuracy.
+        tell: told how the networks of each row are trained, in a line.
+
+    Returns:
+        Results and scores. They are also in a file of their own in the run's folder
+        "evaluation", and the means in one line of its metrics.jsonl.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+        InputError: there is nothing to judge, a file is damaged, or the data are not the run's.
+    """
+    check_metrics(metrics)
+    first = next(iter(configs.values()))
+    device = pick_device(first.device)
+    makers, engines = {}, {}
+    real = load_real(first, plugins)
+    check_split(metrics, real)
+    for row, config in configs.items():
+        makers[row] = Plan.of(config, plugins, {"backbone"}).networks(real.spec)
+        engines[row] = how_trained(makers[row](seeded(0)), device)
+        tell(f"{row}: networks by {engines[row]}")
+    candidate = find_candidate(run_dir, first, plugins, real)
+    results, scores = {}, {}
+    for row, config in configs.items():
+
+        def tell_row(name: str, net: int, accuracy: float, row: str = row) -> None:
+            after_net(f"{row}, {name}", net, accuracy)
+
+        evaluator = Evaluator.of(config, real, makers[row], after_net=tell_row)
+        results[row] = judge(candidate, evaluator, config.evaluate)
+        if metrics:
+            scores[row] = measure_scores(candidate, evaluator, config.evaluate, metrics)
+    found = CrossEvaluation(results, scores, engines)
+    _record(run_dir, configs, found, metrics, candidate.step)
+    return found
+
+
+def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
+    """Return what a run has distilled so far, from its artefact or else from its checkpoint.
+
+    Raises:
+        InputError: it has neither, or was made from other data than `real`.
+    """
+    device = real.train.images.device
+    if (run_dir / DISTILLED).exists():
+        distilled = load(run_dir)
+        _check_data(distilled.metadata["dataset_fingerprint"], real, run_dir)
+        batch = Batch(distilled.images.to(device), distilled.labels.to(device))
+        return Candidate(batch, distilled.recipe, distilled.budget.ipc, _step(run_dir))
+    if not has_checkpoint(run_dir):
+        raise InputError(
+            f"{run_dir} has nothing to evaluate yet.",
+            expected=f"{DISTILLED} or a checkpoint, which a run writes from time to time.",
+            next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
+        )
+    config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
+    state = load_checkpoint(run_dir, config, plugins=plugins)
+    # Nothing is distilled here, so no outer step has to be tried for its memory.
+    engine = config.engine.model_copy(update={"max_memory": None})
+    config = config.model_copy(update={"engine": engine})
+    order = {"class_grid": state["class_grid"], "notes": state["notes"]}
+    assembly = assemble(config, plugins, **order, start=False)
+    loop = OuterLoop(assembly, run_dir)
+    loop.load_state_dict(state)
+    return candidate_of(loop.result, step=int(state["step"]))
+
+
+def _check_data(fingerprint: str, real: RealData, run_dir: Path) -> None:
+    if fingerprint != real.fingerprint:
+        raise InputError(
+            f"the data of {run_dir} have changed since the run: their fingerprint is "
+            f"{real.fingerprint[:12]}...",
+            expected=f"{fingerprint[:12]}..., the data, split and whitening of the run.",
+            next="restore the data files that run.toml names.",
+        )
+
+
+def _step(run_dir: Path) -> int:
+    try:
+        return int(read_manifest(run_dir).get("outer_steps", 0))
+    except (InputError, ValueError, TypeError):
+        return 0  # the record of a judgement can do without
+
+
+def _plain(table: Mapping[str, Mapping[str, Result | Score]]) -> dict[str, dict[str, Any]]:
+    return {
+        row: {name: each.as_dict() for name, each in columns.items()}
+        for row, columns in table.items()
+    }
+
+
+def _record(
+    run_dir: Path,
+    configs: Mapping[str, RunConfig],
+    found: CrossEvaluation,
+    metrics: Collection[str],
+    step: int,
+) -> None:
+    """Write evaluation/NAME.json, whose name is the same for the same settings, and one line."""
+    settings = {
+        row: {
+            "backbone": config.backbone,
+            "options": config.component("backbone")["options"],
+            "evaluate": config.evaluate.model_dump(mode="json"),
+        }
+        for row, config in configs.items()
+    }
+    body = {"outer_steps": step, "settings": settings, **found.as_dict()}
+    # Evaluations without scores keep the names that they have had.
+    asked = [step, settings, *([sorted(metrics)] if metrics else [])]
+    key = json.dumps(asked, sort_keys=True).encode()
+    protocol_name = next(iter(configs.values())).evaluate.protocol
+    name = "-".join((*configs, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
+    path = run_dir / EVALUATION / f"{name}.json"
+    write_atomically(path, json.dumps(body, indent=1).encode())
+    means = {
+        row: {what: result.mean for what, result in columns.items()}
+        for row, columns in found.results.items()
+    }
+    line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
+    with (run_dir / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

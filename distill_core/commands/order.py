@@ -1,0 +1,179 @@
+"""Ordering the classes of a dataset by itself: what `distill order` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill_core.artefact.pictures import to_png
+from distill_core.commands.order_picture import order_picture
+from distill_core.commands.order_scores import OrderScore, compare_orders
+from distill_core.config.grid_shape import format_grid, parse_grid
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import merge, parse_overrides
+from distill_core.contracts.data import RealData
+from distill_core.contracts.streams import Streams
+from distill_core.layout.class_order import ON_IMAGES, ClassOrder, order_classes
+from distill_core.layout.ordering import class_grid_shape
+from distill_core.run.assemble import load_real
+from distill_core.system.files import write_atomically
+from registry import InputError, OptionError, Options, Plugins
+
+HEEDED = ("orderer", "dataset", "data")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, checked as far as it can be without loading data.
+
+    Attributes:
+        config: of the dataset and the first orderer.
+        plugins: what is installed.
+        rivals: text as typed, name and options of every orderer to compare with.
+        grid_shape: rows and columns; None: as square as can be, like a poster's.
+        out: the picture.
+    """
+
+    config: RunConfig
+    plugins: Plugins
+    rivals: list[tuple[str, str, Options]]
+    grid_shape: tuple[int, int] | None
+    out: Path
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What was found and written.
+
+    Attributes:
+        config: of the dataset and the first orderer.
+        order: of the first orderer.
+        names: its class names, row by row.
+        scores: of all orders, best first, then of random ones.
+        measured_by: whose distances the scores are by.
+        picture: the PNG.
+        grid_file: the class names as JSON, for orderer `given`.
+    """
+
+    config: RunConfig
+    order: ClassOrder
+    names: list[list[str]]
+    scores: list[OrderScore]
+    measured_by: str
+    picture: Path
+    grid_file: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "dataset": self.config.dataset,
+            "orderer": self.order.orderer,
+            "options": self.config.component("orderer")["options"],
+            "grid_shape": [*self.order.grid.shape],
+            "grid": self.names,
+            "class_grid": self.order.grid.tolist(),
+            "notes": self.order.notes,
+            "measured_by": self.measured_by,
+            "scores": [score.as_dict() for score in self.scores],
+            "picture": str(self.picture),
+            "grid_file": str(self.grid_file),
+        }
+
+
+def read_request(
+    flags: Mapping[str, str | None],
+    overrides: Sequence[str],
+    plugins: Plugins,
+    *,
+    grid: str | None,
+    rivals: Sequence[str],
+    out: Path | None,
+) -> Request:
+    """Check what the command line asks for.
+
+    Raises:
+        UnknownNameError, OptionError: what is wrong.
+    """
+    given = parse_overrides(overrides)
+    sections = {"data", "engine", "evaluate"} & given.keys() | given.get("options", {}).keys()
+    if unheeded := sorted(sections - set(HEEDED)):
+        raise OptionError(
+            f"-o {unheeded[0]}.* has no effect on a class order.",
+            expected=f"options of: {', '.join(HEEDED)}, run.",
+            next="leave it out; --grid sets the class grid.",
+        )
+    chosen = {name: value for name, value in flags.items() if value is not None}
+    config = resolve(merge(chosen, given), plugins, needed=("orderer",))
+    try:
+        shape = None if grid is None else parse_grid(grid)
+    except ValueError as error:
+        raise OptionError(
+            f"--grid {grid} is not valid.", expected=f"{error}.", next="correct it."
+        ) from None
+    shared = given.get("options", {}).get("orderer", {})
+    checked = [_rival(text, shared, plugins) for text in rivals]
+    path = out or Path(f"order-{config.dataset}-{config.orderer}.png")
+    return Request(config, plugins, checked, shape, path)
+
+
+def order_dataset(request: Request) -> Ordered:
+    """Order the classes, compare the orders, and write the picture and the grid.
+
+    Raises:
+        ExplainedError: the data cannot be loaded, the grid does not hold the classes, an orderer
+            cannot order them, or the files cannot be written.
+    """
+    config, catalogue = request.config, request.plugins["orderer"]
+    real = load_real(config, request.plugins)
+    shape = _shape(request, real)
+    orders = []
+    own = (config.orderer, config.orderer, config.options["orderer"])
+    for label, name, options in [own, *request.rivals]:
+        # Every orderer draws what it would draw in a run of this seed.
+        generator = Streams(config.seed)["order"]
+        builder = catalogue.builder(name, options)
+        order = order_classes(builder, real, grid_shape=shape, generator=generator)
+        orders.append(replace(order, orderer=label))
+    first = orders[0]
+    scores = compare_orders(orders, real, Streams(config.seed)["random orders"])
+    names = first.names(real.spec.class_names)
+    grid_file = request.out.with_suffix(".grid.json")
+    write_atomically(request.out, to_png(order_picture(first.grid, real)))
+    rows = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in names)
+    write_atomically(grid_file, f"[{rows}]\n".encode())
+    return Ordered(
+        config=config,
+        order=first,
+        names=names,
+        scores=scores,
+        measured_by=ON_IMAGES if first.distances is None else f"the distances of {first.orderer}",
+        picture=request.out,
+        grid_file=grid_file,
+    )
+
+
+def _rival(text: str, shared: Mapping[str, Any], plugins: Plugins) -> tuple[str, str, Options]:
+    """Read NAME or NAME:FIELD=VALUE,...; of the shared options those that it has."""
+    name, _, tail = text.partition(":")
+    catalogue = plugins["orderer"]
+    known = catalogue[name].resolve_options().model_fields
+    pairs = [f"orderer.{pair}" for pair in tail.split(",") if pair]
+    own = parse_overrides(pairs).get("options", {}).get("orderer", {})
+    options = {field: value for field, value in shared.items() if field in known} | own
+    return text, name, catalogue.check(name, options)
+
+
+def _shape(request: Request, real: RealData) -> tuple[int, int]:
+    square = class_grid_shape(real.spec.num_classes)
+    rows, cols = request.grid_shape or square
+    if rows * cols != real.spec.num_classes:
+        raise InputError(
+            f"a class grid of {rows}x{cols} has {rows * cols} places for "
+            f"{real.spec.num_classes} classes.",
+            expected=f"rows x columns equal to the number of classes, as {format_grid(square)}.",
+            next="correct --grid, or leave it out.",
+        )
+    return rows, cols

@@ -1,0 +1,83 @@
+"""What a run would be and cost, without making it: what `distill run --dry-run` prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from distill_core.commands.run import machine_line, print_facts
+from distill_core.config.run_config import RunConfig, to_toml
+from distill_core.contracts.algorithm import Estimate
+from distill_core.contracts.components import Labeler
+from distill_core.contracts.streams import Streams
+from distill_core.engine.memory_trial import MemoryTrial
+from distill_core.run.assemble import assemble
+from distill_core.run.progress import predicted_course
+from distill_core.run.validation import check_validation
+from distill_core.system.arithmetic import inner_precision
+from distill_core.system.cards import room
+from distill_core.system.memory import context_memory, memory_in_use
+from distill_core.system.process import prepare
+from distill_core.system.units import size_text
+from registry import Plugins
+
+
+def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
+    """Print the resolved configuration, the budget and the cost of an outer step.
+
+    Args:
+        config: the resolved configuration.
+        plugins: what is installed.
+        processes: how many would make the run together; this one measures what each would take.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(to_toml(config), markup=False)
+    machine = prepare(config, processes)
+    assembly = assemble(config, plugins, start=False)
+    check_validation(assembly)
+    print_facts(console, assembly, processes)
+    if type(assembly.synthetic.labeler).start is not Labeler.start:
+        console.print(
+            f"labels   labeler '{config.labeler}' looks at the starting images when the run "
+            "starts; here are stand-ins"
+        )
+    console.print(machine_line(config, assembly.device, machine), markup=False)
+    if not assembly.steps:
+        console.print(f"cost     no outer steps: algorithm '{config.algo}' learns nothing")
+        return
+    trial = MemoryTrial(assembly.device)
+    with inner_precision(config):
+        estimate = trial.run(
+            lambda: assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
+        )
+    if estimate is None:
+        console.print(f"cost     algorithm '{config.algo}' cannot predict it")
+        return
+    course = predicted_course(config.steps, config.minutes, seconds=estimate.seconds)
+    each = "" if processes == 1 else f" in each of {processes} processes"
+    console.print(
+        f"cost     one outer step: {estimate.seconds:.2f} s and {estimate.memory / 2**20:.0f} "
+        f"MiB beyond the data{each}; {course}\n"
+        f"         ({estimate.measured})\n"
+        f"memory   {memory_line(trial, estimate)}{each}"
+    )
+
+
+def memory_line(trial: MemoryTrial, estimate: Estimate) -> str:
+    """Say what a process takes between outer steps and at the peak of one; on a card what it is.
+
+    Args:
+        trial: ran the steps that were tried.
+        estimate: what it returned.
+    """
+    device, in_use = trial.device, memory_in_use(trial.device)
+    peak = trial.in_use() + estimate.memory
+    between = f"{size_text(in_use)} in use between steps"
+    predicted = f"{size_text(peak)} predicted at the peak of an outer step"
+    if device.type != "cuda":
+        return f"{between}, {predicted}"
+    _, total = room(device)
+    return (
+        f"{between} ({size_text(context_memory(device))} of it the CUDA context), {predicted} "
+        f"({size_text(trial.scratch)} of it scratch), of {size_text(total)} on the card"
+        f"{': too much, see --max-memory' if peak > total else ''}"
+    )

@@ -1,0 +1,275 @@
+"""One run from its configuration to its verdict: what `distill run` does.
+
+Assembles, distills with the outer loop, saves, judges, and says what happened. Of several
+processes that make a run together only rank 0 writes and prints. The first Ctrl-C or SIGTERM
+ends the run after the current step with its state saved, a second Ctrl-C at once with the last
+checkpoint (`stopping.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from distill_core import __version__
+from distill_core.artefact.saving import ArtefactWriter
+from distill_core.config.discovery import collect_presets
+from distill_core.config.run_config import RunConfig
+from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
+from distill_core.evaluation.evaluate import Result
+from distill_core.evaluation.judge import NAMES, judge, table
+from distill_core.report.page import report_of
+from distill_core.run.assemble import Assembly, assemble
+from distill_core.run.checkpoint import state_to_resume
+from distill_core.run.directory import begin, write_config
+from distill_core.run.lock import lock_run_dir
+from distill_core.run.loop import OuterLoop
+from distill_core.run.progress import ConsoleProgress
+from distill_core.run.recording import RunLog, earlier_commands, save_result
+from distill_core.run.save_on_failure import save_on_failure
+from distill_core.run.signals import Stop, stop_flag
+from distill_core.run.snapshots import Snapshots
+from distill_core.run.validation import (
+    candidate_of,
+    check_validation,
+    evaluator_of,
+    validation_accuracies,
+)
+from distill_core.system.arithmetic import arithmetic_of
+from distill_core.system.devices import described, pick_device
+from distill_core.system.memory import peak_memory
+from distill_core.system.process import Runtime, prepare
+from distill_core.system.units import duration
+from registry import InputError, Plugins
+
+
+class Interrupted(Exception):
+    """The user ended the run; its state is saved."""
+
+
+def run(
+    config: RunConfig,
+    plugins: Plugins,
+    run_dir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    ranks: Ranks = SINGLE_PROCESS,
+    quiet: bool = False,
+    command: Sequence[str] = (),
+) -> dict[str, Result]:
+    """Distill, save and judge; return what was found, by name.
+
+    Args:
+        config: the resolved configuration.
+        plugins: what is installed.
+        run_dir: where the run is kept; only rank 0 reads or writes it.
+        resume: go on with the run that is there.
+        overwrite: delete the run that is there.
+        ranks: the processes that make the run together; each calls this.
+        quiet: print nothing.
+        command: the words of the command line, for the record; none from Python.
+
+    Raises:
+        Interrupted: a signal ended the run; the state is saved.
+        RankLostError: another process ended; the state is saved if there was a step.
+        ExplainedError: as the parts say.
+    """
+    with stop_flag(ranks) as stop, ExitStack() as lock:
+        console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
+
+        def tell(line: str) -> None:
+            console.print(line, markup=False)
+
+        machine = prepare(config)
+        ranks.limit(config.rank_timeout_minutes)
+        early = ranks.is_main and run_dir.exists() and (resume or overwrite)
+        if early:
+            lock.enter_context(lock_run_dir(run_dir, tell))
+        state = (
+            state_to_resume(run_dir, config, tell, plugins=plugins)
+            if resume and ranks.is_main
+            else {}
+        )
+        state = ranks.broadcast(state)
+        device = pick_device(ranks.device(config.device))
+        console.print(machine_line(config, device, machine), markup=False)
+        console.print(f"loading  {config.dataset}")
+        assembly = _assemble(config, plugins, state, ranks, tell)
+        print_facts(console, assembly, ranks.size)
+        if ranks.is_main:
+            if resume:
+                write_config(run_dir, config)
+            else:
+                if not early:
+                    lock.enter_context(lock_run_dir(run_dir, tell))
+                begin(run_dir, config, overwrite=overwrite)
+        console.print(f"run      {run_dir}", markup=False)
+        step = int(state.get("step", 0))
+        commands = earlier_commands(run_dir) if resume and ranks.is_main else []
+        log = RunLog(run_dir, step) if ranks.is_main else None
+        try:
+            return _distill(
+                console,
+                plugins,
+                assembly,
+                run_dir=run_dir,
+                state=state,
+                log=log,
+                stop=stop,
+                ranks=ranks,
+                commands=[*commands, command] if command else commands,
+            )
+        finally:
+            if log:
+                log.board.close()
+
+
+def _distill(
+    console: Console,
+    plugins: Plugins,
+    assembly: Assembly,
+    *,
+    run_dir: Path,
+    state: dict[str, Any],
+    log: RunLog | None,
+    stop: Stop,
+    ranks: Ranks,
+    commands: Sequence[Sequence[str]],
+) -> dict[str, Result]:
+    config, step = assembly.config, int(state.get("step", 0))
+    assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
+    spent = float(state.get("seconds", 0.0)) / 60
+    left = None if config.minutes is None else max(config.minutes - spent, 0.0)
+    snapshots = (
+        Snapshots(run_dir, lambda: loop.result, step=step, seconds=60 * spent)
+        if ranks.is_main
+        else None
+    )
+    save = partial(save_result, plugins, ArtefactWriter(run_dir, assembly.real), commands=commands)
+    with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
+        loop = OuterLoop(
+            assembly,
+            run_dir,
+            observers=[*log.observers, snapshots, progress] if log and snapshots else (),
+            validate=lambda: validation_accuracies(loop.result, ranks),
+            on_checkpoint=lambda: save(loop),
+            ranks=ranks,
+        )
+        if state:
+            loop.load_state_dict(state)
+        if snapshots:
+            snapshots.save_if_due(loop.step)
+        with stop.steps(), save_on_failure(loop):
+            complete = loop.run(stop)
+    if not complete or any(ranks.any(stop())):
+        raise Interrupted
+    with save_on_failure(loop):
+        return _finish(console, plugins, run_dir, loop=loop, log=log, save=save)
+
+
+def _assemble(
+    config: RunConfig,
+    plugins: Plugins,
+    state: dict[str, Any],
+    ranks: Ranks,
+    tell: Callable[[str], None],
+) -> Assembly:
+    """Assemble on rank 0, which may have to fill the cache, and then on the others.
+
+    They take over its class grid, since what an orderer finds may depend on what a machine has,
+    and, when the loop begins, its starting pixels and labels.
+
+    Raises:
+        InputError: a rank has other data than rank 0, or the parts do not fit.
+    """
+    config = config.model_copy(update={"device": ranks.device(config.device)})
+    order = {"class_grid": state.get("class_grid"), "notes": state.get("notes")}
+    if ranks.is_main:
+        assembly = assemble(config, plugins, **order, start=not state, tell=tell)
+        check_validation(assembly)
+        order = {"class_grid": assembly.placement.class_grid, "notes": assembly.notes}
+        ranks.broadcast({**order, "data": assembly.real.fingerprint})
+    else:
+        order = ranks.broadcast(None)
+        fingerprint = order.pop("data")
+        assembly = assemble(config, plugins, **order, start=False)
+        if assembly.real.fingerprint != fingerprint:
+            raise InputError(
+                f"rank {ranks.rank} has other data than rank 0: their fingerprint is "
+                f"{assembly.real.fingerprint[:12]}...",
+                expected=f"{fingerprint[:12]}..., the same files for every process.",
+                next="copy the data files of one machine to all.",
+            )
+    ranks.broadcast(ranks.gather(None))  # nothing is written or deleted before all are ready
+    return assembly
+
+
+def _finish(
+    console: Console,
+    plugins: Plugins,
+    run_dir: Path,
+    *,
+    loop: OuterLoop,
+    log: RunLog | None,
+    save: Callable[..., None],
+) -> dict[str, Result]:
+    assembly = loop.result
+    config = assembly.config
+    if config.evaluate.select == "best":
+        loop.use_best()  # the last checkpoint's artefact holds the last state
+        save(loop)
+    peak = peak_memory(assembly.device)
+    console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
+    evaluator = evaluator_of(
+        assembly,
+        ranks=loop.ranks,
+        after_net=lambda name, net, accuracy: console.print(
+            f"         {NAMES[name]}: network {net + 1} {100 * accuracy:.2f} %"
+        ),
+    )
+    results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
+    console.print(table(results), markup=False)
+    if log:
+        log.results(loop, results)
+    save(loop, results=results, peak=peak)
+    if loop.ranks.is_main:
+        console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
+    console.print(
+        f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)", markup=False
+    )
+    return results
+
+
+def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
+    """Print what a run consists of."""
+    config, layout = assembly.config, assembly.placement.layout
+    real = assembly.real
+    h, w = layout.canvas_hw
+    together = f", {processes} processes" if processes > 1 else ""
+    console.print(
+        f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
+        f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
+        f"data     {len(real.train)} training, {len(real.validation)} validation, "
+        f"{len(real.test)} test images; {real.spec.num_classes} classes\n"
+        f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
+        f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
+        f"budget   {assembly.synthetic.budget()}"
+    )
+    for name, note in assembly.notes.items():
+        console.print(f"order    {name}: {note}", markup=False)
+    console.print(f"engine   {assembly.engine.describe()}", markup=False)
+    for name, note in assembly.algorithm.notes().items():
+        console.print(f"{config.algo:<8} {name}: {note}", markup=False)
+
+
+def machine_line(config: RunConfig, device: torch.device, machine: Runtime) -> str:
+    """Return the line of the log on where and how the run computes."""
+    how = arithmetic_of(config, device)
+    return f"machine  {described(device, config.device)}, {how}{how and ', '}{machine}"

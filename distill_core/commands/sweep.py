@@ -1,0 +1,232 @@
+"""A sweep: a grid over any options, and seeds; every cell is an ordinary run of its own.
+
+    OUT/configs/CELL.toml    the configuration of a cell
+    OUT/logs/CELL.log        what its process said
+    OUT/runs/CELL            its run directory
+    OUT/results.csv, .json   what was found
+
+What has been done is read off the run directories, so a sweep is resumed by starting it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill_core.artefact.manifest import read_manifest
+from distill_core.config.discovery import preset_settings
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import flatten, merge, read_settings, set_option
+from distill_core.run.directory import CONFIG
+from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
+
+KEYS = ("preset", "config", "base", "grid", "seeds")
+# Where and how fast a cell is computed; a finished one need not be done again for these.
+MACHINE = ("device", "threads", "allocator", "procs", "checkpoint_minutes", "rank_timeout_minutes")
+LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        name: of its directory; says where it lies in the grid.
+        axes: what it has on each axis, in the order of the file, without the seed.
+        config: the resolved configuration.
+        run_dir: its run directory.
+    """
+
+    name: str
+    axes: dict[str, str]
+    config: RunConfig
+    run_dir: Path
+
+    def results(self) -> dict[str, Any]:
+        """Return the manifest, or nothing if the cell has no results yet."""
+        try:
+            record = read_manifest(self.run_dir)
+        except InputError:
+            return {}
+        return record if record.get("results") else {}
+
+    def state(self) -> str:
+        """Return "done", "interrupted" (it has a checkpoint) or "new"."""
+        if self.results():
+            return "done"
+        from distill_core.run.checkpoint import has_checkpoint
+
+        return "interrupted" if has_checkpoint(self.run_dir) else "new"
+
+
+def read_sweep(path: Path, out: Path, plugins: Plugins) -> list[Cell]:
+    """Read a sweep and resolve every cell of it; nothing is written.
+
+    Args:
+        path: the TOML file.
+        out: the directory of the sweep.
+        plugins: what is installed.
+
+    Raises:
+        ExplainedError: the file, or a cell that it names, is wrong; or a finished cell in `out`
+            was made with other settings.
+    """
+    table = read_settings(path)
+    for key in table:
+        if key not in KEYS:
+            raise UnknownNameError("entry of a sweep", key, known=KEYS, next=f"correct {path}.")
+    base = _base(table, path, plugins)
+    axes = {name: _axis(name, values) for name, values in _flat(table.get("grid", {}), "grid")}
+    cells: list[Cell] = []
+    for choice in itertools.product(*axes.values()):
+        labels = dict(zip(axes, (label for label, _ in choice), strict=True))
+        stronger = _settings(option for _, options in choice for option in options.items())
+        for seed in _seeds(table, base):
+            name = cell_name({**labels, "seed": str(seed)})
+            try:
+                config = resolve(merge(base, {**stronger, "seed": seed}), plugins)
+            except ExplainedError as error:
+                error.what = f"cell {name}: {error.what}"
+                raise
+            cells.append(Cell(name, labels, config, out / "runs" / name))
+    _check_names(cells, path)
+    for cell in cells:
+        _check_unchanged(cell, plugins)
+    return cells
+
+
+def cell_name(axes: Mapping[str, str]) -> str:
+    """Return a name for a directory.
+
+    >>> cell_name({"algo": "dm", "repr.patches": "2x5", "seed": "0"})
+    'algo=dm,repr.patches=2x5,seed=0'
+    """
+    exact = ",".join(f"{axis}={value}" for axis, value in axes.items())
+    name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", exact)
+    if name == exact and len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(exact.encode()).hexdigest()[:8]
+    return f"{name[:LONGEST_NAME]}-{digest}"
+
+
+def _base(table: Mapping[str, Any], path: Path, plugins: Plugins) -> dict[str, Any]:
+    preset, config = table.get("preset"), table.get("config")
+    if preset is not None and config is not None:
+        raise _wrong(path, "preset and config were both given", "one of them")
+    base: dict[str, Any] = {}
+    if preset is not None:
+        # A preset's several processes would share the cores with the other cells.
+        base = {**preset_settings(str(preset), plugins), "procs": 1}
+    elif config is not None:
+        base = read_settings(path.parent / str(config))
+    own = table.get("base", {})
+    if not isinstance(own, Mapping):
+        raise _wrong(path, "base is no table", "[base] with the keys of a configuration file")
+    return merge(base, own)
+
+
+def _seeds(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[int]:
+    seeds = table.get("seeds", [base.get("seed", 0)])
+    right = isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)
+    if not right or len(set(seeds)) != len(seeds):
+        raise OptionError(
+            f"seeds = {seeds!r} is not valid.",
+            expected="a list of different whole numbers, for example seeds = [0, 1, 2].",
+            next="correct it in the file of the sweep.",
+        )
+    return list(seeds)
+
+
+def _flat(table: object, where: str) -> Iterator[tuple[str, Any]]:
+    """`algo.window = [...]` is a table in TOML, `"algo.window" = [...]` is not; both are meant."""
+    if not isinstance(table, Mapping):
+        raise OptionError(
+            f"{where} = {table!r} is no table.",
+            expected="[grid] with lists, for example ipc = [0.5, 1.0].",
+            next="correct it in the file of the sweep.",
+        )
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", each) for key, each in _flat(value, name))
+        else:
+            yield name, value
+
+
+def _axis(name: str, values: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return for each value of an axis its label, and the options that it sets."""
+    if not isinstance(values, list) or not values:
+        raise OptionError(
+            f"grid.{name} = {values!r} is not an axis.",
+            expected=f"a list of values, for example {name} = [1, 2], or of tables with several "
+            "options each.",
+            next="correct the file; what is the same in all cells belongs under [base].",
+        )
+    if not all(isinstance(value, Mapping) for value in values):
+        return [(_label(value), {name: value}) for value in values]
+    axis = []
+    for value in values:
+        options = {option: each for option, each in _flat(value, name) if option != "name"}
+        text = "+".join(f"{option}-{_label(each)}" for option, each in options.items())
+        axis.append((str(value.get("name", text)), options))
+    return axis
+
+
+def _settings(options: Iterator[tuple[str, Any]]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, value in options:
+        if "." in name:
+            set_option(settings, name, value)
+        elif name in RunConfig.model_fields and name != "seed":
+            settings[name] = value
+        else:
+            known = [field for field in RunConfig.model_fields if field != "seed"]
+            advice = (
+                "write KIND.OPTION for an option of a component, as algo.window; for seeds write "
+                "seeds = [0, 1] above the tables."
+            )
+            raise UnknownNameError("option of a run", name, known=known, next=advice)
+    return settings
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "+".join(_label(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check_names(cells: Sequence[Cell], path: Path) -> None:
+    names = [cell.name for cell in cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise _wrong(path, f"two cells are called {name}", "different values on every axis")
+
+
+def _check_unchanged(cell: Cell, plugins: Plugins) -> None:
+    """Refuse a cell that was begun with other settings; its result would be taken for this one."""
+    if not (cell.run_dir / CONFIG).exists():
+        return
+    old = _compared(resolve(read_settings(cell.run_dir / CONFIG), plugins))
+    new = _compared(cell.config)
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    if changed:
+        name = changed[0]
+        raise InputError(
+            f"{cell.run_dir} was made with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
+            expected="the same settings in a sweep that goes on.",
+            next="pass --out DIR for a new sweep, or delete that run to have it made again.",
+        )
+
+
+def _compared(config: RunConfig) -> dict[str, Any]:
+    return flatten(config.model_dump(mode="json", exclude=set(MACHINE)))
+
+
+def _wrong(path: Path, what: str, expected: str) -> InputError:
+    return InputError(f"{path}: {what}.", expected=f"{expected}.", next="correct the file.")

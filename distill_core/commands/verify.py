@@ -1,0 +1,166 @@
+"""Whether an artefact is what its manifest says: every claim checked against the bytes.
+
+Only files are read. No plugin is loaded, so that a stranger's artefact can be checked without
+running anybody's code; `evaluate=` alone needs the run's components.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core.artefact.artefact import DISTILLED, file_sha256, load
+from distill_core.artefact.contents import off_simplex
+from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.artefact.packing import state_of
+from distill_core.system.files import read_tensors
+from registry import ExplainedError
+
+# Student's t: 99 % lie within, by degrees of freedom from 1; for more than 10 the last is taken.
+QUANTILES = (63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, whether it holds, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary."""
+        return asdict(self)
+
+
+def verify(run_dir: Path) -> list[Check]:
+    """Check an artefact against its manifest: files, budget, class order, labels, versions.
+
+    Raises:
+        InputError: there is no manifest to check against.
+    """
+    manifest = read_manifest(run_dir)
+    checks = list(_files(run_dir, manifest))
+    parts: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
+        ("artefact", lambda: (True, f"{len(load(run_dir).dataset)} training images")),
+        ("budget", lambda: _budget(run_dir, manifest)),
+        ("class order", lambda: _class_order(run_dir, manifest)),
+        ("labels", lambda: _labels(run_dir)),
+        ("versions", lambda: _versions(manifest)),
+    )
+    for name, check in parts:
+        try:
+            checks.append(Check(name, *check()))
+        except ExplainedError as error:
+            checks.append(Check(name, False, error.what))
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            checks.append(Check(name, False, f"cannot be read ({type(error).__name__}: {error})"))
+    return checks
+
+
+def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) -> Check:
+    """Compare a new evaluation with the recorded one.
+
+    Equal accuracies, as the same machine gives, say all. Else means of n and m networks may differ
+    by t s sqrt(1/n + 1/m), with s the pooled sample deviation and t the two-sided 99 % quantile of
+    Student's distribution with n + m - 2 degrees of freedom. Of one network each the spread is not
+    known, and only equality passes.
+    """
+    old, new = [float(value) for value in recorded["accuracies"]], list(accuracies)
+    if old == new:
+        return Check("evaluation", True, f"as recorded for each of {_networks(len(old))}")
+    means = sum(old) / len(old), sum(new) / len(new)
+    freedom = len(old) + len(new) - 2
+    text = f"{100 * means[1]:.2f} % now, {100 * means[0]:.2f} % recorded"
+    if not freedom:
+        return Check("evaluation", False, f"{text}; one network each tells no spread, so only an "
+                     "equal number would do: raise evaluate.nets")  # fmt: skip
+    squares = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
+    spread = math.sqrt(squares / freedom * (1 / len(old) + 1 / len(new)))
+    allowed = QUANTILES[min(freedom, len(QUANTILES)) - 1] * spread + 1e-9
+    tells = f"{len(old)} and {_networks(len(new))} tell apart what differs by more than"
+    text = f"{text}; {tells} {100 * allowed:.2f}"
+    return Check("evaluation", abs(means[0] - means[1]) <= allowed, text)
+
+
+def _networks(count: int) -> str:
+    return "1 network" if count == 1 else f"{count} networks"
+
+
+def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or DISTILLED not in files:
+        yield Check("files", False, f"{MANIFEST} lists no {DISTILLED}")
+        return
+    for name, expected in sorted(files.items()):
+        path = run_dir / name
+        if Path(name).name != name:
+            yield Check("file", False, f"{name!r} is not a file of the run directory")
+        elif not path.is_file():
+            yield Check(name, False, "is missing")
+        else:
+            found = file_sha256(path)
+            same = found == expected
+            text = f"SHA-256 {found[:12]}..."
+            yield Check(name, same, text if same else f"{text}, not {str(expected)[:12]}...")
+
+
+def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(run_dir / DISTILLED)
+    state = state_of(tensors, metadata["same"])
+    channels, h, w = metadata["image_shape"]
+    classes = len(metadata["class_names"])
+
+    def count(part: str) -> int:
+        return sum(t.numel() for n, t in state.items() if n.startswith(f"{part}."))
+
+    pixels, numbers = count("representation") / channels, count("labeler")
+    found = {
+        "pixels": pixels,
+        "ipc": pixels / (h * w * classes),
+        "label_numbers": numbers,
+        "label_rows": numbers / classes**2,
+    }
+    claims = manifest["budget"], metadata["budget"]
+    same = all(
+        math.isclose(float(claim[name]), value, rel_tol=1e-9)
+        for claim in claims
+        for name, value in found.items()
+    )
+    text = f"{pixels:g} pixels, {numbers} label numbers"
+    return same, text if same else f"{text} are stored; claimed: {claims[0]}"
+
+
+def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(run_dir / DISTILLED, ["class_grid"])
+    names, grid = metadata["class_names"], tensors["class_grid"]
+    if sorted(grid.reshape(-1).tolist()) != list(range(len(names))):
+        return False, "the class grid is no permutation of the classes"
+    order = [[names[k] for k in row] for row in grid.tolist()]
+    same = order == manifest["class_order"]
+    return same, f"{len(names)} classes, each once" + ("" if same else ", not as the manifest says")
+
+
+def _labels(run_dir: Path) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(run_dir / DISTILLED, ["labels"])
+    labels: Tensor = tensors["labels"]
+    if labels.dim() != 2 or not bool(torch.isfinite(labels).all()):
+        return False, "labels are not a table of finite numbers"
+    off = float((labels.double().sum(1) - 1).abs().max())
+    least = float(labels.min())
+    found = f"{len(labels)} rows; sums within {off:.1e} of 1, least {least:.1e}"
+    if not metadata.get("simplex", True):
+        return True, f"{found}; not meant to be distributions"
+    return off_simplex(labels) is None, found
+
+
+def _versions(manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    versions = manifest["versions"]
+    text = ", ".join(f"{name} {versions[name]}" for name in ("distill", "python", "torch"))
+    return all(isinstance(value, str) for value in versions.values()), text

@@ -1,0 +1,208 @@
+"""The configuration of a run: one frozen model, read from defaults, a file or preset, and -o.
+
+Order of strength: defaults, then preset or file, then flags and `-o`. Nothing heavy is imported
+here, and nothing of a component but its options model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import Field, field_serializer
+
+from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
+from distill_core.hookspecs import KINDS
+from registry import OptionError, Plugins, UnknownNameError
+from registry.options import Options, about, check_options
+
+
+class RunConfig(Options):
+    """Everything that decides the outcome of a run."""
+
+    repr: str = Field(description="representation")
+    labeler: str = Field(description="labeler")
+    orderer: str = Field(description="class orderer")
+    algo: str = Field(description="distillation algorithm")
+    dataset: str = Field("digits", description="dataset")
+    backbone: str = Field("convnet", description="network to distill with")
+    ipc: float | None = Field(
+        None,
+        gt=0,
+        description="pixel budget, images per class; default: the representation's",
+        **about("images per class"),
+    )
+    steps: int = Field(300, ge=1, description="outer steps", **about("outer steps"))
+    ema: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="decay of a moving average over the outer steps, which is validated, saved and "
+        "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
+        "(1 + t) / (10 + t); default: no average, or what the algorithm asks for",
+    )
+    lr_decay: Literal["none", "linear", "cosine"] = Field(
+        "none",
+        description="how all outer learning rates fall to zero over the run, by its steps or its "
+        "minutes, whichever is further; with minutes, other timings give other bits",
+    )
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="stop after so many minutes of outer steps, if that comes first",
+        **about("minutes"),
+    )
+    seed: int = Field(0, ge=0, description="seed of every random draw")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="threads of a process; default: one for each physical core",
+        **about("threads"),
+    )
+    allocator: Literal["auto", "tuned", "stock"] = Field(
+        "auto",
+        description="tuned: glibc keeps the memory that is freed, twice as fast on CPUs; stock: "
+        "as the system has it; auto: tuned, unless another allocator or setting is in use",
+    )
+    tf32: bool = Field(
+        False,
+        description="let a CUDA device round the convolutions of outer steps to TensorFloat-32: "
+        "faster, and exact to 3 digits; whitening, experts, labels and judging never are",
+    )
+    deterministic: bool = Field(
+        False,
+        description="take operations that give the same bits every time on a CUDA device, too, and "
+        "try no faster ones; PyTorch warns of one that has none. On the CPU all have",
+    )
+    procs: int = Field(
+        1,
+        ge=1,
+        description="processes on this machine, which average their hypergradients (also --procs)",
+        **about("processes"),
+    )
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="minutes between checkpoints", **about("minutes")
+    )
+    snapshots: int = Field(
+        0,
+        ge=0,
+        description="pictures to save over the run, from start to end, for a time-lapse",
+        **about("pictures"),
+    )
+    rank_timeout_minutes: float = Field(
+        10.0,
+        gt=0,
+        description="minutes without an answer after which another process counts as lost",
+        **about("minutes"),
+    )
+    on_divergence: Literal["stop", "halve-lr"] = Field(
+        "stop",
+        description="what happens when numbers are no longer finite: stop, or go back to an "
+        "earlier good state and on with halved outer learning rates (also --on-divergence)",
+    )
+    data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
+    engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")
+    evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="judging")
+    options: dict[str, Options] = Field(
+        default_factory=dict, description="settings of the components, by kind"
+    )
+
+    @field_serializer("options")
+    def _written(self, options: Mapping[str, Options]) -> dict[str, dict[str, Any]]:
+        """TOML has no word for None, so an option that is None is left out everywhere."""
+        return {
+            prefix: each.model_dump(mode="json", exclude_none=True)
+            for prefix, each in options.items()
+        }
+
+    def chosen(self, option: str) -> str:
+        """Return the component's name for an option prefix, for example "algo"."""
+        name: str = getattr(self, option)
+        return name
+
+    def written_options(self) -> dict[str, dict[str, Any]]:
+        """Return the options of the components as files have them, by kind."""
+        return self._written(self.options)
+
+    def component(self, option: str) -> dict[str, Any]:
+        """Return name and options of a component as files have them, for example of "algo"."""
+        return {"name": self.chosen(option), "options": self.written_options()[option]}
+
+
+class _Tables(Options):
+    """Raw settings of the components, by kind."""
+
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def resolve(
+    settings: Mapping[str, Any],
+    plugins: Plugins,
+    *,
+    needed: Collection[str] = ("repr", "labeler", "orderer", "algo"),
+) -> RunConfig:
+    """Check settings against the run's model and every chosen component's, and fill defaults.
+
+    The result names every option, so that it reproduces the run even if a default changes.
+
+    Args:
+        settings: as `merge` makes them.
+        plugins: what is installed.
+        needed: which of the kinds without a default must be chosen. The others are left empty,
+            for a configuration that is no run's.
+
+    Raises:
+        UnknownNameError, OptionError: what is wrong, with the nearest valid name.
+    """
+    missing = [name for name in needed if not settings.get(name)]
+    if missing:
+        flags = [f"--{name}" for name in needed]
+        asked = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
+        raise OptionError(
+            f"nothing says which {', '.join(missing)} to use.",
+            expected=f"{asked}, or a file or preset with {'them' if flags[1:] else 'it'}.",
+            next="`distill list` shows what can be chosen, `distill presets` whole configurations.",
+        )
+    for section, model in SECTIONS.items():
+        if isinstance(settings.get(section), Mapping):
+            # On their own first, so that a mistake is called what the user called it.
+            check_options(model, settings[section], where=section)
+    known = {kind.option: kind for kind in KINDS}
+    unneeded = {n for n in known if RunConfig.model_fields[n].is_required()} - set(needed)
+    settings = {**settings, **dict.fromkeys(unneeded, "")}
+    config = check_options(RunConfig, {**settings, "options": {}}, where="run")
+    given = check_options(_Tables, {"options": settings.get("options", {})}, where="run").options
+    for prefix in given:
+        if prefix not in known:
+            raise UnknownNameError("kind of option", prefix, known=known, next="correct it.")
+    options = {
+        prefix: plugins[kind.name].check(config.chosen(prefix), given.get(prefix, {}))
+        for prefix, kind in known.items()
+        if prefix not in unneeded
+    }
+    _check_validation(config)
+    return config.model_copy(update={"options": options})
+
+
+def _check_validation(config: RunConfig) -> None:
+    """Refuse evaluations on a validation split that the settings leave empty, or none at all."""
+    options = config.evaluate
+    if options.every and not config.data.validation:
+        raise OptionError(
+            "evaluate.every asks for validation accuracies, but data.validation is 0.",
+            expected="some training images kept for validation; test images select nothing.",
+            next="pass -o data.validation=0.1, or -o evaluate.every=0.",
+        )
+    if options.select == "best" and not options.every:
+        raise OptionError(
+            "evaluate.select=best needs validation accuracies, but evaluate.every is 0.",
+            expected="a number of outer steps between evaluations.",
+            next="pass -o evaluate.every=50, for example.",
+        )
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a configuration as TOML; reading it gives the same configuration."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

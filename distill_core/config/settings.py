@@ -1,0 +1,187 @@
+"""Settings before they are checked: read from files and options, named, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_core import __version__
+from distill_core.config.run_config import RunConfig
+from distill_core.config.sections import SECTIONS
+from distill_core.hookspecs import KINDS
+from distill_core.system.files import parse_toml
+from registry import InputError, OptionError, UnknownNameError
+from registry.options import Options
+
+FORMAT = 1  # of run.toml
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a TOML configuration file.
+
+    Raises:
+        InputError: it does not exist, is no TOML (the line is named) or is of a newer distill.
+    """
+    try:
+        settings = parse_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no configuration file {path}.",
+            expected="a TOML file, for example the run.toml of a run directory.",
+            next="check the path.",
+        ) from None
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}.",
+            expected="a TOML file, for example the run.toml of a run directory.",
+            next="correct the file.",
+        ) from None
+    written = settings.pop("format", FORMAT)
+    if written != FORMAT:
+        raise InputError(
+            f"{path} has format {written!r}.",
+            expected=f"format {FORMAT}, which distill {__version__} reads, or none.",
+            next="use the version of distill that wrote it, or a newer one.",
+        )
+    return settings
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn `-o kind.field=value` pairs into nested settings.
+
+    `data.*`, `engine.*` and `evaluate.*` are the core's own, `run.*` a field of the run itself,
+    everything else a component's. Values are strings, which the models convert; lists, tables and
+    quoted strings are read as TOML.
+
+    Raises:
+        OptionError: a pair has another form, or its prefix is unknown.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        prefix, dot, name = key.strip().partition(".")
+        if not (equals and dot and name and prefix):
+            raise OptionError(
+                f"-o {pair} has no effect.",
+                expected="the form -o kind.field=value, for example -o algo.window=60.",
+                next="correct it.",
+            )
+        set_option(settings, key.strip(), _value(text.strip(), pair))
+    return settings
+
+
+def set_option(settings: dict[str, Any], option: str, value: Any) -> None:
+    """Put the value of `kind.field`, as `-o` names options, into nested settings.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    kinds = [kind.option for kind in KINDS]
+    prefix, _, name = option.partition(".")
+    if prefix in SECTIONS:
+        settings.setdefault(prefix, {})[name] = value
+    elif prefix == "run":
+        settings[name] = value
+    elif prefix in kinds:
+        settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
+    else:
+        raise UnknownNameError(
+            "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
+        )
+
+
+def _value(text: str, pair: str) -> Any:
+    if not text.startswith(("[", "{", '"', "'")):
+        return text
+    try:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError as error:
+        raise OptionError(
+            f"-o {pair} cannot be read: {error}.",
+            expected="a TOML list, table or quoted string.",
+            next="quote the whole argument for the shell.",
+        ) from None
+
+
+def settings_models() -> dict[str, type[Options]]:
+    """Return the models of what belongs to no component, by what `-o` calls it."""
+    return {"run": RunConfig, **SECTIONS}
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings as one table, by what `-o` calls each.
+
+    >>> flatten({"seed": 3, "data": {"validation": 0.2}, "options": {"algo": {"window": 60}}})
+    {'seed': 3, 'data.validation': 0.2, 'algo.window': 60}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            where = "" if name == "options" else f"{name}."
+            found |= {f"{where}{key}": each for key, each in flatten(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested settings; where both set a value, the stronger one wins.
+
+    Where `stronger` chooses another component of a kind, the options that `weaker` had for the
+    old one are dropped: they belong to it.
+    """
+    result = dict(weaker)
+    options = dict(result.get("options", {}))
+    for kind in KINDS:
+        field = RunConfig.model_fields[kind.option]
+        old = weaker.get(kind.option, None if field.is_required() else field.default)
+        if old is not None and stronger.get(kind.option, old) != old:
+            options.pop(kind.option, None)
+    if options or "options" in result:
+        result["options"] = options
+    return _merge_tables(result, stronger)
+
+
+def _merge_tables(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(weaker)
+    for key, value in stronger.items():
+        old = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = _merge_tables(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+LONG = {kind.name: kind.option for kind in KINDS}  # "algorithm" for "algo"
+
+
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn {"algo.window": 60} or {"algo": {"window": 60}} into a configuration.
+
+    Raises:
+        OptionError: a name has no kind before it.
+        UnknownNameError: there is no such kind of option.
+    """
+    settings: dict[str, Any] = {}
+    kinds = [kind.option for kind in KINDS]
+    for key, value in options.items():
+        prefix, dot, name = key.partition(".")
+        prefix = LONG.get(prefix, prefix)
+        if not dot and not isinstance(value, Mapping):
+            raise OptionError(
+                f"options[{key!r}] has no effect.",
+                expected="a name such as 'algo.window', or a dictionary.",
+                next="correct it.",
+            )
+        values = {name: value} if dot else dict(value)
+        if prefix == "run":
+            settings = merge(settings, values)
+        elif prefix in SECTIONS:
+            settings = merge(settings, {prefix: values})
+        elif prefix in kinds:
+            settings = merge(settings, {"options": {prefix: values}})
+        else:
+            raise UnknownNameError(
+                "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
+            )
+    return settings

@@ -1,0 +1,4 @@
+"""What components are given, and what they give back: with `hookspecs`, the minimal core.
+
+May import: registry alone.
+"""

@@ -1,0 +1,127 @@
+"""Real images: what a dataset returns (`RawData`), and what components see of it (`RealData`).
+
+`distill_core/data/prepare.py` makes `RealData` from `RawData`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from distill_core.contracts.transfer import to_device
+from distill_core.contracts.whitening import Whitening
+
+AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout", "color")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The static facts about a dataset.
+
+    Attributes:
+        name: its name, for records.
+        class_names: K names, in label order.
+        image_shape: C, h, w.
+        augmentations: the operations of `AUGMENTATIONS` that keep its labels.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    augmentations: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, K."""
+        return len(self.class_names)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether images are below 28 pixels, a size without published results.
+
+        Defaults that decide the cost of a run follow the papers from 28 pixels on, and our own
+        measurements on 8x8 digits (docs/results.md) below.
+        """
+        return min(self.image_shape[1:]) < 28
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What `Dataset.load` returns.
+
+    Attributes:
+        spec: static facts.
+        train_images: (N, C, h, w) uint8.
+        train_labels: (N,) int64, 0 to K - 1.
+        test_images, test_labels: likewise.
+    """
+
+    spec: DataSpec
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Whitened images and their labels, on the device.
+
+    Attributes:
+        images: (N, C, h, w) as stored: float32, or float16 with `data.storage=float16`. `take` and
+            `batch` return float32; use those, unless you need all images and their dtype does
+            not matter.
+        labels: (N,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor | slice) -> Tensor:
+        """Return the images at `index`, for computing: (n, C, h, w) float32."""
+        return as_float32(self.images[index])
+
+    def batch(self, size: int, *, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw images and labels uniformly without replacement; all if `size` >= N."""
+        if size >= len(self):
+            return as_float32(self.images), self.labels
+        index = self.draw(size, generator=generator)
+        return self.take(index), self.labels[index]
+
+    def draw(self, size: int, *, generator: Generator) -> Tensor:
+        """Draw indices of images, (n,) on the device, without replacement; all if `size` >= N."""
+        if size >= len(self):
+            return torch.arange(len(self), device=self.images.device)
+        index = torch.randperm(len(self), generator=generator)[:size]
+        return to_device(index, self.images.device)
+
+
+def as_float32(images: Tensor) -> Tensor:
+    """Return half-precision images as float32, and others as they are."""
+    return images.float() if images.dtype == torch.float16 else images
+
+
+@dataclass(frozen=True)
+class RealData:
+    """The real data as every component sees it.
+
+    Attributes:
+        spec: static facts.
+        train: for algorithms, orderers and representations.
+        validation: for selecting learning rates and steps; may be empty.
+        test: read once, at the end.
+        whitening: how images were whitened; `whitening.invert` makes pictures.
+        fingerprint: hexadecimal digest of the raw bytes, split and whitening.
+    """
+
+    spec: DataSpec
+    train: Split
+    validation: Split
+    test: Split
+    whitening: Whitening
+    fingerprint: str

@@ -1,0 +1,244 @@
+"""Where training images and classes lie: boxes on canvases, as data, and areas in closed form.
+
+A representation describes itself by a `Layout`, and an orderer fills its class grid; together they
+are a `Placement`. Everything a labeler needs follows from `overlap_area`. All tensors here are
+int64 on the CPU. Canvases may wrap around (`Layout.wraps`): a box that leaves the canvas at the
+bottom or the right continues at the opposite border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill_core.contracts.transfer import to_device
+from registry import InputError
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Addresses of n boxes.
+
+    Attributes:
+        canvas: (n,) index of the canvas.
+        yxyx: (n, 4) pixels, half open: y0 x0 y1 x1.
+        item: (n,) index of the box among the layout's items, or -1 if it is not one.
+    """
+
+    canvas: Tensor
+    yxyx: Tensor
+    item: Tensor
+
+    @staticmethod
+    def of(canvas: Tensor, yxyx: Tensor) -> Boxes:
+        """Make boxes that are the items 0, 1, 2, ... of a layout."""
+        return Boxes(canvas.long(), yxyx.long(), torch.arange(len(canvas)))
+
+    def __len__(self) -> int:
+        return len(self.canvas)
+
+    def __getitem__(self, index: Tensor | slice) -> Boxes:
+        return Boxes(self.canvas[index], self.yxyx[index], self.item[index])
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Common height and width of the boxes, in pixels.
+
+        Raises:
+            InputError: there are none, or their sizes differ.
+        """
+        sizes = self.yxyx[:, 2:] - self.yxyx[:, :2]
+        # Comparing with the first is a hundred times faster than `unique`.
+        if not len(sizes) or bool((sizes != sizes[0]).any()):
+            raise InputError(
+                f"{len(self)} boxes have {len(torch.unique(sizes, dim=0))} different sizes.",
+                expected="one size for all training images.",
+                next="fix the representation that made them, or choose another --repr.",
+            )
+        return int(sizes[0, 0]), int(sizes[0, 1])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The geometry of a representation; fixed when it is made.
+
+    Attributes:
+        canvas_hw: height and width of every canvas, pixels.
+        num_canvases: number of canvases.
+        items: one box for every training image.
+        cells: one box for every class cell, the pixels that a slot of the class grid owns; they may
+            overlap. There may be more cells than slots (several images of a class). A labeler with
+            a label grid has one row for every cell.
+        cell_slot: (m,) the slot of every cell, in reading order of the class grid.
+        grid_shape: rows and columns of the class grid; rows * cols is the number of classes.
+        wraps: boxes that leave a canvas continue at its opposite border.
+    """
+
+    canvas_hw: tuple[int, int]
+    num_canvases: int
+    items: Boxes
+    cells: Boxes
+    cell_slot: Tensor
+    grid_shape: tuple[int, int]
+    wraps: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A layout and the orderer's class grid.
+
+    Attributes:
+        layout: the representation's geometry.
+        class_grid: (rows, cols) a permutation of the classes.
+    """
+
+    layout: Layout
+    class_grid: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, K."""
+        return self.class_grid.numel()
+
+    @property
+    def cell_class(self) -> Tensor:
+        """(m,) the class of every cell."""
+        return self.class_grid.reshape(-1)[self.layout.cell_slot]
+
+
+def check_class_grid(class_grid: Tensor, grid_shape: tuple[int, int]) -> Tensor:
+    """Return the class grid as int64 if it is a permutation of the right shape.
+
+    Raises:
+        InputError: it is not.
+    """
+    rows, cols = grid_shape
+    if tuple(class_grid.shape) != (rows, cols):
+        raise InputError(
+            f"the orderer returned a grid of shape {tuple(class_grid.shape)}.",
+            expected=f"shape ({rows}, {cols}).",
+            next="fix the orderer; distill_core.testing.check_orderer finds such mistakes.",
+        )
+    flat = class_grid.reshape(-1).long().cpu()
+    if not torch.equal(flat.sort().values, torch.arange(rows * cols)):
+        missing = sorted(set(range(rows * cols)) - set(flat.tolist()))
+        raise InputError(
+            "the orderer returned a grid that is not a permutation of the classes; "
+            f"missing: {missing[:10]}.",
+            expected=f"every class from 0 to {rows * cols - 1} exactly once.",
+            next="fix the orderer; distill_core.testing.check_orderer finds such mistakes.",
+        )
+    return class_grid.long().cpu()
+
+
+def overlap_area(a: Boxes, b: Boxes, *, period: tuple[int, int] | None = None) -> Tensor:
+    """Return the area, in pixels, that every box of `a` shares with every box of `b`.
+
+    Args:
+        a: n boxes.
+        b: m boxes.
+        period: height and width of canvases that wrap around; None if they do not. A box longer
+            than the period covers its own pixels more than once, and each time counts.
+
+    Returns:
+        (n, m) int64; zero for boxes on different canvases.
+    """
+    height = _overlap_length(a.yxyx[:, 0::2], b.yxyx[:, 0::2], period[0] if period else None)
+    width = _overlap_length(a.yxyx[:, 1::2], b.yxyx[:, 1::2], period[1] if period else None)
+    return height * width * (a.canvas[:, None] == b.canvas[None, :])
+
+
+def _overlap_length(a: Tensor, b: Tensor, period: int | None) -> Tensor:
+    """(n, m) common length of half-open intervals (n, 2) and (m, 2), on a circle if asked."""
+    if period is None or not len(a) or not len(b):
+        shifts = [0]
+    else:
+        lowest = int((a[:, 0].min() - b[:, 1].max()) // period)
+        highest = int((a[:, 1].max() - b[:, 0].min()) // period)
+        shifts = [turn * period for turn in range(lowest, highest + 1)]
+    total = torch.zeros(len(a), len(b), dtype=torch.int64)
+    for shift in shifts:
+        start = torch.maximum(a[:, None, 0], b[None, :, 0] + shift)
+        stop = torch.minimum(a[:, None, 1], b[None, :, 1] + shift)
+        total += (stop - start).clamp_min(0)
+    return total
+
+
+def period_of(layout: Layout) -> tuple[int, int] | None:
+    """Return the period for `overlap_area`: the canvas size if it wraps, otherwise None."""
+    return layout.canvas_hw if layout.wraps else None
+
+
+def class_coverage(boxes: Boxes, placement: Placement) -> Tensor:
+    """Count how many pixels of each class every box covers.
+
+    Args:
+        boxes: n boxes.
+        placement: cells and their classes; a pixel in two cells counts twice.
+
+    Returns:
+        (n, K) int64, pixels.
+
+    Source: Shul et al. 2024 (arXiv:2403.12040), section 4.3. Rows are one-hot up to a factor if
+    every canvas is one cell, as with images per class.
+    """
+    layout = placement.layout
+    area = overlap_area(boxes, layout.cells, period=period_of(layout))
+    coverage = torch.zeros(len(boxes), placement.num_classes, dtype=torch.int64)
+    return coverage.index_add_(1, placement.cell_class, area)
+
+
+def grid_cells(canvas_hw: tuple[int, int], grid_shape: tuple[int, int]) -> Tensor:
+    """Tile a canvas with a grid, as nearest-neighbour upsampling of the grid would.
+
+    Pixel y belongs to row floor(y * rows / height).
+
+    Returns:
+        (rows * cols, 4) int64 boxes y0 x0 y1 x1, row by row.
+
+    >>> grid_cells((3, 4), (2, 2)).tolist()
+    [[0, 0, 2, 2], [0, 2, 2, 4], [2, 0, 3, 2], [2, 2, 3, 4]]
+    """
+    height, width = canvas_hw
+    rows, cols = grid_shape
+    y = [-(-row * height // rows) for row in range(rows + 1)]
+    x = [-(-col * width // cols) for col in range(cols + 1)]
+    return torch.tensor(
+        [[y[r], x[c], y[r + 1], x[c + 1]] for r in range(rows) for c in range(cols)]
+    ).reshape(-1, 4)
+
+
+def gather_boxes(pixels: Tensor, boxes: Boxes) -> Tensor:
+    """Cut boxes out of canvases: one gather, whose adjoint is one scatter-add.
+
+    Args:
+        pixels: (canvases, C, H, W), carries the gradient.
+        boxes: n boxes of one size; they wrap around if they leave the canvas.
+
+    Returns:
+        (n, C, h, w), contiguous.
+    """
+    num_canvases, channels, height, width = pixels.shape
+    rows, cols = box_indices(boxes, (height, width))
+    starts = (boxes.canvas[:, None] * height + rows) * width
+    # Two numbers per row and column are sent; the device expands them to n h w.
+    sides = to_device(torch.cat([starts, cols], 1), pixels.device)
+    starts, cols = torch.split(sides, [rows.shape[1], cols.shape[1]], 1)
+    index = (starts[:, :, None] + cols[:, None, :]).reshape(-1)
+    # Channel by channel: on a CPU ten times faster than gathering pixels of all channels.
+    flat = pixels.transpose(0, 1).reshape(channels, num_canvases * height * width)
+    # On CUDA the adjoint, `index_add`, adds by atomic operations in any order. By PyTorch's
+    # documentation `torch.use_deterministic_algorithms` gives both operations a fixed order.
+    cut = flat.index_select(1, index)
+    cut = cut.view(channels, len(boxes), rows.shape[1], cols.shape[1])
+    return cut.transpose(0, 1).contiguous()
+
+
+def box_indices(boxes: Boxes, canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the pixel rows (n, h) and columns (n, w) of boxes of one size, wrapped around."""
+    h, w = boxes.hw
+    rows = (boxes.yxyx[:, 0, None] + torch.arange(h)) % canvas_hw[0]
+    cols = (boxes.yxyx[:, 1, None] + torch.arange(w)) % canvas_hw[1]
+    return rows, cols

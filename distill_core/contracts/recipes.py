@@ -1,0 +1,45 @@
+"""How to train a network on a distilled dataset: a value that travels with the result."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from registry.options import Options, about
+
+
+class Recipe(Options):
+    """A training recipe. The loss is always cross-entropy with soft labels.
+
+    Source of the defaults: Shul et al. 2024, published evaluation (the inner optimizer of the
+    distillation, no decay, random batches, flip or rotate).
+    """
+
+    optimizer: Literal["adam", "sgd"] = Field(
+        "adam", description="optimizer", **about(source="PoDD, published code")
+    )
+    lr: float = Field(
+        1e-3, gt=0, description="learning rate", **about("per step", "PoDD, published code")
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+    schedule: Literal["constant", "step", "cosine"] = Field(
+        "constant",
+        description="learning rate over time: constant, divided by 10 at half time, or cosine",
+        **about(source="PoDD, published code"),
+    )
+    batch_size: int = Field(
+        96,
+        ge=1,
+        description="synthetic images per step; all where fewer",
+        **about("images", "PoDD, section 5.1"),
+    )
+    steps: int = Field(
+        2000, ge=1, description="training steps", **about("steps", "PoDD, published code")
+    )
+    augment: Literal["none", "flip_rotate", "dsa"] = Field(
+        "flip_rotate",
+        description="augmentation; operations that a dataset forbids are left out",
+        **about(source="PoDD, published code"),
+    )

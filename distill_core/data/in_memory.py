@@ -1,0 +1,204 @@
+"""A user's own images in memory as a dataset, checked like a plugin's.
+
+Accepts `RawData`, a pair of arrays, or a map-style torch `Dataset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData
+from distill_core.contracts.streams import seeded
+from distill_core.data.prepare import MOST_CLASSES, check_raw, held_out
+from distill_core.hookspecs import hookimpl
+from registry import Component, InputError
+
+NAME = "own_data"  # the dataset's name in the run
+TEST_FRACTION = 0.2
+ACCEPTED = "RawData, a pair (images, labels) of arrays, or a torch Dataset of pairs."
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A dataset component that returns images that are already loaded."""
+
+    raw: RawData
+
+    def load(self) -> RawData:
+        """Return the images."""
+        return self.raw
+
+
+def plugin_of(raw: RawData) -> tuple[str, ModuleType]:
+    """Return a plugin with the images as dataset `own_data`, for `discover(extra=)`."""
+
+    def distill_datasets() -> list[Component]:
+        return [Component(NAME, lambda options: InMemory(raw), summary="images in memory")]
+
+    module = ModuleType("own_data")
+    module.distill_datasets = hookimpl(distill_datasets)  # type: ignore[attr-defined]
+    return NAME, module
+
+
+def raw_data(
+    data: Any,
+    test: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    augmentations: Sequence[str] = AUGMENTATIONS,
+) -> RawData:
+    """Make checked raw data from a user's images.
+
+    Args:
+        data: one of: `RawData`, which is only checked; (images, labels), with images (N, C, H, W)
+            uint8, or floating point from 0 to 1, rounded to bytes, and labels (N,) whole numbers;
+            a torch Dataset of pairs of an image (such an array (C, H, W), or a PIL image) and its
+            label.
+        test: likewise, with images of the same shape; None keeps a fifth of every class of `data`
+            for testing.
+        class_names: K names, in label order; default: the Dataset's `classes`, or the numbers.
+        augmentations: operations of `AUGMENTATIONS` that keep the labels.
+
+    Raises:
+        InputError: shapes, types, ranges or labels do not fit.
+    """
+    if isinstance(data, RawData):
+        parts = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+        raw = RawData(data.spec, *(part.cpu() for part in parts))
+        check_raw(raw)
+        return raw
+    images, labels = _arrays(data, "training")
+    names = getattr(data, "classes", None) if class_names is None else class_names
+    if names is None or not len(names):
+        names = range(_number_of_classes(labels))
+    if test is None:
+        testing = held_out(labels, TEST_FRACTION, generator=seeded(0, "own data split"), at_least=1)
+        test_images, test_labels = images[testing], labels[testing]
+        images, labels = images[~testing], labels[~testing]
+    else:
+        test_images, test_labels = _arrays(test, "test")
+    c, h, w = images.shape[1:]
+    spec = DataSpec(NAME, tuple(map(str, names)), (c, h, w), tuple(augmentations))
+    raw = RawData(spec, images, labels, test_images, test_labels)
+    check_raw(raw)
+    return raw
+
+
+def _arrays(data: Any, part: str) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) uint8 and labels (N,) int64 on the CPU."""
+    if isinstance(data, tuple | list) and len(data) == 2:
+        images, labels = data
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _is_array(data):
+        images, labels = _items(data, part)
+    else:
+        raise InputError(
+            f"the {part} data are a {type(data).__name__}.",
+            expected=ACCEPTED,
+            next="pass dataset=(images, labels), or the name of a dataset.",
+        )
+    pixels, classes = _bytes(_tensor(images, f"{part} images"), part), _classes(labels, part)
+    if len(pixels) != len(classes):
+        raise InputError(
+            f"there are {len(pixels)} {part} images and {len(classes)} {part} labels.",
+            expected="a label for each image.",
+            next="correct what is passed.",
+        )
+    return pixels, classes
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, str | bytes | dict | Tensor | np.ndarray)
+
+
+def _items(data: Any, part: str) -> tuple[Tensor, list[Any]]:
+    """Read a Dataset item by item."""
+    images, labels = [], []
+    for k in range(len(data)):
+        item = data[k]
+        if not (isinstance(item, tuple | list) and len(item) == 2):
+            raise InputError(
+                f"item {k} of the {part} data is a {type(item).__name__}.",
+                expected="a pair of image and label.",
+                next="wrap the Dataset so that it gives pairs.",
+            )
+        images.append(_tensor(item[0], f"image {k} of the {part} data"))
+        labels.append(item[1])
+        if images[k].shape != images[0].shape:
+            raise InputError(
+                f"image {k} of the {part} data has shape {tuple(images[k].shape)}, the first "
+                f"{tuple(images[0].shape)}.",
+                expected="images of one shape.",
+                next="resize them, for example with torchvision.transforms.v2.Resize.",
+            )
+    if not images:
+        raise InputError(f"the {part} data are empty.", expected="images.", next="add some.")
+    return torch.stack(images), labels
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    """A tensor from an array, or (C, H, W) from a PIL image."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    try:
+        array = np.array(value)
+        if hasattr(value, "getbands"):
+            array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the {what} cannot be read as numbers ({type(value).__name__}).",
+            expected="a tensor, a NumPy array or a PIL image.",
+            next="convert them first.",
+        ) from None
+
+
+def _bytes(images: Tensor, part: str) -> Tensor:
+    if images.ndim != 4 or images.shape[1] > 4:
+        raise InputError(
+            f"the {part} images have shape {tuple(images.shape)}.",
+            expected="(N, C, H, W), channels before height and width.",
+            next="images.permute(0, 3, 1, 2) moves channels that come last, images[:, None] adds "
+            "one to grey images.",
+        )
+    if images.dtype == torch.uint8 or not len(images):
+        return images
+    low, high = float(images.min()), float(images.max())
+    if not images.is_floating_point() or not (low >= 0 and high <= 1):
+        raise InputError(
+            f"the {part} images are {images.dtype} from {low:g} to {high:g}.",
+            expected="torch.uint8 from 0 to 255, or floating point from 0 to 1.",
+            next="leave normalisation out, since distill whitens by itself; convert whole numbers "
+            "to uint8.",
+        )
+    return (images * 255).round().to(torch.uint8)
+
+
+def _number_of_classes(labels: Tensor) -> int:
+    """K, from labels without names; refuses huge labels before making a name for each number."""
+    largest = int(labels.max())
+    if largest >= MOST_CLASSES:
+        raise InputError(
+            f"the largest label is {largest}.",
+            expected=f"labels from 0 to K - 1, with K at most {MOST_CLASSES}.",
+            next="number the classes; np.unique(labels, return_inverse=True)[1] does.",
+        )
+    return largest + 1
+
+
+def _classes(labels: Any, part: str) -> Tensor:
+    values = _tensor(labels, f"{part} labels")
+    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+    if not whole or values.ndim != 1 or not len(values):
+        raise InputError(
+            f"the {part} labels are {values.dtype} of shape {tuple(values.shape)}.",
+            expected="(N,) whole numbers from 0 to K - 1.",
+            next="number the classes; argmax(1) turns one-hot rows into numbers.",
+        )
+    return values.long()

@@ -1,0 +1,191 @@
+"""From raw images to real data: check, split, whiten, and move to the device, once per run.
+
+A dataset loads raw bytes (`RawData`), and `prepare` makes `RealData` from them. `whitening.py` fits
+the whitening.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from distill_core.config.sections import DataOptions
+from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.whitening import chunks
+from distill_core.data.whitening import fit_whitening
+from distill_core.system.process import release_memory
+from registry import InputError
+
+MOST_CLASSES = 10_000
+
+
+def prepare(raw: RawData, options: DataOptions, *, seed: int, device: torch.device) -> RealData:
+    """Check, split, whiten, and move to the device.
+
+    Whitening is fitted on the training split alone. The split depends only on the seed and the
+    data; every class keeps at least one training image.
+
+    Raises:
+        InputError: the arrays do not fit each other, or a class has no training image.
+    """
+    check_raw(raw)
+    digest = fingerprint(raw, options, seed)
+    generator = seeded(seed, "validation split")
+    held = held_out(raw.train_labels, options.validation, generator=generator)
+    whitening = fit_whitening(
+        options.whitening, raw.train_images[~held], strength=options.zca_strength
+    )
+    release_memory()  # used by the fit, before the largest tensors are made
+    local = whitening.to(device)
+    dtype = torch.float16 if options.storage == "float16" else torch.float32
+
+    def split(images: Tensor, labels: Tensor, which: Tensor) -> Split:
+        """Whiten the images where `which` (N,) is true, chunk by chunk."""
+        index = which.nonzero().flatten()
+        result = torch.empty((len(index), *images.shape[1:]), dtype=dtype, device=device)
+        for chunk in chunks(result):
+            result[chunk] = local.apply(images[index[chunk]].to(device)).to(dtype)
+        return Split(result, labels[index].to(device))
+
+    return RealData(
+        spec=raw.spec,
+        train=split(raw.train_images, raw.train_labels, ~held),
+        validation=split(raw.train_images, raw.train_labels, held),
+        test=split(raw.test_images, raw.test_labels, raw.test_labels >= 0),
+        whitening=whitening,
+        fingerprint=digest,
+    )
+
+
+def check_raw(raw: RawData) -> None:
+    """Refuse raw data that violates its contract.
+
+    Raises:
+        InputError: a shape, type, label or augmentation is wrong, or a class has no training
+            images.
+    """
+    spec = raw.spec
+    unknown = sorted(set(spec.augmentations) - set(AUGMENTATIONS))
+    if unknown:
+        raise _broken(
+            spec,
+            f"allows unknown augmentations: {', '.join(unknown)}",
+            f"some of: {', '.join(AUGMENTATIONS)}",
+        )
+    check_class_names(spec.class_names, spec.name)
+    _check_part(spec, "training", raw.train_images, raw.train_labels)
+    _check_part(spec, "test", raw.test_images, raw.test_labels)
+    counts = torch.bincount(raw.train_labels, minlength=spec.num_classes)
+    empty = [spec.class_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
+    if empty:
+        raise InputError(
+            f"dataset '{spec.name}' has no training images of: {_shortened(empty)}.",
+            expected="at least one image of every class.",
+            next="add images of these classes, or remove the classes.",
+        )
+
+
+def check_class_names(names: Sequence[str], source: str) -> None:
+    """Refuse too many class names, or names that a terminal or a page cannot show.
+
+    Args:
+        names: class names.
+        source: the dataset or folder, for the message.
+
+    Raises:
+        InputError: there are more than `MOST_CLASSES`, or one has control characters.
+    """
+    if len(names) > MOST_CLASSES:
+        raise InputError(
+            f"{source} has {len(names)} classes.",
+            expected=f"at most {MOST_CLASSES}: tables of classes by classes grow with the square.",
+            next="check the path, or use fewer classes.",
+        )
+    strange = [name for name in names if not name.isprintable()]
+    if strange:
+        raise InputError(
+            f"{source} has a class name with characters that cannot be shown: {strange[0]!r:.60}.",
+            expected="letters, digits, spaces and signs.",
+            next="rename the class.",
+        )
+
+
+def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> None:
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != spec.image_shape:
+        raise _broken(
+            spec,
+            f"has {part} images {tuple(images.shape)} of {images.dtype}",
+            f"(N, {', '.join(map(str, spec.image_shape))}) of torch.uint8",
+        )
+    if len(images) == 0:
+        raise InputError(
+            f"dataset '{spec.name}' has no {part} images.",
+            expected="at least one.",
+            next="add some to the data.",
+        )
+    if labels.dtype != torch.int64 or tuple(labels.shape) != (len(images),):
+        raise _broken(
+            spec,
+            f"has {part} labels {tuple(labels.shape)} of {labels.dtype} "
+            f"for {len(images)} {part} images",
+            f"({len(images)},) of torch.int64",
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= spec.num_classes:
+        raise _broken(
+            spec,
+            f"has {part} labels from {low} to {high} but {spec.num_classes} classes",
+            f"labels from 0 to {spec.num_classes - 1}",
+        )
+
+
+def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
+    """Return a digest of everything that the prepared data depend on."""
+    # The default storage is left out: fingerprints in old artefacts do not have it.
+    settings = options.model_dump_json(
+        exclude={"storage"} if options.storage == "float32" else None
+    )
+    digest = hashlib.sha256(f"{raw.spec}{settings}{seed}".encode())
+    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().flatten().numpy().data)
+    return digest.hexdigest()
+
+
+def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least: int = 0) -> Tensor:
+    """Choose images to hold out: the same fraction of every class, drawn at random.
+
+    Args:
+        labels: (N,) int64.
+        fraction: 0 to 1, rounded to whole images in every class.
+        generator: the source of randomness.
+        at_least: least images of every class to hold out, even if the fraction gives fewer; one
+            image of each class always stays.
+
+    Returns:
+        (N,) bool, true for the images that are held out.
+    """
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    counts = torch.unique(labels, return_counts=True)[1]
+    for members in torch.split(labels.argsort(stable=True), counts.tolist()):
+        size = min(max(round(len(members) * fraction), at_least), len(members) - 1)
+        held[members[torch.randperm(len(members), generator=generator)[:size]]] = True
+    return held
+
+
+def _broken(spec: DataSpec, what: str, expected: str) -> InputError:
+    """A mistake that only the author of a dataset component can fix."""
+    return InputError(
+        f"dataset '{spec.name}' {what}.",
+        expected=f"{expected}.",
+        next="fix the dataset component.",
+    )
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

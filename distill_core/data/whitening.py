@@ -1,0 +1,114 @@
+"""Fit a whitening on the training split alone, in float64.
+
+The matrices of the two ZCA variants cost O(d^3) for d = C h w, and are kept in the cache.
+`distill_core/contracts/whitening.py` applies and inverts a whitening.
+
+Letters: N images, C channels, h w their size, d = C h w.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distill_core.contracts.whitening import KINDS, Whitening, chunks, normalise, unit_range
+from distill_core.system.cache import cache_dir
+from distill_core.system.files import read_tensors, write_tensors
+from registry import InputError, UnknownNameError
+
+
+def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
+    """Fit a whitening, or read its matrix from the cache if it was fitted before.
+
+    ZCA on d = C h w numbers per image takes O(N d^2 + d^3) time and 8 d^2 bytes for each of a few
+    matrices: 25 s and 0.4 GB on one CPU core for CIFAR-10 (d = 3072), and extrapolated half an hour
+    and 6 GB for Tiny ImageNet (d = 12288).
+
+    Args:
+        kind: "none", "standardise", "zca" or "zca_kornia".
+        images: (N, C, h, w) uint8, the training split; N >= 1.
+        strength: regulariser of ZCA. For zca in units of the covariance's mean eigenvalue; for
+            zca_kornia absolute, for pixels from 0 to 1.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+        EnvironmentFault: the cache cannot be written.
+
+    Source: zca: RaT-BPTT's and PoDD's published code (covariance of normalised images, mean not
+        removed). zca_kornia: kornia's `zca_mean` as MTT and TESLA call it.
+    """
+    if kind == "none":
+        return Whitening(kind)
+    if kind == "standardise":
+        return Whitening(kind, _fit_channels(images))
+    if kind not in KINDS:
+        raise UnknownNameError("whitening", kind, known=KINDS, next="pass -o data.whitening=NAME.")
+    path = _cached(kind, images, strength)
+    try:
+        tensors, _ = read_tensors(path)
+        return Whitening.from_tensors(kind, tensors)
+    except InputError:  # missing or damaged: fit the same matrix again
+        tensors = _fit_zca(images, strength) if kind == "zca" else _fit_kornia(images, strength)
+        write_tensors(path, tensors, {"whitening": kind, "strength": strength})
+        return Whitening(kind, tensors)
+
+
+def _cached(kind: str, images: Tensor, strength: float) -> Path:
+    digest = hashlib.sha256(f"{kind} {strength!r} {tuple(images.shape)}".encode())
+    digest.update(images.contiguous().flatten().numpy().data)
+    return cache_dir() / "whitening" / f"{digest.hexdigest()}.safetensors"
+
+
+def _fit_channels(images: Tensor) -> dict[str, Tensor]:
+    """Exact mean and standard deviation of each channel, from its 256 counts."""
+    counts = torch.stack(
+        [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
+    ).double()
+    share = counts / counts.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ levels
+    std = (share * (levels - mean[:, None]) ** 2).sum(1).sqrt()
+    # A constant channel becomes zero instead of 0/0.
+    return {"mean": mean.float(), "std": torch.where(std > 0, std, 1.0).float()}
+
+
+def _fit_zca(images: Tensor, strength: float) -> dict[str, Tensor]:
+    d = images[0].numel()
+    covariance = torch.zeros(d, d, dtype=torch.float64)
+    for chunk in chunks(images):
+        covariance += _gram(normalise(unit_range(images[chunk], torch.float64).flatten(1)))
+    covariance /= len(images)
+    mean_eigenvalue = float(covariance.trace()) / d
+    # The covariance of constant images is zero.
+    return {"matrix": _inverse_root(covariance, strength * (mean_eigenvalue or 1.0))}
+
+
+def _fit_kornia(images: Tensor, strength: float) -> dict[str, Tensor]:
+    d = images[0].numel()
+    mean = torch.zeros(d, dtype=torch.float64)
+    for chunk in chunks(images):
+        mean += unit_range(images[chunk], torch.float64).flatten(1).sum(0)
+    mean /= len(images)
+    covariance = torch.zeros(d, d, dtype=torch.float64)
+    for chunk in chunks(images):
+        covariance += _gram(unit_range(images[chunk], torch.float64).flatten(1) - mean)
+    covariance /= max(len(images) - 1, 1)
+    return {"matrix": _inverse_root(covariance, strength), "mean": mean.float()}
+
+
+def _inverse_root(covariance: Tensor, regulariser: float) -> Tensor:
+    """(covariance + regulariser I)^(-1/2), float32."""
+    values, vectors = torch.linalg.eigh(covariance)
+    # Rounding can leave a zero eigenvalue slightly below zero.
+    scale = (values.clamp_min(0) + regulariser).rsqrt()
+    root: Tensor = (vectors * scale) @ vectors.T
+    return root.float()
+
+
+def _gram(flat: Tensor) -> Tensor:
+    # NumPy recognises X^T X and computes one triangle of it, in half the time of PyTorch.
+    numbers = flat.numpy()
+    return torch.from_numpy(numbers.T @ numbers)

@@ -1,0 +1,4 @@
+"""Several processes that make one run.
+
+May import: config, contracts, system and registry.
+"""

@@ -1,0 +1,136 @@
+"""Several processes of one run on this machine, started by torch's own launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distill_core.system.cores import count_cores
+from registry import EnvironmentFault, OptionError
+
+# Names the file that rank 0 leaves its exit code in; set means: started by `launch`.
+EXIT_CODE_FILE = "DISTILL_EXIT_CODE_FILE"
+# torch's launcher kills a process so long after it asked it to end; an outer step may take long.
+_SHUTDOWN = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+
+
+def launched(environment: Mapping[str, str]) -> bool:
+    """Return whether a launcher started this process as one of several."""
+    return environment.get("WORLD_SIZE", "1") not in ("", "0", "1")
+
+
+def usable(procs: int, device: str) -> int:
+    """Return the processes that a configuration, not the command line, asks for, or 1.
+
+    A preset is written for one kind of machine: one with fewer cores, or with a GPU, is better
+    off with a single process.
+    """
+    if procs == 1 or count_cores() < procs or device not in ("auto", "cpu"):
+        return 1
+    from distill_core.system.devices import has_cuda
+
+    return 1 if device == "auto" and has_cuda() else procs
+
+
+def check_processes(procs: int, device: str) -> None:
+    """Refuse more processes than there are devices for them.
+
+    Raises:
+        OptionError: there are fewer CUDA devices than processes, or a single one was named.
+    """
+    import torch
+
+    from distill_core.system.devices import has_cuda
+
+    if device.startswith("cuda:"):
+        raise OptionError(
+            f"device '{device}' cannot be shared by {procs} processes.",
+            expected="auto, cpu or cuda; each process takes a CUDA device of its own.",
+            next="pass --device cuda, and choose devices with CUDA_VISIBLE_DEVICES.",
+        )
+    count = torch.cuda.device_count() if has_cuda() else 0
+    if count and device in ("auto", "cuda") and procs > count:
+        raise OptionError(
+            f"--procs {procs} needs {procs} CUDA devices, and {count} can be seen.",
+            expected=f"at most {count}, since each process takes a CUDA device of its own.",
+            next=f"pass --procs {count}, or --device cpu.",
+        )
+
+
+def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: float) -> int:
+    """Run `distill ARGUMENTS` in several processes, and wait for them.
+
+    Args:
+        arguments: the command line, without the program's name.
+        procs: how many processes.
+        run_dir: the directory of the run.
+        patience: seconds that they are given to end an outer step when they are to stop.
+
+    Returns:
+        The exit code of rank 0, which has printed what there is to say.
+
+    Raises:
+        EnvironmentFault: rank 0 was killed before it could say anything.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.startswith(("torch.distributed.elastic", "torch.distributed.launcher")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    ended = ""
+    with tempfile.TemporaryDirectory(prefix="distill-") as folder:
+        exit_code = Path(folder) / "exit_code"
+        os.environ[EXIT_CODE_FILE] = str(exit_code)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_each(procs)))
+        os.environ.setdefault(_SHUTDOWN, str(int(patience)))
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=procs,
+            run_id="distill",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        if hasattr(signal, "SIGUSR1"):
+            # torch's launcher passes on SIGTERM, and would die of this one.
+            signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        try:
+            elastic_launch(config, sys.executable)("-m", "distill_core", *arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            ended = f"process {rank} of {procs} ended with {_ending(failure.exitcode)}"
+        except SignalException as error:
+            ended = f"the processes were ended by {error.sigval.name}"
+        if exit_code.exists():
+            return int(exit_code.read_text())
+    raise EnvironmentFault(
+        f"{ended or 'the first process ended'} before the run was complete.",
+        expected="all processes of the run to stay until it is complete.",
+        next=f"`distill run --resume --out {run_dir}` goes on from the last checkpoint, if there "
+        "is one; a process that was killed may have needed more memory than there is.",
+    )
+
+
+def leave_exit_code(code: int) -> None:
+    """Tell the process that started this one what rank 0 ends with."""
+    if path := os.environ.get(EXIT_CODE_FILE):
+        Path(path).write_text(str(code))
+
+
+def threads_of_each(procs: int) -> int:
+    """Return the share of the physical cores for each of several processes."""
+    return max(1, count_cores() // procs)
+
+
+def _ending(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

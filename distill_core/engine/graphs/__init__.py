@@ -1,0 +1,1 @@
+"""CUDA graphs: captured once, replayed in every step. A part of the engine."""

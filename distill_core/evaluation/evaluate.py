@@ -1,0 +1,270 @@
+"""How good a training set is: fresh networks trained on it by a named protocol, mean and spread.
+
+The training set may be the distilled one or a control (`baselines.py`); the networks, their seeds
+and the protocol are the same for all, so that their difference is the data's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Generator, nn
+
+from distill_core.config.run_config import RunConfig
+from distill_core.contracts.data import RealData, Split
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.streams import seeded
+from distill_core.contracts.synthetic import Batch
+from distill_core.data.augment import Augmentation
+from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
+from distill_core.training.train import accuracy, train
+from registry import UnknownNameError
+
+CHECKPOINTS = (300, 600, 1000, 2000, 3000)
+PROTOCOLS = ("recipe", "podd", "rat", "dc", "mtt", "frepo")
+AfterNet = Callable[[str, int, float], None]
+Draw = Callable[[Generator], Batch]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Accuracies of networks trained on one training set.
+
+    Attributes:
+        accuracies: one for each network, after the last step; fractions.
+        checkpoints: the same by training step, for curves; they select nothing.
+        recipe: how the networks were trained.
+        seconds: wall-clock time.
+        notes: what else is to be known (how a control was made, that it came from a cache).
+    """
+
+    accuracies: tuple[float, ...]
+    checkpoints: dict[int, tuple[float, ...]]
+    recipe: Recipe
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (ddof = 1) over the networks; None for a single one."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    def noted(self, *notes: str) -> Result:
+        """Return the same result with further notes."""
+        return replace(self, notes=self.notes + notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        return {
+            "mean": self.mean,
+            "std": self.std,
+            "accuracies": list(self.accuracies),
+            "checkpoints": {str(step): list(values) for step, values in self.checkpoints.items()},
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seconds": self.seconds,
+            "notes": list(self.notes),
+        }
+
+    @staticmethod
+    def from_dict(state: dict[str, Any]) -> Result:
+        """Read what `as_dict` gave."""
+        return Result(
+            accuracies=tuple(state["accuracies"]),
+            checkpoints={int(step): tuple(v) for step, v in state["checkpoints"].items()},
+            recipe=Recipe.model_validate(state["recipe"]),
+            seconds=state["seconds"],
+            notes=tuple(state["notes"]),
+        )
+
+    def __str__(self) -> str:
+        spread = f" +- {100 * self.std:.2f}" if self.std is not None else ""
+        return f"{100 * self.mean:.2f}{spread} %"
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Trains fresh networks of one backbone on training sets and measures them on real images.
+
+    Attributes:
+        real: the real data, on the device.
+        make_backbone: makes a fresh network on the device.
+        backbone: name and options of that network, for the keys of caches.
+        seed: seed of all draws.
+        ranks: share the networks out; all must call a method, and all return the same.
+        after_net: called with the name of the training set, the number of a network and its
+            accuracy, for progress.
+    """
+
+    real: RealData
+    make_backbone: Callable[[Generator], Backbone]
+    backbone: Mapping[str, Any]
+    seed: int
+    ranks: Ranks = SINGLE_PROCESS
+    after_net: AfterNet = lambda name, net, accuracy: None
+
+    @staticmethod
+    def of(
+        config: RunConfig,
+        real: RealData,
+        make_backbone: Callable[[Generator], Backbone],
+        *,
+        ranks: Ranks = SINGLE_PROCESS,
+        after_net: AfterNet = lambda name, net, accuracy: None,
+    ) -> Evaluator:
+        """Return the evaluator of a configuration, which names the backbone and the seed."""
+        backbone = config.component("backbone")
+        return Evaluator(real, make_backbone, backbone, config.seed, ranks, after_net)
+
+    def evaluate(
+        self,
+        data: Batch | Draw,
+        recipe: Recipe,
+        *,
+        nets: int,
+        split: Split,
+        name: str | None = None,
+    ) -> Result:
+        """Train networks on one training set and measure each.
+
+        Network k has a random stream of its own that depends on the seed and k alone, so a longer
+        evaluation begins with the networks of a shorter one.
+
+        Args:
+            data: images (n, C, h, w) on the device, with soft labels (n, K) or int64 classes (n,);
+                or a function that draws them anew for each network. Its draws come from a separate
+                stream, so that networks start and are trained alike whatever is drawn.
+            recipe: how to train; see `protocol`.
+            nets: how many networks.
+            split: what to measure on: the validation split while a run goes on, the test split
+                once.
+            name: of the training set, for `after_net`; None: nothing is told.
+        """
+        begin = time.monotonic()
+        draw: Draw = (lambda _: data) if isinstance(data, Batch) else data
+        augmentation = Augmentation.named(recipe.augment, self.real.spec.augmentations)
+        at_steps = sorted({step for step in CHECKPOINTS if step < recipe.steps} | {recipe.steps})
+        found: dict[int, dict[int, float]] = {}
+        for k in self.ranks.share(nets):
+            images, labels = draw(seeded(self.seed, "evaluate data", k))
+            generator = seeded(self.seed, "evaluate", k)
+            curve: dict[int, float] = {}
+            found[k] = curve
+            train(
+                self.make_backbone(generator),
+                images,
+                labels,
+                recipe,
+                augmentation=augmentation,
+                generator=generator,
+                at_steps=at_steps,
+                observe=partial(_observe, curve, split),
+            )
+            self._tell(name, k, curve[recipe.steps])
+        curves = _join(found, self.ranks, nets)
+        for k in set(range(nets)) - set(found):
+            self._tell(name, k, curves[k][recipe.steps])
+        return Result(
+            accuracies=tuple(curve[recipe.steps] for curve in curves),
+            checkpoints={step: tuple(curve[step] for curve in curves) for step in at_steps},
+            recipe=recipe,
+            seconds=time.monotonic() - begin,
+        )
+
+    def _tell(self, name: str | None, net: int, accuracy: float) -> None:
+        if name is not None:
+            self.after_net(name, net, accuracy)
+
+
+def _observe(curve: dict[int, float], split: Split, step: int, backbone: nn.Module) -> None:
+    curve[step] = accuracy(backbone, split)
+
+
+def _join(found: dict[int, dict[int, float]], ranks: Ranks, nets: int) -> list[dict[int, float]]:
+    """Return the accuracies by step of every network, in order, on all ranks."""
+    parts = ranks.gather(found)
+    whole = {k: curve for part in parts for k, curve in part.items()}
+    whole = ranks.broadcast(whole)
+    return [whole[k] for k in range(nets)]
+
+
+def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = None) -> Recipe:
+    """Return the training recipe of an evaluation protocol.
+
+    Args:
+        name: "recipe": as the distillation algorithm says. "podd", "rat": Adam at the rate of
+            the distillation, constant, flip or rotate; 2000 and 3000 steps. "dc": SGD 0.01 with
+            momentum 0.9 and weight decay 5e-4, batches of 256, a tenth of the rate from the
+            middle on; 300 epochs, or 1000 with DSA where the algorithm augments. "mtt": the same
+            for 1000 epochs with DSA, at the rate that was distilled, if by SGD. "frepo": Adam
+            3e-4, 1000 steps of at most 500 images, with DSA; its MSE loss and average of
+            weights are not ours, which is cross-entropy on the last weights.
+        recipe: the algorithm's own recipe.
+        num_items: images in the distilled set; protocols in epochs need it.
+        steps: takes the place of the protocol's number of steps.
+
+    Raises:
+        UnknownNameError: there is no such protocol.
+
+    Source: Shul et al. 2024, Feng et al. 2023, Zhao and Bilen 2021, Cazenavette et al. 2022, Zhou
+        et al. 2022, from their published code. Ours keeps the momentum where that of Zhao and
+        Bilen makes a new optimizer in the middle.
+    """
+    if name not in PROTOCOLS:
+        raise UnknownNameError("protocol", name, known=PROTOCOLS, next="correct --protocol.")
+    if name == "podd":
+        recipe = _distillation_adam(recipe, steps=2000)
+    elif name == "rat":
+        recipe = _distillation_adam(recipe, steps=3000)
+    elif name == "dc":
+        epochs, augment = (300, "none") if recipe.augment == "none" else (1000, "dsa")
+        recipe = _matching_sgd(recipe, num_items, lr=0.01, epochs=epochs, augment=augment)
+    elif name == "mtt":
+        lr = recipe.lr if recipe.optimizer == "sgd" else 0.01
+        recipe = _matching_sgd(recipe, num_items, lr=lr, epochs=1000, augment="dsa")
+    elif name == "frepo":
+        recipe = _distillation_adam(recipe, steps=1000).model_copy(
+            update={"lr": 3e-4, "batch_size": 500, "augment": "dsa"}
+        )
+    return recipe.model_copy(update={"steps": steps}) if steps is not None else recipe
+
+
+def _distillation_adam(recipe: Recipe, *, steps: int) -> Recipe:
+    return recipe.model_copy(
+        update={
+            "optimizer": "adam",
+            "lr": recipe.lr if recipe.optimizer == "adam" else 1e-3,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "steps": steps,
+            "augment": "flip_rotate",
+        }
+    )
+
+
+def _matching_sgd(
+    recipe: Recipe, num_items: int, *, lr: float, epochs: int, augment: str
+) -> Recipe:
+    batch_size = 256
+    return recipe.model_copy(
+        update={
+            "optimizer": "sgd",
+            "lr": lr,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "schedule": "step",
+            "batch_size": batch_size,
+            "steps": epochs * -(-num_items // batch_size),
+            "augment": augment,
+        }
+    )

@@ -1,0 +1,83 @@
+"""The verdict: fresh networks on a training set, beside its two controls.
+
+The test split is read here and nowhere else; while a run goes on only the validation split is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distill_core.config.sections import EvaluateOptions
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.synthetic import Batch
+from distill_core.evaluation.baselines import full_control, random_control
+from distill_core.evaluation.evaluate import Evaluator, Result, protocol
+
+NAMES = {
+    "distilled": "distilled",
+    "random": "random real images",
+    "full": "full training set",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A training set that is to be judged.
+
+    Attributes:
+        batch: whitened images and labels, on the device.
+        recipe: how the algorithm means networks to be trained on it.
+        ipc: pixels that it stores, in images per class.
+        step: outer steps behind it.
+    """
+
+    batch: Batch
+    recipe: Recipe
+    ipc: float
+    step: int
+
+    def training_recipe(self, options: EvaluateOptions) -> Recipe:
+        """Return how networks are trained on it, by the protocol that the options name."""
+        return protocol(
+            options.protocol,
+            self.recipe,
+            num_items=len(self.batch.images),
+            steps=options.steps,
+        )
+
+
+def judge(
+    candidate: Candidate, evaluator: Evaluator, options: EvaluateOptions
+) -> dict[str, Result]:
+    """Judge a training set and its two controls with one backbone, on the test split.
+
+    Args:
+        candidate: what was distilled.
+        evaluator: trains and measures the networks.
+        options: how many networks, by which protocol, and whether the controls are judged, too.
+    """
+    recipe, nets = candidate.training_recipe(options), options.nets
+    test = evaluator.real.test
+    results = {
+        "distilled": evaluator.evaluate(
+            candidate.batch, recipe, nets=nets, split=test, name="distilled"
+        )
+    }
+    if options.controls:
+        results["random"] = random_control(evaluator, recipe, ipc=candidate.ipc, nets=nets)
+        results["full"] = full_control(
+            evaluator, recipe, steps=options.full_steps, nets=options.full_nets
+        )
+    return results
+
+
+def table(results: Mapping[str, Result]) -> str:
+    """Write results for people: accuracy on the test set, networks, and notes."""
+    lines = ["accuracy on the test set"]
+    for name, result in results.items():
+        count = len(result.accuracies)
+        nets = f"{count} network{'s' if count > 1 else ''}"
+        notes = "; ".join((nets, *result.notes))
+        lines.append(f"  {NAMES[name]:<19} {result!s:>16}   ({notes})")
+    return "\n".join(lines)

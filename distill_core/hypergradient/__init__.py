@@ -1,6 +1,0 @@
-"""The hypergradient engine: training on synthetic data, and the derivative of that training.
-
-`unroll` trains without keeping a graph and goes back through the last steps by an adjoint sweep;
-an `InnerLoss` supplies the derivatives of one step, by autograd for any network or by hand-derived
-kernels for the ConvNet.
-"""

@@ -1,1 +1,0 @@
-"""Compiled ConvNet blocks for the CPU: C sources, compiled when first needed."""

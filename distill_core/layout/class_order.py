@@ -1,0 +1,59 @@
+"""Class orders: ask an orderer for one, and score it as in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from distill_core.contracts.components import Orderer
+from distill_core.contracts.data import RealData
+from distill_core.contracts.geometry import check_class_grid
+from distill_core.layout.ordering import class_means, cosine_distances, ordering_score
+from registry import Builder
+
+ON_IMAGES = "class-mean images"
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """An orderer's class order of a dataset.
+
+    Attributes:
+        orderer: its name, or the user's name for it.
+        grid: (rows, cols) int64 class grid.
+        notes: the orderer's notes, and its score on class-mean images.
+        distances: (K, K) between classes, if the orderer gives those that it used.
+    """
+
+    orderer: str
+    grid: Tensor
+    notes: dict[str, str]
+    distances: Tensor | None
+
+    def names(self, class_names: Sequence[str]) -> list[list[str]]:
+        """Return the class names, row by row."""
+        return [[class_names[label] for label in row] for row in self.grid.tolist()]
+
+
+def order_classes(
+    builder: Builder,
+    real: RealData,
+    *,
+    grid_shape: tuple[int, int],
+    generator: Generator,
+) -> ClassOrder:
+    """Ask an orderer for a class grid, and note its score as in the paper.
+
+    Raises:
+        ExplainedError: the orderer fails, or its grid is not a permutation of the classes.
+    """
+    orderer: Orderer = builder()
+    grid = builder.call(orderer.order, real, grid_shape, generator=generator)
+    grid = check_class_grid(grid, grid_shape)
+    notes = dict(getattr(orderer, "notes", {}))
+    score = ordering_score(grid, cosine_distances(class_means(real)))
+    notes[f"ordering score on {ON_IMAGES}"] = f"{score:.6g}"
+    name = builder.entry.item.name
+    return ClassOrder(name, grid, notes, getattr(orderer, "distances", None))

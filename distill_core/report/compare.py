@@ -1,0 +1,152 @@
+"""Runs side by side: one row of numbers for each, and the table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_core.hookspecs import Preset
+from distill_core.report.record import RecordedAccuracy, RunRecord, read_run
+from distill_core.system.units import size_text
+from registry import InputError, UnknownNameError
+
+HEADERS = {
+    "run": "run",
+    "method": "repr/labeler/orderer/algo",
+    "dataset": "dataset",
+    "ipc": "IPC",
+    "distilled": "distilled %",
+    "random": "random real %",
+    "full": "full %",
+    "backbone": "judged by",
+    "pixels": "pixels",
+    "label_numbers": "label numbers",
+    "outer_steps": "outer steps",
+    "seconds_per_step": "s/step",
+    "peak_memory": "peak memory",
+    "reported": "reported (paper's)",
+}
+# Of these the best comes first.
+LARGEST_FIRST = ("distilled", "random", "full")
+SAME = ("repr", "labeler", "algo", "dataset", "ipc")
+MISSING = "-"
+
+
+def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Read run directories; for each that cannot be used there is one line that says why.
+
+    Raises:
+        InputError: none can be used.
+    """
+    records, failures = [], []
+    for path in paths:
+        try:
+            records.append(read_run(path))
+        except InputError as error:
+            failures.append(error.what)
+    if not records:
+        raise InputError(
+            "no run can be used: " + " ".join(failures),
+            expected="directories that `distill run` made, with a result.",
+            next="check the paths; `distill run --resume --out DIR` finishes a run, `distill "
+            "evaluate DIR` judges one.",
+        )
+    return records, failures
+
+
+def compare(
+    records: Sequence[RunRecord], presets: Mapping[str, Preset], *, sort: str | None = None
+) -> list[dict[str, Any]]:
+    """Return a row for each run, with the keys of `HEADERS`; None where a run has no such value.
+
+    Accuracies are those of `RunRecord.verdict`.
+
+    Args:
+        records: the runs.
+        presets: supply the figures that papers report.
+        sort: one of `HEADERS`; accuracies from the best down. None: as given.
+
+    Raises:
+        UnknownNameError: there is no such column.
+    """
+    if sort is not None and sort not in HEADERS:
+        raise UnknownNameError("column", sort, known=HEADERS, next="correct --sort.")
+    rows = [_row(record, presets) for record in records]
+    if sort is not None:
+        rows.sort(key=lambda row: _rank(row[sort], largest_first=sort in LARGEST_FIRST))
+    return rows
+
+
+def reported(config: Mapping[str, Any], presets: Mapping[str, Preset]) -> str | None:
+    """Return what a paper reports for a run's combination, dataset and budget, if a preset says.
+
+    The preset may have had a longer or larger run: the figure is the paper's, not this run's.
+    """
+    for preset in presets.values():
+        if preset.reported and all(config.get(n) == preset.config.get(n) for n in SAME):
+            return preset.reported
+    return None
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a row for people, in the order of `HEADERS`."""
+    return [_cell(name, row[name]) for name in HEADERS]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write a Markdown table."""
+    lines = [list(HEADERS.values()), ["---"] * len(HEADERS), *map(cells, rows)]
+    return "\n".join("| " + " | ".join(map(_safe, line)) + " |" for line in lines)
+
+
+def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with accuracies as tables of mean, std and nets."""
+    return {n: vars(v) if isinstance(v, RecordedAccuracy) else v for n, v in row.items()}
+
+
+def _row(record: RunRecord, presets: Mapping[str, Preset]) -> dict[str, Any]:
+    config, manifest, judged = record.config, record.manifest, record.verdict
+    budget, steps = manifest["budget"], manifest["outer_steps"]
+    method = "/".join(str(config.get(n, "?")) for n in ("repr", "labeler", "orderer", "algo"))
+    return {
+        "run": record.name,
+        "method": method,
+        "dataset": str(config.get("dataset", "digits")),
+        "ipc": budget["ipc"],
+        "pixels": budget["pixels"],
+        "label_numbers": budget["label_numbers"],
+        "outer_steps": steps,
+        "seconds_per_step": manifest["seconds"] / steps if steps else None,
+        "peak_memory": manifest.get("peak_memory"),
+        "backbone": judged.backbone,
+        **{what: judged.results.get(what) for what in LARGEST_FIRST},
+        "reported": reported(config, presets),
+    }
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return MISSING
+    match name:
+        case "ipc":
+            return f"{value:.3g}"
+        case "pixels":
+            return f"{value:.0f}"
+        case "seconds_per_step":
+            return f"{value:.2f}"
+        case "peak_memory":
+            return size_text(value)
+    return str(value)
+
+
+def _rank(value: Any, *, largest_first: bool) -> tuple[bool, Any]:
+    """Runs without a value come last."""
+    if value is None:
+        return (True, 0)
+    number = value.mean if isinstance(value, RecordedAccuracy) else value
+    return (False, -number if largest_first else number)
+
+
+def _safe(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

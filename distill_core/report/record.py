@@ -1,0 +1,217 @@
+"""What a run directory says about its run, read without loading a tensor.
+
+Files may be missing or damaged, since runs are copied, stopped and edited: what cannot be used is
+an `InputError` that says why in one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.run.directory import METRICS, settings_of
+from distill_core.system.files import parse_json
+from registry import InputError
+
+EVALUATION = "evaluation"
+TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
+WHAT = ("distilled", "random", "full")
+
+
+@dataclass(frozen=True)
+class RecordedAccuracy:
+    """Mean and sample deviation of fresh networks, 0 to 1; one network has no deviation."""
+
+    mean: float
+    std: float | None
+    nets: int
+
+    @staticmethod
+    def of(result: Mapping[str, Any]) -> RecordedAccuracy:
+        """Read what `evaluate.Result.as_dict` wrote."""
+        std = result.get("std")
+        nets = len(result["accuracies"])
+        return RecordedAccuracy(
+            _finite(result["mean"]), None if std is None else _finite(std), nets
+        )
+
+    def __str__(self) -> str:
+        deviation = "" if self.std is None else f" +- {100 * self.std:.1f}"
+        return f"{100 * self.mean:.1f}{deviation}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What fresh networks of one backbone reached.
+
+    Attributes:
+        name: the backbone.
+        backbone: name, width where it has one, and the number of networks.
+        results: by "distilled", "random" and "full"; the controls may be missing.
+        notes: what is to be known of them, each with what it is of.
+    """
+
+    name: str
+    backbone: str
+    results: Mapping[str, RecordedAccuracy]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run directory that has a result.
+
+    Attributes:
+        path: the directory.
+        config: run.toml.
+        manifest: manifest.json.
+        judgements: the verdict of the run itself, then those of `distill evaluate`, oldest first.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the directory."""
+        return self.path.resolve().name
+
+    @property
+    def verdict(self) -> Judgement:
+        """The newest judgement by the run's own kind of backbone, or else the newest of all."""
+        own = self.manifest["components"]["backbone"]["name"]
+        return next(
+            (each for each in reversed(self.judgements) if each.name == own), self.judgements[-1]
+        )
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; damaged ones are left out, and none where there is none."""
+        return _metrics(self.path)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run directory.
+
+    Raises:
+        InputError: it is none, is damaged, or has no accuracy yet.
+    """
+    config = settings_of(path)
+    if not (path / MANIFEST).exists():
+        raise _unusable(path, f"it has no {MANIFEST} yet")
+    manifest = read_manifest(path)
+    judged = []
+    try:
+        chosen = manifest["components"]["backbone"]
+        if manifest["results"]:
+            judged.append(_judgement(chosen["name"], chosen["options"], manifest["results"]))
+        for each in _evaluations(path):
+            body = _table(each)
+            if body["outer_steps"] != manifest["outer_steps"]:
+                continue  # of an earlier state
+            for row, results in body["results"].items():
+                settings = body["settings"][row]
+                judged.append(_judgement(settings["backbone"], settings["options"], results))
+        _check(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
+    if not judged:
+        raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
+    return RunRecord(path, config, manifest, tuple(judged))
+
+
+def _evaluations(path: Path) -> list[Path]:
+    """Return the files of `distill evaluate` as metrics.jsonl lists them, which copying keeps.
+
+    Files that it does not list come first, by their own time.
+    """
+    listed = [line.get("file") for line in _metrics(path)]
+    last = {name: k for k, name in enumerate(listed) if isinstance(name, str)}
+    return sorted(
+        (path / EVALUATION).glob("*.json"),
+        key=lambda each: (last.get(each.name, -1), each.stat().st_mtime, each.name),
+    )
+
+
+def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]) -> Judgement:
+    found = {what: RecordedAccuracy.of(results[what]) for what in WHAT if what in results}
+    width = f" {options['width']}" if "width" in options else ""
+    nets = found["distilled"].nets
+    shown = f"{name}{width}, {nets} net{'s' if nets != 1 else ''}"
+    notes = [f"{what}: {note}" for what in found for note in results[what].get("notes", ())]
+    return Judgement(name, shown, found, tuple(notes))
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Refuse numbers and tables that no run writes."""
+    budget, steps = manifest["budget"], manifest["outer_steps"]
+    numbers = [manifest["seconds"], steps, *(budget[n] for n in ("ipc", "pixels", "label_numbers"))]
+    if manifest.get("peak_memory") is not None:
+        numbers.append(manifest["peak_memory"])
+    for value in numbers:
+        if isinstance(value, str | bool) or _finite(value) < 0:
+            raise ValueError(f"{value!r} is no number of a run")
+    for name in TABLES:
+        if not isinstance(manifest.get(name, {}), dict):
+            raise TypeError(f"{name} is no table")
+    commands = manifest.get("commands", [])
+    if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
+        raise TypeError("commands are no lists of words")
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return number
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"it cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise _damaged(path, "it is no table")
+    return found
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    file = path / METRICS
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    return [line for line in map(_line, text.splitlines()) if line]
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        found = parse_json(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unusable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}: {why}.",
+        expected="the directory of a finished run.",
+        next=f"let it finish with `distill run --resume --out {path}`, or judge it with "
+        f"`distill evaluate {path}`.",
+    )
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}: {why}.",
+        expected="files that distill wrote.",
+        next=f"restore it from a copy; files in {EVALUATION} may also be deleted, and made again "
+        "with `distill evaluate`.",
+    )

@@ -1,0 +1,4 @@
+"""One run: assembled, stepped, validated, recorded, saved and resumed.
+
+May import: evaluation, artefact and what stands below them.
+"""

@@ -1,0 +1,283 @@
+"""From a resolved configuration to the objects of a run: plan, rehearse, make.
+
+The plan looks up the components. The rehearsal makes all parts for noise in the shape of the
+dataset, so that parts that do not fit are refused before files are read. Then the same parts are
+made for the real images. Nothing is trained here, except what a labeler needs to look at the
+starting images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Generator, Tensor
+
+from distill_core.config.run_config import RunConfig
+from distill_core.contracts.algorithm import Algorithm, Estimate, Task
+from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.data import RealData
+from distill_core.contracts.geometry import Placement, check_class_grid
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.streams import Streams
+from distill_core.contracts.synthetic import SyntheticDataset, check_budget
+from distill_core.data.placeholder import noise, outline_of
+from distill_core.engine.engine import Engine
+from distill_core.engine.memory_limit import ACTIVATION_CACHES, stay_within
+from distill_core.engine.memory_trial import MemoryTrial
+from distill_core.layout.class_order import order_classes
+from distill_core.run.checks import check_synthetic, check_traits, watched
+from distill_core.run.plan import Plan
+from distill_core.system.arithmetic import inner_precision
+from distill_core.system.cache import cache_dir
+from distill_core.training.expert_cache import Experts
+from registry import Plugins
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a run.
+
+    Attributes:
+        config: the resolved configuration.
+        real: the real data, on the device.
+        synthetic: what is distilled, on the device.
+        algorithm: how.
+        make_backbone: makes a fresh network of the run's backbone, on the device.
+        engine: differentiates inner losses.
+        placement: layout and class grid.
+        rng: the named streams; those that starting values were drawn from have moved on.
+        device: where tensors live.
+        notes: what orderer and core have to say about the class order, for the record.
+        algorithm_named: how messages name the algorithm, with its plugin.
+    """
+
+    config: RunConfig
+    real: RealData
+    synthetic: SyntheticDataset
+    algorithm: Algorithm
+    make_backbone: Callable[[Generator], Backbone]
+    engine: Engine
+    placement: Placement
+    rng: Streams
+    device: torch.device
+    notes: dict[str, str] = field(default_factory=dict)
+    algorithm_named: str = "the algorithm"
+
+    @property
+    def steps(self) -> int:
+        """Outer steps of the whole run: none with an algorithm that learns nothing."""
+        return self.config.steps if self.algorithm.learns else 0
+
+    @property
+    def ema(self) -> float | None:
+        """Decay of the moving average: the run's, or else what the algorithm asks for."""
+        return self.algorithm.default_ema() if self.config.ema is None else self.config.ema
+
+
+def assemble(
+    config: RunConfig,
+    plugins: Plugins,
+    *,
+    class_grid: Tensor | None = None,
+    notes: Mapping[str, str] | None = None,
+    real: RealData | None = None,
+    start: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Assembly:
+    """Make everything that a run needs.
+
+    Args:
+        config: a configuration from `config.resolve`.
+        plugins: what is installed.
+        class_grid: the grid of a run that is resumed; the orderer is not asked again.
+        notes: the notes of that run.
+        real: used in place of the dataset's images.
+        start: call `Labeler.start`. Not where a state is loaded afterwards, and not to predict a
+            cost.
+        tell: is told of what that does.
+
+    Raises:
+        ExplainedError: a component cannot do what is asked, or two do not fit each other.
+    """
+    plan = Plan.of(config, plugins)
+    device = plan.device
+    if real is None:
+        if class_grid is None:
+            _rehearse(plan)
+        real = plan.real_data()
+    rng = Streams(config.seed)
+    representation = _make_representation(plan, real)
+    layout = representation.layout
+    if class_grid is None:
+        order = order_classes(
+            plan.builders["orderer"], real, grid_shape=layout.grid_shape, generator=rng["order"]
+        )
+        class_grid, notes = order.grid, order.notes
+    else:
+        class_grid = check_class_grid(class_grid, layout.grid_shape)
+    parts = _make_parts(plan, real, representation, class_grid)
+    synthetic, task = parts.synthetic, parts.task
+    with torch.no_grad():
+        plan.call(
+            "representation",
+            representation.reset,
+            synthetic.placement,
+            real,
+            generator=rng["init"],
+        )
+        if start:
+            _start_labels(plan, synthetic, task, tell)
+    check_synthetic(
+        synthetic, representation=plan.name("representation"), labeler=plan.name("labeler")
+    )
+    synthetic = synthetic.to(device)
+    engine, algorithm = parts.engine, parts.algorithm
+    if config.engine.max_memory and algorithm.learns:
+        engine = _within_memory(plan, task, engine, synthetic)
+        algorithm = plan.make("algorithm", task=replace(task, engine=engine))
+    return Assembly(
+        config=config,
+        real=real,
+        synthetic=synthetic,
+        algorithm=algorithm,
+        make_backbone=task.new_backbone,
+        engine=engine,
+        placement=synthetic.placement,
+        rng=rng,
+        device=device,
+        notes=dict(notes or {}),
+        algorithm_named=plan.name("algorithm"),
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is made of a representation, real data and a class grid."""
+
+    synthetic: SyntheticDataset
+    task: Task
+    engine: Engine
+    algorithm: Algorithm
+
+
+def on_noise(plan: Plan) -> tuple[RealData, Tensor] | None:
+    """Return noise in the shape of the dataset, and its classes in the order of their numbers.
+
+    None where the dataset does not tell its shape without its files, or where the representation's
+    class grid does not have a place for each class, which the orderer refuses.
+    """
+    spec = outline_of(plan.make("dataset"))
+    if spec is None:
+        return None
+    real = noise(spec, plan.device)
+    rows, columns = _make_representation(plan, real).layout.grid_shape
+    if rows * columns != spec.num_classes:
+        return None
+    return real, torch.arange(spec.num_classes).reshape(rows, columns)
+
+
+def _rehearse(plan: Plan) -> None:
+    """Make the parts for noise: loading and whitening may take long, and what does not fit is to
+    be refused before."""
+    found = on_noise(plan)
+    if found is not None:
+        real, class_grid = found
+        _make_parts(plan, real, _make_representation(plan, real), class_grid)
+
+
+def _make_representation(plan: Plan, real: RealData) -> Representation:
+    made: Representation = plan.make("representation", spec=real.spec, ipc=plan.config.ipc)
+    return made
+
+
+def _make_parts(
+    plan: Plan, real: RealData, representation: Representation, class_grid: Tensor
+) -> _Parts:
+    """Make the other parts, and check that they can work together."""
+    placement = Placement(representation.layout, class_grid)
+    labeler: Labeler = plan.make("labeler", placement=placement)
+    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
+    check_budget(synthetic.budget(), plan.config.ipc)
+    task, engine = _make_task(plan, real)
+    algorithm: Algorithm = plan.make("algorithm", task=task)
+    check_traits(plan.config, synthetic, labeler, algorithm)
+    return _Parts(synthetic, task, engine, algorithm)
+
+
+def _make_task(plan: Plan, real: RealData) -> tuple[Task, Engine]:
+    """What an algorithm is given; expert trajectories are kept in the cache."""
+    config = plan.config
+    make_backbone = plan.networks(real.spec)
+    engine = Engine.choose(
+        config.engine,
+        make_backbone(Generator().manual_seed(0)),
+        plan.device,
+        image_shape=real.spec.image_shape,
+    )
+    experts = Experts(
+        real,
+        make_backbone,
+        engine,
+        backbone=config.component("backbone"),
+        seed=config.seed,
+        folder=cache_dir() / "experts",
+    )
+    return Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts), engine
+
+
+def _start_labels(
+    plan: Plan, synthetic: SyntheticDataset, task: Task, tell: Callable[[str], None]
+) -> None:
+    """Let the labeler look at the starting images."""
+    images = synthetic.representation.expand(synthetic.placement.layout.items)
+    with watched(plan.name("labeler"), "start", images):
+        plan.call(
+            "labeler",
+            synthetic.labeler.start,
+            images,
+            real=task.real,
+            experts=task.experts,
+            tell=tell,
+        )
+
+
+def _within_memory(plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset) -> Engine:
+    """Choose how many images are taken at a time, by short outer steps of trial algorithms."""
+    trial = MemoryTrial(plan.device)
+
+    def predict(tried: Engine) -> Estimate | None:
+        trial_task = replace(task, engine=tried.recapturing())
+        algorithm: Algorithm = plan.make("algorithm", task=trial_task)
+        with inner_precision(plan.config):
+            return trial.run(lambda: algorithm.estimate(synthetic, rng=Streams(plan.config.seed)))
+
+    options = plan.config.engine
+    asked = (engine.activation_cache,)
+    caches = ACTIVATION_CACHES if options.activation_cache == "auto" else asked
+    return stay_within(
+        engine,
+        options.max_memory or "",
+        in_use=trial.in_use,
+        predict=predict,
+        largest=len(synthetic) if engine.splits else None,
+        caches=() if engine.graphs else caches,
+    )
+
+
+def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
+    """Make a run's algorithm without a synthetic dataset, for what it does ahead of a run.
+
+    Raises:
+        ExplainedError: a component cannot do what is asked.
+    """
+    plan = Plan.of(config, plugins, {"dataset", "backbone", "algorithm"})
+    task, _ = _make_task(plan, plan.real_data())
+    algorithm: Algorithm = plan.make("algorithm", task=task)
+    return algorithm
+
+
+def load_real(config: RunConfig, plugins: Plugins) -> RealData:
+    """Load, split and whiten the dataset of a run, and move it to the device."""
+    return Plan.of(config, plugins, {"dataset"}).real_data()

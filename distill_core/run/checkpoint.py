@@ -1,0 +1,193 @@
+"""Checkpoints: the complete state of a run in one file that is replaced whole or not at all.
+
+The one before is kept, too: should the newest be damaged, the run goes on from there.
+
+A state is a tree of dictionaries, lists, tensors, numbers and text. The tensors go into the body
+of a safetensors file and the rest, as JSON, into its header; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.settings import flatten
+from distill_core.system.files import parse_json, read_tensors, remove_parts, write_tensors
+from distill_core.system.state_tree import decode, encode
+from registry import ExplainedError, InputError, Plugins
+
+CHECKPOINT_FORMAT = 1
+# What may change when a run goes on: how long it is, where it is computed and how it is judged,
+# not what it does. On another device or with other threads or kernels, sums round differently.
+LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
+PLACE = ("device", "threads", "allocator", "tf32", "deterministic", "procs", "engine")
+MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
+
+
+_RESTORE = "restore it from a copy, or start again with --overwrite."
+
+
+class DamagedError(InputError):
+    """A checkpoint that is not as it was written."""
+
+
+def checkpoint_path(run_dir: Path) -> Path:
+    """Return where a run keeps its newest state."""
+    return run_dir / "checkpoint" / "state.safetensors"
+
+
+def previous_path(run_dir: Path) -> Path:
+    """Return where a run keeps the state before its newest."""
+    return run_dir / "checkpoint" / "previous.safetensors"
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Return whether a run has saved a state, good or not."""
+    return checkpoint_path(run_dir).exists() or previous_path(run_dir).exists()
+
+
+def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) -> None:
+    """Write the state beside the old one, flush it, then take the old one's place.
+
+    Raises:
+        EnvironmentFault: it cannot be written (disk full); the old one is untouched.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = encode(state, "state", tensors)
+    path = checkpoint_path(run_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {
+        "format": CHECKPOINT_FORMAT,
+        "config": config.model_dump(mode="json"),
+        "torch": torch.__version__,
+        "tree": json.dumps(tree),
+        "digest": _digest(tree, tensors),
+    }
+    write_tensors(path, tensors, header, keep=previous_path(run_dir))
+
+
+def load_checkpoint(
+    run_dir: Path,
+    config: RunConfig,
+    tell: Callable[[str], None] = lambda line: None,
+    *,
+    plugins: Plugins | None = None,
+) -> dict[str, Any]:
+    """Read the newest good state of a run, for the same configuration.
+
+    Args:
+        run_dir: the run directory.
+        config: what the run is to go on with.
+        tell: told when the newest state is damaged and the one before is taken.
+        plugins: what is installed; gives options of components that are newer than the checkpoint
+            their defaults.
+
+    Raises:
+        DamagedError: no state is as it was written.
+        InputError: there is none, it is of another format, or of a run with another
+            configuration; the first field that differs is named.
+    """
+    path, previous = checkpoint_path(run_dir), previous_path(run_dir)
+    if not has_checkpoint(run_dir):
+        raise InputError(
+            f"{run_dir} has no checkpoint.",
+            expected=f"the file {path}, which every run writes.",
+            next="start the run again with --overwrite.",
+        )
+    try:
+        tree, tensors, header = _read(path)
+    except DamagedError as error:
+        if not previous.exists():
+            raise
+        tree, tensors, header = _read(previous)
+        tell(f"passed over: {error.what} The state before it is taken")
+    _check_config(_completed(header["config"], plugins), config.model_dump(mode="json"), path)
+    state: dict[str, Any] = decode(tree, tensors)
+    return state
+
+
+def state_to_resume(
+    run_dir: Path, config: RunConfig, tell: Callable[[str], None], *, plugins: Plugins | None = None
+) -> dict[str, Any]:
+    """Read the state to go on with; a run that was killed early has none, and begins again.
+
+    Raises:
+        InputError: as `load_checkpoint`.
+    """
+    for folder in (run_dir, checkpoint_path(run_dir).parent):
+        remove_parts(folder)
+    if has_checkpoint(run_dir):
+        return load_checkpoint(run_dir, config, tell, plugins=plugins)
+    tell("resume   there is no checkpoint yet: the run begins with its first outer step")
+    return {}
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
+    """Return the tree, its tensors and the header of a file that is as it was written."""
+    try:
+        tensors, header = read_tensors(path)
+    except InputError as error:
+        raise DamagedError(error.what, expected=error.expected, next=_RESTORE) from error
+    if header.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(
+            f"{path} has format {header.get('format')!r}.",
+            expected=f"format {CHECKPOINT_FORMAT}, which this version of distill writes.",
+            next="go on with the version of distill that began the run (see its "
+            "manifest.json), or start again with --overwrite.",
+        )
+    tree = _intact_tree(header, tensors)
+    if tree is None or not isinstance(header.get("config"), dict):
+        raise DamagedError(
+            f"{path} was changed after it was written: its digest does not match.",
+            expected="the bytes that the run wrote.",
+            next=_RESTORE,
+        )
+    return tree, tensors, header
+
+
+def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+    """The tree, or None if it or a tensor is not what was written."""
+    try:
+        tree = parse_json(header["tree"])
+        return tree if _digest(tree, tensors) == header["digest"] else None
+    except (KeyError, ValueError):
+        return None
+
+
+def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any]:
+    """Fill in the defaults of options that are newer than the checkpoint."""
+    try:
+        if plugins:
+            return resolve(config, plugins).model_dump(mode="json")
+        own = RunConfig.model_validate({**config, "options": {}}).model_dump(mode="json")
+        return {**own, "options": config.get("options", {})}
+    except (ValueError, ExplainedError):  # an option that is gone: the comparison names it
+        return config
+
+
+def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    old, new = flatten(old), flatten(new)
+    for name in sorted({*old, *new}):
+        if name.partition(".")[0] in MAY_CHANGE or old.get(name) == new.get(name):
+            continue
+        raise InputError(
+            f"{path} belongs to a run with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
+            expected="the same configuration but for " + ", ".join(MAY_CHANGE) + ".",
+            next="leave the changed setting out, or start a new run with --out.",
+        )
+
+
+def _digest(tree: Any, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(tree).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

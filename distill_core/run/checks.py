@@ -1,0 +1,207 @@
+"""Components where they join a run: what they give is checked once, before any work.
+
+`distill_core.testing` checks contracts thoroughly, for authors; this is the short form, for users,
+whose run a component that breaks its contract would spoil without a word.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill_core.config.advice import ways_to
+from distill_core.config.run_config import RunConfig
+from distill_core.contracts.algorithm import Algorithm, DivergenceError, HypergradientError
+from distill_core.contracts.components import Labeler
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.contracts.transfer import read
+from distill_core.run.divergence import SMALLER
+from registry import ContractError, InputError
+
+
+def check_hypergradients(
+    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
+) -> None:
+    """Refuse a hypergradient that is not finite, or, in the first step, one that is missing.
+
+    Raises:
+        HypergradientError: naming the step and the group.
+    """
+    gradients = {
+        name: [p.grad for p in parameters if p.grad is not None]
+        for name, parameters in groups.items()
+    }
+    finite = _each(gradients, torch.isfinite, torch.all)
+    there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
+    for name in groups:
+        if not all(finite[name]):
+            raise DivergenceError(
+                f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
+                expected="finite numbers; the update was not made.",
+                next=SMALLER,
+            )
+        if step == 0 and not any(there[name]):
+            raise HypergradientError(
+                f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
+                expected="a gradient in every group that is learned.",
+                next="choose a labeler with fixed labels, or an algorithm that trains them.",
+            )
+
+
+def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
+    """Refuse parameters that an update has made infinite.
+
+    Raises:
+        DivergenceError: naming the step and the group.
+    """
+    finite = _each(groups, torch.isfinite, torch.all)
+    for name in groups:
+        if not all(finite[name]):
+            raise DivergenceError(
+                f"the update of group '{name}' in outer step {step + 1} is not finite.",
+                expected="finite numbers; the state after this step is not saved.",
+                next=SMALLER,
+            )
+
+
+def _each(
+    groups: Mapping[str, Sequence[Tensor]],
+    ask: Callable[[Tensor], Tensor],
+    join: Callable[[Tensor], Tensor],
+) -> dict[str, list[float]]:
+    """Ask every tensor of every group, and read all answers at once."""
+    answers = iter(read(*(join(ask(each.detach())) for group in groups.values() for each in group)))
+    return {name: [next(answers) for _ in group] for name, group in groups.items()}
+
+
+TOLERANCE = 1e-4  # of the sum of a row of labels
+
+
+def check_traits(
+    config: RunConfig, synthetic: SyntheticDataset, labeler: Labeler, algorithm: Algorithm
+) -> None:
+    """Check that the parts of a run can work together.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if algorithm.learns and not synthetic.groups():
+        raise InputError(
+            f"there is nothing to learn: neither representation '{config.repr}' nor labeler "
+            f"'{config.labeler}' has parameters for algorithm '{config.algo}'.",
+            expected="a representation or a labeler with parameters.",
+            next="choose another --repr or --labeler, or --algo none to judge it as it is.",
+        )
+    if algorithm.needs_simplex and not labeler.simplex:
+        raise InputError(
+            f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "
+            f"'{config.algo}' needs soft labels.",
+            expected="labels with rows that are >= 0 and sum to 1.",
+            next="choose another labeler, or an algorithm that accepts any target.",
+        )
+    if algorithm.learns and not algorithm.learns_labels and "labels" in synthetic.groups():
+        fixed, learned = ways_to("fixes_labels", config), ways_to("learns_labels", config)
+        ways = [*fixed, "--labeler onehot", *learned]
+        raise InputError(
+            f"algorithm '{config.algo}' does not learn labels, and labeler '{config.labeler}' has "
+            "labels to learn.",
+            expected="fixed labels, or an algorithm that learns them.",
+            next=f"pass {' or '.join(ways)}.",
+        )
+
+
+@torch.no_grad()
+def check_synthetic(synthetic: SyntheticDataset, *, representation: str, labeler: str) -> None:
+    """Check images and labels of all items as they are at the start.
+
+    Args:
+        synthetic: after `reset`.
+        representation: how messages name it, with its plugin.
+        labeler: likewise.
+
+    Raises:
+        ContractError: shapes are not those promised, numbers are not finite, labels of a labeler
+            on the simplex are no distributions, arguments were changed, or numbers were drawn
+            from the global random state.
+    """
+    boxes = synthetic.placement.layout.items
+    given = (boxes.canvas, boxes.yxyx, boxes.item)
+    with watched(representation, "expand", *given):
+        images = synthetic.representation.expand(boxes)
+    _check_numbers(representation, "images", images, (len(boxes), *synthetic.spec.image_shape))
+    with watched(labeler, "labels", *given, images):
+        labels = synthetic.labeler.labels(boxes, images)
+    _check_numbers(labeler, "labels", labels, (len(boxes), synthetic.spec.num_classes))
+    if synthetic.labeler.simplex:
+        least, sums = float(labels.min()), labels.sum(1)
+        if least < -TOLERANCE or bool(((sums - 1).abs() > TOLERANCE).any()):
+            _refuse(
+                labeler,
+                f"gives labels that are no distributions (smallest number {least:.3g}, sums of "
+                f"rows from {float(sums.min()):.3g} to {float(sums.max()):.3g})",
+                "rows that are >= 0 and sum to 1, as its trait `simplex` promises",
+            )
+
+
+def _check_numbers(who: str, what: str, found: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        _refuse(who, f"gives {what} {shown}", f"a tensor {shape}")
+    if not bool(torch.isfinite(found).all()):
+        count = int((~torch.isfinite(found)).sum())
+        _refuse(who, f"gives {what} of which {count} numbers are not finite", "finite numbers")
+
+
+@contextmanager
+def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
+    """Refuse a call that changes its arguments or the global random state.
+
+    Args:
+        who: how messages name what is called.
+        call: the method.
+        *arguments: tensors that it is given.
+
+    Raises:
+        ContractError: it changed one, or drew from global state.
+    """
+    copies = [argument.clone() for argument in arguments]
+    untouched = _random_states()
+    yield
+    if not untouched():
+        _refuse(
+            who,
+            f"draws from the global random state in `{call}`",
+            "draws from the generators that it is given, so that a seed decides everything",
+        )
+    for argument, copy in zip(arguments, copies, strict=True):
+        if not torch.equal(argument, copy):
+            _refuse(who, f"changes its arguments in `{call}`", "arguments as they were")
+
+
+def _random_states() -> Callable[[], bool]:
+    """Return a function that says whether nobody has drawn since."""
+
+    def read() -> tuple[object, ...]:
+        name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state is watched)
+        states = [torch.get_rng_state()]
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            states += torch.cuda.get_rng_state_all()
+        torch_states = [state.numpy().tobytes() for state in states]
+        return torch_states, name, np.asarray(keys).tobytes(), rest, random.getstate()
+
+    before = read()
+    return lambda: read() == before
+
+
+def _refuse(who: str, fault: str, expected: str) -> NoReturn:
+    raise ContractError(
+        f"{who} {fault}.",
+        expected=f"{expected}.",
+        next="choose another one, or tell its author: `distill_core.testing` has the whole check.",
+    )

@@ -1,0 +1,89 @@
+"""The manifest: everything that someone needs to know to trust or repeat a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from distill_core.config.run_config import RunConfig
+from distill_core.hookspecs import KINDS
+from distill_core.run.assemble import Assembly
+from distill_core.system.arithmetic import arithmetic_of
+from distill_core.system.versions import hardware, versions
+from registry import Plugins
+
+
+def manifest(
+    assembly: Assembly,
+    plugins: Plugins,
+    *,
+    step: int,
+    seconds: float,
+    results: dict[str, Any] | None = None,
+    best_step: int | None = None,
+    processes: int = 1,
+    divergences: Sequence[Mapping[str, Any]] = (),
+    peak_memory: int | None = None,
+    commands: Sequence[Sequence[str]] = (),
+) -> dict[str, Any]:
+    """Collect the record of a run.
+
+    Args:
+        assembly: the parts.
+        plugins: where the components come from.
+        step: outer steps done.
+        seconds: wall-clock seconds spent in them.
+        results: what the evaluation found, once it is done.
+        best_step: the step whose state was kept, where the validation split chose it.
+        processes: how many made each outer step together, at the end.
+        divergences: when and why the run went back and halved its learning rates.
+        peak_memory: bytes that the process used at most until the end of the outer steps.
+        commands: the words of the command lines that began and resumed it.
+    """
+    config, real, ema = assembly.config, assembly.real, assembly.ema
+    grid = assembly.placement.class_grid
+    names = real.spec.class_names
+    return {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "hardware": hardware(assembly.device) | _arithmetic(config, assembly.device),
+        "components": {
+            kind.option: _component(plugins, kind.name, kind.option, assembly) for kind in KINDS
+        },
+        "commands": [list(words) for words in commands],
+        "seed": config.seed,
+        "dataset_fingerprint": real.fingerprint,
+        "class_order": [[names[k] for k in row] for row in grid.tolist()],
+        "class_order_notes": assembly.notes,
+        "engine": assembly.engine.describe(),
+        "algorithm_notes": dict(assembly.algorithm.notes()),
+        "budget": assembly.synthetic.budget().as_dict(),
+        "outer_steps": step,
+        "best_step": best_step,
+        "averaged": None if ema is None else f"moving average, run.ema = {ema:g}",
+        "processes": processes,
+        "seconds": round(seconds, 3),
+        "divergences": list(divergences),
+        "peak_memory": peak_memory,
+        "results": results or {},
+    }
+
+
+def _arithmetic(config: RunConfig, device: torch.device) -> dict[str, str]:
+    said = arithmetic_of(config, device)
+    return {"arithmetic": said} if said else {}
+
+
+def _component(plugins: Plugins, kind: str, option: str, assembly: Assembly) -> dict[str, Any]:
+    found = assembly.config.component(option)
+    provider = plugins[kind].entry(found["name"]).provider
+    return {
+        "name": found["name"],
+        "plugin": provider.entry_point,
+        "distribution": provider.distribution,
+        "version": provider.version,
+        "options": found["options"],
+    }

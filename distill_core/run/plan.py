@@ -1,0 +1,96 @@
+"""What a run is made of, before anything is made: its components, looked up and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator
+
+from distill_core.config.run_config import RunConfig
+from distill_core.contracts.data import DataSpec, RealData
+from distill_core.contracts.network import Backbone
+from distill_core.data.prepare import prepare
+from distill_core.engine.fresh import new_backbone
+from distill_core.hookspecs import KINDS
+from distill_core.system.devices import pick_device
+from distill_core.system.process import release_memory
+from registry import Builder, Plugins
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The components of a run.
+
+    Attributes:
+        config: names them, and has their options.
+        device: where tensors live.
+        builders: what makes each, by kind; its import strings are resolved.
+    """
+
+    config: RunConfig
+    device: torch.device
+    builders: Mapping[str, Builder]
+
+    @staticmethod
+    def of(config: RunConfig, plugins: Plugins, kinds: Collection[str] = ()) -> Plan:
+        """Look up the components of a configuration.
+
+        Args:
+            config: a configuration from `config.resolve`.
+            plugins: what is installed.
+            kinds: the kinds that are needed; all, if there are none.
+
+        Raises:
+            ExplainedError: a component or the device does not exist, or options are wrong.
+        """
+        device = pick_device(config.device)
+        builders = {
+            kind.name: plugins[kind.name].builder(
+                config.chosen(kind.option), config.options[kind.option]
+            )
+            for kind in KINDS
+            if not kinds or kind.name in kinds
+        }
+        return Plan(config, device, builders)
+
+    def make(self, kind: str, **runtime: Any) -> Any:
+        """Make the component of a kind from what the run gives it."""
+        return self.builders[kind](**runtime)
+
+    def call(self, kind: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the component of a kind; exceptions carry its name."""
+        return self.builders[kind].call(function, *args, **kwargs)
+
+    def name(self, kind: str) -> str:
+        """Return how messages name the component of a kind."""
+        return str(self.builders[kind])
+
+    def real_data(self) -> RealData:
+        """Load, split and whiten the dataset, and move it to the device."""
+        dataset = self.make("dataset")
+        # The raw images have no name here, so they are freed as soon as `prepare` is through.
+        real = prepare(
+            self.call("dataset", dataset.load),
+            self.config.data,
+            seed=self.config.seed,
+            device=self.device,
+        )
+        release_memory()
+        return real
+
+    def networks(self, spec: DataSpec) -> Callable[[Generator], Backbone]:
+        """Return a function that makes fresh networks; one is made at once, to fail early.
+
+        Raises:
+            ExplainedError: the backbone cannot take images of this dataset.
+        """
+        builder = self.builders["backbone"]
+
+        def make(generator: Generator) -> Backbone:
+            return new_backbone(lambda: builder(spec=spec), generator, device=self.device)
+
+        make(Generator().manual_seed(0))
+        return make

@@ -1,0 +1,125 @@
+"""Live progress: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from distill_core.system.units import QUIET_SECONDS, duration
+
+
+class ConsoleProgress:
+    """Shows step, loss, hypergradient norm, speed and time left; an observer of the outer loop.
+
+    Args:
+        console: where to; its `is_terminal` decides between a bar and plain lines.
+        steps: outer steps of the whole run.
+        step: the step that the run goes on from.
+        minutes: time that is left to the outer steps, if the run has a limit.
+    """
+
+    def __init__(
+        self, console: Console, *, steps: int, step: int = 0, minutes: float | None = None
+    ) -> None:
+        self.console = console
+        self.steps, self.first, self.minutes = steps, step, minutes
+        self._shown = time.monotonic()
+        self._spent = 0.0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> ConsoleProgress:
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("outer step"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=self.console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.steps, completed=self.first)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show a step."""
+        self._spent += metrics["seconds"]
+        text = describe(metrics)
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=text)
+            return
+        now = time.monotonic()
+        if step in (self.first + 1, self.steps) or now - self._shown > QUIET_SECONDS:
+            self._shown = now
+            left = self._time_left(step)
+            self.console.print(f"step {step}/{self.steps}  {text}  {left}", highlight=False)
+
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        """Show the mean validation accuracy."""
+        accuracy = statistics.fmean(accuracies)
+        self.console.print(
+            f"step {step}/{self.steps}  validation accuracy {100 * accuracy:.1f} %",
+            highlight=False,
+        )
+
+    def after_going_back(self, step: int, what: str) -> None:
+        """Say that the run has gone back, and count its speed anew."""
+        self.first, self._spent = step, 0.0
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+        self.console.print(f"back to step {step}/{self.steps}: {what}", markup=False)
+
+    def _time_left(self, step: int) -> str:
+        seconds = self._spent / (step - self.first) * (self.steps - step)
+        if self.minutes is not None:
+            seconds = min(seconds, 60 * self.minutes - self._spent)
+        return f"{duration(max(seconds, 0.0))} left"
+
+
+def describe(metrics: Mapping[str, float]) -> str:
+    """Return loss, hypergradient norm and seconds per step on one line."""
+    parts = [f"loss {metrics['loss']:.4f}"]
+    if "grad_norm" in metrics:
+        parts.append(f"hypergradient {metrics['grad_norm']:.3g}")
+    parts.append(f"{metrics['seconds']:.2f} s/step")
+    return "  ".join(parts)
+
+
+def predicted_course(steps: int, minutes: float | None, *, seconds: float) -> str:
+    """Say how long a run takes, or how many steps it makes until its time is up.
+
+    Args:
+        steps: outer steps that are asked for.
+        minutes: the run's limit, if it has one.
+        seconds: what a step takes.
+
+    >>> predicted_course(1000, 30.0, seconds=2.5)
+    'about 720 steps in 30 min 00 s'
+    """
+    if minutes is not None and 60 * minutes < seconds * steps:
+        return f"about {60 * minutes / seconds:.0f} steps in {duration(60 * minutes)}"
+    return f"{steps} steps: {duration(seconds * steps)}"

@@ -1,0 +1,77 @@
+"""What a run writes beside its checkpoints: metrics, TensorBoard, and its artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.pictures import label_heat_map, patch_sheet, poster_array
+from distill_core.artefact.saving import ArtefactWriter
+from distill_core.evaluation.evaluate import Result
+from distill_core.run.directory import METRICS
+from distill_core.run.loop import Observer, OuterLoop
+from distill_core.run.manifest import manifest
+from distill_core.run.observers import MetricsFile, TensorBoardLog, hparams
+from distill_core.system.memory import peak_memory
+from registry import InputError, Plugins
+
+
+class RunLog:
+    """What rank 0 writes while the run goes on."""
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        self.metrics = MetricsFile(run_dir / METRICS, step=step)
+        self.board = TensorBoardLog(run_dir, step=step)
+        self.observers: tuple[Observer, ...] = (self.metrics, self.board)
+
+    def results(self, loop: OuterLoop, results: dict[str, Result]) -> None:
+        """Write poster, labels, settings and what fresh networks reached."""
+        assembly, board, step = loop.result, self.board, loop.step
+        board.picture("poster", poster_array(assembly.synthetic, assembly.real), step)
+        board.picture("labels", label_heat_map(assembly.synthetic), step)
+        for name, result in results.items():
+            line = {"kind": "evaluation", "step": step, "what": name}
+            self.metrics.write({**line, **result.as_dict()})
+        config = assembly.config
+        board.picture("patches", patch_sheet(assembly.synthetic, assembly.real), step)
+        reached = {name: result.mean for name, result in results.items()}
+        board.settings(hparams(config, assembly.synthetic.budget().ipc), reached)
+
+
+def save_result(
+    plugins: Plugins,
+    writer: ArtefactWriter,
+    loop: OuterLoop,
+    *,
+    results: dict[str, Result] | None = None,
+    peak: int | None = None,
+    commands: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write the artefact and the pictures; done at every checkpoint, so that a running run can
+    be looked at."""
+    assembly, ranks = loop.result, loop.ranks
+    if not ranks.is_main:
+        return
+    record = manifest(
+        assembly,
+        plugins,
+        step=loop.step,
+        seconds=loop.seconds,
+        results={name: result.as_dict() for name, result in (results or {}).items()},
+        best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
+        processes=ranks.size,
+        divergences=loop.divergences,
+        peak_memory=peak or peak_memory(assembly.device),
+        commands=commands,
+    )
+    writer.save(assembly.synthetic, recipe=assembly.algorithm.recipe(), manifest=record)
+
+
+def earlier_commands(run_dir: Path) -> list[list[str]]:
+    """Return the command lines that a run was made with so far; none if that is not known."""
+    try:
+        found = read_manifest(run_dir)["commands"]
+        return [[str(word) for word in words] for words in found]
+    except (InputError, KeyError, TypeError):
+        return []  # made from Python or by an earlier version, or stopped before its first save

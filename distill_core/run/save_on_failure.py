@@ -1,0 +1,108 @@
+"""When a run cannot go on: what is saved, and what to do now.
+
+The state before the outer step that failed is still there unless the update had begun; it is
+saved, so that resuming repeats the step exactly. Where even that fails the last checkpoint stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from traceback import clear_frames
+
+from distill_core.config.advice import at_most, counting
+from distill_core.contracts.algorithm import DivergenceError, HypergradientError
+from distill_core.distributed.ranks import RankLostError
+from distill_core.run.assemble import Assembly
+from distill_core.run.loop import OuterLoop
+from distill_core.system.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
+from distill_core.system.process import release_memory
+from registry import EnvironmentFault, ExplainedError
+
+
+@contextmanager
+def save_on_failure(loop: OuterLoop) -> Iterator[None]:
+    """Save what there is when the run fails, and say where it is and how to go on.
+
+    Raises:
+        ExplainedError: of the kind of the error, with the way to go on as its next step.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = explained(error, loop)
+        if found is None or (isinstance(error, HypergradientError) and loop.step == 0):
+            raise
+        together = isinstance(error, DivergenceError)
+        if isinstance(found, OutOfMemory):  # saving needs some; the frames that failed hold much
+            clear_frames(error.__traceback__)
+            release_memory()
+        step = None
+        vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
+        with suppress(Exception):  # the disk that is full is still full; the first error is told
+            # A directory that has vanished, perhaps with its disk, is not begun anew elsewhere.
+            step = None if vanished else loop.rescue(together=together)
+        saved = loop.saved_step if step is None else step
+        state = "there is no saved state yet"
+        if not loop.ranks.is_main:  # this rank speaks for one that does not answer
+            state = "what rank 0 has saved is kept"
+        if saved is not None:
+            state = f"the state is saved at outer step {saved}"
+        then = _next(found, state, loop)
+        found.next = f"{found.next} {then[0].upper()}{then[1:]}" if found.next else then
+        raise found from error
+
+
+def explained(error: Exception, loop: OuterLoop) -> ExplainedError | None:
+    """Say what failed, if it is the machine, another process or the numbers; None if not."""
+    if is_out_of_memory(error):
+        if loop.step >= loop.assembly.steps:  # evaluating, which takes no images in parts
+            return out_of_memory(error, next="free memory, or choose another --device.")
+        return out_of_memory(
+            error,
+            expected=f"room for an outer step with {loop.assembly.engine.images()}.",
+            next=f"{how_to_lower(loop.assembly)}.",
+        )
+    if isinstance(error, RankLostError):
+        return RankLostError(error.what, expected=error.expected)
+    if isinstance(error, (EnvironmentFault, DivergenceError)):
+        return error
+    if isinstance(error, OSError):
+        return EnvironmentFault(
+            f"the system refused something: {error}.",
+            expected="a run directory that is there and can be written, with room.",
+            next="mend that first.",
+        )
+    return None
+
+
+def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
+    how = f"`distill run --resume --out {loop.run_dir}`"
+    if isinstance(found, RankLostError):
+        how += ", with any number of processes"
+    elif isinstance(found, DivergenceError):
+        how += " with --on-divergence halve-lr"
+    elif isinstance(found, OutOfMemory):
+        how += " and such an option"
+    return f"{state}; go on with {how}."
+
+
+def how_to_lower(assembly: Assembly) -> str:
+    """Say which options lower the memory of an outer step, and to what."""
+    engine, algo = assembly.engine, assembly.config.options["algo"]
+    items = len(assembly.synthetic)
+    inner = at_most(algo, "inner_batch", items)
+    real = at_most(algo, "real_batch", engine.real_chunk)
+    at_once = min(engine.microbatch or inner, inner)
+    ways: dict[str, int | str] = {}
+    if engine.activation_cache:
+        ways["engine.activation_cache"] = "none"
+    ways["engine.real_chunk"] = min(real, len(assembly.real.train)) // 2
+    if engine.splits:
+        ways["engine.microbatch"] = at_once // 2
+    else:  # not when resuming: it changes what is computed
+        ways |= {f"algo.{name}": inner // 2 for name in counting(algo, "inner_batch")}
+    found = [f"-o {name}={value}" for name, value in ways.items() if value]
+    if not found:
+        return "nothing is left to take in parts: choose a smaller -o backbone.width"
+    return f"lower it with {' and '.join(found)}, or let --max-memory choose"

@@ -1,0 +1,90 @@
+"""Signals: the first ends a run after its outer step, a second Ctrl-C ends it at once.
+
+Outside the outer steps (loading, experts, evaluation, writing) nothing needs to be finished: what
+is saved stays, and the first signal ends the run. Of several processes each takes note of its own
+signals; the outer loop decides together. Their launcher turns a second Ctrl-C into something else,
+so it changes nothing there.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+
+from distill_core.distributed.ranks import SINGLE_PROCESS, RankLostError, Ranks
+
+# Ctrl-C; what ends a job; what clusters send some time before its time is over.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class Stop:
+    """Becomes true at the first signal.
+
+    Args:
+        ranks: the processes of the run; the first says that it is ending.
+
+    Attributes:
+        stepping: outer steps are being made, which are to be finished first.
+    """
+
+    def __init__(self, ranks: Ranks = SINGLE_PROCESS) -> None:
+        self.asked = False
+        self.stepping = False
+        self.ranks = ranks
+
+    def __call__(self) -> bool:
+        """Return whether a signal has come."""
+        return self.asked
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal.
+
+        Raises:
+            KeyboardInterrupt: there is no step to finish, or it is a second Ctrl-C.
+        """
+        del frame
+        again, self.asked = self.asked, True
+        if not self.stepping or (again and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        if self.ranks.is_main and not again:
+            hint = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
+            Console(stderr=True).print(f"ending after this outer step{hint}")
+
+    @contextmanager
+    def steps(self) -> Iterator[None]:
+        """Let the first signal wait for the end of an outer step for a while."""
+        self.stepping = True
+        try:
+            yield
+        finally:
+            self.stepping = False
+
+
+@contextmanager
+def stop_flag(ranks: Ranks = SINGLE_PROCESS) -> Iterator[Stop]:
+    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag for a while.
+
+    Only the main thread can; in another one, as a notebook server may use, nothing is changed.
+    """
+    stop = Stop(ranks)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    old = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    try:
+        yield stop
+    except RankLostError:
+        # The launcher asks all processes to end when one has died. This one is about to, and
+        # has to say first where the state is.
+        old[signal.SIGTERM] = signal.SIG_IGN
+        raise
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,66 @@
+"""A run judged while it goes on: fresh networks on its current state, on the validation split."""
+
+from __future__ import annotations
+
+import torch
+
+from distill_core.contracts.synthetic import Batch
+from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
+from distill_core.evaluation.evaluate import AfterNet, Evaluator
+from distill_core.evaluation.judge import Candidate
+from distill_core.run.assemble import Assembly
+from registry import InputError
+
+
+@torch.no_grad()
+def candidate_of(assembly: Assembly, *, step: int = 0) -> Candidate:
+    """Return what an assembly holds now, as a training set that can be judged."""
+    images, labels = assembly.synthetic.all()
+    return Candidate(
+        batch=Batch(images.detach(), labels.detach()),
+        recipe=assembly.algorithm.recipe(),
+        ipc=assembly.synthetic.budget().ipc,
+        step=step,
+    )
+
+
+def evaluator_of(
+    assembly: Assembly,
+    *,
+    ranks: Ranks = SINGLE_PROCESS,
+    after_net: AfterNet = lambda name, net, accuracy: None,
+) -> Evaluator:
+    """Return what trains fresh networks of a run's backbone and measures them on its data."""
+    return Evaluator.of(
+        assembly.config, assembly.real, assembly.make_backbone, ranks=ranks, after_net=after_net
+    )
+
+
+def validation_accuracies(assembly: Assembly, ranks: Ranks = SINGLE_PROCESS) -> tuple[float, ...]:
+    """Train a few networks on the current state; their accuracies on the validation split."""
+    candidate, options = candidate_of(assembly), assembly.config.evaluate
+    return (
+        evaluator_of(assembly, ranks=ranks)
+        .evaluate(
+            candidate.batch,
+            candidate.training_recipe(options),
+            nets=options.every_nets,
+            split=assembly.real.validation,
+        )
+        .accuracies
+    )
+
+
+def check_validation(assembly: Assembly) -> None:
+    """Refuse evaluations while the run goes on where there is nothing to evaluate on.
+
+    Raises:
+        InputError: `evaluate.every` is set but the validation split is empty, as that of a very
+            small dataset may be.
+    """
+    if assembly.config.evaluate.every and not len(assembly.real.validation):
+        raise InputError(
+            "evaluate.every asks for validation accuracies, but the validation split is empty.",
+            expected="some training images kept for validation; test images select nothing.",
+            next="pass a larger -o data.validation, or -o evaluate.every=0.",
+        )

@@ -1,0 +1,4 @@
+"""This machine: its files, cache, memory, cores and cards.
+
+May import: registry alone.
+"""

@@ -1,0 +1,200 @@
+"""Files: atomic writes, tensors with metadata as safetensors, JSON and TOML. No pickle is read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry import EnvironmentFault, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METADATA_KEY = "distill"
+
+
+def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part of it.
+
+    Missing folders are made. The new content is on the disk before it takes the name.
+
+    Args:
+        path: the file.
+        data: its new content.
+        keep: gets the old content, once the new one is complete.
+
+    Raises:
+        EnvironmentFault: the machine refused (disk full, no permission). The old file is untouched
+            and nothing half-written is left.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(beside, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} ({_megabytes(len(data))}) cannot be written: {error.strerror or error}.",
+            expected=f"a writable place with enough room; {_free_space(path.parent)}.",
+            next="make room or give permission, or choose another folder (--out for a run, the "
+            "environment variable DISTILL_CACHE for the cache).",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed writers left half-written in a folder that nobody else writes to."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    *,
+    keep: Path | None = None,
+) -> None:
+    """Write tensors and metadata as safetensors; equal content gives equal bytes.
+
+    Args:
+        path: the file; replaced atomically.
+        tensors: any device and layout; may share memory.
+        metadata: JSON values.
+        keep: gets the old file.
+
+    Raises:
+        EnvironmentFault: as `write_atomically`.
+    """
+    write_atomically(path, tensor_bytes(tensors, metadata), keep=keep)
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Return what `write_tensors` writes.
+
+    The metadata are one string under one key, since safetensors writes several keys in random
+    order.
+    """
+    from safetensors.torch import save
+
+    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
+    data: bytes = save(plain, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    return data
+
+
+def read_tensors(
+    path: Path, names: Collection[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote: tensors on the CPU, and the metadata.
+
+    Args:
+        path: the file.
+        names: the tensors to read; names that the file lacks are left out. None: all.
+
+    Raises:
+        InputError: the file is missing, truncated, corrupt, or was not written by distill.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            # Copied: the file is mapped into memory, and may be replaced or removed later.
+            tensors = {
+                name: file.get_tensor(name).clone()
+                for name in file.keys()  # noqa: SIM118
+                if names is None or name in names
+            }
+        metadata = parse_json(header[METADATA_KEY])
+    except FileNotFoundError:
+        raise _unusable(path, "does not exist") from None
+    except KeyError:
+        raise _unusable(path, "was not written by distill") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unusable(path, f"cannot be read: {error}") from None
+    if not isinstance(metadata, dict):
+        raise _unusable(path, "was not written by distill")
+    return tensors, metadata
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON, in UTF-8 if bytes.
+
+    Raises:
+        ValueError: it is not JSON, not text, or nested too deeply.
+
+    >>> parse_json('{"step": 3}')
+    {'step': 3}
+    """
+    if not isinstance(text, str | bytes):
+        raise ValueError(f"JSON text was expected, not {type(text).__name__}")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: it is not TOML, or nested too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported by the file system
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _unusable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} {why}.",
+        expected="a complete safetensors file of distill.",
+        next="check the path, or make the file again.",
+    )
+
+
+def _free_space(folder: Path) -> str:
+    """Say how much space is free, in the nearest folder above that exists."""
+    for place in (folder, *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            return f"{_megabytes(shutil.disk_usage(place).free)} are free there"
+    return "its free space is not known"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,66 @@
+"""Amounts of memory and times, as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from registry import OptionError
+
+UNITS = {
+    **{f"{letter}B": 1000**power for power, letter in enumerate(("K", "M", "G", "T"), start=1)},
+    **{f"{letter}iB": 1024**power for power, letter in enumerate(("K", "M", "G", "T"), start=1)},
+    **{letter: 1024**power for power, letter in enumerate(("K", "M", "G", "T"), start=1)},
+}
+QUIET_SECONDS = 15.0  # between two lines of progress
+
+
+def parse_size(text: str, *, what: str) -> int:
+    """Return the bytes of an amount such as "4GiB", "500MB" or "2.5G".
+
+    KiB, MiB, GiB and TiB, or K, M, G and T, are powers of 1024; KB, MB, GB and TB are powers of
+    1000. The unit is required.
+
+    Args:
+        text: the amount.
+        what: the option it belongs to, for the message.
+
+    Raises:
+        OptionError: it is not an amount with a unit, or not positive.
+
+    >>> parse_size("500MB", what="size"), parse_size("1.5 GiB", what="size")
+    (500000000, 1610612736)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text.strip(), re.ASCII)
+    size = int(float(found[1]) * UNITS[found[2]]) if found and found[2] in UNITS else 0
+    if size < 1:
+        raise OptionError(
+            f"option {what} = '{text}' is not an amount of memory.",
+            expected="a number and a unit, for example 4GiB, 2.5G (the same as GiB) or 500MB "
+            "(powers of 1000).",
+            next=f"pass -o {what}=4GiB, for example; units are {', '.join(UNITS)}.",
+        )
+    return size
+
+
+def size_text(size: float) -> str:
+    """Write an amount of memory for people.
+
+    >>> size_text(1610612736), size_text(3 * 2**20), size_text(5000)
+    ('1.50 GiB', '3 MiB', '5 KiB')
+    """
+    if size >= 2**30:
+        return f"{size / 2**30:.2f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    >>> duration(3725)
+    '1 h 02 min'
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"

@@ -1,0 +1,203 @@
+"""Train one network on a fixed set of images by a recipe, and measure its accuracy.
+
+For distilled and for real images; everything lives on one device. `evaluation/evaluate.py` decides
+the recipe, the number of networks, and what they are compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Adam, Optimizer
+
+from distill_core.contracts.data import Split, as_float32
+from distill_core.contracts.network import Backbone
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.synthetic import Batch
+from distill_core.contracts.transfer import all_to_device
+from distill_core.data.augment import Augmentation, Draw
+from distill_core.engine.drawn_steps import DrawnSteps
+from distill_core.engine.forward import network_logits
+from distill_core.engine.graphs.capture import CudaCapture
+from distill_core.engine.graphs.training import no_training_graphs, train_by_graphs
+from distill_core.engine.losses import soft_cross_entropy
+from distill_core.engine.optimizers import Adam as FlatAdam
+from distill_core.engine.optimizers import InnerOptimizer
+from distill_core.engine.optimizers import Sgd as FlatSgd
+
+Network = TypeVar("Network", bound=nn.Module)
+Observe = Callable[[int, nn.Module], None]
+DRAWN_TOGETHER = 256  # steps whose draws go to the device in one copy
+
+
+def train(
+    backbone: Network,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    augmentation: Augmentation,
+    generator: Generator,
+    at_steps: Collection[int] = (),
+    observe: Observe | None = None,
+) -> Network:
+    """Train a network in place, in training mode, with soft cross-entropy.
+
+    Every step draws its batch anew, without replacement; all images, in order, if there are no
+    more than `recipe.batch_size`.
+
+    Args:
+        backbone: a network of K outputs on the device of `images`.
+        images: (n, C, h, w); half-precision images are converted to float32 for training.
+        labels: (n, K) soft labels, or (n,) int64 classes.
+        recipe: optimizer, schedule, batch size and steps; its `augment` is not read.
+        augmentation: applied to every batch.
+        generator: source of batches and augmentation, on the CPU; some steps are drawn ahead.
+        at_steps: numbers of steps after which `observe(step, backbone)` is called.
+        observe: may put the network into evaluation mode; training continues in training mode.
+
+    Returns:
+        The same network.
+    """
+    # An artefact's index tables cut them out channels last: slower, and it rounds differently.
+    images = images.contiguous()
+    num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
+    drawn = _drawn(images, recipe, augmentation, generator)
+    if isinstance(backbone, Backbone) and not no_training_graphs(backbone.train(), images):
+        train_by_graphs(
+            backbone,
+            DrawnSteps.of(Batch(images, _soft(labels, num_classes, torch.float32)), drawn),
+            _flat_optimizer(recipe),
+            [learning_rate(recipe, step) for step in range(recipe.steps)],
+            capture=CudaCapture(images.device),
+            at_steps=at_steps,
+            observe=(lambda step: observe(step, backbone)) if observe else None,
+        )
+        return backbone
+    optimizer = make_optimizer(backbone, recipe)
+    logits_of = network_logits(backbone, images.device)
+    backbone.train()
+    for step, (index, draw) in enumerate(_sent(drawn, images.device)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        batch, targets = _batch(images, labels, index)
+        optimizer.zero_grad()
+        logits = logits_of(augmentation.apply(batch, draw))
+        loss = soft_cross_entropy(logits, _soft(targets, num_classes, batch.dtype))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if observe is not None and step + 1 in at_steps:
+            observe(step + 1, backbone)
+            backbone.train()
+    return backbone
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Return the learning rate of a step, counted from 0.
+
+    "step" divides it by 10 from the middle on; "cosine" lowers it from the full rate to almost 0.
+
+    >>> [learning_rate(Recipe(lr=1, schedule="step", steps=4), step) for step in range(4)]
+    [1.0, 1.0, 0.1, 0.1]
+    """
+    if recipe.schedule == "step":
+        return recipe.lr * (0.1 if 2 * step >= recipe.steps else 1.0)
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    return recipe.lr
+
+
+def make_optimizer(backbone: nn.Module, recipe: Recipe) -> Optimizer:
+    """Return the optimizer of a recipe over all parameters of a network."""
+    if recipe.optimizer == "adam":
+        return Adam(backbone.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return SGD(
+        backbone.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _flat_optimizer(recipe: Recipe) -> InnerOptimizer:
+    """The same optimizer for flat parameters."""
+    if recipe.optimizer == "adam":
+        return FlatAdam(recipe.lr, weight_decay=recipe.weight_decay)
+    return FlatSgd(recipe.lr, recipe.momentum, recipe.weight_decay)
+
+
+@torch.no_grad()
+def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
+    """Return the fraction of images whose largest logit is their label's, in evaluation mode.
+
+    Args:
+        backbone: its mode is restored afterwards.
+        split: whitened images and labels, on the network's device.
+        chunk: images per forward pass.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    logits_of = network_logits(backbone, split.labels.device)
+    right = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    for start in range(0, len(split), chunk):
+        logits = logits_of(split.take(slice(start, start + chunk)))
+        right += (logits.argmax(1) == split.labels[start : start + chunk]).sum()
+    backbone.train(was_training)
+    return int(right) / len(split)
+
+
+def _drawn(
+    images: Tensor, recipe: Recipe, augmentation: Augmentation, generator: Generator
+) -> Iterator[tuple[Tensor | None, Draw]]:
+    """Yield for every step the indices (n,) of its images, None for all in order, and their
+    augmentation, on the CPU. A step draws its images first, then its augmentation."""
+    count, size = len(images), min(recipe.batch_size, len(images))
+    hw = (int(images.shape[-2]), int(images.shape[-1]))
+    for _ in range(recipe.steps):
+        # A copy: the slice alone would keep the whole permutation alive.
+        order = torch.randperm(count, generator=generator) if size < count else None
+        index = None if order is None else order[:size].clone()
+        yield index, augmentation.draw(size, hw, generator=generator)
+
+
+def _sent(
+    drawn: Iterator[tuple[Tensor | None, Draw]], device: torch.device
+) -> Iterator[tuple[Tensor | None, Draw]]:
+    """Yield the same on the device. The draws of many steps are sent in one copy, because each
+    copy makes a GPU wait."""
+    while some := list(islice(drawn, DRAWN_TOGETHER)):
+        index = [chosen for chosen, _ in some if chosen is not None]
+        there = all_to_device([*(draw.values for _, draw in some), *index], device)
+        for step, (_, draw) in enumerate(some):
+            chosen = there[len(some) + step] if index else None
+            yield chosen, replace(draw, values=there[step])
+
+
+def _batch(images: Tensor, labels: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
+    if index is None:
+        return as_float32(images), labels
+    return as_float32(images[index]), labels[index]
+
+
+def _soft(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """(n, K) in the dtype of the images; class numbers become one-hot rows."""
+    if labels.ndim == 1:
+        labels = functional.one_hot(labels, num_classes)
+    return labels.to(dtype)
+
+
+@torch.no_grad()
+def _outputs(backbone: nn.Module, images: Tensor) -> int:
+    """K, from the network's output; class numbers do not tell it."""
+    was_training = backbone.training
+    backbone.eval()
+    logits = backbone(as_float32(images[:1]))
+    backbone.train(was_training)
+    return int(logits.shape[1])

@@ -1,0 +1,144 @@
+"""One new plugin of each kind: written, found as if installed, checked, and run together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from distill_core.commands.new_plugin import LONGEST, new_plugin
+from distill_core.config.discovery import discover
+from distill_core.hookspecs import API_VERSION, KINDS
+from registry import EnvironmentFault, InputError
+from tests.distill_core.cli.fakes import ROOT, distill, process
+
+NAMES = {kind.name: f"own_{kind.name}" for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one new package of each kind, and the metadata of all of them."""
+    folder = tmp_path_factory.mktemp("packages")
+    plugins = discover()
+    for kind in KINDS:
+        project_file = new_plugin(NAMES[kind.name], kind, folder, plugins)[0]
+        project = tomllib.loads(project_file.read_text())["project"]
+        info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+        ((name, target),) = project["entry-points"]["distill"].items()
+        (info / "entry_points.txt").write_text(f"[distill]\n{name} = {target}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(packages: Path) -> dict[str, str]:
+    path = [str(packages), *(str(each) for each in packages.glob("distill-*")), str(ROOT)]
+    inherited = os.environ.get("PYTHONPATH")
+    return {
+        "PYTHONPATH": os.pathsep.join([*path, *([inherited] if inherited else [])]),
+        "DISTILL_LOAD_PLUGINS": "",
+    }
+
+
+def test_all_keep_their_contracts(packages: Path, site: dict[str, str]) -> None:
+    tests = [str(each / "tests") for each in sorted(packages.glob("distill-*"))]
+    assert len(tests) == 6
+    options = ("-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull)
+    done = process("-m", "pytest", *options, "--rootdir", str(packages), *tests, **site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+
+
+def test_listing_them_imports_none_of_what_is_slow(site: dict[str, str]) -> None:
+    code = (
+        "import sys; from distill_core.config.discovery import discover; plugins = discover(); "
+        "print(sorted(n for each in plugins.catalogues.values() for n in each if 'own_' in n)); "
+        "print(sorted({'torch', 'pydantic'} & set(sys.modules)))"
+    )
+    done = process("-c", code, **site)
+    assert done.stdout.splitlines() == [str(sorted(NAMES.values())), "[]"], done.stderr
+
+
+def test_all_run_together(packages: Path, site: dict[str, str]) -> None:
+    chosen = [word for kind in KINDS for word in (f"--{kind.option}", NAMES[kind.name])]
+    small = ["evaluate.nets=1", "evaluate.steps=5", "evaluate.full_steps=5"]
+    done = process(
+        *("-m", "distill_core", "run", *chosen, "--ipc", "1", "--steps", "2"),
+        *(word for each in small for word in ("-o", each)),
+        *("--out", str(packages / "run")),
+        **site,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = (packages / "run" / "manifest.json").read_text()
+    for name in NAMES.values():
+        assert f'"distill-{name.replace("_", "-")}"' in manifest
+
+
+def test_the_style_is_ours_even_with_the_longest_names(packages: Path, tmp_path: Path) -> None:
+    plugins = discover()
+    for kind in KINDS:
+        new_plugin(kind.name.ljust(LONGEST, "w"), kind, tmp_path, plugins)
+    sources = [str(each) for folder in (packages, tmp_path) for each in folder.glob("distill-*")]
+    assert len(sources) == 12
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--config", ROOT / "pyproject.toml", *sources],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_says_which_api_it_was_written_for(packages: Path) -> None:
+    for module in packages.glob("distill-*/*_plugin.py"):
+        assert f'DISTILL_API = "{API_VERSION}"' in module.read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "9lives", "My", "a-b", "../up", "a__b", "a_", "über", "a" * (LONGEST + 1), "a\n"]
+)
+def test_a_bad_name_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be the name"):
+        new_plugin(name, KINDS[2], tmp_path, discover(only=[]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["poco", "podd"])
+def test_a_name_that_is_taken_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"taken by plugin podd "):
+        new_plugin(name, KINDS[2], tmp_path, discover())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_exists_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'distill_core' is installed"):
+        new_plugin("core", KINDS[2], tmp_path, discover(only=[]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "distill-mine").mkdir()
+    with pytest.raises(InputError, match="is there already"):
+        new_plugin("mine", KINDS[2], tmp_path, discover(only=[]))
+    assert list((tmp_path / "distill-mine").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault):
+        new_plugin("mine", KINDS[2], tmp_path / "file", discover(only=[]))
+
+
+def test_the_command_writes_and_says_what_next(tmp_path: Path) -> None:
+    done = distill("new-plugin", "mine", "--kind", "orderers", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "distill_mine.py" in done.output
+    assert f"Next: python -m pip install -e {tmp_path / 'distill-mine'}" in done.output

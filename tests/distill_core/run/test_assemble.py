@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill_core.config.discovery import discover
+from distill_core.hookspecs import hookimpl
+from distill_core.run.assemble import assemble
+from registry import Component, ContractError, InputError, Options
+from tests.distill_core.small_run import SMALL, installed, small_assembly, small_config
+
+
+class Offers:
+    """A plugin in memory with one component of one kind."""
+
+    def __init__(self, kind, factory, options=None):
+        component = Component("made", factory, options, "made for a test")
+        setattr(self, f"distill_{kind}", hookimpl(self._offer(kind, component)))
+
+    @staticmethod
+    def _offer(kind, component):
+        def offer():
+            return [component]
+
+        offer.__name__ = f"distill_{kind}"
+        return offer
+
+
+def test_parts_fit_together_and_are_on_the_device():
+    assembly = small_assembly()
+    batch = assembly.synthetic.all()
+    assert batch.images.shape == (10, 3, 8, 8)
+    assert batch.labels.shape == (10, 6)
+    assert sorted(assembly.placement.class_grid.flatten().tolist()) == list(range(6))
+    assert assembly.notes["similarity"] == "image"
+    assert float(assembly.notes["ordering score on class-mean images"]) > 0
+    assert assembly.synthetic.budget().ipc <= 0.8
+
+
+def test_a_given_class_grid_is_not_asked_for_again():
+    grid = torch.arange(6).reshape(2, 3)
+    assembly = assemble(small_config(), installed(), class_grid=grid, notes={"kept": "yes"})
+    assert torch.equal(assembly.placement.class_grid, grid)
+    assert assembly.notes == {"kept": "yes"}
+
+
+def test_parts_that_do_not_fit_are_refused_before_data_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path))  # there is no CIFAR-10
+    settings = {"dataset": "cifar10", "algo": "dm", "ipc": 1.0, "options": {"labeler": {}}}
+    config = small_config(**settings)
+    with pytest.raises(InputError, match="algorithm 'dm' does not learn labels"):
+        assemble(config, installed())
+    fitting = small_config(**{**settings, "options": {"labeler": {"mode": "fixed"}}})
+    with pytest.raises(InputError, match="download"):
+        assemble(fitting, installed())
+
+
+def test_an_orderer_that_forgets_a_class_is_refused():
+    class Forgetful:
+        def order(self, real, grid_shape, *, generator):
+            return torch.zeros(grid_shape, dtype=torch.int64)
+
+    plugins = discover(extra=[("forgetful", Offers("orderers", lambda options: Forgetful()))])
+    config = small_config().model_copy(
+        update={"orderer": "made", "options": {**small_config().options, "orderer": Options()}}
+    )
+    with pytest.raises(InputError, match=r"not a permutation of the classes; missing: \[1, 2"):
+        assemble(config, plugins)
+
+
+def test_a_plugin_that_raises_is_named():
+    class Broken:
+        def order(self, real, grid_shape, *, generator):
+            raise ZeroDivisionError("oh")
+
+    plugins = discover(extra=[("hilbert", Offers("orderers", lambda options: Broken()))])
+    config = small_config().model_copy(
+        update={"orderer": "made", "options": {**small_config().options, "orderer": Options()}}
+    )
+    with pytest.raises(ZeroDivisionError) as caught:
+        assemble(config, plugins)
+    assert caught.value.__notes__ == [
+        "raised by orderer 'made' of plugin hilbert ((not installed) 0)"
+    ]
+
+
+def test_a_component_of_the_wrong_type_is_refused():
+    plugins = discover(extra=[("odd", Offers("labelers", lambda options, placement: 3))])
+    config = small_config().model_copy(
+        update={"labeler": "made", "options": {**small_config().options, "labeler": Options()}}
+    )
+    with pytest.raises(ContractError, match=r"labeler .made. of odd .* made a int"):
+        assemble(config, plugins)
+
+
+def test_labels_off_the_simplex_are_refused_where_they_are_needed():
+    def free(options, placement):
+        from distill_core.testing.small import TinyLabels
+
+        class Free(TinyLabels):
+            simplex = False
+
+        return Free(placement=placement, learned=True)
+
+    plugins = discover(extra=[("free", Offers("labelers", free))])
+    config = small_config().model_copy(
+        update={"labeler": "made", "options": {**small_config().options, "labeler": Options()}}
+    )
+    with pytest.raises(InputError) as caught:
+        assemble(config, plugins)
+    assert str(caught.value) == (
+        "labeler 'made' gives targets off the simplex, and algorithm 'ratbptt' needs soft "
+        "labels.\n"
+        "Expected labels with rows that are >= 0 and sum to 1.\n"
+        "Next: choose another labeler, or an algorithm that accepts any target."
+    )
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_the_labeler_sees_the_starting_images_once_unless_a_state_follows(starts):
+    seen = []
+
+    def watching(options, placement):
+        from distill_core.testing.small import TinyLabels
+
+        class Watching(TinyLabels):
+            def start(self, images, *, real, experts, tell):
+                seen.append(images.clone())
+                assert experts.real is real
+                tell("looked")
+
+        return Watching(placement=placement, learned=False)
+
+    plugins = discover(extra=[("watching", Offers("labelers", watching))])
+    config = small_config(repr="images", ipc=1).model_copy(update={"labeler": "made"})
+    config.options["labeler"] = Options()
+    lines = []
+    assembly = assemble(config, plugins, start=starts, tell=lines.append)
+    if starts:
+        assert torch.equal(*seen, assembly.synthetic.all().images)
+        assert lines == ["looked"]
+    else:
+        assert seen == lines == []
+
+
+def test_a_start_from_the_global_random_state_is_refused(monkeypatch):
+    from podd_plugin.poddl import Poddl as Labeler
+
+    monkeypatch.setattr(Labeler, "start", lambda self, images, **given: torch.rand(1))
+    with pytest.raises(ContractError, match=r"'poddl' of podd .* global random state in `start`"):
+        small_assembly()
+
+
+def test_a_representation_above_the_budget_is_refused():
+    with pytest.raises(InputError, match=r"stores 1\.0000 images per class"):
+        small_assembly(ipc=0.5, options={"repr": {"size": "16x24"}})
+
+
+def test_settings_are_not_changed():
+    assert SMALL["ipc"] == 0.8

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from distill_core.contracts.streams import seeded
+from distill_core.run.checks import check_synthetic, watched
+from registry import ContractError
+from tests.distill_core.small_run import small_assembly
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    return small_assembly().synthetic
+
+
+def _check(synthetic):
+    check_synthetic(synthetic, representation="representation 'r' of p", labeler="labeler 'l' of q")
+
+
+def _then(function, action):
+    def changed(*args):
+        result = function(*args)
+        action(result, *args)
+        return result
+
+    return changed
+
+
+def test_components_that_keep_their_contract_pass(synthetic):
+    _check(synthetic)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda labels: labels[:, :-1], r"gives labels \(10, 5\)"),
+        (lambda labels: labels[0], r"gives labels \(6,\)"),
+        (lambda labels: None, "gives labels NoneType"),
+        (lambda labels: labels * float("nan"), "60 numbers are not finite"),
+        (lambda labels: labels * 2, r"no distributions .* from 2 to 2"),
+        (lambda labels: labels - 0.5, "no distributions .smallest number -0.5"),
+    ],
+)
+def test_labels_that_break_the_contract_are_named(synthetic, monkeypatch, wrong, message):
+    labels = synthetic.labeler.labels
+    monkeypatch.setattr(synthetic.labeler, "labels", lambda *args: wrong(labels(*args)))
+    with pytest.raises(ContractError, match=message) as caught:
+        _check(synthetic)
+    assert caught.value.what.startswith("labeler 'l' of q ")
+
+
+def test_labels_off_the_simplex_pass_where_that_is_said(synthetic, monkeypatch):
+    labels = synthetic.labeler.labels
+    monkeypatch.setattr(synthetic.labeler, "labels", lambda *args: labels(*args) - 0.5)
+    monkeypatch.setattr(synthetic.labeler, "simplex", False, raising=False)
+    _check(synthetic)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda images: images[:, :1], lambda images: images[1:], lambda images: images / 0]
+)
+def test_images_that_break_the_contract_are_named(synthetic, monkeypatch, wrong):
+    expand = synthetic.representation.expand
+    monkeypatch.setattr(synthetic.representation, "expand", lambda boxes: wrong(expand(boxes)))
+    with pytest.raises(ContractError, match=r"^representation 'r' of p gives images"):
+        _check(synthetic)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.rand(1), np.random.rand, random.random],
+    ids=["torch", "numpy", "random"],
+)
+def test_draws_from_the_global_random_state_are_found(synthetic, monkeypatch, draw):
+    labels = synthetic.labeler.labels
+    drawing = _then(labels, lambda *_: draw())
+    monkeypatch.setattr(synthetic.labeler, "labels", drawing)
+    with pytest.raises(ContractError, match="draws from the global random state in `labels`"):
+        _check(synthetic)
+
+
+@pytest.fixture
+def cuda_state(monkeypatch):
+    """The state of a CUDA generator that is not there, but is seeded as one that is."""
+    state = torch.zeros(8, dtype=torch.uint8)
+
+    def seed_all(seed):
+        state.copy_(torch.tensor(list(int(seed).to_bytes(8, "little"))))
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone()])
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    return state
+
+
+def test_draws_on_a_cuda_device_are_found(synthetic, monkeypatch, cuda_state):
+    _check(synthetic)
+    labels = synthetic.labeler.labels
+    drawing = _then(labels, lambda *_: cuda_state.add_(1))
+    monkeypatch.setattr(synthetic.labeler, "labels", drawing)
+    with pytest.raises(ContractError, match="draws from the global random state in `labels`"):
+        _check(synthetic)
+
+
+def test_torch_seeds_cuda_generators_along(cuda_state):
+    """What the fake state stands for: or else the next test would say nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+    assert cuda_state.tolist() == [7, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_new_network_draws_from_no_cuda_generator(cuda_state):
+    make = small_assembly().make_backbone
+    with watched("algorithm 'a' of p", "outer_step"):
+        make(seeded(0, "backbone"))
+    assert not cuda_state.any()
+
+
+def test_a_new_network_in_a_cuda_run_does_not_hide_draws(cuda_state):
+    make = small_assembly().make_backbone
+
+    def outer_step():
+        with watched("algorithm 'a' of p", "outer_step"):
+            make(seeded(0, "backbone"))
+            cuda_state.add_(1)
+
+    with pytest.raises(ContractError, match="draws from the global random state in `outer_step`"):
+        outer_step()
+
+
+def test_changed_arguments_are_found(synthetic, monkeypatch):
+    labels = synthetic.labeler.labels
+    monkeypatch.setattr(
+        synthetic.labeler, "labels", _then(labels, lambda result, boxes, images: images.zero_())
+    )
+    with pytest.raises(ContractError, match="changes its arguments in `labels`"):
+        _check(synthetic)
+
+
+def test_a_run_is_refused_before_its_first_step(monkeypatch):
+    from podd_plugin.poddl import Poddl as Labeler
+
+    labels = Labeler.labels
+    monkeypatch.setattr(Labeler, "labels", lambda self, *args: labels(self, *args) * 3)
+    with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* no distributions"):
+        small_assembly()

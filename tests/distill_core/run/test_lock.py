@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from distill_core.run.lock import LOCK, lock_run_dir
+from registry import EnvironmentFault, InputError
+from tests.distill_core.cli.small_args import arguments, distill
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from distill_core.run.lock import lock_run_dir
+with lock_run_dir(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def owner(tmp_path):
+    """Another process, which holds the lock of `tmp_path / "run"`."""
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(run_dir)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    yield run_dir, process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_is_refused_and_told_whose_it_is(owner):
+    run_dir, process = owner
+    with (
+        pytest.raises(InputError, match="is in use by another run") as caught,
+        lock_run_dir(run_dir),
+    ):
+        raise AssertionError
+    assert f"process {process.pid} on " in caught.value.what
+    assert " since 20" in caught.value.what
+
+
+def test_the_lock_of_a_killed_process_is_stale(owner):
+    run_dir, process = owner
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    said = []
+    with lock_run_dir(run_dir, said.append):
+        assert json.loads((run_dir / LOCK).read_text())["process"] == os.getpid()
+    assert len(said) == 1
+    assert f"process {process.pid} on " in said[0]
+    assert "is stale" in said[0]
+
+
+def test_it_is_given_back_after_success_and_failure(tmp_path):
+    said = []
+    with pytest.raises(KeyError), lock_run_dir(tmp_path, said.append):
+        raise KeyError
+    with lock_run_dir(tmp_path, said.append):
+        pass
+    assert said == []
+    assert (tmp_path / LOCK).read_bytes() == b""
+
+
+def test_a_place_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(EnvironmentFault, match="cannot be locked"),
+        lock_run_dir(tmp_path / "file" / "run"),
+    ):
+        raise AssertionError
+
+
+def test_a_running_run_is_neither_resumed_nor_overwritten(owner):
+    run_dir, process = owner
+    (run_dir / "run.toml").write_text("")  # what a run writes first
+    result = distill(*arguments(run_dir, "--overwrite"))
+    assert result.exit_code == 2
+    assert f"is in use by another run: process {process.pid} on " in result.stderr
+    assert (run_dir / "run.toml").exists()
+
+
+def test_a_run_that_is_made_by_somebody_else_meanwhile(owner):
+    """Both saw a free name; the one who is later with its data is refused."""
+    run_dir, process = owner
+    result = distill(*arguments(run_dir))
+    assert result.exit_code == 2
+    assert f"process {process.pid} on " in result.stderr
+    assert os.listdir(run_dir) == [LOCK]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 1000, "3", '{"process": 1, "host": "\\u001b[2J", "since": "x"}', "\x80"],
+    ids=["deep", "number", "control characters", "no text"],
+)
+def test_a_lock_that_a_stranger_wrote_is_taken_over_without_repeating_it(tmp_path, text):
+    (tmp_path / LOCK).write_bytes(text.encode("latin-1"))
+    said = []
+    with lock_run_dir(tmp_path, said.append):
+        pass
+    assert all(line.isprintable() for line in said)

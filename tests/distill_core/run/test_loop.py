@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_core.run.assemble import assemble
+from distill_core.run.checkpoint import load_checkpoint
+from distill_core.run.loop import OuterLoop
+from registry import ContractError
+from tests.distill_core.small_run import installed, small_assembly, small_config
+
+
+class Recorder:
+    def __init__(self):
+        self.steps, self.validations = [], []
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.steps.append((step, metrics["loss"]))
+
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        self.validations.append((step, *accuracies))
+
+
+def final_state(loop: OuterLoop) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in loop.assembly.synthetic.state_dict().items()}
+
+
+@settings(max_examples=6)
+@given(
+    stop_after=st.integers(1, 4),
+    inner=st.sampled_from(["adam", "sgd"]),
+    labeler=st.sampled_from(["poddl", "soft"]),
+)
+def test_resume_is_bit_exact_at_any_step(stop_after, inner, labeler, tmp_path_factory):
+    changes = {
+        "labeler": labeler,
+        "steps": 5,
+        "options": {"algo": {"inner_optimizer": inner, "batch": 4}},
+    }
+    whole = Recorder()
+    straight = OuterLoop(
+        small_assembly(**changes), tmp_path_factory.mktemp("whole"), observers=[whole]
+    )
+    assert straight.run()
+
+    run_dir = tmp_path_factory.mktemp("parts")
+    first, second = Recorder(), Recorder()
+    loop = OuterLoop(small_assembly(**changes), run_dir, observers=[first])
+    assert not loop.run(stop=lambda: loop.step == stop_after)
+    config = small_config(**changes)
+    state = load_checkpoint(run_dir, config)
+    again = OuterLoop(
+        assemble(config, installed(), class_grid=state["class_grid"], notes=state["notes"]),
+        run_dir,
+        observers=[second],
+    )
+    again.load_state_dict(state)
+    torch.rand(7)  # the global state must not matter
+    assert again.run()
+
+    assert first.steps + second.steps == whole.steps
+    for name, tensor in final_state(straight).items():
+        assert torch.equal(tensor, final_state(again)[name]), name
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    torch.manual_seed(1)
+    one = OuterLoop(small_assembly(), tmp_path / "one")
+    one.run()
+    torch.manual_seed(2)
+    two = OuterLoop(small_assembly(), tmp_path / "two")
+    two.run()
+    other = OuterLoop(small_assembly(seed=1), tmp_path / "other")
+    other.run()
+    for name, tensor in final_state(one).items():
+        assert torch.equal(tensor, final_state(two)[name])
+        assert not torch.equal(tensor, final_state(other)[name])
+
+
+def test_steps_are_counted_and_a_time_limit_ends_the_run(tmp_path):
+    recorder = Recorder()
+    loop = OuterLoop(small_assembly(minutes=1e-9), tmp_path, observers=[recorder])
+    assert loop.run()
+    assert loop.step == 1
+    assert [step for step, _ in recorder.steps] == [1]
+
+
+def test_the_best_state_on_validation_is_kept(tmp_path):
+    accuracies = iter([0.2, 0.9, 0.1])
+    states = []
+    recorder = Recorder()
+    evaluate = {"every": 1, "select": "best"}
+    loop = OuterLoop(small_assembly(steps=3, evaluate=evaluate), tmp_path, observers=[recorder])
+
+    def validate() -> list[float]:
+        states.append(final_state(loop))
+        return [next(accuracies)]
+
+    loop.validate = validate
+    loop.run()
+    loop.use_best()
+    assert loop.best["step"] == 2
+    assert recorder.validations == [(1, 0.2), (2, 0.9), (3, 0.1)]
+    for name, tensor in final_state(loop).items():
+        assert torch.equal(tensor, states[1][name])
+
+
+def test_labels_stay_distributions_through_a_run(tmp_path):
+    assembly = small_assembly(options={"algo": {"label_lr": 5.0}})
+    OuterLoop(assembly, tmp_path).run()
+    labels = assembly.synthetic.all().labels
+    assert bool((labels >= 0).all())
+    torch.testing.assert_close(labels.sum(1), torch.ones(len(labels)))
+
+
+def test_an_algorithm_that_draws_from_the_global_state_is_named(tmp_path, monkeypatch):
+    assembly = small_assembly()
+    outer_step = assembly.algorithm.outer_step
+
+    def careless(*arguments, **named):
+        torch.rand(1)
+        return outer_step(*arguments, **named)
+
+    monkeypatch.setattr(assembly.algorithm, "outer_step", careless)
+    loop = OuterLoop(assembly, tmp_path)
+    before = final_state(loop)
+    with pytest.raises(ContractError, match=r"'ratbptt' of .* global random state in `outer_step`"):
+        loop.run()
+    assert loop.step == 0
+    for name, tensor in final_state(loop).items():
+        assert torch.equal(tensor, before[name]), name
