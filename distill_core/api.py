@@ -59,32 +59,32 @@ def distill(
     overwrite: bool = False,
     verbose: bool = False,
 ) -> DistillResult:
-    """Distill a dataset and judge the result; what is not given is as for `distill run`.
+    """Distill a dataset and judge the result; defaults are those of `distill run`.
 
     Args:
         dataset: a name, or images of your own: `RawData`, (images, labels), or a torch Dataset;
-            see `own_data.raw_data`.
+            see `data.in_memory.raw_data`.
         test: test images of your own; default: a fifth of every class.
         class_names: names of your own classes, in label order.
         augmentations: operations that keep the labels of your own images.
         representation, labeler, orderer, algorithm, backbone: names, as `distill list` shows.
         ipc: pixel budget in images per class.
         steps: outer steps.
-        minutes: stop after so many minutes, if that comes first.
+        minutes: time limit of the outer steps, if it comes before `steps`.
         seed: seed of every random draw.
         device: auto, cpu, cuda, cuda:1, mps.
         preset: a configuration from `distill presets`, which the other arguments change.
         options: as `-o` on the command line: {"algo.window": 60} or {"algo": {"window": 60}}.
-        out: run directory; default: none is kept, and `DistillResult.save` keeps the result.
-        overwrite: delete the run that is in `out`.
+        out: run directory; default: a temporary one; `DistillResult.save` keeps the result.
+        overwrite: delete an earlier run in `out`.
         verbose: print what `distill run` prints, with a progress bar in terminals.
 
     Returns:
         The result, with accuracy, poster and dataset; it can be saved, judged, and trained on.
 
     Raises:
-        ExplainedError: as `distill run` says; UnknownNameError, OptionError and InputError are
-            mistakes in what was passed.
+        ExplainedError: as for `distill run`; UnknownNameError, OptionError and InputError are
+            mistakes in the arguments.
         KeyboardInterrupt: Ctrl-C; with `out`, the run can be resumed.
     """
     extra = []
@@ -153,7 +153,7 @@ class DistillResult:
     """The result of a run.
 
     Attributes:
-        run_dir: where its files are; goes with this object, unless `out` was given.
+        run_dir: its files; deleted with this object, unless `out` was given.
         config: the resolved configuration.
         results: accuracies on the test set: "distilled", and the controls "random" and "full".
         distilled: the distilled dataset, as `distill_core.load` gives it.

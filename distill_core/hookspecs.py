@@ -1,7 +1,7 @@
 """Every extension point of distill: one hook per kind of component, and one for presets.
 
 A hook returns a list of `Component`s (or `Preset`s). It does no work and imports nothing heavy:
-name classes by import strings, and they are imported when they are made.
+name classes by import strings, which are imported when a component is made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from registry import Component, Hints, Kind
 
 GROUP = "distill"
 # Of everything in distill_core.plugin and distill_core.testing: MAJOR.MINOR, as in SemVer.
-API_VERSION = "1.0"
+API_VERSION = "1.1"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -30,7 +30,7 @@ class Preset:
         name: what users type.
         summary: one line for `distill presets`.
         config: the same keys as a configuration file.
-        reported: the accuracy that a paper reports, with its source; empty where there is none.
+        reported: the accuracy that a paper reports, with its source; empty if none does.
     """
 
     name: str
@@ -76,7 +76,7 @@ def distill_presets() -> list[Preset]:  # type: ignore[empty-body]
 
 _HINTS = Hints(
     unknown="`distill list {kind}` shows what can be chosen, `distill plugins` what is installed",
-    duplicate="uninstall one of them, or load only the plugins that you want with "
+    duplicate="uninstall one of them, or load only the plugins you want with "
     f"{GROUP.upper()}_LOAD_PLUGINS=name,name",
     options="`distill show {kind} {name}` explains the options",
     contract="distill_core.testing checks the contract of every kind",
@@ -96,6 +96,8 @@ KINDS = (
     _kind("dataset", "components:Dataset", "dataset"),
     _kind("backbone", "network:Backbone", "backbone"),
 )
+# The one table from a kind's short name to everything else about it.
+BY_OPTION = {kind.option: kind for kind in KINDS}
 
 PRESETS = Kind(
     "preset",

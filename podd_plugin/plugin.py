@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distill_core.plugin import Component, Preset, hookimpl
 
-DISTILL_API = "1.0"
+DISTILL_API = "1.1"
 
 
 @hookimpl

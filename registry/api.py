@@ -14,28 +14,28 @@ class ApiVersionError(ExplainedError):
 
 
 def check_api(plugin: Any, provider: Provider, *, attribute: str, offered: str) -> None:
-    """Refuse a plugin that was built for an API that is not offered here.
+    """Refuse a plugin built for an API version that this program does not offer.
 
-    MAJOR must be the same, and MINOR not newer than the one offered. A plugin that does not have
-    the attribute is accepted.
+    MAJOR must be equal, and MINOR at most the one offered. A plugin without the attribute is
+    accepted.
 
     Args:
-        plugin: the module, or whatever holds the hooks.
+        plugin: the module or object that holds the hooks.
         provider: where it comes from, for the message.
-        attribute: where it says which version it was built for.
+        attribute: name of the plugin's attribute that states the version it was built for.
         offered: the version here, MAJOR.MINOR.
 
     Raises:
-        ApiVersionError: the versions do not fit, or what the plugin says is no version.
+        ApiVersionError: the versions do not fit, or the plugin's is not a version.
     """
     built_for = getattr(plugin, attribute, None)
     if built_for is None:
         return
     if not isinstance(built_for, str) or not re.fullmatch(r"[0-9]+\.[0-9]+", built_for):
         raise ApiVersionError(
-            f"{attribute} = {built_for!r} is no version.",
+            f"{attribute} = {built_for!r} is not a version.",
             expected=f'text of the form MAJOR.MINOR, for example "{offered}".',
-            next=f"mend plugin '{provider.entry_point}', or leave {attribute} out.",
+            next=f"fix plugin '{provider.entry_point}', or leave {attribute} out.",
         )
     theirs, ours = _numbers(built_for), _numbers(offered)
     if theirs[0] == ours[0] and theirs[1] <= ours[1]:

@@ -21,7 +21,7 @@ class Provider:
         distribution: the package that declares it.
         version: of that package.
         module: the module that the entry point names.
-        api: version of the plugin API that the plugin says it was written for.
+        api: version of the plugin API that the plugin states it was written for.
     """
 
     entry_point: str

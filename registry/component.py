@@ -1,4 +1,4 @@
-"""Descriptors: what a plugin says about a component before anything of it is imported."""
+"""Descriptors: what a plugin states about a component before any of its code is imported."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Component:
-    """One thing that can be chosen by name; a value, made without any work.
+    """One thing users can choose by name. A plain value; making it does no work.
 
     Args:
         name: lower case letters, digits and underscores, starting with a letter.
         factory: a callable, called as `factory(options, **runtime)`, or its import string
-            `"package.module:Name"`, which is resolved when the component is made.
+            `"package.module:Name"`, resolved when the component is made.
         options: the `Options` subclass that describes its settings, or its import string;
-            None means that the component has no settings.
+            None if the component has no settings.
         summary: one line for lists of what there is.
     """
 
@@ -53,7 +53,7 @@ class Component:
             raise ContractError(
                 f"the factory of component '{self.name}' is {found!r}, which cannot be called.",
                 expected="a class or a function.",
-                next="mend the plugin that offers it.",
+                next="fix the plugin that offers it.",
             )
         return found  # type: ignore[no-any-return]
 
@@ -68,7 +68,7 @@ class Component:
             raise ContractError(
                 f"the options of component '{self.name}' are {found!r}.",
                 expected="a subclass of registry.Options.",
-                next="mend the plugin that offers it.",
+                next="fix the plugin that offers it.",
             )
         return found
 
@@ -84,5 +84,5 @@ def _resolve(target: object, component: Component) -> Any:
             f"component '{component.name}' points to '{target}', which cannot be imported: "
             f"{error}.",
             expected="an import string of the form 'package.module:Name'.",
-            next="mend or reinstall the plugin that offers it.",
+            next="fix or reinstall the plugin that offers it.",
         ) from error

@@ -40,12 +40,12 @@ class Components(Catalogue[Component]):
 
         Raises:
             UnknownNameError, OptionError: as the names say.
-            ContractError: the factory made something else than the kind promises.
+            ContractError: the factory made something other than the kind promises.
         """
         return self.builder(name, settings)(**runtime)
 
     def builder(self, name: str, settings: Mapping[str, Any] | Options) -> Builder:
-        """Look up a component once, to make it as often as it is needed.
+        """Look up a component once, to make it as often as needed.
 
         Args:
             name: a name of this catalogue.
@@ -75,7 +75,7 @@ class Builder:
     Attributes:
         kind: what it is.
         entry: the component and its provider.
-        options: what every one that is made is given.
+        options: passed to the factory every time.
     """
 
     kind: Kind
@@ -91,7 +91,7 @@ class Builder:
         """Make one from what the run gives it.
 
         Raises:
-            ContractError: the factory made something else than the kind promises.
+            ContractError: the factory made something other than the kind promises.
         """
         made = self.call(self._factory, self.options, **runtime)
         if not isinstance(made, self._base):

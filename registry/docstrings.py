@@ -1,4 +1,4 @@
-"""Where a component comes from in the literature: read from its docstring, without importing it."""
+"""The literature a component comes from: read from its docstring without importing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SOURCE = re.compile(r"^Sources?: (.+?)(?:\n\s*\n|\Z)", re.MULTILINE | re.DOTALL
 def source_of(component: Component) -> str:
     """Return the paragraph `Source: ...` of a component's class or function, or of its module.
 
-    The module is not imported, since what it needs may be slow to import. Empty: there is none.
+    The module is not imported, because its imports may be slow. Empty if there is no paragraph.
     """
     target = component.factory
     if isinstance(target, str):
@@ -29,7 +29,7 @@ def source_of(component: Component) -> str:
 
 
 def _docstrings(module: str, name: str) -> list[str]:
-    """Docstrings of a name in a module and of the module; none where there is no source file."""
+    """Return the docstrings of a name in a module and of the module; none without a source file."""
     try:
         spec = importlib.util.find_spec(module)
         tree = ast.parse(Path(str(spec and spec.origin)).read_text(encoding="utf-8"))

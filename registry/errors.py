@@ -35,7 +35,7 @@ class ExplainedError(Exception):
 
 
 class UnknownNameError(ExplainedError, KeyError):
-    """A name that nothing answers to; the message has the nearest valid one."""
+    """An unknown name; the message suggests the nearest valid one."""
 
     def __init__(
         self, kind: str, name: str, *, known: Iterable[str], next: str = "", note: str = ""
@@ -54,7 +54,7 @@ class OptionError(ExplainedError, ValueError):
 
 
 class InputError(ExplainedError, ValueError):
-    """An input (file, folder, data, geometry) that cannot be used as it is."""
+    """An input (file, folder, data, geometry) that cannot be used."""
 
 
 class DuplicateNameError(ExplainedError, ValueError):
@@ -77,11 +77,11 @@ class DuplicateNameError(ExplainedError, ValueError):
 
 
 class ContractError(ExplainedError, TypeError):
-    """A component that does not keep the contract of its kind; the plugin is at fault."""
+    """A component breaks the contract of its kind; the plugin is at fault."""
 
 
 class EnvironmentFault(ExplainedError, OSError):
-    """The machine refused something (disk full, no permission); nobody's input is wrong."""
+    """The machine refused something (disk full, no permission); no input is wrong."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -1,7 +1,7 @@
 """Options: the settings of a component, checked in one place before any work is done.
 
-The only module of the registry that imports pydantic; the others stay light, so that listing
-what is installed costs nothing.
+The only module of the registry that imports pydantic. The others stay light, so that listing
+what is installed is fast.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def check_options(
 
 
 def _explained_already(error: ValidationError) -> OptionError | None:
-    """Return the error of a model that explains a relation between its fields by itself."""
+    """Return the error that a validator of the model raised about several fields, if any."""
     causes = [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
     return next((cause for cause in causes if isinstance(cause, OptionError)), None)
 
@@ -139,7 +139,7 @@ def _description(model: type[Options], name: str) -> str:
 
 
 def _is_branch(part: object) -> bool:
-    """Pydantic names the member of a union in `loc`; users do not need to see that."""
+    """Pydantic names the member of a union in `loc`, which users need not see."""
     return isinstance(part, str) and ("[" in part or part in {"int", "float", "bool", "str"})
 
 

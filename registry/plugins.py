@@ -1,4 +1,4 @@
-"""Discovery: entry points loaded one by one, failures kept, hooks checked, catalogues filled."""
+"""Discovery: load entry points one by one, keep failures, check hooks, fill catalogues."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def load_plugins(
 ) -> Plugins:
     """Load every plugin of an entry-point group and fill one catalogue per kind.
 
-    A plugin that cannot be imported, or that does not fit the hooks, is left out whole and kept
-    in `failures`; the others are not hurt.
+    A plugin that cannot be imported, or does not fit the hooks, is left out as a whole and listed
+    in `failures`; the others still load.
 
     Args:
         group: the entry-point group, also the name of the pluggy project.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import settings
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.data.prepare import prepare
+from tests import caches  # noqa: F401 -- its folder is there before xdist starts its workers
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands, which set the threads of the process
@@ -20,6 +22,20 @@ settings.register_profile("distill", deadline=None, max_examples=50, print_blob=
 settings.load_profile("distill")
 
 MakeReal = Callable[..., RealData]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker of `-n` a run of neighbours, so that fixtures of a module are made once.
+
+    One that has finished takes half of what another has left. Without this, neighbours go to the
+    workers in turn, and each of these makes every fixture.
+    """
+    if config.getoption("dist") != "load":  # what -n means by itself; another choice is kept
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def _make_real(

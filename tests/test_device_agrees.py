@@ -20,7 +20,7 @@ from distill_core.data.augment import Augmentation
 from distill_core.run.assemble import assemble
 from distill_core.run.loop import OuterLoop
 from distill_core.training import train as training
-from registry import Options
+from tests.caches import make_cache
 from tests.distill_core.small_run import small_config
 from tests.matrix import PAGE, PLUGINS, QUICK, RUNS, Cell, configured, read, run
 from tests.second_device import Log, on_cpu, second_device
@@ -43,7 +43,7 @@ MOST_WAITS, MOST_COPIES = 10, 11
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Expert trajectories are made once for all, on the device."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DISTILL_CACHE", str(make_cache(tmp_path_factory.mktemp("cache"))))
         yield
 
 
@@ -133,7 +133,8 @@ def test_waits_and_copies_do_not_grow_with_steps_or_chunks(balanced: bool, tmp_p
     "orderer", [name for name in PLUGINS["orderer"].names() if name not in ("given", "published")]
 )
 def test_an_orderer(orderer: str) -> None:
-    options = small_config().options["orderer"] if orderer == "poco" else Options()
+    given = small_config().options["orderer"]
+    options = given if orderer == "poco" else PLUGINS["orderer"].check(orderer, {})
     config = small_config().model_copy(
         update={"orderer": orderer, "options": small_config().options | {"orderer": options}}
     )

@@ -36,6 +36,7 @@ from distill_core.commands.sweep import read_sweep
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.evaluation.scores import check_metrics
 from registry import UnknownNameError
+from tests.caches import make_cache
 from tests.distill_core.small_run import installed, small_config
 from tests.doc_blocks import ROOT, Block, blocks, pages
 
@@ -67,7 +68,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Names:
     """What readers have of their own: a network, a picture, folders of pictures and results."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DISTILL_CACHE", str(make_cache(tmp_path / "cache")))
     for name in RESULTS:
         shutil.copytree(result, name)
     picture = Image.new("RGB", (20, 20), (200, 10, 10))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from registry import ExplainedError
+from tests.caches import make_cache
 from tests.matrix import CELLS, PAGE, RUNS, Cell, configured, outcome_of, page, read, run
 
 # Whole sentences that a user may meet; anything else is a failure.
@@ -28,7 +29,7 @@ COMMITTED = read(PAGE.read_text(encoding="utf-8"))
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Expert trajectories are made once for all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DISTILL_CACHE", str(make_cache(tmp_path_factory.mktemp("cache"))))
         yield
 
 

@@ -14,6 +14,7 @@ from readers import SETTINGS, Reader
 
 from distill_core import load
 from distill_core.artefact import artefact
+from distill_core.artefact.packing import state_of
 from distill_core.commands.evaluate import cross_evaluate
 from distill_core.commands.run import run
 from distill_core.commands.verify import verify
@@ -25,6 +26,7 @@ from distill_core.report.page import write_report
 from distill_core.report.record import read_run
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.observers import MetricsFile
+from distill_core.system.files import read_tensors
 from registry import ExplainedError
 
 PLUGINS = discover()
@@ -116,7 +118,8 @@ def _reading(good: Good, name: str) -> Callable[[bytes, Path], object]:
         distilled = load(good.copied(place, name, data))
         images, labels = distilled.dataset.tensors
         picture = distilled.transform(Image.new("RGB", (9, 9)))
-        return artefact.read_state(place), images.sum(), labels.sum(), picture
+        tensors, metadata = read_tensors(distilled.path)
+        return state_of(tensors, metadata["same"]), images.sum(), labels.sum(), picture
 
     return read
 

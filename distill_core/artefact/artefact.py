@@ -1,7 +1,7 @@
 """The artefact: what a run leaves behind, checked when it is read; `saving.py` writes it.
 
 distilled.safetensors   images, soft labels and all parameters; see `packing.py`
-whitening.safetensors   what test images must go through; large for ZCA, so kept apart
+whitening.safetensors   must be applied to test images; large for ZCA, so kept apart
 poster.png, poster_grid.png
 manifest.json           written last: the record of the run and the SHA-256 of every file
 
@@ -11,17 +11,18 @@ Nothing is pickled.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_core import __version__
-from distill_core.artefact.contents import check_contents
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.manifest import MANIFEST, read_manifest
-from distill_core.artefact.packing import items, state_of
+from distill_core.artefact.packing import items
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget
 from distill_core.contracts.whitening import Whitening
@@ -29,6 +30,7 @@ from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
 ARTEFACT_FORMAT = 1
+ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
 DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
 
 
@@ -39,8 +41,8 @@ def load(path: str | Path) -> Distilled:
         path: a run directory, or its distilled.safetensors with whitening.safetensors beside it.
 
     Raises:
-        InputError: a file is missing, truncated, changed since it was written, of a newer
-            version of distill, or holds what no network can be trained on.
+        InputError: a file is missing, truncated, changed since it was written, from a newer
+            version of distill, or its content cannot be trained on.
     """
     file, tensors, metadata, verified = _read(Path(path))
     try:
@@ -65,24 +67,14 @@ def load(path: str | Path) -> Distilled:
         raise
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(
-            f"{file} is no complete artefact ({type(error).__name__}: {error}).",
+            f"{file} is not a complete artefact ({type(error).__name__}: {error}).",
             expected="a file that `distill run` wrote.",
             next="restore it from a copy, or run again.",
         ) from error
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Return what `SyntheticDataset.load_state_dict` takes, from a run directory or file.
-
-    Raises:
-        InputError: as `load`.
-    """
-    stored = _read(Path(path))
-    return state_of(stored.tensors, stored.metadata["same"])
-
-
 class _Stored(NamedTuple):
-    """The file of an artefact, what is in it, and whether a checksum says that this is right."""
+    """The file of an artefact, its content, and whether a checksum confirms it."""
 
     file: Path
     tensors: dict[str, Tensor]
@@ -111,6 +103,60 @@ def _read(path: Path) -> _Stored:
     return _Stored(file, tensors, metadata, verified=expected is not None)
 
 
+def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping[str, Any]) -> None:
+    """Refuse images and labels that cannot be trained on: a file may come from a stranger.
+
+    Args:
+        file: where they were read.
+        images: should be (n, C, h, w), finite.
+        labels: should be (n, K), finite; on the simplex unless "simplex" is false.
+        metadata: has "image_shape", "class_names" and perhaps "simplex".
+
+    Raises:
+        InputError: the message says what is wrong.
+    """
+    shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
+    if not all(isinstance(name, str) for name in names) or not isinstance(names, list):
+        _refuse(file, "its class names are not a list of text", "a name for every class")
+    if images.dim() != 4 or tuple(images.shape[1:]) != shape or not len(images):
+        _refuse(
+            file,
+            f"its images have shape {tuple(images.shape)}",
+            f"(n, {', '.join(map(str, shape))}), as its metadata says",
+        )
+    if labels.shape != (len(images), len(names)):
+        _refuse(
+            file,
+            f"its labels have shape {tuple(labels.shape)}",
+            f"({len(images)}, {len(names)}): a row for each image, a column for each class name",
+        )
+    for what, tensor in (("images", images), ("labels", labels)):
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            _refuse(file, f"its {what} are not all finite numbers", "finite floating-point numbers")
+    row = None if not metadata.get("simplex", True) else off_simplex(labels)
+    if row is not None:
+        _refuse(
+            file,
+            f"row {row} of its labels is not a distribution over the classes",
+            "numbers >= 0 that sum to 1, as the recipe's cross-entropy needs them",
+        )
+
+
+def off_simplex(labels: Tensor) -> int | None:
+    """Return the first row of labels (n, K) that is not a distribution; None if all are."""
+    sums = (labels.double().sum(1) - 1).abs() > ON_SIMPLEX
+    found = (sums | (labels < -ON_SIMPLEX).any(1)).nonzero()
+    return int(found[0]) if len(found) else None
+
+
+def _refuse(file: Path, what: str, expected: str) -> None:
+    raise InputError(
+        f"{file} cannot be used: {what}.",
+        expected=f"{expected}.",
+        next="restore it from a copy, or ask who made it; `distill verify` checks a whole run.",
+    )
+
+
 def _check_whitening(file: Path, expected: str) -> None:
     path = file.with_name(WHITENING)
     if not path.exists():
@@ -123,14 +169,14 @@ def _check_whitening(file: Path, expected: str) -> None:
 
 
 def _listed_sha256(file: Path) -> str | None:
-    """Return the checksum that manifest.json has for a file; None where there is no manifest."""
+    """Return the checksum of a file in manifest.json; None if there is no manifest."""
     if not file.with_name(MANIFEST).exists():
         return None
     try:
         listed = read_manifest(file.parent)["files"].get(file.name)
         if isinstance(listed, str | None):
             return listed
-        raise TypeError(f"the checksum of {file.name} is no text")
+        raise TypeError(f"the checksum of {file.name} is not text")
     except (KeyError, TypeError, AttributeError):
         raise InputError(
             f"{file.with_name(MANIFEST)} does not list the checksums of files.",

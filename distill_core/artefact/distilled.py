@@ -1,6 +1,6 @@
-"""A distilled dataset in the hands of its user: tensors, names, recipe and test transform.
+"""A distilled dataset, as `distill_core.load` returns it: tensors, names, recipe, test transform.
 
-What `distill_core.load` returns. How it is stored and checked is the business of `artefact.py`.
+`artefact.py` reads and checks it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ImageTransform:
-    """Makes any image into what networks trained on the distilled data expect.
+    """Turns any image into an input for networks trained on the distilled data.
 
-    Scales (bilinear, antialiased, by the shorter side), cuts out the centre, and whitens, as the
-    training data were. Can be pickled, so data loaders may use it in workers.
+    Scales (bilinear, antialiased, by the shorter side), crops the centre, and whitens, as was done
+    with the training data. Can be pickled, so data loaders may use it in workers.
 
     Attributes:
         image_shape: C, h, w of the result.
@@ -49,7 +49,7 @@ class ImageTransform:
                 from 0 to 255 or floating point from 0 to 1.
 
         Raises:
-            InputError: it is something else, or its channels or values do not fit.
+            InputError: it has another type, or its channels or values do not fit.
         """
         pixels = image if isinstance(image, Tensor) else self._from_picture(image)
         channels, h, w = self.image_shape
@@ -84,12 +84,12 @@ class Distilled:
     Attributes:
         dataset: whitened images (n, C, h, w) float32 and soft labels (n, K) float32.
         class_names: K names, in label order.
-        transform: what test images must go through.
-        recipe: how the distillation means networks to be trained on it.
+        transform: must be applied to test images.
+        recipe: how the algorithm trains networks on it.
         budget: what it stores.
         metadata: everything else that the file says about itself.
         path: the file.
-        verified: its checksum was found in a manifest.json beside it, and is right.
+        verified: a manifest.json beside it confirms its checksum.
     """
 
     dataset: TensorDataset
@@ -112,7 +112,7 @@ class Distilled:
         return self.dataset.tensors[1]
 
     def train(self, network: Network, *, seed: int = 0) -> Network:
-        """Train any network with K outputs by the recipe, in place, on the device where it is.
+        """Train any network with K outputs by the recipe, in place, on its device.
 
         Args:
             network: takes (n, C, h, w), gives logits (n, K).

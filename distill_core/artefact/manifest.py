@@ -1,4 +1,4 @@
-"""manifest.json as it lies in a run directory; `manifest.py` collects what is in it."""
+"""Reading manifest.json from a run directory; `run/manifest.py` collects its content."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     """Read the manifest of a run directory.
 
     Raises:
-        InputError: there is none, it is no JSON object, or a newer distill wrote it.
+        InputError: it is missing, not a JSON object, or from a newer version of distill.
     """
     path = run_dir / MANIFEST
     try:
         found = parse_json(path.read_bytes())
         if not isinstance(found, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist.",

@@ -1,14 +1,14 @@
-"""A synthetic dataset as plain tensors, and its images back from them: the artefact's content.
+"""A synthetic dataset as plain tensors, the content of an artefact, and its images from them.
 
 Tensors of distilled.safetensors: n items, C channels, h w item, H W canvas, K classes.
 
     pixels      (canvases, C, H, W) float32, whitened
     canvas      (n,), rows (n, h), cols (n, w): where the pixels of every item are
-    images      (n, C, h, w), in place of these three where items are no cuts of the canvases
+    images      (n, C, h, w), in place of these three if items are not cut from the canvases
     labels      (n, K) float32
     items       (n, 5) canvas y0 x0 y1 x1 of every item; cells (m, 6) the same and the class
     class_grid  (rows, cols) class numbers
-    data.*, label.*  states of representation and labeler, for who has the plugins
+    data.*, label.*  states of representation and labeler, for users with the plugins
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ HOW_TO_LOAD = (
 
 @torch.no_grad()
 def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return everything that a synthetic dataset is, as tensors on the CPU.
+    """Return a whole synthetic dataset as tensors on the CPU.
 
     Returns:
-        The tensors, and for each parameter that equals a plain tensor and is left out, the name
-        of that tensor.
+        The tensors, and for each parameter that is left out because it equals a plain tensor, the
+        name of that tensor.
     """
     images, labels = (part.cpu().float() for part in synthetic.all())
     found = {
@@ -67,7 +67,7 @@ def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str
 
 
 def items(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return the images (n, C, h, w) that packed tensors hold."""
+    """Return the images (n, C, h, w) of packed tensors."""
     if "images" in tensors:
         return tensors["images"]
     canvas, rows, cols = (tensors[name].long() for name in ("canvas", "rows", "cols"))
@@ -102,7 +102,7 @@ def _boxes(placement: Placement) -> dict[str, Tensor]:
 
 
 def _tables(synthetic: SyntheticDataset, hw: tuple[int, ...]) -> dict[str, Tensor]:
-    """Index tables of all items; none where boxes are not of the images' size."""
+    """Index tables of all items; empty if boxes have another size than the images."""
     layout = synthetic.placement.layout
     if layout.items.hw != hw:
         return {}

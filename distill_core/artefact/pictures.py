@@ -1,8 +1,8 @@
 """Pictures for people: posters and contact sheets in the colours of the data, and label maps.
 
-A picture is no data: whitening is undone, overlapping training images are averaged where it has
-to be undone image by image, contrast is stretched, small canvases are enlarged. Whoever trains
-on the result reads the tensors.
+A picture is not data: whitening is undone, overlapping training images are averaged if it has to
+be undone image by image, contrast is stretched, and small canvases are enlarged. For training,
+read the tensors.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def patch_sheet(synthetic: SyntheticDataset, real: RealData) -> Picture:
 def unwhitened_canvases(synthetic: SyntheticDataset, real: RealData) -> Tensor:
     """Return all canvases in the colours of the data: (canvases, C, H, W) float32, on the CPU.
 
-    ZCA is defined on whole training images, so there each is un-whitened by itself and pixels
-    under several are averaged; pixels under none get the mean of the others.
+    ZCA is defined on whole training images, so each is un-whitened by itself, and pixels under
+    several are averaged. Pixels under none get the mean of the others.
     """
     if real.whitening.kind in ("none", "standardise"):
         return real.whitening.invert(synthetic.representation.canvases(), in_range=False).cpu()
@@ -70,10 +70,10 @@ def unwhitened_canvases(synthetic: SyntheticDataset, real: RealData) -> Tensor:
 
 
 def average_items(images: Tensor, layout: Layout) -> Tensor:
-    """Lay every item's image on its box and average where they overlap, also across borders.
+    """Put every item's image on its box and average where they overlap, also across borders.
 
     Args:
-        images: (n, C, h, w), one for each item; resized where its box has another size.
+        images: (n, C, h, w), one for each item; resized if its box has another size.
         layout: boxes and canvases.
 
     Returns:
@@ -97,12 +97,13 @@ def average_items(images: Tensor, layout: Layout) -> Tensor:
 
 
 def to_bytes(canvases: Tensor) -> Picture:
-    """Stretch contrast, for all canvases and channels together, and give three channels.
+    """Stretch contrast, for all canvases and channels together, and return three channels.
 
-    The 1st percentile becomes black and the 99th white, since synthetic values keep to no range.
+    The 1st percentile becomes black and the 99th white, since synthetic values have no fixed
+    range.
 
     Args:
-        canvases: (canvases, C, H, W) of 1 or 3 channels; of other numbers the first is shown.
+        canvases: (canvases, C, H, W) of 1 or 3 channels; with other numbers the first is shown.
 
     Returns:
         (canvases, H, W, 3) uint8.
@@ -122,8 +123,8 @@ def sheet(canvases: Picture, min_width: int) -> tuple[Picture, list[tuple[int, i
     """Put canvases (canvases, H, W, 3) side by side, enlarged by a whole number.
 
     Returns:
-        The picture (h, w, 3), at least `min_width` wide; the row and column at which each canvas
-        begins; and the factor of enlargement.
+        The picture (h, w, 3), at least `min_width` wide; the row and column where each canvas
+        starts; and the factor of enlargement.
     """
     count, height, width, _ = canvases.shape
     columns = min(count, math.ceil(math.sqrt(count * 1.6 * height / width)))
@@ -182,7 +183,7 @@ def _write_name(pen: Any, name: str, frame: tuple[int, int, int, int]) -> None:
 def label_heat_map(synthetic: SyntheticDataset) -> Picture:
     """Return the soft labels as a picture (H, W, 3) uint8: an item a row, a class a column.
 
-    Dark is zero (or the lowest, where labels are no distributions), yellow the highest value.
+    Dark is zero (or the lowest value, if labels are not distributions), yellow the highest.
     """
     with torch.no_grad():
         return heat_map(synthetic.all().labels)
@@ -201,7 +202,7 @@ def heat_map(soft: Tensor) -> Picture:
 
 
 def _enlarge(picture: Picture, down: int, across: int) -> Picture:
-    """Repeat every pixel, so that single ones can be seen."""
+    """Repeat every pixel, so that single pixels are visible."""
     large: Picture = picture.repeat(down, axis=0).repeat(across, axis=1)
     return large
 

@@ -1,4 +1,4 @@
-"""Writing the artefact of a run, each file whole, and each only when its content is new."""
+"""Writing the artefact of a run: each file atomically, and only if its content is new."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = "run.toml"  # written when a run begins; the manifest lists it
 
 
 class ArtefactWriter:
-    """Writes the artefact of a run into its directory, as often as the run is saved.
+    """Writes the artefact of a run into its directory, every time the run is saved.
 
     Args:
         run_dir: the run directory; files of an earlier state are replaced.
@@ -36,7 +36,7 @@ class ArtefactWriter:
     def save(
         self, synthetic: SyntheticDataset, *, recipe: Recipe, manifest: Mapping[str, Any]
     ) -> None:
-        """Write the files that are new, each atomically, manifest.json last.
+        """Write the files whose content is new, each atomically, manifest.json last.
 
         Args:
             synthetic: what was distilled.
@@ -97,18 +97,6 @@ class ArtefactWriter:
 
     def _is_written(self, name: str) -> bool:
         return name in self._sha256 and (self.run_dir / name).exists()
-
-
-def save_artefact(
-    run_dir: Path,
-    synthetic: SyntheticDataset,
-    *,
-    real: RealData,
-    recipe: Recipe,
-    manifest: Mapping[str, Any],
-) -> None:
-    """Write an artefact once; the arguments are those of `ArtefactWriter` and its `save`."""
-    ArtefactWriter(run_dir, real).save(synthetic, recipe=recipe, manifest=manifest)
 
 
 def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:

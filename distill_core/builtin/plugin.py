@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distill_core.plugin import Component, hookimpl
 
-DISTILL_API = "1.0"
+DISTILL_API = "1.1"
 
 _HERE = "distill_core.builtin"
 

@@ -39,9 +39,9 @@ def command(
     """Show what an outer step of each preset costs on this machine.
 
     Seconds and memory are extrapolated from short steps on noise in the shape of the dataset, so
-    nothing is downloaded. Memory is what a step needs beside the process, which would also hold
-    the data; on a card, with the driver's part. The last column is the speed of several processes
-    of one thread on the CPU, against the one of this line.
+    nothing is downloaded. Memory is what a step needs in addition to the process, which would
+    also hold the data; on a card it includes the driver's part. The last column is the speed of
+    several single-thread processes on the CPU, relative to the one of this line.
     """
     plugins = discover()
     found = collect_presets(plugins)
@@ -50,7 +50,7 @@ def command(
     from distill_core.commands.bench import bench, selection
     from distill_core.system.devices import described, pick_device
 
-    # Before any preset: a device that is not there is one mistake, not one of each.
+    # Before any preset, so that a missing device is reported once and not for each of them.
     place = pick_device(device)
     if named:
         chosen = named

@@ -19,10 +19,10 @@ from distill_core.cli.tables import print_table
 def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markdown: bool) -> None:
     """Show the runs in RUNS in one table: budget, cost and accuracy.
 
-    Accuracies are mean and sample deviation in percent, of the newest judgement by the run's own
-    kind of network (the run's own, or a later `distill evaluate`). "Reported" is what a paper says
-    of the same combination, dataset and budget, in its own setting. Runs that cannot be used are
-    named on stderr.
+    Accuracies are mean and sample deviation in percent, of the newest evaluation with the run's own
+    kind of network (by the run, or by a later `distill evaluate`). "Reported" is what a paper says
+    of the same combination, dataset and budget, in its own setting. Runs that cannot be read
+    are listed on stderr.
     """
     from distill_core.config.discovery import collect_presets, discover
     from distill_core.report import compare as comparison

@@ -1,4 +1,4 @@
-"""`distill doctor`: what is here, what is missing, and what to do about it."""
+"""`distill doctor`: what this machine has, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HEADERS = ("what", "state", "found", "next")
 def command(as_json: bool) -> int:
     """Check this machine: versions, devices, caches, speed. Needs no network.
 
-    "warn" is slower than it could be, "broken" is what no run can be made without; the exit code
-    is 1 if something is broken.
+    "warn": it could be faster; "broken": no run works without it. The exit code is 1 if something
+    is broken.
     """
     from distill_core.commands.doctor import examine
 

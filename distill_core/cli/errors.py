@@ -1,6 +1,6 @@
-"""The end of every error: three lines for the user, and an exit code.
+"""How errors end: three lines for the user, and an exit code.
 
-0 done, 2 the user's mistake, 130 interrupted, 1 a fault of the machine, a plugin or ours.
+0 done, 2 a user's mistake, 130 interrupted, 1 a fault of the machine, a plugin or distill.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Display:
 
     Attributes:
         traceback: print the traceback before the three lines.
-        arguments: the command line, for a command that starts others like itself.
+        arguments: the command line, for a command that starts copies of itself.
     """
 
     traceback: bool = False
@@ -31,7 +31,7 @@ class Display:
 
 
 def run_safely(call: Callable[[], object], display: Display) -> int:
-    """Call, and turn whatever it raises into three lines on stderr and an exit code.
+    """Call, and turn any exception into three lines on stderr and an exit code.
 
     Args:
         call: what to do; an integer that it returns is the exit code.
@@ -40,7 +40,7 @@ def run_safely(call: Callable[[], object], display: Display) -> int:
     try:
         result = call()
     except (KeyboardInterrupt, click.Abort) as error:
-        # click turns a KeyboardInterrupt into an Abort; its text says how to go on, if it has one.
+        # click turns a KeyboardInterrupt into an Abort; its text, if any, says how to continue.
         click.echo(f"Interrupted. {error.__cause__ or error}".rstrip(), err=True)
         return INTERRUPTED
     except Exception as error:
@@ -111,7 +111,7 @@ def _explain_fault(error: Exception) -> ExplainedError:
         return EnvironmentFault(
             f"the system refused something: {_sentence(raised)}",
             expected="room, permission and a connection where they are needed.",
-            next=f"mend that and try again; {where}.",
+            next=f"fix that and try again; {where}.",
         )
     return ExplainedError(
         f"distill itself failed with {_sentence(raised)}",
@@ -121,7 +121,7 @@ def _explain_fault(error: Exception) -> ExplainedError:
 
 
 def _sentence(text: str) -> str:
-    """Begin with a lower-case word, unless it is a name, and end with a full stop."""
+    """Start with a lower-case word, unless it is a name, and end with a full stop."""
     text = " ".join(text.split())
     if text[:1].isupper() and text[1:2].islower() and not text.split(":")[0].endswith("Error"):
         text = text[0].lower() + text[1:]

@@ -14,7 +14,7 @@ from distill_core.cli.tables import print_table
 if TYPE_CHECKING:
     from distill_core.config.run_config import RunConfig
     from distill_core.evaluation.evaluate import Result
-    from distill_core.evaluation.robust_scores import Score
+    from distill_core.evaluation.scores import Score
     from registry import Plugins
 
 MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
@@ -26,7 +26,9 @@ MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 @click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
 @click.option("--nets", type=int, help="Fresh networks for mean and deviation.")
 @click.option("--protocol", help="How they are trained: recipe, podd, rat, dc, mtt or frepo.")
-@click.option("--metrics", default="", help="DD-Ranking's scores, as well: lrs, ars, or lrs,ars.")
+@click.option(
+    "--metrics", default="", help="Also compute DD-Ranking's scores: lrs, ars, or lrs,ars."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: results by backbone.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 def command(
@@ -40,11 +42,11 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Train fresh networks on the result in RUN; mean and deviation, beside two controls.
+    """Train fresh networks on the result in RUN; mean and deviation, next to two controls.
 
     RUN is the directory of a finished, running or interrupted run. The controls are random real
-    images of the same pixel budget, and the full training set (kept in the cache). The numbers go
-    to RUN/evaluation, too.
+    images of the same pixel budget, and the full training set (kept in the cache). The numbers are
+    also written to RUN/evaluation.
     """
     from distill_core.config.discovery import discover
     from distill_core.run.directory import settings_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_core.hookspecs import KINDS
+from distill_core.hookspecs import BY_OPTION, KINDS
 from registry import Kind, UnknownNameError
 
 
@@ -19,7 +19,7 @@ def find_kind(text: str) -> Kind:
     for kind in KINDS:
         if word in {kind.name, kind.option, f"{kind.name}s", f"{kind.option}s"}:
             return kind
-    known = {kind.name for kind in KINDS} | {kind.option for kind in KINDS}
+    known = {kind.name for kind in KINDS} | {*BY_OPTION}
     raise UnknownNameError(
         "kind of component", text, known=known, next="`distill list` shows all kinds."
     )

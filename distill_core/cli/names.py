@@ -1,4 +1,4 @@
-"""Names as parameters of commands, with completion. Checked later, with what is near them."""
+"""Names as parameters of commands, with completion. Checked later, with suggestions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
-from distill_core.hookspecs import KINDS
+from distill_core.hookspecs import BY_OPTION, KINDS
 from registry import ExplainedError
 
 
@@ -75,23 +75,21 @@ class OptionPair(StringParamType):
     ) -> list[CompletionItem]:
         """Return the options of the components that the command line has chosen so far."""
         from distill_core.config.discovery import discover
-        from distill_core.config.run_config import RunConfig
+        from distill_core.config.run_config import default_choice
         from distill_core.config.settings import settings_models
 
-        kinds = {kind.option: kind for kind in KINDS}
         models = settings_models()
         near = [
             prefix
-            for prefix in (*models, *kinds)
+            for prefix in (*models, *BY_OPTION)
             if f"{prefix}.".startswith(incomplete) or incomplete.startswith(f"{prefix}.")
         ]
         if len(near) != 1:
             return [CompletionItem(f"{prefix}.") for prefix in near]
         (prefix,) = near
-        if prefix in kinds:  # only now, since the options of some components come with torch
-            field = RunConfig.model_fields[prefix]
-            chosen = ctx.params.get(prefix) or (None if field.is_required() else field.default)
-            catalogue = discover()[kinds[prefix].name]
+        if prefix in BY_OPTION:  # only now, since the options of some components come with torch
+            chosen = ctx.params.get(prefix) or default_choice(prefix)
+            catalogue = discover()[BY_OPTION[prefix].name]
             if chosen is None or chosen not in catalogue:
                 return []
             models[prefix] = catalogue[chosen].resolve_options()

@@ -1,4 +1,4 @@
-"""`distill new-plugin`: a complete package with one working component, to be changed."""
+"""`distill new-plugin`: a complete package with one working component to start from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distill_core.config.discovery import discover
 def command(name: str, kind: str, out: Path) -> None:
     """Write an installable package distill-NAME that offers the component NAME.
 
-    It works as it is: a small example of its KIND, with a test of the contract.
+    It works at once: a small example of its KIND, with a test of the contract.
     """
     files = new_plugin(name, find_kind(kind), out, discover())
     for file in files:

@@ -56,8 +56,8 @@ def command(
 ) -> None:
     """Show where an orderer puts the classes of a dataset; nothing is distilled or trained.
 
-    The grid is printed, drawn with the mean image of every class, and compared with other orders
-    by the paper's score. Compared orderers share those options of -o orderer.* that they have.
+    The grid is printed, drawn with the mean image of every class, and scored beside other orders as
+    in the paper. Compared orderers also get those options of -o orderer.* that they have.
     The grid file can be used again: --orderer given -o orderer.file=FILE.
     """
     from distill_core.commands.order import order_dataset, read_request
@@ -74,7 +74,7 @@ def command(
 def _png(out: Path | None) -> Path | None:
     if out is not None and out.suffix.lower() != ".png":
         raise OptionError(
-            f"--out {out} is no PNG file.",
+            f"--out {out} is not a PNG file.",
             expected="a path that ends in .png.",
             next=f"pass --out {out.with_suffix('.png')}.",
         )

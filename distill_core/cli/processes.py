@@ -1,4 +1,4 @@
-"""A command in one of several processes: rank 0 speaks, and all end with its exit code."""
+"""A command in one of several processes: rank 0 prints, and all end with its exit code."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def as_rank(ranks: Ranks, call: Callable[[], int], display: Display) -> int:
         display: how errors are shown.
 
     Returns:
-        Rank 0's exit code, on every rank. What goes wrong on another rank is told by rank 0, or by
-        that rank if rank 0 is the one that is missing.
+        Rank 0's exit code, on every rank. Rank 0 reports what goes wrong on another rank, or that
+        rank does if rank 0 is missing.
     """
     if ranks.is_main:
         code = run_safely(call, display)
@@ -43,14 +43,14 @@ def _throw(error: BaseException) -> int:
 
 
 def check_procs(procs: int | None, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse `--procs` in a process that something else than `--procs` has started.
+    """Refuse `--procs` in a process that another launcher started.
 
     Raises:
         OptionError: it was given.
     """
     if procs is not None and EXIT_CODE_FILE not in environment:
         raise OptionError(
-            f"--procs {procs} was given to a process that a launcher had started.",
+            f"--procs {procs} was given to a process that a launcher started.",
             expected="either --procs or a launcher such as torchrun.",
             next="leave --procs out; the launcher says how many processes there are.",
         )

@@ -12,7 +12,7 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), help="HTML file [default: see above].")
 @click.option("--animate", is_flag=True, help="Also make RUN/poster.gif of each run's snapshots.")
 def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
-    """Write one HTML file about a run, or a comparison of several; it needs nothing else.
+    """Write one self-contained HTML file about a run, or a comparison of several.
 
     The page of one run is RUN/report.html, that of several report.html in this folder.
     """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
 from distill_core.cli.errors import INTERRUPTED, Display
-from distill_core.cli.names import ComponentName, OptionPair, PresetName
 from distill_core.cli.processes import as_rank, check_procs
 from distill_core.distributed.launch import check_processes, launch, launched, usable
 
@@ -19,57 +19,27 @@ if TYPE_CHECKING:
     from distill_core.distributed.ranks import Ranks
     from registry import Plugins
 
-SETTINGS = (
-    ("repr", ComponentName("repr"), "Representation of the synthetic pixels."),
-    ("labeler", ComponentName("labeler"), "Labeler."),
-    ("orderer", ComponentName("orderer"), "Class orderer."),
-    ("algo", ComponentName("algo"), "Distillation algorithm."),
-    ("dataset", ComponentName("dataset"), "Dataset."),
-    ("backbone", ComponentName("backbone"), "Network to distill with."),
-    ("ipc", float, "Pixel budget in images per class; below 1 for posters."),
-    ("steps", int, "Outer steps."),
-    ("minutes", float, "Stop after so many minutes, if that comes first."),
-    ("snapshots", int, "Pictures to save over the run, for a time-lapse."),
-    ("seed", int, "Seed of every random draw."),
-    ("device", str, "auto, cpu, cuda, cuda:1, mps."),
-)
-
-
-def _with_settings(function: Any) -> Any:
-    for name, kind, text in reversed(SETTINGS):
-        function = click.option(f"--{name}", type=kind, help=text)(function)
-    return function
-
 
 @click.command("run")
-@_with_settings
+@with_settings()
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/...].")
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file, such as a run.toml.")
-@click.option("--preset", type=PresetName(), help="A configuration from `distill presets`.")
-@click.option(
-    "-o",
-    "overrides",
-    type=OptionPair(),
-    multiple=True,
-    metavar="KIND.FIELD=VALUE",
-    help="One option.",
-)
+@with_sources
 @click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is in --out.")
 @click.option("--procs", type=click.IntRange(min=1), help="Processes on this machine [default: 1].")
 @click.option(
     "--on-divergence",
     type=click.Choice(["stop", "halve-lr"]),
-    help="Where numbers are not finite: stop, or go back and halve the learning rates.",
+    help="When numbers are not finite: stop, or go back and halve the learning rates.",
 )
-@click.option("--max-memory", help="Memory that a process may take on its device, as 4GiB.")
+@click.option("--max-memory", help="Memory that a process may use on its device, such as 4GiB.")
 @click.pass_obj
 def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
     """Distill a dataset: any representation, labeler, orderer and algorithm.
 
     The result is a run directory with the distilled tensors, a picture, metrics, and the
-    accuracy of fresh networks beside that of random real images of the same budget.
+    accuracy of fresh networks next to that of random real images of the same budget.
     """
     if launched(os.environ):
         from distill_core.distributed.group import join
@@ -89,7 +59,7 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
 
 
 def _as_rank(ranks: Ranks, display: Display, procs: int | None, **given: Any) -> int:
-    """Be one process of a run."""
+    """Run as one rank."""
     check_procs(procs)
     plan = _same_plan(_plan(procs=procs, **given) if ranks.is_main else None, ranks)
     if given["dry_run"]:
@@ -119,7 +89,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
         )
     except run_command.Interrupted:
         if main:
-            click.echo(f"Interrupted; the state is saved. To go on:\n  {going_on}", err=True)
+            click.echo(f"Interrupted; the state is saved. To resume:\n  {going_on}", err=True)
         return INTERRUPTED
     except KeyboardInterrupt:
         if not main:
@@ -132,7 +102,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
 
 
 def _same_plan(plan: _Plan | None, ranks: Ranks) -> _Plan:
-    """Tell the other ranks what rank 0 read, since files may be on its machine alone."""
+    """Send rank 0's settings to the other ranks, since the files may be on its machine only."""
     from distill_core.config.discovery import discover
     from distill_core.config.run_config import resolve
 
@@ -147,7 +117,7 @@ def _same_plan(plan: _Plan | None, ranks: Ranks) -> _Plan:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the command line asks for, checked as far as it can be without loading data."""
+    """What the command line asks for, checked as far as possible without loading data."""
 
     config: RunConfig
     plugins: Plugins
@@ -172,36 +142,22 @@ def _plan(
     max_memory: str | None,
     **flags: Any,
 ) -> _Plan:
-    from distill_core.config.discovery import discover, preset_settings
+    from distill_core.config.discovery import discover
     from distill_core.config.run_config import resolve
-    from distill_core.config.settings import merge, parse_overrides, read_settings
+    from distill_core.config.settings import merge
     from distill_core.run.directory import check_new, default_directory, settings_of
     from registry import OptionError
 
     plugins = discover()
-    chosen = {name: value for name, value in flags.items() if value is not None}
-    if max_memory is not None:
-        chosen["engine"] = {"max_memory": max_memory}
-    stronger = merge(chosen, parse_overrides(overrides))
+    engine = None if max_memory is None else {"max_memory": max_memory}
+    stronger = own_settings({**flags, "engine": engine}, overrides)
     if resume and (config or preset or overwrite or out is None):
         raise OptionError(
             "--resume reads its configuration from the run directory.",
             expected="--resume --out DIR, and no --config, --preset or --overwrite.",
             next="add --out DIR." if out is None else "leave these out.",
         )
-    if config and preset:
-        raise OptionError(
-            "--config and --preset were both given.",
-            expected="one of them.",
-            next="put what you need of the preset into the file: `distill presets NAME`.",
-        )
-    weaker: dict[str, Any] = {}
-    if resume and out:
-        weaker = settings_of(out)
-    elif config:
-        weaker = read_settings(config)
-    elif preset:
-        weaker = preset_settings(preset, plugins)
+    weaker = settings_of(out) if resume and out else base_settings(config, preset, plugins)
     resolved = resolve(merge(weaker, stronger), plugins)
     run_dir = out or default_directory(resolved)
     if not (resume or dry_run):

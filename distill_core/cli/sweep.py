@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: sweeps/FILE].")
 @click.option("--parallel", type=click.IntRange(min=1), help="Cells at a time [default: 1].")
 @click.option("--dry-run", is_flag=True, help="Check the grid and show its cells, then stop.")
-@click.option("--report", is_flag=True, help="Only show what is there.")
+@click.option("--report", is_flag=True, help="Only show the results so far.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record for each cell.")
 @click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Cells as jobs (submitit).")
 @click.option("--partition", help="Slurm's partition.")
@@ -41,9 +41,9 @@ def command(
 ) -> int:
     """Run the grid in FILE: options, components and seeds.
 
-    The whole grid is checked before anything starts. Cells that have results are not done again,
-    and interrupted ones go on, so the same command finishes a sweep that was ended. A cell that
-    fails is reported, and the others are done.
+    The whole grid is checked before anything starts. Cells with results are skipped and interrupted
+    ones resume, so the same command finishes a sweep that was stopped. A cell that fails is
+    reported, and the others still run.
     """
     from distill_core.commands.sweep import read_sweep
     from distill_core.commands.sweep_cells import (

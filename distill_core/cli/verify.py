@@ -23,8 +23,8 @@ def command(run: Path, as_json: bool, again: bool) -> int:
     """Check the result in RUN against its manifest.
 
     Hashes of all files, the budget counted again, the class order, labels and versions; no code of
-    a plugin runs. With --evaluate fresh networks are trained, too, and must agree with the
-    recorded accuracy within its spread. Exit code 0: all of it holds; 2: something does not.
+    a plugin runs. With --evaluate fresh networks are trained too, and must agree with the
+    recorded accuracy within its spread. Exit code 0: everything holds; 2: something does not.
     """
     from distill_core.commands.verify import verify
 

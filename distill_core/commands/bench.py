@@ -1,7 +1,7 @@
 """What an outer step of each preset costs on this machine: what `distill bench` does.
 
-Nothing is downloaded: real images are noise of the dataset's shape, which a dataset tells by
-`outline`. Seconds and memory are the algorithm's own prediction from short measured steps.
+Nothing is downloaded: real images are noise of the dataset's shape, which its method `outline`
+returns. Seconds and memory are the algorithm's own prediction from short measured steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from distill_core.system.out_of_memory import OutOfMemory, is_out_of_memory, out
 from distill_core.system.process import prepare
 from registry import ExplainedError, InputError, Plugins
 
-PATIENCE = 300.0  # seconds that processes wait for each other to be ready
+PATIENCE = 300.0  # seconds that processes wait until all are ready
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Line:
 
     Attributes:
         preset: which configuration.
-        device: on what: a card by its name, or "cpu".
-        path: what was asked for, as `engine.path`.
-        engine: what that came to.
+        device: name of the card, or "cpu".
+        path: the requested `engine.path`.
+        engine: the engine that was chosen.
         threads: of the process.
         seconds: of an outer step, extrapolated.
         phases: parts of that, by name.
         memory: bytes that the step needs beyond process and data, extrapolated.
-        process: bytes in use before it, by process and networks; data would come on top.
-        processes: how many processes of one thread were tried, too; 0 for none.
-        speed_up: outer steps per second of these together, against this process.
+        process: bytes in use before it, by process and networks, without data.
+        processes: how many processes of one thread were also tried; 0: none.
+        speed_up: outer steps per second of these together, relative to this process.
         measured: what was run.
     """
 
@@ -95,15 +95,15 @@ def bench(
     device: str | None = None,
     processes: bool = True,
 ) -> Iterator[Line | ExplainedError]:
-    """Yield the cost of every preset by every path, or why it cannot be had.
+    """Yield the cost of every preset by every path, or why it cannot be measured.
 
     Args:
         presets: which, by name.
         plugins: what is installed.
-        paths: values of `engine.path`; one that comes to the same as an earlier one is left out.
-        device: where, in place of what presets say.
-        processes: on the CPU also try as many processes of one thread as there are cores, with
-            the first.
+        paths: values of `engine.path`; one that gives the same engine as an earlier one is left
+            out.
+        device: replaces the device of the presets.
+        processes: on the CPU, also try one process of one thread per core, with the first path.
     """
     place = {"device": device} if device else {}
     for name, preset in presets.items():
@@ -129,7 +129,7 @@ def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool =
     """Return the cost of an outer step of a configuration.
 
     Raises:
-        InputError: the dataset does not say what it is like, or the algorithm cannot predict.
+        InputError: the dataset has no outline, or the algorithm cannot predict its cost.
     """
     machine = prepare(config)
     assembly = assemble_on_noise(config, plugins)
@@ -164,13 +164,13 @@ def assemble_on_noise(config: RunConfig, plugins: Plugins) -> Assembly:
     """Assemble a run with noise for real images and classes in the order of their numbers.
 
     Raises:
-        InputError: the dataset does not say what it is like.
+        InputError: the dataset has no outline.
     """
     # Not the orderer's classes: it may want files, and positions cost the same whatever the class.
     found = on_noise(Plan.of(config, plugins))
     if found is None:
         raise InputError(
-            f"dataset '{config.dataset}' does not say what it is like without its files.",
+            f"dataset '{config.dataset}' has no outline: its shape needs its files.",
             expected="a dataset with a method `outline`.",
             next="`distill run --dry-run` predicts the cost with its files.",
         )
@@ -192,7 +192,7 @@ _barrier: Barrier | None = None
 
 
 def _meet(barrier: Barrier) -> None:
-    """Keep what the processes wait for each other with; it cannot be sent later."""
+    """Keep the barrier of the processes; it cannot be sent later."""
     global _barrier  # noqa: PLW0603
     _barrier = barrier
 

@@ -1,6 +1,6 @@
-"""What `distill doctor` checks: is all here that a run needs, and what would make it faster?
+"""What `distill doctor` checks: whether runs can be made here, and what would make them faster.
 
-Nothing is fetched from a network.
+The network is not used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPEED_SECONDS = 1.0
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, in the order of the checks; a check that fails is a finding itself."""
+    """Run all checks in order; a check that fails is a finding itself."""
     for check in (_versions, _device, _machine, _kernels, _cache, _folder, _plugins, _speed):
         yield from _safely(check)
 
@@ -32,7 +32,7 @@ def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield Finding(what, "broken", error.what, error.next)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        yield Finding(what, "broken", reason, "install distill anew: pip install -e .")
+        yield Finding(what, "broken", reason, "reinstall distill: pip install -e .")
 
 
 def _versions() -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def _versions() -> Iterator[Finding]:
 
     for package, version in versions().items():
         if version == "not installed":
-            yield Finding(package, "broken", version, "install distill anew: pip install -e .")
+            yield Finding(package, "broken", version, "reinstall distill: pip install -e .")
         else:
             yield Finding(package, "ok", version)
 
@@ -79,7 +79,7 @@ def _kernels() -> Iterator[Finding]:
         yield Finding(
             "C kernels",
             "warn",
-            f"{error}; runs go by autograd, which is slower on the CPU",
+            f"{error}; runs use autograd, which is slower on the CPU",
             error.next,
         )
     else:
@@ -117,10 +117,10 @@ def _plugins() -> Iterator[Finding]:
     if names:
         yield Finding("plugins", "ok", names)
     else:
-        yield Finding("plugins", "broken", "none", "install distill anew: pip install -e .")
+        yield Finding("plugins", "broken", "none", "reinstall distill: pip install -e .")
     for failure in [*plugins.failures, *collect_presets(plugins).failures]:
         package = failure.provider.distribution
-        advice = f"`distill plugins --traceback` shows where; mend it or `pip uninstall {package}`"
+        advice = f"`distill plugins --traceback` shows where; fix it or `pip uninstall {package}`"
         reason = failure.reason.splitlines()[0]
         yield Finding(f"plugin {failure.provider.entry_point}", "warn", reason, advice)
 

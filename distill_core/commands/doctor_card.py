@@ -1,4 +1,4 @@
-"""What `distill doctor` says of the card: what it is and can, and what keeps PyTorch from it."""
+"""What `distill doctor` says about the card: its abilities, and why PyTorch cannot use it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from distill_core.system.cards import Card, card_of, cudnn, driver, room, versio
 from distill_core.system.devices import cuda_trouble, pick_device
 from distill_core.system.units import size_text
 
-LITTLE = 2 * 2**30  # bytes; the published setting takes about as much without anything retained
+LITTLE = 2 * 2**30  # bytes; about what the published setting needs with nothing retained
 OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 
 
 def examine_device() -> Iterator[Finding]:
-    """Look at the device that runs take unless told otherwise."""
+    """Check the default device of runs."""
     trouble = cuda_trouble(torch.device("cuda"))
     if trouble is not None:
         state, advice = ("warn", trouble.next) if trouble.odd else ("ok", "")
@@ -70,6 +70,6 @@ def _kernels(device: torch.device) -> Finding:
     try:
         check(device)
     except Unavailable as error:
-        slower = f"{error}; runs go by autograd, which is slower"
+        slower = f"{error}; runs use autograd, which is slower"
         return Finding("CUDA kernels", "warn", slower, error.next)
     return Finding("CUDA kernels", "ok", "compiled by Triton and tried")

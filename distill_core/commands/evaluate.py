@@ -1,6 +1,6 @@
-"""A run judged again, after it or while it goes on: several backbones, each with its controls.
+"""Judging a run again, after it or during it: several backbones, each with its controls.
 
-Reads the artefact, or where there is none yet the checkpoint, and the real data of the run.
+Reads the real data of the run and its artefact, or its checkpoint if there is no artefact yet.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from distill_core.contracts.synthetic import Batch
 from distill_core.engine.forward import how_trained
 from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
 from distill_core.evaluation.judge import Candidate, judge
-from distill_core.evaluation.robust_scores import Score
-from distill_core.evaluation.scores import check_metrics, check_split, measure_scores
+from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
 from distill_core.run.checkpoint import has_checkpoint, load_checkpoint
 from distill_core.run.directory import METRICS, settings_of
@@ -38,11 +37,11 @@ EVALUATION = "evaluation"
 
 @dataclass(frozen=True)
 class CrossEvaluation:
-    """What was found, for each row.
+    """The results, for each row.
 
     Attributes:
         results: "distilled", "random" and "full".
-        scores: DD-Ranking's scores that were asked for; see `measure_scores`.
+        scores: the requested scores of DD-Ranking; see `measure_scores`.
         engines: how the networks were trained, kernels or autograd, and why.
     """
 
@@ -51,7 +50,7 @@ class CrossEvaluation:
     engines: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and text; scores only where they were asked for."""
+        """Return plain numbers and text; scores only if they were requested."""
         found: dict[str, Any] = {"engines": self.engines, "results": _plain(self.results)}
         if self.scores:
             found["scores"] = _plain(self.scores)
@@ -74,16 +73,16 @@ def cross_evaluate(
         configs: by a name for each row: the run's configuration with another backbone.
         plugins: what is installed.
         metrics: "lrs", "ars": also measure DD-Ranking's scores.
-        after_net: told the row and column, the number of the network and its accuracy.
-        tell: told how the networks of each row are trained, in a line.
+        after_net: called with row and column, the number of the network and its accuracy.
+        tell: called with a line on how the networks of each row are trained.
 
     Returns:
-        Results and scores. They are also in a file of their own in the run's folder
-        "evaluation", and the means in one line of its metrics.jsonl.
+        Results and scores. They are also written to a file in the run's folder "evaluation", and
+        the means to one line of its metrics.jsonl.
 
     Raises:
-        UnknownNameError: there is no such metric.
-        InputError: there is nothing to judge, a file is damaged, or the data are not the run's.
+        UnknownNameError: a metric is unknown.
+        InputError: there is nothing to judge, a file is damaged, or the data have changed.
     """
     check_metrics(metrics)
     first = next(iter(configs.values()))
@@ -112,10 +111,10 @@ def cross_evaluate(
 
 
 def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
-    """Return what a run has distilled so far, from its artefact or else from its checkpoint.
+    """Return what a run has distilled so far, from its artefact or from its checkpoint.
 
     Raises:
-        InputError: it has neither, or was made from other data than `real`.
+        InputError: both are missing, or the run used other data than `real`.
     """
     device = real.train.images.device
     if (run_dir / DISTILLED).exists():
@@ -131,7 +130,7 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
         )
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
     state = load_checkpoint(run_dir, config, plugins=plugins)
-    # Nothing is distilled here, so no outer step has to be tried for its memory.
+    # Nothing is distilled here, so the memory of an outer step need not be tried.
     engine = config.engine.model_copy(update={"max_memory": None})
     config = config.model_copy(update={"engine": engine})
     order = {"class_grid": state["class_grid"], "notes": state["notes"]}
@@ -155,7 +154,7 @@ def _step(run_dir: Path) -> int:
     try:
         return int(read_manifest(run_dir).get("outer_steps", 0))
     except (InputError, ValueError, TypeError):
-        return 0  # the record of a judgement can do without
+        return 0  # the record of a judgement does not need it
 
 
 def _plain(table: Mapping[str, Mapping[str, Result | Score]]) -> dict[str, dict[str, Any]]:
@@ -182,7 +181,7 @@ def _record(
         for row, config in configs.items()
     }
     body = {"outer_steps": step, "settings": settings, **found.as_dict()}
-    # Evaluations without scores keep the names that they have had.
+    # Evaluations without scores keep the names that they had before there were scores.
     asked = [step, settings, *([sorted(metrics)] if metrics else [])]
     key = json.dumps(asked, sort_keys=True).encode()
     protocol_name = next(iter(configs.values())).evaluate.protocol

@@ -10,8 +10,8 @@ class Finding:
     """One line.
 
     Attributes:
-        what: the thing that was looked at.
-        state: "ok", "warn" (slower, or less can be chosen) or "broken" (no run can be made).
+        what: what was checked.
+        state: "ok", "warn" (slower, or fewer choices) or "broken" (runs are not possible).
         found: what was found.
         next: what to do, unless it is ok.
     """

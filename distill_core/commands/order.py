@@ -1,4 +1,4 @@
-"""Ordering the classes of a dataset by itself: what `distill order` does."""
+"""Ordering the classes of a dataset without a run: what `distill order` does."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ HEEDED = ("orderer", "dataset", "data")
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, checked as far as it can be without loading data.
+    """The request, checked as far as possible without loading data.
 
     Attributes:
         config: of the dataset and the first orderer.
         plugins: what is installed.
         rivals: text as typed, name and options of every orderer to compare with.
-        grid_shape: rows and columns; None: as square as can be, like a poster's.
+        grid_shape: rows and columns; None: as square as possible, like a poster's.
         out: the picture.
     """
 
@@ -46,14 +46,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Ordered:
-    """What was found and written.
+    """The results, and the files that were written.
 
     Attributes:
         config: of the dataset and the first orderer.
         order: of the first orderer.
         names: its class names, row by row.
         scores: of all orders, best first, then of random ones.
-        measured_by: whose distances the scores are by.
+        measured_by: which distances the scores use.
         picture: the PNG.
         grid_file: the class names as JSON, for orderer `given`.
     """
@@ -92,10 +92,10 @@ def read_request(
     rivals: Sequence[str],
     out: Path | None,
 ) -> Request:
-    """Check what the command line asks for.
+    """Check the command line.
 
     Raises:
-        UnknownNameError, OptionError: what is wrong.
+        UnknownNameError, OptionError: a name or an option is wrong.
     """
     given = parse_overrides(overrides)
     sections = {"data", "engine", "evaluate"} & given.keys() | given.get("options", {}).keys()
@@ -132,7 +132,7 @@ def order_dataset(request: Request) -> Ordered:
     orders = []
     own = (config.orderer, config.orderer, config.options["orderer"])
     for label, name, options in [own, *request.rivals]:
-        # Every orderer draws what it would draw in a run of this seed.
+        # Every orderer gets the stream that it has in a run of this seed.
         generator = Streams(config.seed)["order"]
         builder = catalogue.builder(name, options)
         order = order_classes(builder, real, grid_shape=shape, generator=generator)
@@ -156,7 +156,7 @@ def order_dataset(request: Request) -> Ordered:
 
 
 def _rival(text: str, shared: Mapping[str, Any], plugins: Plugins) -> tuple[str, str, Options]:
-    """Read NAME or NAME:FIELD=VALUE,...; of the shared options those that it has."""
+    """Read NAME or NAME:FIELD=VALUE,...; shared options apply if the orderer has them."""
     name, _, tail = text.partition(":")
     catalogue = plugins["orderer"]
     known = catalogue[name].resolve_options().model_fields

@@ -43,7 +43,7 @@ def order_picture(class_grid: Tensor, real: RealData) -> Image.Image:
         for col, label in enumerate(labels):
             x, y = GAP + col * step_x, GAP + row * step_y
             picture.paste(tiles[label], (x, y))
-            # An edge, for means as light as the paper.
+            # An edge, for means as light as the background.
             pen.rectangle((x - 1, y - 1, x + width, y + height), outline="silver")
             words, size = texts[label]
             font = ImageFont.load_default(size=size)

@@ -29,7 +29,7 @@ class OrderScore:
     Attributes:
         order: the orderer's name, or what else was compared.
         score: by the distances of the first orderer.
-        neighbour_distance: the sum that `score` is the inverse of.
+        neighbour_distance: the sum whose inverse is `score`.
         on_images: the score by the cosine distances of class-mean images.
     """
 
@@ -39,7 +39,7 @@ class OrderScore:
     on_images: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON, which has no infinity: null where no two neighbours differ."""
+        """Return it for JSON, which has no infinity: null if no two neighbours differ."""
         return {
             name: None if isinstance(value, float) and not isfinite(value) else value
             for name, value in vars(self).items()
@@ -51,8 +51,8 @@ def compare_orders(
 ) -> list[OrderScore]:
     """Measure all orders by the same distances, those of the first one, best order first.
 
-    Where the first orderer tells no distances, those of class-mean images are used. Two lines at
-    the end say what random orders reach: the mean of 100, and the best of them.
+    If the first orderer gives no distances, those of class-mean images are used. Two lines at the
+    end are for random orders: the best of 100, and their mean.
     """
     images = cosine_distances(class_means(real))
     ruler = images if orders[0].distances is None else orders[0].distances

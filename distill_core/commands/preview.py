@@ -1,4 +1,4 @@
-"""What a run would be and cost, without making it: what `distill run --dry-run` prints."""
+"""The settings and the predicted cost of a run: what `distill run --dry-run` prints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
     Args:
         config: the resolved configuration.
         plugins: what is installed.
-        processes: how many would make the run together; this one measures what each would take.
+        processes: how many would share the run; this one measures the cost of each.
     """
     console = Console(highlight=False, soft_wrap=True)
     console.print(to_toml(config), markup=False)
@@ -63,11 +63,11 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
 
 
 def memory_line(trial: MemoryTrial, estimate: Estimate) -> str:
-    """Say what a process takes between outer steps and at the peak of one; on a card what it is.
+    """Return a line on the memory of a process between outer steps and at the peak of one.
 
     Args:
-        trial: ran the steps that were tried.
-        estimate: what it returned.
+        trial: ran the trial steps.
+        estimate: its result.
     """
     device, in_use = trial.device, memory_in_use(trial.device)
     peak = trial.in_use() + estimate.memory

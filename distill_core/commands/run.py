@@ -1,9 +1,8 @@
 """One run from its configuration to its verdict: what `distill run` does.
 
-Assembles, distills with the outer loop, saves, judges, and says what happened. Of several
-processes that make a run together only rank 0 writes and prints. The first Ctrl-C or SIGTERM
-ends the run after the current step with its state saved, a second Ctrl-C at once with the last
-checkpoint (`stopping.py`).
+Assembles, distills with the outer loop, saves, judges and prints. With several processes only
+rank 0 writes and prints. The first Ctrl-C or SIGTERM ends the run after the current step and saves
+its state; a second Ctrl-C ends it at once, with the last checkpoint (`run/signals.py`).
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from distill_core.run.checkpoint import state_to_resume
 from distill_core.run.directory import begin, write_config
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
+from distill_core.run.observers import Snapshots
 from distill_core.run.progress import ConsoleProgress
 from distill_core.run.recording import RunLog, earlier_commands, save_result
 from distill_core.run.save_on_failure import save_on_failure
 from distill_core.run.signals import Stop, stop_flag
-from distill_core.run.snapshots import Snapshots
 from distill_core.run.validation import (
     candidate_of,
     check_validation,
@@ -64,22 +63,22 @@ def run(
     quiet: bool = False,
     command: Sequence[str] = (),
 ) -> dict[str, Result]:
-    """Distill, save and judge; return what was found, by name.
+    """Distill, save and judge; return the results by name.
 
     Args:
         config: the resolved configuration.
         plugins: what is installed.
-        run_dir: where the run is kept; only rank 0 reads or writes it.
-        resume: go on with the run that is there.
-        overwrite: delete the run that is there.
-        ranks: the processes that make the run together; each calls this.
+        run_dir: the run directory; only rank 0 reads or writes it.
+        resume: continue the run in it.
+        overwrite: delete the run in it.
+        ranks: the processes of the run; each calls this.
         quiet: print nothing.
-        command: the words of the command line, for the record; none from Python.
+        command: the words of the command line, for the record; empty from Python.
 
     Raises:
         Interrupted: a signal ended the run; the state is saved.
         RankLostError: another process ended; the state is saved if there was a step.
-        ExplainedError: as the parts say.
+        ExplainedError: the message says what is wrong.
     """
     with stop_flag(ranks) as stop, ExitStack() as lock:
         console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
@@ -183,8 +182,8 @@ def _assemble(
 ) -> Assembly:
     """Assemble on rank 0, which may have to fill the cache, and then on the others.
 
-    They take over its class grid, since what an orderer finds may depend on what a machine has,
-    and, when the loop begins, its starting pixels and labels.
+    They use its class grid, since an orderer may find another one on another machine, and, when
+    the loop begins, its starting pixels and labels.
 
     Raises:
         InputError: a rank has other data than rank 0, or the parts do not fit.
@@ -248,7 +247,7 @@ def _finish(
 
 
 def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
-    """Print what a run consists of."""
+    """Print data, pixels, budget, class order and engine of a run."""
     config, layout = assembly.config, assembly.placement.layout
     real = assembly.real
     h, w = layout.canvas_hw
@@ -270,6 +269,6 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
 
 
 def machine_line(config: RunConfig, device: torch.device, machine: Runtime) -> str:
-    """Return the line of the log on where and how the run computes."""
+    """Return the line of the log about device, arithmetic and threads."""
     how = arithmetic_of(config, device)
     return f"machine  {described(device, config.device)}, {how}{how and ', '}{machine}"

@@ -1,11 +1,11 @@
-"""A sweep: a grid over any options, and seeds; every cell is an ordinary run of its own.
+"""A sweep: a grid over any options, and seeds; every cell is an ordinary run.
 
     OUT/configs/CELL.toml    the configuration of a cell
-    OUT/logs/CELL.log        what its process said
+    OUT/logs/CELL.log        the output of its process
     OUT/runs/CELL            its run directory
-    OUT/results.csv, .json   what was found
+    OUT/results.csv, .json   the results
 
-What has been done is read off the run directories, so a sweep is resumed by starting it again.
+The run directories show what is done, so a sweep is resumed by starting it again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distill_core.run.directory import CONFIG
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")
-# Where and how fast a cell is computed; a finished one need not be done again for these.
+# Where and how fast a cell is computed; a finished cell stays valid when these change.
 MACHINE = ("device", "threads", "allocator", "procs", "checkpoint_minutes", "rank_timeout_minutes")
 LONGEST_NAME = 120
 
@@ -36,8 +36,8 @@ class Cell:
     """One run of a sweep.
 
     Attributes:
-        name: of its directory; says where it lies in the grid.
-        axes: what it has on each axis, in the order of the file, without the seed.
+        name: of its directory; gives its place in the grid.
+        axes: its value on each axis, in the order of the file, without the seed.
         config: the resolved configuration.
         run_dir: its run directory.
     """
@@ -48,7 +48,7 @@ class Cell:
     run_dir: Path
 
     def results(self) -> dict[str, Any]:
-        """Return the manifest, or nothing if the cell has no results yet."""
+        """Return the manifest; empty if the cell has no results yet."""
         try:
             record = read_manifest(self.run_dir)
         except InputError:
@@ -65,7 +65,7 @@ class Cell:
 
 
 def read_sweep(path: Path, out: Path, plugins: Plugins) -> list[Cell]:
-    """Read a sweep and resolve every cell of it; nothing is written.
+    """Read a sweep and resolve all its cells; nothing is written.
 
     Args:
         path: the TOML file.
@@ -73,8 +73,8 @@ def read_sweep(path: Path, out: Path, plugins: Plugins) -> list[Cell]:
         plugins: what is installed.
 
     Raises:
-        ExplainedError: the file, or a cell that it names, is wrong; or a finished cell in `out`
-            was made with other settings.
+        ExplainedError: the file or one of its cells is wrong, or a finished cell in `out` was
+            made with other settings.
     """
     table = read_settings(path)
     for key in table:
@@ -120,13 +120,13 @@ def _base(table: Mapping[str, Any], path: Path, plugins: Plugins) -> dict[str, A
         raise _wrong(path, "preset and config were both given", "one of them")
     base: dict[str, Any] = {}
     if preset is not None:
-        # A preset's several processes would share the cores with the other cells.
+        # Several processes of a preset would share the cores with the other cells.
         base = {**preset_settings(str(preset), plugins), "procs": 1}
     elif config is not None:
         base = read_settings(path.parent / str(config))
     own = table.get("base", {})
     if not isinstance(own, Mapping):
-        raise _wrong(path, "base is no table", "[base] with the keys of a configuration file")
+        raise _wrong(path, "base is not a table", "[base] with the keys of a configuration file")
     return merge(base, own)
 
 
@@ -143,10 +143,10 @@ def _seeds(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[int]:
 
 
 def _flat(table: object, where: str) -> Iterator[tuple[str, Any]]:
-    """`algo.window = [...]` is a table in TOML, `"algo.window" = [...]` is not; both are meant."""
+    """Accept `algo.window = [...]`, a table in TOML, and `"algo.window" = [...]`, which is not."""
     if not isinstance(table, Mapping):
         raise OptionError(
-            f"{where} = {table!r} is no table.",
+            f"{where} = {table!r} is not a table.",
             expected="[grid] with lists, for example ipc = [0.5, 1.0].",
             next="correct it in the file of the sweep.",
         )
@@ -158,7 +158,7 @@ def _flat(table: object, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _axis(name: str, values: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return for each value of an axis its label, and the options that it sets."""
+    """Return for each value of an axis its label and its options."""
     if not isinstance(values, list) or not values:
         raise OptionError(
             f"grid.{name} = {values!r} is not an axis.",
@@ -209,7 +209,7 @@ def _check_names(cells: Sequence[Cell], path: Path) -> None:
 
 
 def _check_unchanged(cell: Cell, plugins: Plugins) -> None:
-    """Refuse a cell that was begun with other settings; its result would be taken for this one."""
+    """Refuse a cell that was started with other settings; its result would count for this one."""
     if not (cell.run_dir / CONFIG).exists():
         return
     old = _compared(resolve(read_settings(cell.run_dir / CONFIG), plugins))

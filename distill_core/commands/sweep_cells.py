@@ -24,7 +24,7 @@ Told = Callable[[Cell, int], None]
 
 
 def command(cell: Cell, out: Path) -> list[str]:
-    """Return the command that does a cell, or goes on with it; its configuration is written."""
+    """Write the configuration of a cell, and return the command that runs or resumes it."""
     start = [sys.executable, "-m", "distill_core", "run", "--out", str(cell.run_dir)]
     if cell.state() == "interrupted":
         return [*start, "--resume"]
@@ -63,14 +63,14 @@ def run_cells(
     ended: Told,
     make: Callable[[Cell, Path], list[str]] = command,
 ) -> None:
-    """Do cells on this machine.
+    """Run cells on this machine.
 
     Args:
-        cells: those that are to be done.
+        cells: the cells to run.
         out: the directory of the sweep.
         parallel: how many at a time.
-        ended: told the exit code of each.
-        make: gives the command of a cell.
+        ended: called with each cell and its exit code.
+        make: returns the command of a cell.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when all processes have saved their state.
@@ -116,12 +116,12 @@ def _start(
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment(cell, parallel),
-            process_group=0,  # Ctrl-C reaches it through this process alone, once
+            process_group=0,  # Ctrl-C reaches it only through this process, once
         )
 
 
 def run_job(arguments: list[str], log: str) -> None:
-    """Do a cell in a job of a cluster; the job fails if the cell does."""
+    """Run a cell in a job of a cluster; the job fails if the cell does."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
         subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=True)
@@ -136,18 +136,18 @@ def submit_cells(
     parameters: dict[str, Any],
     ended: Told,
 ) -> None:
-    """Do cells as jobs, through submitit, and wait for them.
+    """Run cells as jobs, through submitit, and wait for them.
 
-    submitit writes what a job is to do, and what came of it, as pickles of its own; the job reads
-    the former. Nothing is read here: what came of a cell is in its run directory.
+    submitit writes the task and the result of a job as pickles of its own; the job reads its task.
+    distill reads neither: the result of a cell is in its run directory.
 
     Args:
-        cells: those that are to be done.
+        cells: the cells to run.
         out: the directory of the sweep, which all machines see.
         cluster: "slurm", or "local" to try the same path here.
         parallel: jobs at a time, where the cluster can limit them.
         parameters: of submitit, such as `timeout_min` and `slurm_partition`.
-        ended: told 0 for a cell that has results, 1 for one that has none.
+        ended: called with each cell, and 0 if it has results, else 1.
 
     Raises:
         EnvironmentFault: submitit is not installed, or refused.

@@ -1,4 +1,4 @@
-"""What a sweep has found: accuracies for each place of the grid, over its seeds."""
+"""The results of a sweep: accuracies for each place of the grid, over its seeds."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 
 def spread(accuracies: Sequence[float]) -> str:
-    """Write mean and sample deviation (ddof = 1) over seeds in percent.
+    """Return mean and sample deviation (ddof = 1) over seeds as text, in percent.
 
     >>> spread([0.5, 0.6]), spread([0.5]), spread([])
     ('55.0 +- 7.1', '50.0', '')

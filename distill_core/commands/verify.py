@@ -1,7 +1,7 @@
-"""Whether an artefact is what its manifest says: every claim checked against the bytes.
+"""Whether an artefact is what its manifest says: every claim is checked against the bytes.
 
-Only files are read. No plugin is loaded, so that a stranger's artefact can be checked without
-running anybody's code; `evaluate=` alone needs the run's components.
+Only files are read. No plugin is loaded, so that an artefact from a stranger can be checked without
+running their code.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import DISTILLED, file_sha256, load
-from distill_core.artefact.contents import off_simplex
+from distill_core.artefact.artefact import DISTILLED, file_sha256, load, off_simplex
 from distill_core.artefact.manifest import MANIFEST, read_manifest
 from distill_core.artefact.packing import state_of
 from distill_core.system.files import read_tensors
@@ -43,7 +42,7 @@ def verify(run_dir: Path) -> list[Check]:
     """Check an artefact against its manifest: files, budget, class order, labels, versions.
 
     Raises:
-        InputError: there is no manifest to check against.
+        InputError: there is no manifest.
     """
     manifest = read_manifest(run_dir)
     checks = list(_files(run_dir, manifest))
@@ -67,10 +66,10 @@ def verify(run_dir: Path) -> list[Check]:
 def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) -> Check:
     """Compare a new evaluation with the recorded one.
 
-    Equal accuracies, as the same machine gives, say all. Else means of n and m networks may differ
+    Equal accuracies, as on the same machine, pass. Else means of n and m networks may differ
     by t s sqrt(1/n + 1/m), with s the pooled sample deviation and t the two-sided 99 % quantile of
-    Student's distribution with n + m - 2 degrees of freedom. Of one network each the spread is not
-    known, and only equality passes.
+    Student's distribution with n + m - 2 degrees of freedom. With one network each the spread is
+    not known, and only equality passes.
     """
     old, new = [float(value) for value in recorded["accuracies"]], list(accuracies)
     if old == new:
@@ -141,7 +140,7 @@ def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]
     tensors, metadata = read_tensors(run_dir / DISTILLED, ["class_grid"])
     names, grid = metadata["class_names"], tensors["class_grid"]
     if sorted(grid.reshape(-1).tolist()) != list(range(len(names))):
-        return False, "the class grid is no permutation of the classes"
+        return False, "the class grid is not a permutation of the classes"
     order = [[names[k] for k in row] for row in grid.tolist()]
     same = order == manifest["class_order"]
     return same, f"{len(names)} classes, each once" + ("" if same else ", not as the manifest says")

@@ -20,7 +20,7 @@ def counting(options: Options, what: str) -> list[str]:
 
 
 def at_most(options: Options, what: str, limit: int) -> int:
-    """Return how many of something are taken together: what options say, at most `limit`."""
+    """Return how many of something are taken together: what the options state, at most `limit`."""
     return min([limit, *(getattr(options, name) or limit for name in counting(options, what))])
 
 

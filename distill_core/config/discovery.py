@@ -15,7 +15,7 @@ def discover(extra: Iterable[tuple[str, Any]] = (), only: Sequence[str] | None =
     """Load every plugin of the entry-point group `distill`; see `registry.load_plugins`.
 
     Args:
-        extra: further plugins as (name, object), for tests and notebooks.
+        extra: more plugins as (name, object), for tests and notebooks.
         only: names of entry points to load; None means all, or those that the environment
             variable DISTILL_LOAD_PLUGINS names.
 
@@ -33,7 +33,7 @@ def discover(extra: Iterable[tuple[str, Any]] = (), only: Sequence[str] | None =
 
 
 def collect_presets(plugins: Plugins) -> Catalogue[Preset]:
-    """Ask every plugin for its presets; they are made only now, since most commands need none.
+    """Ask every plugin for its presets. Only on demand, because most commands need none.
 
     Raises:
         DuplicateNameError: two plugins offer one name.

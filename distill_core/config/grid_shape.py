@@ -1,4 +1,4 @@
-"""The option type for sizes and grids: ROWSxCOLS, rows before columns as everywhere."""
+"""The option type for sizes and grids: ROWSxCOLS, rows before columns, as everywhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The configuration of a run: one frozen model, read from defaults, a file or preset, and -o.
 
-Order of strength: defaults, then preset or file, then flags and `-o`. Nothing heavy is imported
-here, and nothing of a component but its options model.
+Later ones win: defaults, preset or file, flags and `-o`. Nothing heavy is imported here, and of a
+component only its options model.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import tomli_w
 from pydantic import Field, field_serializer
 
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
-from distill_core.hookspecs import KINDS
+from distill_core.hookspecs import BY_OPTION
 from registry import OptionError, Plugins, UnknownNameError
 from registry.options import Options, about, check_options
 
 
 class RunConfig(Options):
-    """Everything that decides the outcome of a run."""
+    """All settings that decide the result of a run."""
 
     repr: str = Field(description="representation")
     labeler: str = Field(description="labeler")
@@ -39,7 +39,7 @@ class RunConfig(Options):
         ge=0,
         lt=1,
         description="decay of a moving average over the outer steps, which is validated, saved and "
-        "judged in place of the last state, for example 0.999; in step t, from 0, it is at most "
+        "judged instead of the last state, for example 0.999; in step t, from 0, it is at most "
         "(1 + t) / (10 + t); default: no average, or what the algorithm asks for",
     )
     lr_decay: Literal["none", "linear", "cosine"] = Field(
@@ -50,7 +50,7 @@ class RunConfig(Options):
     minutes: float | None = Field(
         None,
         gt=0,
-        description="stop after so many minutes of outer steps, if that comes first",
+        description="stop after this many minutes of outer steps, if that comes first",
         **about("minutes"),
     )
     seed: int = Field(0, ge=0, description="seed of every random draw")
@@ -63,8 +63,8 @@ class RunConfig(Options):
     )
     allocator: Literal["auto", "tuned", "stock"] = Field(
         "auto",
-        description="tuned: glibc keeps the memory that is freed, twice as fast on CPUs; stock: "
-        "as the system has it; auto: tuned, unless another allocator or setting is in use",
+        description="tuned: glibc keeps freed memory, twice as fast on CPUs; stock: the system's "
+        "default; auto: tuned, unless another allocator or setting is in use",
     )
     tf32: bool = Field(
         False,
@@ -73,8 +73,8 @@ class RunConfig(Options):
     )
     deterministic: bool = Field(
         False,
-        description="take operations that give the same bits every time on a CUDA device, too, and "
-        "try no faster ones; PyTorch warns of one that has none. On the CPU all have",
+        description="use operations that give the same bits every time, also on a CUDA device, and "
+        "try no faster ones; PyTorch warns of those without such a form. On the CPU all have one",
     )
     procs: int = Field(
         1,
@@ -94,13 +94,13 @@ class RunConfig(Options):
     rank_timeout_minutes: float = Field(
         10.0,
         gt=0,
-        description="minutes without an answer after which another process counts as lost",
+        description="minutes without an answer after which a process counts as lost",
         **about("minutes"),
     )
     on_divergence: Literal["stop", "halve-lr"] = Field(
         "stop",
-        description="what happens when numbers are no longer finite: stop, or go back to an "
-        "earlier good state and on with halved outer learning rates (also --on-divergence)",
+        description="what to do when numbers are no longer finite: stop, or return to an "
+        "earlier finite state and halve the outer learning rates (also --on-divergence)",
     )
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")
@@ -131,6 +131,12 @@ class RunConfig(Options):
         return {"name": self.chosen(option), "options": self.written_options()[option]}
 
 
+def default_choice(option: str) -> str | None:
+    """Return the component of a kind that is used where none is chosen; None: one must be."""
+    field = RunConfig.model_fields[option]
+    return None if field.is_required() else field.default
+
+
 class _Tables(Options):
     """Raw settings of the components, by kind."""
 
@@ -145,13 +151,13 @@ def resolve(
 ) -> RunConfig:
     """Check settings against the run's model and every chosen component's, and fill defaults.
 
-    The result names every option, so that it reproduces the run even if a default changes.
+    The result holds every option, so that it reproduces the run even if a default changes.
 
     Args:
         settings: as `merge` makes them.
         plugins: what is installed.
-        needed: which of the kinds without a default must be chosen. The others are left empty,
-            for a configuration that is no run's.
+        needed: the kinds without a default that must be chosen. The others are left empty,
+            for a configuration that does not describe a run.
 
     Raises:
         UnknownNameError, OptionError: what is wrong, with the nearest valid name.
@@ -169,17 +175,16 @@ def resolve(
         if isinstance(settings.get(section), Mapping):
             # On their own first, so that a mistake is called what the user called it.
             check_options(model, settings[section], where=section)
-    known = {kind.option: kind for kind in KINDS}
-    unneeded = {n for n in known if RunConfig.model_fields[n].is_required()} - set(needed)
+    unneeded = {each for each in BY_OPTION if default_choice(each) is None} - set(needed)
     settings = {**settings, **dict.fromkeys(unneeded, "")}
     config = check_options(RunConfig, {**settings, "options": {}}, where="run")
     given = check_options(_Tables, {"options": settings.get("options", {})}, where="run").options
     for prefix in given:
-        if prefix not in known:
-            raise UnknownNameError("kind of option", prefix, known=known, next="correct it.")
+        if prefix not in BY_OPTION:
+            raise UnknownNameError("kind of option", prefix, known=BY_OPTION, next="correct it.")
     options = {
         prefix: plugins[kind.name].check(config.chosen(prefix), given.get(prefix, {}))
-        for prefix, kind in known.items()
+        for prefix, kind in BY_OPTION.items()
         if prefix not in unneeded
     }
     _check_validation(config)

@@ -1,6 +1,6 @@
 """The core's own options, by section: `-o data.*`, `-o engine.*` and `-o evaluate.*`.
 
-Nothing heavy is imported here, as in `config.py`, which reads them.
+Nothing heavy is imported here, as in `run_config.py`, which reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from registry.options import Options, about
 
 
 class DataOptions(Options):
-    """What the core does with a dataset before a run: `-o data.FIELD=VALUE`."""
+    """How a dataset is prepared before a run: `-o data.FIELD=VALUE`."""
 
     whitening: Literal["none", "standardise", "zca", "zca_kornia"] = Field(
         "standardise",
@@ -31,7 +31,7 @@ class DataOptions(Options):
     storage: Literal["float32", "float16"] = Field(
         "float32",
         description="how whitened real images are kept; float16 takes half the memory and rounds "
-        "them to 3 digits; they are computed with in float32 either way",
+        "them to 3 digits; computations use float32 either way",
     )
     validation: float = Field(
         0.1, ge=0, lt=1, description="fraction of the training data kept for validation"
@@ -68,7 +68,7 @@ class EvaluateOptions(Options):
         2, ge=1, description="networks for each of those evaluations", **about("networks")
     )
     select: Literal["last", "best"] = Field(
-        "last", description="keep the last state, or the one best on the validation split"
+        "last", description="keep the last state, or the best one on the validation split"
     )
     controls: bool = Field(
         True, description="also train on random real images of the same pixel budget and on all"
@@ -82,19 +82,19 @@ class EvaluateOptions(Options):
 
 
 class EngineOptions(Options):
-    """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides cost, not what is computed,
-    but for rounding, and for `real_chunk` with batch normalisation.
+    """How hypergradients are computed: `-o engine.FIELD=VALUE`. Decides the cost, not the result,
+    except for rounding, and for `real_chunk` with batch normalisation.
 
-    Networks that are only trained and tested, as in judging, take the kernels and CUDA graphs
-    wherever they can; the environment variables DISTILL_KERNELS=off and DISTILL_GRAPHS=off keep
-    them from it.
+    Networks that are only trained and tested, as in judging, use the kernels and CUDA graphs
+    wherever possible; the environment variables DISTILL_KERNELS=off and DISTILL_GRAPHS=off turn
+    these off.
     """
 
     path: Literal["auto", "kernels", "autograd"] = Field(
         "auto",
         description="derivatives by the ConvNet kernels (published ConvNet; on the CPU with a C "
         "compiler, on CUDA with Triton), by autograd (any network, any device), or the faster one "
-        "that there is",
+        "available",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -111,27 +111,27 @@ class EngineOptions(Options):
         None,
         ge=1,
         description="most images of the real batch at a time, in equal chunks; statistics of batch "
-        "normalisation are those of a chunk; default: 250, on CUDA up to 1000, as many as its "
-        "memory has room for, but 250 with batch normalisation",
+        "normalisation are those of a chunk; default: 250, on CUDA up to 1000, as many as fit "
+        "its memory, and 250 with batch normalisation",
         **about("images"),
     )
     activation_cache: str = Field(
         "auto",
-        description="memory for activations of differentiated steps, which are then not computed "
-        "again on the way back: an amount, or none; auto: 256MiB, on CUDA half of the free memory, "
-        "at most 16GiB; or what max_memory has room for",
+        description="memory for activations of differentiated steps, so the backward pass need "
+        "not recompute them: an amount, or none; auto: 256MiB, on CUDA half of the free memory, "
+        "at most 16GiB; or what max_memory leaves room for",
     )
     graphs: Literal["auto", "none"] = Field(
         "auto",
         description="CUDA graphs: the operations of an inner step are captured once and replayed, "
-        "which saves launching them one by one; auto: on CUDA where the network allows it; none: "
-        "one by one",
+        "which saves launching each one; auto: on CUDA if the network allows it; none: launch each "
+        "one",
     )
     max_memory: str | None = Field(
         None,
-        description="memory that a process may take on its device, for example 4GiB, on CUDA with "
-        "the driver's part of the process; smaller "
-        "microbatch and real_chunk are chosen where needed (also --max-memory)",
+        description="memory that a process may use on its device, for example 4GiB; on CUDA this "
+        "includes the driver's part; smaller microbatch and real_chunk are chosen if needed (also "
+        "--max-memory)",
     )
 
     @field_validator("activation_cache")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
-from distill_core.config.run_config import RunConfig
+from distill_core.config.run_config import RunConfig, default_choice
 from distill_core.config.sections import SECTIONS
-from distill_core.hookspecs import KINDS
+from distill_core.hookspecs import BY_OPTION, KINDS
 from distill_core.system.files import parse_toml
 from registry import InputError, OptionError, UnknownNameError
 from registry.options import Options
@@ -21,7 +21,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Read a TOML configuration file.
 
     Raises:
-        InputError: it does not exist, is no TOML (the line is named) or is of a newer distill.
+        InputError: it does not exist, is not TOML (the line is named) or is of a newer distill.
     """
     try:
         settings = parse_toml(path.read_text(encoding="utf-8"))
@@ -51,11 +51,12 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn `-o kind.field=value` pairs into nested settings.
 
     `data.*`, `engine.*` and `evaluate.*` are the core's own, `run.*` a field of the run itself,
-    everything else a component's. Values are strings, which the models convert; lists, tables and
-    quoted strings are read as TOML.
+    all others belong to a component. Values are strings, which the models convert; lists, tables
+    and quoted strings are read as TOML.
 
     Raises:
-        OptionError: a pair has another form, or its prefix is unknown.
+        OptionError: a pair does not have this form.
+        UnknownNameError: its prefix is unknown.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -77,18 +78,21 @@ def set_option(settings: dict[str, Any], option: str, value: Any) -> None:
     Raises:
         UnknownNameError: there is no such kind.
     """
-    kinds = [kind.option for kind in KINDS]
     prefix, _, name = option.partition(".")
+    settings |= _merge_tables(settings, _placed(prefix, {name: value}))
+
+
+def _placed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in which the options of a prefix have these values."""
+    if prefix == "run":
+        return values
     if prefix in SECTIONS:
-        settings.setdefault(prefix, {})[name] = value
-    elif prefix == "run":
-        settings[name] = value
-    elif prefix in kinds:
-        settings.setdefault("options", {}).setdefault(prefix, {})[name] = value
-    else:
-        raise UnknownNameError(
-            "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
-        )
+        return {prefix: values}
+    if prefix in BY_OPTION:
+        return {"options": {prefix: values}}
+    raise UnknownNameError(
+        "kind of option", prefix, known=[*BY_OPTION, *SECTIONS, "run"], next="correct it."
+    )
 
 
 def _value(text: str, pair: str) -> Any:
@@ -105,12 +109,12 @@ def _value(text: str, pair: str) -> Any:
 
 
 def settings_models() -> dict[str, type[Options]]:
-    """Return the models of what belongs to no component, by what `-o` calls it."""
+    """Return the models of the core's own settings, by their prefix on the command line."""
     return {"run": RunConfig, **SECTIONS}
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings as one table, by what `-o` calls each.
+    """Return nested settings as one table, by their names on the command line.
 
     >>> flatten({"seed": 3, "data": {"validation": 0.2}, "options": {"algo": {"window": 60}}})
     {'seed': 3, 'data.validation': 0.2, 'algo.window': 60}
@@ -133,11 +137,10 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
     """
     result = dict(weaker)
     options = dict(result.get("options", {}))
-    for kind in KINDS:
-        field = RunConfig.model_fields[kind.option]
-        old = weaker.get(kind.option, None if field.is_required() else field.default)
-        if old is not None and stronger.get(kind.option, old) != old:
-            options.pop(kind.option, None)
+    for kind in BY_OPTION:
+        old = weaker.get(kind, default_choice(kind))
+        if old is not None and stronger.get(kind, old) != old:
+            options.pop(kind, None)
     if options or "options" in result:
         result["options"] = options
     return _merge_tables(result, stronger)
@@ -152,9 +155,6 @@ def _merge_tables(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dic
     return result
 
 
-LONG = {kind.name: kind.option for kind in KINDS}  # "algorithm" for "algo"
-
-
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
     """Turn {"algo.window": 60} or {"algo": {"window": 60}} into a configuration.
 
@@ -163,25 +163,15 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
         UnknownNameError: there is no such kind of option.
     """
     settings: dict[str, Any] = {}
-    kinds = [kind.option for kind in KINDS]
+    short = {kind.name: kind.option for kind in KINDS}
     for key, value in options.items():
         prefix, dot, name = key.partition(".")
-        prefix = LONG.get(prefix, prefix)
+        prefix = short.get(prefix, prefix)
         if not dot and not isinstance(value, Mapping):
             raise OptionError(
                 f"options[{key!r}] has no effect.",
                 expected="a name such as 'algo.window', or a dictionary.",
                 next="correct it.",
             )
-        values = {name: value} if dot else dict(value)
-        if prefix == "run":
-            settings = merge(settings, values)
-        elif prefix in SECTIONS:
-            settings = merge(settings, {prefix: values})
-        elif prefix in kinds:
-            settings = merge(settings, {"options": {prefix: values}})
-        else:
-            raise UnknownNameError(
-                "kind of option", prefix, known=[*kinds, *SECTIONS, "run"], next="correct it."
-            )
+        settings = merge(settings, _placed(prefix, {name: value} if dot else dict(value)))
     return settings

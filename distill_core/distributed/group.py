@@ -1,8 +1,8 @@
-"""The processes of one run, by torch.distributed: what they average, gather and tell each other.
+"""The processes of one run, by torch.distributed: averages, gathering and broadcasts.
 
-Everything travels by gloo, which notices a dead process at once. Gradients on CUDA devices do so,
-too: they are small (0.1 to 9 MB), and nccl would abort a process whose neighbour has died, so that
-nobody was left to save the run.
+Everything is sent by gloo, which notices a dead process at once. So are gradients on CUDA devices:
+they are small (0.1 to 9 MB), and nccl would abort a process whose neighbour has died, so that no
+process could save the run.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from distill_core.system.devices import has_cuda
 from distill_core.system.state_tree import pack, unpack
 from registry import InputError, OptionError
 
-# Loading data and training networks may take long; a process that died is noticed by its closed
-# connection, and one that has stopped by its heartbeat, so nobody's patience has to end this.
+# Loading data and training networks may take long. A process that died is noticed by its closed
+# connection, and one that has stopped by its heartbeat, so this limit is never needed.
 _PATIENCE = timedelta(days=7)
 _BACKEND = "gloo"
 _GOODBYE_SECONDS = 5.0
@@ -82,12 +82,12 @@ class Group(Ranks):
                 expected="a device for each process.",
                 next=f"start at most {count} on a machine, or pass --device cpu.",
             )
-        # Before anything is made: or every process would take memory of the first card as well.
+        # Before anything is made, or every process would also use memory of the first card.
         torch.cuda.set_device(self.local_rank)
         return f"cuda:{self.local_rank}"
 
     def limit(self, minutes: float) -> None:
-        """Make the group in which outer steps meet, with a time limit, and give signs of life."""
+        """Make the group of the outer steps, with a time limit, and start the heartbeat."""
         with self._collective():
             group = dist.new_group(backend=_BACKEND, timeout=timedelta(minutes=minutes))
         assert isinstance(group, dist.ProcessGroup)
@@ -101,9 +101,9 @@ class Group(Ranks):
             )
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average `.grad` over ranks in one all-reduce, in place; by way of the CPU."""
+        """Average `.grad` over ranks in one all-reduce, in place, through the CPU."""
         trained = list(parameters)
-        # One number more for every parameter: on how many ranks it has a gradient.
+        # One more number for every parameter: on how many ranks it has a gradient.
         present = torch.tensor([float(p.grad is not None) for p in trained])
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         there = torch.cat([part.reshape(-1) for part in parts])
@@ -150,7 +150,7 @@ class Group(Ranks):
         return value if self.is_main else _value(data)
 
     def hand_over(self, error: BaseException) -> bool:
-        """Put the error where rank 0 looks when it misses this rank."""
+        """Put the error into the store, where rank 0 looks when this rank is missing."""
         if not self._reachable() or (self._heartbeat and not self._heartbeat.lives(0)):
             return False
         if isinstance(error, RankLostError):
@@ -161,15 +161,15 @@ class Group(Ranks):
         return True
 
     def end(self, code: int) -> int:
-        """Close the connections, so that nobody waits in vain, and wait for rank 0's exit code.
+        """Close the connections, so that no rank waits in vain, and wait for rank 0's exit code.
 
-        A launcher kills all processes when it sees one fail; so rank 0, which has something to
-        print, is given time, and others end with its exit code.
+        A launcher kills all processes when one fails. So rank 0, which prints the message, gets
+        time, and the others end with its exit code.
         """
         self._step_group = None
         patience = _GOODBYE_SECONDS if self.is_main else _PATIENCE.total_seconds()
         if self._lost:
-            # Rank 0 may be the one; whoever is left has noticed as well.
+            # Rank 0 may be the lost one; the remaining ranks have noticed as well.
             patience = _GOODBYE_SECONDS_TO_THE_LOST if self.is_main else _GOODBYE_SECONDS
         reachable = self._reachable()
         if self._heartbeat:
@@ -189,12 +189,12 @@ class Group(Ranks):
         return code
 
     def _meet(self) -> None:
-        """Wait for all ranks, however long they work, but for none that has stopped."""
+        """Wait for all ranks while they work, but not for one that has stopped."""
         if self._heartbeat:
             self._heartbeat.meet()
 
     def _reachable(self) -> bool:
-        """Whether the store answers; its host may have stopped, and then every call would hang."""
+        """Whether the store answers; if its host has stopped, every call would hang."""
         return self._heartbeat is None or self._heartbeat.answers()
 
     @staticmethod
@@ -227,19 +227,19 @@ class Group(Ranks):
 
 
 def _empty_on_cpu(size: int, *, like: Tensor) -> Tensor:
-    """Return room for numbers that a device and gloo exchange; pinned, where CUDA copies them."""
+    """Return a buffer for the exchange between a device and gloo; pinned for CUDA."""
     return torch.empty(size, dtype=like.dtype, pin_memory=like.device.type == "cuda")
 
 
 def join(environment: Mapping[str, str]) -> Ranks:
-    """Meet the other processes that a launcher started, if there are any.
+    """Join the other processes that a launcher started, if there are any.
 
     Args:
         environment: as torchrun sets it: WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
 
     Raises:
         InputError: only some of these are set.
-        RankLostError: the others do not come.
+        RankLostError: the others do not join.
     """
     if not launched(environment):
         return SINGLE_PROCESS

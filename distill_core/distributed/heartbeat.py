@@ -1,10 +1,10 @@
-"""Signs of life of the processes of a run, by the store where they met.
+"""Heartbeats of the processes of a run, through the store where they met.
 
-A process that is stopped, or whose machine hangs, closes no connection: whoever waits for it in a
-collective call waits for ever. So a thread of every process counts up a number of its own in the
-store, and reads those of the others. Where processes wait for each other without knowing how long
-the work will take, they first meet here: that ends when all have come, or when one is silent. A
-process that works for hours is not silent; one that has stopped is.
+A process that is stopped, or whose machine hangs, does not close its connections: others that wait
+for it in a collective call would wait forever. So a thread of every process increments a number in
+the store and reads those of the others. Before processes wait for work of unknown length, they
+meet here: a meeting ends when all have arrived, or when one is silent. A process that works for
+hours is not silent; one that has stopped is.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import NamedTuple
 
 from torch.distributed.distributed_c10d import Store
 
-_PAUSE = 5.0  # most seconds between beats where nobody waits
-_HURRY = 0.05  # and where somebody does
-_ANSWER = 2.0  # seconds in which a store that works has answered
+_PAUSE = 5.0  # most seconds between beats while no process waits
+_HURRY = 0.05  # and while one waits
+_ANSWER = 2.0  # seconds within which a working store answers
 
 
 class SilenceError(RuntimeError):
-    """A process has left, or has given no sign of life for too long."""
+    """A process has left, or has been silent for too long."""
 
 
 class _Sign(NamedTuple):
-    """What a process leaves in the store.
+    """The entry of a process in the store.
 
     Attributes:
-        beats: changes for as long as the process lives.
-        meetings: to how many meetings it has come.
-        left: 1 if it will come to no more.
+        beats: changes while the process lives.
+        meetings: how many meetings it has joined.
+        left: 1 if it will join no more.
     """
 
     beats: int = 0
@@ -39,7 +39,7 @@ class _Sign(NamedTuple):
 
 
 class Heartbeat:
-    """The signs of life of this process and of the others; begins at once.
+    """The heartbeats of this process and of the others; starts at once.
 
     Args:
         store: where all processes of the run read and write.
@@ -63,10 +63,10 @@ class Heartbeat:
         self._thread.start()
 
     def meet(self) -> None:
-        """Wait until all processes have come here as often as this one.
+        """Wait until all processes have called this as often as this one.
 
         Raises:
-            SilenceError: one of them will not come, or the store does not answer.
+            SilenceError: one of them has left or is silent, or the store does not answer.
         """
         with self._changed:
             self._meetings += 1
@@ -82,19 +82,19 @@ class Heartbeat:
                 rounds, seen = self._rounds, now
 
     def answers(self) -> bool:
-        """Say whether the store answers at once, more or less."""
+        """Return whether the store answers within seconds."""
         with self._changed:
             self._changed.notify_all()
             rounds = self._rounds
             return self._changed.wait_for(lambda: self._rounds > rounds, timeout=_ANSWER)
 
     def lives(self, rank: int) -> bool:
-        """Say whether another process has been heard of lately, or has said that it ends."""
+        """Return whether another process gave a recent sign, or has left properly."""
         with self._changed:
             return self._silence[rank] <= self.patience / 2 or bool(self._others[rank].left)
 
     def leave(self) -> None:
-        """Tell the others that this process will come to no more meetings; the end of its signs."""
+        """Tell the others that this process joins no more meetings, and stop the heartbeat."""
         with self._changed:
             self._left = True
             self._changed.notify_all()
@@ -102,11 +102,11 @@ class Heartbeat:
 
     @property
     def _pause(self) -> float:
-        """Seconds between beats where nobody waits."""
+        """Seconds between beats while no process waits."""
         return min(_PAUSE, self.patience / 10)
 
     def _expected(self) -> list[int]:
-        """The processes that have yet to come to this one's last meeting."""
+        """The processes that have not yet joined this one's last meeting."""
         return [rank for rank, sign in self._others.items() if sign.meetings < self._meetings]
 
     def _refuse_silence(self, unanswered: float) -> None:
@@ -119,12 +119,12 @@ class Heartbeat:
             raise SilenceError("the store, where the processes met, does not answer")
 
     def _passed(self, before: float, now: float) -> float:
-        """Seconds between two looks; few if this process was stopped itself in between, which must
-        not take its own absence for that of the others."""
+        """Seconds between two reads; limited, since a process that was stopped in between must not
+        take its own absence for that of the others."""
         return min(now - before, 2 * self._pause)
 
     def _beat(self) -> None:
-        """Leave a sign and read those of the others, until this process leaves."""
+        """Write a sign and read those of the others, until this process leaves."""
         beats, left = 0, False
         while not left:
             with self._changed:

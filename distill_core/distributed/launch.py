@@ -13,9 +13,9 @@ from pathlib import Path
 from distill_core.system.cores import count_cores
 from registry import EnvironmentFault, OptionError
 
-# Names the file that rank 0 leaves its exit code in; set means: started by `launch`.
+# Names the file for the exit code of rank 0; set if `launch` started the process.
 EXIT_CODE_FILE = "DISTILL_EXIT_CODE_FILE"
-# torch's launcher kills a process so long after it asked it to end; an outer step may take long.
+# Seconds after which torch's launcher kills a process that it asked to end; a step may take long.
 _SHUTDOWN = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
 
@@ -25,10 +25,10 @@ def launched(environment: Mapping[str, str]) -> bool:
 
 
 def usable(procs: int, device: str) -> int:
-    """Return the processes that a configuration, not the command line, asks for, or 1.
+    """Return the number of processes of a configuration, or 1 if this machine does not suit it.
 
-    A preset is written for one kind of machine: one with fewer cores, or with a GPU, is better
-    off with a single process.
+    A preset is written for one kind of machine. With fewer cores, or with a GPU, a single process
+    is better. What the command line asks for is not changed.
     """
     if procs == 1 or count_cores() < procs or device not in ("auto", "cpu"):
         return 1
@@ -38,7 +38,7 @@ def usable(procs: int, device: str) -> int:
 
 
 def check_processes(procs: int, device: str) -> None:
-    """Refuse more processes than there are devices for them.
+    """Refuse more processes than devices.
 
     Raises:
         OptionError: there are fewer CUDA devices than processes, or a single one was named.
@@ -69,13 +69,13 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
         arguments: the command line, without the program's name.
         procs: how many processes.
         run_dir: the directory of the run.
-        patience: seconds that they are given to end an outer step when they are to stop.
+        patience: seconds to finish an outer step when they are asked to stop.
 
     Returns:
-        The exit code of rank 0, which has printed what there is to say.
+        The exit code of rank 0, which has printed the result or the error.
 
     Raises:
-        EnvironmentFault: rank 0 was killed before it could say anything.
+        EnvironmentFault: rank 0 was killed before it could print anything.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -102,7 +102,7 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         if hasattr(signal, "SIGUSR1"):
-            # torch's launcher passes on SIGTERM, and would die of this one.
+            # torch's launcher forwards SIGTERM, but would die from this signal.
             signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         try:
             elastic_launch(config, sys.executable)("-m", "distill_core", *arguments)
@@ -122,13 +122,13 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
 
 
 def leave_exit_code(code: int) -> None:
-    """Tell the process that started this one what rank 0 ends with."""
+    """Write the exit code of rank 0 for the process that started this one."""
     if path := os.environ.get(EXIT_CODE_FILE):
         Path(path).write_text(str(code))
 
 
 def threads_of_each(procs: int) -> int:
-    """Return the share of the physical cores for each of several processes."""
+    """Return the threads of each of several processes: its share of the physical cores."""
     return max(1, count_cores() // procs)
 
 

@@ -1,6 +1,6 @@
-"""What the processes of one run do together, as one process alone does it: trivially.
+"""What the processes of a run do together; here for a single process, where it is trivial.
 
-Code that is given a `Ranks` need not know how many there are; `distributed.Group` is many.
+Code that gets a `Ranks` need not know how many there are; `group.Group` stands for several.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and prints."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Return which of `count` equal tasks are this rank's."""
+        """Return the numbers of this rank's tasks, of `count` equal ones."""
         return range(self.rank, count, self.size)
 
     def device(self, name: str) -> str:
@@ -42,30 +42,30 @@ class Ranks:
         return name
 
     def limit(self, minutes: float) -> None:
-        """Bound the time that ranks wait for one that does not answer."""
+        """Limit the time that ranks wait for one that does not answer."""
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average `.grad` over ranks, in place; an absent one is zero, unless absent on all."""
+        """Average `.grad` over ranks, in place; missing counts as zero, unless all miss it."""
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return for each flag whether it is set on any rank."""
         return flags
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value (a tree, see `trees`) on rank 0, and nothing elsewhere."""
+        """Return every rank's value (a tree, see `state_tree`) on rank 0, and nothing elsewhere."""
         return [value]
 
     def broadcast(self, value: Any) -> Any:
-        """Return rank 0's value (a tree, see `trees`) on every rank."""
+        """Return rank 0's value (a tree, see `state_tree`) on every rank."""
         return value
 
     def hand_over(self, error: BaseException) -> bool:
-        """Leave an error for rank 0 to tell; return whether there is a rank 0 that can."""
+        """Leave an error for rank 0 to report; return whether rank 0 can."""
         del error
         return False
 
     def end(self, code: int) -> int:
-        """Take leave of the other ranks; return the exit code, which is rank 0's."""
+        """Leave the group; return the exit code, which is rank 0's."""
         return code
 
 

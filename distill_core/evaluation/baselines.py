@@ -1,6 +1,6 @@
-"""What a distilled set must be measured against: real images of the same pixel budget, and all.
+"""The two controls of a distilled set: real images of the same pixel budget, and all of them.
 
-Both controls are trained by the same code and protocol as the result (`evaluate.py`).
+Both are evaluated by the same code and protocol as the result (`evaluate.py`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FULL_FORMAT = 1
 def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -> Batch:
     """Draw real training images of every class, uniformly without replacement.
 
-    Stored small, they are scaled down with antialiasing, and up again bilinearly for use, before
-    whitening. A class with fewer images than asked for gives all of them, some again.
+    Images of a smaller budget are scaled down with antialiasing and bilinearly up again, before
+    whitening. A class with too few images gives all of them, some more than once.
 
     Returns:
         Images (n, C, h, w), class by class, and their one-hot labels (n, K), on the device.
@@ -46,17 +46,17 @@ def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -
 
 
 def downscale(images: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
-    """Store whitened images (n, C, h, w) at the budget's size and bring them back to their own."""
+    """Shrink whitened images (n, C, h, w) to the budget's size and enlarge them again."""
     return enlarge(shrink(images, budget, whitening), budget, whitening).to(images)
 
 
 def random_control(evaluator: Evaluator, recipe: Recipe, *, ipc: float, nets: int) -> Result:
-    """Train on real images of the same pixel budget, drawn anew for every network.
+    """Train on real images of the same pixel budget, a new draw for every network.
 
     Args:
         evaluator: trains and measures the networks.
         recipe: as for the distilled set.
-        ipc: what the distilled set costs, images per class.
+        ipc: pixel budget of the distilled set, images per class.
         nets: how many networks.
     """
     real = evaluator.real
@@ -72,11 +72,11 @@ def random_control(evaluator: Evaluator, recipe: Recipe, *, ipc: float, nets: in
 
 
 def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int) -> Result:
-    """Train on the whole training split, or read the result of an earlier time from the cache.
+    """Train on the whole training split, or read an earlier result from the cache.
 
     Args:
-        evaluator: trains and measures the networks. The cache of its rank 0 decides; others may
-            see another one.
+        evaluator: trains and measures the networks. The cache of rank 0 decides; other ranks
+            may have another one.
         recipe: as for the distilled set, except for batches of 128 and `steps`.
         steps: training steps.
         nets: how many networks.
@@ -93,8 +93,8 @@ def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int)
     if ranks.is_main:
         try:
             write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
-        except EnvironmentFault as fault:  # the result is as good without
-            # Results are passed on: where a user keeps files is nobody else's business.
+        except EnvironmentFault as fault:  # the result is valid without
+            # Results are published: they must not name a user's folders.
             reason = fault.what.replace(str(cache_dir()), "the cache")
             return result.noted(f"not kept for later runs: {reason}")
     return result
@@ -115,7 +115,7 @@ def full_path(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> Path:
 
 
 def _read(path: Path) -> Result | None:
-    """A damaged entry is none: it is made again."""
+    """Return a result from the cache; None if there is none, or it is damaged."""
     try:
         return Result.from_dict(parse_json(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):

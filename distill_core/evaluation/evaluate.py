@@ -1,7 +1,7 @@
-"""How good a training set is: fresh networks trained on it by a named protocol, mean and spread.
+"""How good a training set is: accuracies of fresh networks trained on it by a named protocol.
 
-The training set may be the distilled one or a control (`baselines.py`); the networks, their seeds
-and the protocol are the same for all, so that their difference is the data's.
+The training set may be the distilled one or a control (`baselines.py`). Networks, seeds and
+protocol are the same for all, so that differences are due to the data.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Result:
 
     Attributes:
         accuracies: one for each network, after the last step; fractions.
-        checkpoints: the same by training step, for curves; they select nothing.
+        checkpoints: the same by training step, for curves; not used to select anything.
         recipe: how the networks were trained.
         seconds: wall-clock time.
-        notes: what else is to be known (how a control was made, that it came from a cache).
+        notes: further facts (how a control was made, that it came from a cache).
     """
 
     accuracies: tuple[float, ...]
@@ -78,7 +78,7 @@ class Result:
 
     @staticmethod
     def from_dict(state: dict[str, Any]) -> Result:
-        """Read what `as_dict` gave."""
+        """Read what `as_dict` returned."""
         return Result(
             accuracies=tuple(state["accuracies"]),
             checkpoints={int(step): tuple(v) for step, v in state["checkpoints"].items()},
@@ -101,7 +101,7 @@ class Evaluator:
         make_backbone: makes a fresh network on the device.
         backbone: name and options of that network, for the keys of caches.
         seed: seed of all draws.
-        ranks: share the networks out; all must call a method, and all return the same.
+        ranks: share the networks; all must call a method, and all return the same.
         after_net: called with the name of the training set, the number of a network and its
             accuracy, for progress.
     """
@@ -142,11 +142,11 @@ class Evaluator:
 
         Args:
             data: images (n, C, h, w) on the device, with soft labels (n, K) or int64 classes (n,);
-                or a function that draws them anew for each network. Its draws come from a separate
-                stream, so that networks start and are trained alike whatever is drawn.
+                or a function that draws them for each network. Its draws come from a separate
+                stream, so that they do not change how networks start and are trained.
             recipe: how to train; see `protocol`.
             nets: how many networks.
-            split: what to measure on: the validation split while a run goes on, the test split
+            split: the images to measure on: the validation split during a run, the test split
                 once.
             name: of the training set, for `after_net`; None: nothing is told.
         """
@@ -207,17 +207,17 @@ def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = N
             momentum 0.9 and weight decay 5e-4, batches of 256, a tenth of the rate from the
             middle on; 300 epochs, or 1000 with DSA where the algorithm augments. "mtt": the same
             for 1000 epochs with DSA, at the rate that was distilled, if by SGD. "frepo": Adam
-            3e-4, 1000 steps of at most 500 images, with DSA; its MSE loss and average of
-            weights are not ours, which is cross-entropy on the last weights.
+            3e-4, 1000 steps of at most 500 images, with DSA; the paper uses an MSE loss and
+            averaged weights, ours cross-entropy and the last weights.
         recipe: the algorithm's own recipe.
         num_items: images in the distilled set; protocols in epochs need it.
-        steps: takes the place of the protocol's number of steps.
+        steps: replaces the protocol's number of steps.
 
     Raises:
-        UnknownNameError: there is no such protocol.
+        UnknownNameError: the protocol is unknown.
 
     Source: Shul et al. 2024, Feng et al. 2023, Zhao and Bilen 2021, Cazenavette et al. 2022, Zhou
-        et al. 2022, from their published code. Ours keeps the momentum where that of Zhao and
+        et al. 2022, from their published code. Ours keeps the momentum; the code of Zhao and
         Bilen makes a new optimizer in the middle.
     """
     if name not in PROTOCOLS:

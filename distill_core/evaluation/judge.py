@@ -1,6 +1,6 @@
-"""The verdict: fresh networks on a training set, beside its two controls.
+"""The verdict: fresh networks trained on a result and on its two controls.
 
-The test split is read here and nowhere else; while a run goes on only the validation split is.
+Only this reads the test split; during a run only the validation split is used.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A training set that is to be judged.
+    """A training set to judge.
 
     Attributes:
         batch: whitened images and labels, on the device.
-        recipe: how the algorithm means networks to be trained on it.
+        recipe: how the algorithm trains networks on it.
         ipc: pixels that it stores, in images per class.
-        step: outer steps behind it.
+        step: outer steps done.
     """
 
     batch: Batch
@@ -73,7 +73,7 @@ def judge(
 
 
 def table(results: Mapping[str, Result]) -> str:
-    """Write results for people: accuracy on the test set, networks, and notes."""
+    """Return results as text: accuracy on the test set, networks and notes."""
     lines = ["accuracy on the test set"]
     for name, result in results.items():
         count = len(result.accuracies)

@@ -1,14 +1,22 @@
-"""The accuracies that DD-Ranking's scores are made of, measured on one result.
+"""DD-Ranking's scores: what a distilled set gives beyond its labels and augmentation.
 
-Every training set gets the learning rate that is best for it on the validation split, chosen with
-one network; then fresh networks are trained with that rate, and their accuracy after the last
-step on the test split counts. Nothing is chosen on the test split.
+Every training set gets its own best learning rate, chosen with one network on the validation
+split. Then fresh networks are trained with that rate, and their test accuracy after the last step
+counts. Nothing is chosen on the test split. Accuracies are fractions from
+0 to 1.
+
+Source: DD-Ranking (Li et al. 2025). Its released code (0.2.0) puts percentages into the exponential
+map and takes the best accuracy over learning rates and epochs on the test set; see
+docs/guide/evaluate.md.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Generator
 from torch.nn import functional
@@ -21,24 +29,83 @@ from distill_core.data.real_budget import real_budget
 from distill_core.evaluation.baselines import FULL_BATCH, full_control, random_images
 from distill_core.evaluation.evaluate import Draw, Evaluator, Result
 from distill_core.evaluation.judge import Candidate
-from distill_core.evaluation.robust_scores import (
-    Score,
-    augmentation_robust_score,
-    hard_label_recovery,
-    improvement_over_random,
-    label_robust_score,
-)
 from registry import InputError, UnknownNameError
 
 METRICS = ("lrs", "ars")
 RATES = (1e-3, 5e-3, 1e-2, 5e-2, 1e-1)  # as DD-Ranking searches
+WEIGHT = 0.5  # w of LRS and gamma of ARS
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score for each network, and their mean and spread.
+
+    Attributes:
+        values: one for each network.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the networks."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (ddof = 1); None for a single network."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        return {"mean": self.mean, "std": self.std, "values": list(self.values)}
+
+    def __str__(self) -> str:
+        spread = f" +- {self.std:.2f}" if self.std is not None else ""
+        return f"{self.mean:.2f}{spread}"
+
+
+def hard_label_recovery(real_hard: float, distilled_hard: float) -> float:
+    """HLR: the loss against all real images, both with hard labels; lower is better."""
+    return real_hard - distilled_hard
+
+
+def improvement_over_random(distilled: float, random: float) -> float:
+    """IOR: the gain over random real images of the same budget; higher is better."""
+    return distilled - random
+
+
+def scale(alpha: float) -> float:
+    """Map -1 to 0 and 1 to 100: 100 (e^alpha - e^-1) / (e - e^-1)."""
+    lowest = math.exp(-1)
+    return 100 * (math.exp(alpha) - lowest) / (math.e - lowest)
+
+
+def label_robust_score(ior: float, hlr: float, *, weight: float = WEIGHT) -> float:
+    """LRS: `scale` of w IOR - (1 - w) HLR; 0 to 100.
+
+    >>> label_robust_score(1.0, -1.0)
+    100.0
+    """
+    return scale(weight * ior - (1 - weight) * hlr)
+
+
+def augmentation_robust_score(augmented: float, plain: float, *, weight: float = WEIGHT) -> float:
+    """ARS: `scale` of the improvements over random, trained with and without augmentation.
+
+    Args:
+        augmented: IOR with both trained with augmentation.
+        plain: IOR with both trained without.
+        weight: gamma.
+    """
+    return scale(weight * augmented + (1 - weight) * plain)
 
 
 def check_metrics(metrics: Collection[str]) -> None:
     """Refuse unknown scores.
 
     Raises:
-        UnknownNameError: there is no such score.
+        UnknownNameError: a score is unknown.
     """
     for name in metrics:
         if name not in METRICS:
@@ -46,7 +113,7 @@ def check_metrics(metrics: Collection[str]) -> None:
 
 
 def check_split(metrics: Collection[str], real: RealData) -> None:
-    """Refuse data on which no learning rate can be chosen.
+    """Refuse data without images to choose a learning rate on.
 
     Raises:
         InputError: the validation split is empty.
@@ -70,7 +137,7 @@ def measure_scores(
     Args:
         candidate: what was distilled.
         evaluator: trains and measures the networks; the validation split of its data chooses
-            learning rates. Its `after_net` is told of the networks that count.
+            learning rates. Its `after_net` is called for the networks that count.
         options: the protocol, and how many networks.
         metrics: of `METRICS`.
 
@@ -150,7 +217,7 @@ class _Bench:
         )
 
     def _best_rate(self, data: Batch | Draw, recipe: Recipe) -> Recipe:
-        """The recipe with the rate of the highest validation accuracy; the lower one if equal."""
+        """Return the recipe with the best rate on the validation split; of equal ones the lower."""
         validation = self.evaluator.real.validation
 
         def accuracy(candidate: Recipe) -> float:

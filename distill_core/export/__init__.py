@@ -1,4 +1,4 @@
-"""A result for other tools: one folder for each format, written whole or not at all.
+"""A result for other tools: one folder for each format, written atomically.
 
 images       PNG in a folder for each class, in label order; labels.json has all soft labels
 tensors      tensors.safetensors (images, labels), whitening.safetensors
@@ -42,15 +42,15 @@ def export(
         run_dir: a run directory or a distilled.safetensors.
         out: a folder that does not exist or is empty.
         form: "images", "tensors", "huggingface" or "dd-ranking".
-        force: an earlier export in `out` is replaced; anything else is not.
+        force: replace an earlier export in `out`; anything else is refused.
         licence: identifier of the licence of the source data, for the dataset card.
 
     Returns:
-        Lines for people, of what was written, and what it is not good for.
+        Lines of text about what was written, and its limits.
 
     Raises:
         InputError: `out` is in use, or the artefact cannot be read or written in this format.
-        UnknownNameError: there is no such format.
+        UnknownNameError: the format is unknown.
         EnvironmentFault: a file cannot be written.
     """
     writers: dict[str, Writer] = {
@@ -94,7 +94,7 @@ def _check_free(out: Path, *, force: bool) -> None:
         )
     if not _is_export(out):
         raise InputError(
-            f"{out} is no folder that `distill export` made; it will not be deleted.",
+            f"{out} is not a folder that `distill export` made; it will not be deleted.",
             expected="an earlier export, which --force may replace.",
             next="pass --out DIR for another place.",
         )
@@ -108,7 +108,7 @@ def _is_export(out: Path) -> bool:
 
 
 def _put_in_place(beside: Path, out: Path) -> None:
-    """Rename a finished folder to its name; what is there goes only when that has worked."""
+    """Rename a finished folder to its name; the old folder is deleted only after that."""
     old = beside.with_suffix(".old")
     if out.exists():
         out.rename(old)

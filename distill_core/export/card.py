@@ -1,6 +1,6 @@
-"""The dataset card of a result: YAML for the Hub, then what a reader has to know.
+"""The dataset card of a result: YAML for the Hub, then the facts for readers.
 
-Names of classes come from users, so they are quoted wherever they are written.
+Class names come from users, so they are always quoted.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str
 
 
 def _accuracy(results: dict[str, Any]) -> str:
-    """A table of accuracies with their spread, or a sentence where there are none."""
+    """Return a table of accuracies with their spread, or a sentence if there are none."""
     if not results:
         return "It has not been judged yet: `distill evaluate RUN` does that."
     lines = ["| trained on | accuracy on real test images | networks |", "|---|---|---|"]
@@ -164,7 +164,7 @@ def _accuracy(results: dict[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """JSON, which YAML reads as well; nothing in it ends a block of Markdown or of YAML."""
+    """Return JSON, which is also YAML; nothing in it ends a block of Markdown or YAML."""
     return json.dumps(value).replace("`", "\\u0060")
 
 

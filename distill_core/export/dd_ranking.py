@@ -1,4 +1,4 @@
-"""Format `dd-ranking`: what DD-Ranking 0.2 takes, and the distilled set as it really is.
+"""Format `dd-ranking`: the input of DD-Ranking 0.2, and the exact distilled set.
 
 images.pt            (K ipc, C, h, w) float32, whitened, class by class
 labels.pt            (K ipc, K) logarithms of the soft labels: DD-Ranking applies a softmax to them
@@ -8,10 +8,10 @@ geometry.json        where every training image lies on the canvases, and the cl
 
 DD-Ranking wants ipc images for each class, in order. Posters have patches between the classes, so
 for ipc = ceil(n / K) every class gets the images with the most of its label, some of them under
-several classes: an approximation, which is said. Our own LRS and ARS (`distill evaluate
---metrics`) need no such thing.
+several classes: an approximation, and the output says so. Our own LRS and ARS (`distill evaluate
+--metrics`) do not need it.
 
-.pt files are pickles. DD-Ranking's scripts read no other; these hold plain tensors, which
+.pt files are pickles. DD-Ranking's scripts read nothing else; these hold plain tensors, which
 `torch.load(..., weights_only=True)` reads without running code. distill itself never reads one.
 """
 
@@ -38,7 +38,7 @@ def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
     """Write DD-Ranking's input, and poster, labels and geometry beside it.
 
     Raises:
-        InputError: the labels are no distributions, so that they have no logarithms.
+        InputError: the labels are not distributions, so they have no logarithms.
     """
     logits = logits_of(distilled.labels)
     chosen = top_ipc(distilled.labels)
@@ -74,11 +74,11 @@ def logits_of(labels: Tensor) -> Tensor:
     """Return log(labels + 1e-8); a softmax gives the labels back.
 
     Raises:
-        InputError: rows of `labels` (n, K) are no distributions.
+        InputError: rows of `labels` (n, K) are not distributions.
     """
     if bool((labels < 0).any()) or not torch.allclose(labels.sum(1), torch.ones(()), atol=1e-3):
         raise InputError(
-            "the soft labels are no probabilities, so DD-Ranking cannot take them.",
+            "the soft labels are not probabilities, so DD-Ranking cannot take them.",
             expected="rows that are >= 0 and sum to 1.",
             next="use --format tensors, or distill again with fixed labels, as --labeler onehot.",
         )
@@ -105,7 +105,7 @@ def top_ipc(labels: Tensor) -> Tensor:
 
 
 def is_exact(chosen: Tensor, labels: Tensor) -> bool:
-    """Say whether every image was chosen once, under the class of its largest label."""
+    """Return whether every image was chosen once, under the class of its largest label."""
     ipc = len(chosen) // labels.shape[1]
     classes = torch.arange(labels.shape[1]).repeat_interleave(ipc)
     everyone = torch.equal(chosen.sort().values, torch.arange(len(labels)))

@@ -30,12 +30,12 @@ def export_huggingface(distilled: Distilled, out: Path, licence: str) -> list[st
     """Write pictures, metadata.jsonl, exact tensors and the dataset card.
 
     Raises:
-        OptionError: `licence` is no identifier of the Hub.
+        OptionError: `licence` is not an identifier of the Hub.
         InputError: PNG cannot hold the channels.
     """
     if not LICENCE.fullmatch(licence):
         raise OptionError(
-            f"licence '{licence}' is no identifier.",
+            f"licence '{licence}' is not an identifier.",
             expected="one of the Hub's, in lower case, as mit, cc-by-4.0 or unknown.",
             next="correct --license.",
         )

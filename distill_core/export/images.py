@@ -26,8 +26,7 @@ LONGEST = 60  # characters of a class name in a folder's name; file systems allo
 def export_images(distilled: Distilled, out: Path) -> list[str]:
     """Write a PNG for every image, un-whitened, and labels.json.
 
-    Every class has its folder, also one that no picture lies in, so that folders in sorted order
-    are the labels.
+    Every class has its folder, even without pictures, so that sorted folders are the labels.
     """
     pngs = pngs_of(distilled)
     main = distilled.labels.argmax(1).tolist()
@@ -91,7 +90,7 @@ def class_folders(class_names: tuple[str, ...]) -> list[str]:
 
 
 def rounding_note(distilled: Distilled) -> str:
-    """Say what is lost in the pictures."""
+    """Return a sentence about what is lost in the pictures."""
     kind = distilled.transform.whitening.kind
     return {
         "none": "Pixels are rounded to bytes.",
@@ -104,6 +103,6 @@ def rounding_note(distilled: Distilled) -> str:
 
 
 def _to_bytes(pictures: Tensor) -> list[Picture]:
-    """Turn (n, C, h, w) from 0 to 1 into what PIL takes: (h, w, 3), or (h, w) for one channel."""
+    """Turn (n, C, h, w) from 0 to 1 into arrays for PIL: (h, w, 3), or (h, w) for one channel."""
     values: Picture = np.rint(255 * pictures.permute(0, 2, 3, 1).numpy()).astype(np.uint8)
     return list(values[..., 0] if values.shape[-1] == 1 else values)

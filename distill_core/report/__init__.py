@@ -1,4 +1,4 @@
-"""Pages about runs: one HTML file that needs nothing else, and the time-lapse.
+"""Pages about runs: one self-contained HTML file, and the time-lapse.
 
 May import: run and what stands below it.
 """

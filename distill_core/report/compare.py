@@ -1,4 +1,4 @@
-"""Runs side by side: one row of numbers for each, and the table for people."""
+"""Runs side by side: one row of numbers for each, and the table as text."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HEADERS = {
     "peak_memory": "peak memory",
     "reported": "reported (paper's)",
 }
-# Of these the best comes first.
+# Sorted with the largest value first.
 LARGEST_FIRST = ("distilled", "random", "full")
 SAME = ("repr", "labeler", "algo", "dataset", "ipc")
 MISSING = "-"
 
 
 def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
-    """Read run directories; for each that cannot be used there is one line that says why.
+    """Read run directories; return one line for each that cannot be used, with the reason.
 
     Raises:
         InputError: none can be used.
@@ -58,7 +58,7 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
 def compare(
     records: Sequence[RunRecord], presets: Mapping[str, Preset], *, sort: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return a row for each run, with the keys of `HEADERS`; None where a run has no such value.
+    """Return a row for each run, with the keys of `HEADERS`; None for a missing value.
 
     Accuracies are those of `RunRecord.verdict`.
 
@@ -68,7 +68,7 @@ def compare(
         sort: one of `HEADERS`; accuracies from the best down. None: as given.
 
     Raises:
-        UnknownNameError: there is no such column.
+        UnknownNameError: the column is unknown.
     """
     if sort is not None and sort not in HEADERS:
         raise UnknownNameError("column", sort, known=HEADERS, next="correct --sort.")
@@ -79,9 +79,9 @@ def compare(
 
 
 def reported(config: Mapping[str, Any], presets: Mapping[str, Preset]) -> str | None:
-    """Return what a paper reports for a run's combination, dataset and budget, if a preset says.
+    """Return a paper's figure for a run's combination, dataset and budget, if a preset has one.
 
-    The preset may have had a longer or larger run: the figure is the paper's, not this run's.
+    The paper's run may have been longer or larger.
     """
     for preset in presets.values():
         if preset.reported and all(config.get(n) == preset.config.get(n) for n in SAME):
@@ -90,7 +90,7 @@ def reported(config: Mapping[str, Any], presets: Mapping[str, Preset]) -> str | 
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """Return the texts of a row for people, in the order of `HEADERS`."""
+    """Return the cells of a row as text, in the order of `HEADERS`."""
     return [_cell(name, row[name]) for name in HEADERS]
 
 

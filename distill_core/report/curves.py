@@ -20,9 +20,9 @@ def curves(records: Sequence[RunRecord]) -> str:
 
 
 def learning_series(records: Sequence[RunRecord]) -> list[Series]:
-    """Return what metrics.jsonl has: validation accuracies, and those on real batches in steps.
+    """Return the accuracies in metrics.jsonl: validation, and on the real batches of steps.
 
-    Of several runs there is one curve each, by validation where a run has it.
+    For several runs there is one curve each, by validation if a run has it.
     """
     series = []
     for record in records:

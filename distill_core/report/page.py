@@ -1,4 +1,4 @@
-"""The page: its parts in order, every text escaped, nothing loaded from elsewhere."""
+"""The page: its sections in order, all text escaped, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distill_core.report.timelapse import TIMELAPSE
 from distill_core.system.files import write_atomically
 
 REPORT = "report.html"
-# Nothing but what is in the file; class names and notes are other people's texts.
+# Only what is in the file may be used; class names and notes are not to be trusted.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = ("data", "engine", "evaluate")
 
@@ -37,9 +37,9 @@ def write_report(records: Sequence[RunRecord], presets: Mapping[str, Preset], ou
 
 
 def report_of(run_dir: Path, presets: Mapping[str, Preset]) -> str:
-    """Write the page of a run that has just ended; return a line about it, whatever happens.
+    """Write the page of a run that has just ended; return a line about it, also after an error.
 
-    The run is done and saved: nothing that goes wrong here may cost it.
+    The run is done and saved: an error here must not make it fail.
     """
     try:
         write_report([read_run(run_dir)], presets, run_dir / REPORT)
@@ -90,7 +90,7 @@ def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
 
 
 def command_of(config: Mapping[str, Any]) -> str:
-    """Return the command that makes a run again, every option named.
+    """Return the command that repeats a run, with every option.
 
     >>> command_of({"repr": "poster", "ipc": 0.4, "data": {"validation": 0.1}})
     'distill run -o run.repr=poster -o run.ipc=0.4 -o data.validation=0.1'
@@ -125,7 +125,7 @@ def _curves(records: Sequence[RunRecord]) -> str:
 
 
 def _commands(record: RunRecord) -> str:
-    """Show what was typed, if it was, and the same with every option named."""
+    """Show the command lines as typed, if known, and one with every option."""
     typed = [shlex.join(map(str, words)) for words in record.manifest.get("commands", ())]
     parts = [f"<pre>{escape(text)}</pre>" for text in typed]
     every = f"<pre>{escape(command_of(record.config))}</pre>"

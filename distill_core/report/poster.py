@@ -1,4 +1,4 @@
-"""The canvases of a result with its cells and items, for the page: from the artefact alone."""
+"""The canvases of a result with cells and items, for the page; needs only the artefact."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def png_uri(data: bytes) -> str:
 
 
 def script_json(data: Any) -> str:
-    """Return JSON that cannot end the script element that it is in."""
+    """Return JSON that cannot close the script element around it."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,7 +1,7 @@
-"""What a run directory says about its run, read without loading a tensor.
+"""The record of a run, read from its directory without loading tensors.
 
-Files may be missing or damaged, since runs are copied, stopped and edited: what cannot be used is
-an `InputError` that says why in one line.
+Files may be missing or damaged, since runs are copied, stopped and edited. What cannot be used
+raises an `InputError` that gives the reason in one line.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class RecordedAccuracy:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What fresh networks of one backbone reached.
+    """Accuracies of fresh networks of one backbone.
 
     Attributes:
         name: the backbone.
         backbone: name, width where it has one, and the number of networks.
         results: by "distilled", "random" and "full"; the controls may be missing.
-        notes: what is to be known of them, each with what it is of.
+        notes: further facts, each with the result that it is about.
     """
 
     name: str
@@ -93,7 +93,7 @@ class RunRecord:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; damaged ones are left out, and none where there is none."""
+        """The lines of metrics.jsonl without damaged ones; empty if there is no file."""
         return _metrics(self.path)
 
 
@@ -101,7 +101,7 @@ def read_run(path: Path) -> RunRecord:
     """Read a run directory.
 
     Raises:
-        InputError: it is none, is damaged, or has no accuracy yet.
+        InputError: it is not a run, is damaged, or has no accuracy yet.
     """
     config = settings_of(path)
     if not (path / MANIFEST).exists():
@@ -152,26 +152,26 @@ def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
-    """Refuse numbers and tables that no run writes."""
+    """Refuse numbers and tables that a run cannot have written."""
     budget, steps = manifest["budget"], manifest["outer_steps"]
     numbers = [manifest["seconds"], steps, *(budget[n] for n in ("ipc", "pixels", "label_numbers"))]
     if manifest.get("peak_memory") is not None:
         numbers.append(manifest["peak_memory"])
     for value in numbers:
         if isinstance(value, str | bool) or _finite(value) < 0:
-            raise ValueError(f"{value!r} is no number of a run")
+            raise ValueError(f"{value!r} is not a number of a run")
     for name in TABLES:
         if not isinstance(manifest.get(name, {}), dict):
-            raise TypeError(f"{name} is no table")
+            raise TypeError(f"{name} is not a table")
     commands = manifest.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
-        raise TypeError("commands are no lists of words")
+        raise TypeError("commands are not lists of words")
 
 
 def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{value} is no finite number")
+        raise ValueError(f"{value} is not a finite number")
     return number
 
 
@@ -181,7 +181,7 @@ def _table(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from None
     if not isinstance(found, dict):
-        raise _damaged(path, "it is no table")
+        raise _damaged(path, "it is not a table")
     return found
 
 

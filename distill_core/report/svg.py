@@ -22,7 +22,7 @@ class Series:
 
 
 def chart(series: Sequence[Series], *, x: str, y: str) -> str:
-    """Draw series with axes and a legend below; empty where there are no points."""
+    """Draw series with axes and a legend below; empty if there are no points."""
     series = [each for each in series if each.points]
     if not series:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from distill_core.run.snapshots import snapshots_of
+from distill_core.run.observers import snapshots_of
 from distill_core.system.files import write_atomically
 from registry import InputError
 
@@ -17,7 +17,7 @@ def animate(run_dir: Path) -> Path:
     """Write RUN/poster.gif from the snapshots of a run; return its path.
 
     Raises:
-        InputError: there are no snapshots, or one is no picture.
+        InputError: there are no snapshots, or one is not a picture.
     """
     from PIL import Image
 

@@ -1,8 +1,8 @@
 """From a resolved configuration to the objects of a run: plan, rehearse, make.
 
-The plan looks up the components. The rehearsal makes all parts for noise in the shape of the
+The plan looks up the components. The rehearsal makes all parts from noise in the shape of the
 dataset, so that parts that do not fit are refused before files are read. Then the same parts are
-made for the real images. Nothing is trained here, except what a labeler needs to look at the
+made from the real images. Nothing is trained here, except for what a labeler needs to label the
 starting images.
 """
 
@@ -47,10 +47,10 @@ class Assembly:
         make_backbone: makes a fresh network of the run's backbone, on the device.
         engine: differentiates inner losses.
         placement: layout and class grid.
-        rng: the named streams; those that starting values were drawn from have moved on.
+        rng: the named streams; those that gave the starting values have advanced.
         device: where tensors live.
-        notes: what orderer and core have to say about the class order, for the record.
-        algorithm_named: how messages name the algorithm, with its plugin.
+        notes: of orderer and core on the class order, for the record.
+        algorithm_named: the name of the algorithm in messages, with its plugin.
     """
 
     config: RunConfig
@@ -67,12 +67,12 @@ class Assembly:
 
     @property
     def steps(self) -> int:
-        """Outer steps of the whole run: none with an algorithm that learns nothing."""
+        """Outer steps of the whole run; 0 for an algorithm that learns nothing."""
         return self.config.steps if self.algorithm.learns else 0
 
     @property
     def ema(self) -> float | None:
-        """Decay of the moving average: the run's, or else what the algorithm asks for."""
+        """Decay of the moving average: the run's own, or the algorithm's default."""
         return self.algorithm.default_ema() if self.config.ema is None else self.config.ema
 
 
@@ -94,12 +94,12 @@ def assemble(
         class_grid: the grid of a run that is resumed; the orderer is not asked again.
         notes: the notes of that run.
         real: used in place of the dataset's images.
-        start: call `Labeler.start`. Not where a state is loaded afterwards, and not to predict a
+        start: call `Labeler.start`; not needed if a state is loaded afterwards, or to predict a
             cost.
-        tell: is told of what that does.
+        tell: called with lines about what that does.
 
     Raises:
-        ExplainedError: a component cannot do what is asked, or two do not fit each other.
+        ExplainedError: a component cannot do what is configured, or two do not fit each other.
     """
     plan = Plan.of(config, plugins)
     device = plan.device
@@ -179,8 +179,8 @@ def on_noise(plan: Plan) -> tuple[RealData, Tensor] | None:
 
 
 def _rehearse(plan: Plan) -> None:
-    """Make the parts for noise: loading and whitening may take long, and what does not fit is to
-    be refused before."""
+    """Make the parts from noise, to refuse what does not fit before data are loaded and whitened,
+    which may take long."""
     found = on_noise(plan)
     if found is not None:
         real, class_grid = found
@@ -244,7 +244,7 @@ def _start_labels(
 
 
 def _within_memory(plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset) -> Engine:
-    """Choose how many images are taken at a time, by short outer steps of trial algorithms."""
+    """Choose how many images are processed at a time, by short trial steps."""
     trial = MemoryTrial(plan.device)
 
     def predict(tried: Engine) -> Estimate | None:

@@ -1,6 +1,6 @@
-"""Checkpoints: the complete state of a run in one file that is replaced whole or not at all.
+"""Checkpoints: the complete state of a run in one file, which is replaced atomically.
 
-The one before is kept, too: should the newest be damaged, the run goes on from there.
+The previous one is kept, too: if the newest is damaged, the run resumes from it.
 
 A state is a tree of dictionaries, lists, tensors, numbers and text. The tensors go into the body
 of a safetensors file and the rest, as JSON, into its header; nothing is pickled.
@@ -24,8 +24,8 @@ from distill_core.system.state_tree import decode, encode
 from registry import ExplainedError, InputError, Plugins
 
 CHECKPOINT_FORMAT = 1
-# What may change when a run goes on: how long it is, where it is computed and how it is judged,
-# not what it does. On another device or with other threads or kernels, sums round differently.
+# What may change when a run is resumed: how long it is, where it is computed and how it is judged,
+# not what it computes. Other devices, threads or kernels round sums differently.
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "tf32", "deterministic", "procs", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
@@ -35,26 +35,26 @@ _RESTORE = "restore it from a copy, or start again with --overwrite."
 
 
 class DamagedError(InputError):
-    """A checkpoint that is not as it was written."""
+    """A checkpoint that was changed or cut short after it was written."""
 
 
 def checkpoint_path(run_dir: Path) -> Path:
-    """Return where a run keeps its newest state."""
+    """Return the file of the newest state."""
     return run_dir / "checkpoint" / "state.safetensors"
 
 
 def previous_path(run_dir: Path) -> Path:
-    """Return where a run keeps the state before its newest."""
+    """Return the file of the state before the newest."""
     return run_dir / "checkpoint" / "previous.safetensors"
 
 
 def has_checkpoint(run_dir: Path) -> bool:
-    """Return whether a run has saved a state, good or not."""
+    """Return whether a run has saved a state, intact or not."""
     return checkpoint_path(run_dir).exists() or previous_path(run_dir).exists()
 
 
 def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) -> None:
-    """Write the state beside the old one, flush it, then take the old one's place.
+    """Write the state beside the old one, flush it, then replace the old one.
 
     Raises:
         EnvironmentFault: it cannot be written (disk full); the old one is untouched.
@@ -80,17 +80,17 @@ def load_checkpoint(
     *,
     plugins: Plugins | None = None,
 ) -> dict[str, Any]:
-    """Read the newest good state of a run, for the same configuration.
+    """Read the newest intact state of a run, for the same configuration.
 
     Args:
         run_dir: the run directory.
-        config: what the run is to go on with.
-        tell: told when the newest state is damaged and the one before is taken.
-        plugins: what is installed; gives options of components that are newer than the checkpoint
-            their defaults.
+        config: the configuration to resume with.
+        tell: called when the newest state is damaged and the previous one is used.
+        plugins: what is installed; supplies defaults for options that are newer than the
+            checkpoint.
 
     Raises:
-        DamagedError: no state is as it was written.
+        DamagedError: no state is intact.
         InputError: there is none, it is of another format, or of a run with another
             configuration; the first field that differs is named.
     """
@@ -116,7 +116,7 @@ def load_checkpoint(
 def state_to_resume(
     run_dir: Path, config: RunConfig, tell: Callable[[str], None], *, plugins: Plugins | None = None
 ) -> dict[str, Any]:
-    """Read the state to go on with; a run that was killed early has none, and begins again.
+    """Read the state to resume from; a run that was killed early has none, and starts again.
 
     Raises:
         InputError: as `load_checkpoint`.
@@ -130,7 +130,7 @@ def state_to_resume(
 
 
 def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
-    """Return the tree, its tensors and the header of a file that is as it was written."""
+    """Return the tree, its tensors and the header of an intact file."""
     try:
         tensors, header = read_tensors(path)
     except InputError as error:
@@ -153,7 +153,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
 
 
 def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    """The tree, or None if it or a tensor is not what was written."""
+    """Return the tree; None if it or a tensor was changed."""
     try:
         tree = parse_json(header["tree"])
         return tree if _digest(tree, tensors) == header["digest"] else None
@@ -179,7 +179,7 @@ def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) ->
             continue
         raise InputError(
             f"{path} belongs to a run with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
-            expected="the same configuration but for " + ", ".join(MAY_CHANGE) + ".",
+            expected="the same configuration except for " + ", ".join(MAY_CHANGE) + ".",
             next="leave the changed setting out, or start a new run with --out.",
         )
 

@@ -1,7 +1,7 @@
-"""Components where they join a run: what they give is checked once, before any work.
+"""Checks of components when a run starts: what they return is checked once, before any work.
 
-`distill_core.testing` checks contracts thoroughly, for authors; this is the short form, for users,
-whose run a component that breaks its contract would spoil without a word.
+`distill_core.testing` checks contracts thoroughly, for authors. This is the short form, for users:
+a component that breaks its contract would spoil their run silently.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from registry import ContractError, InputError
 def check_hypergradients(
     groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
 ) -> None:
-    """Refuse a hypergradient that is not finite, or, in the first step, one that is missing.
+    """Refuse a hypergradient that is not finite or, in the first step, missing.
 
     Raises:
         HypergradientError: naming the step and the group.
@@ -55,7 +55,7 @@ def check_hypergradients(
 
 
 def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
-    """Refuse parameters that an update has made infinite.
+    """Refuse parameters that are not finite after an update.
 
     Raises:
         DivergenceError: naming the step and the group.
@@ -75,7 +75,7 @@ def _each(
     ask: Callable[[Tensor], Tensor],
     join: Callable[[Tensor], Tensor],
 ) -> dict[str, list[float]]:
-    """Ask every tensor of every group, and read all answers at once."""
+    """Reduce every tensor of every group to one number, and read all numbers at once."""
     answers = iter(read(*(join(ask(each.detach())) for group in groups.values() for each in group)))
     return {name: [next(answers) for _ in group] for name, group in groups.items()}
 
@@ -118,17 +118,17 @@ def check_traits(
 
 @torch.no_grad()
 def check_synthetic(synthetic: SyntheticDataset, *, representation: str, labeler: str) -> None:
-    """Check images and labels of all items as they are at the start.
+    """Check the starting images and labels of all items.
 
     Args:
         synthetic: after `reset`.
-        representation: how messages name it, with its plugin.
-        labeler: likewise.
+        representation: its name in messages, with its plugin.
+        labeler: the same for the labeler.
 
     Raises:
-        ContractError: shapes are not those promised, numbers are not finite, labels of a labeler
-            on the simplex are no distributions, arguments were changed, or numbers were drawn
-            from the global random state.
+        ContractError: a shape is wrong, numbers are not finite, labels of a labeler on the
+            simplex are not distributions, arguments were changed, or the global random state was
+            used.
     """
     boxes = synthetic.placement.layout.items
     given = (boxes.canvas, boxes.yxyx, boxes.item)
@@ -143,7 +143,7 @@ def check_synthetic(synthetic: SyntheticDataset, *, representation: str, labeler
         if least < -TOLERANCE or bool(((sums - 1).abs() > TOLERANCE).any()):
             _refuse(
                 labeler,
-                f"gives labels that are no distributions (smallest number {least:.3g}, sums of "
+                f"gives labels that are not distributions (smallest number {least:.3g}, sums of "
                 f"rows from {float(sums.min()):.3g} to {float(sums.max()):.3g})",
                 "rows that are >= 0 and sum to 1, as its trait `simplex` promises",
             )
@@ -163,12 +163,12 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
     """Refuse a call that changes its arguments or the global random state.
 
     Args:
-        who: how messages name what is called.
+        who: the name of the component in messages.
         call: the method.
-        *arguments: tensors that it is given.
+        *arguments: tensors that the method gets.
 
     Raises:
-        ContractError: it changed one, or drew from global state.
+        ContractError: it changed an argument, or drew from the global random state.
     """
     copies = [argument.clone() for argument in arguments]
     untouched = _random_states()
@@ -185,7 +185,7 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
 
 
 def _random_states() -> Callable[[], bool]:
-    """Return a function that says whether nobody has drawn since."""
+    """Return a function that tells whether the global random state is unchanged since now."""
 
     def read() -> tuple[object, ...]:
         name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state is watched)

@@ -1,4 +1,4 @@
-"""The run directory: its files, and the rules by which one is made, resumed or overwritten."""
+"""The run directory: its files, and when it may be created, resumed or overwritten."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ METRICS = "metrics.jsonl"
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Return runs/NAME, where NAME says what was chosen."""
+    """Return runs/NAME, where NAME lists the components."""
     budget = f"{config.ipc:g}ipc-" if config.ipc is not None else ""
     parts = (config.dataset, config.repr, config.labeler, config.orderer, config.algo)
     return Path("runs") / f"{'-'.join(parts)}-{budget}seed{config.seed}"
 
 
 def check_new(run_dir: Path, *, overwrite: bool) -> None:
-    """Refuse to begin a run where something is already; nothing is changed yet.
+    """Refuse to start a run in a directory that is in use; nothing is changed yet.
 
     Raises:
-        InputError: the directory is in use, or `--overwrite` would delete what is no run.
+        InputError: the directory is in use, or `--overwrite` would delete files of another kind.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise InputError(
@@ -51,7 +51,7 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
 
 
 def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
-    """Make the directory and write the configuration; what was there is deleted if asked for."""
+    """Make the directory and write the configuration; `overwrite` deletes an earlier run."""
     check_new(run_dir, overwrite=overwrite)
     if overwrite and run_dir.exists():
         _empty(run_dir)
@@ -66,7 +66,7 @@ def write_config(run_dir: Path, config: RunConfig) -> None:
 
 
 def _empty(run_dir: Path) -> None:
-    """Delete everything but the lock; last what makes it a run directory, in case of a crash."""
+    """Delete everything except for the lock; run.toml goes last, in case of a crash."""
     for path in sorted(run_dir.iterdir(), key=lambda path: path.name == CONFIG):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

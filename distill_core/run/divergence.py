@@ -1,7 +1,7 @@
-"""Numbers gone bad, and going back when they are: `run.on_divergence = halve-lr`.
+"""Divergence: numbers that are not finite, and going back (`run.on_divergence = halve-lr`).
 
-Two earlier states are kept in memory and in the checkpoint. They are taken by the count of outer
-steps alone, so a run that goes back is as repeatable as one that does not.
+Two earlier states are kept in memory and in the checkpoint. Only the count of outer steps decides
+when one is taken, so a run that goes back is as repeatable as one that does not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distill_core.system.state_tree import copied
 EVERY = 20  # outer steps between kept states
 
 
-LIMIT = 8  # times that the rates are halved; 1/256 of what was asked for
+LIMIT = 8  # times that the rates are halved, to 1/256 of the configured ones
 
 
 SMALLER = (
@@ -43,24 +43,24 @@ def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
 class EarlierStates:
     """The last two of the states that were taken every `EVERY` outer steps.
 
-    The older one is gone back to: the trouble may have begun before the newer one.
+    A run goes back to the older one: the trouble may have begun before the newer one.
     """
 
     def __init__(self) -> None:
         self.states: list[dict[str, Any]] = []
 
     def take(self, step: int, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Keep the state before a step, if it is time."""
+        """Keep the state before a step, if one is due."""
         if not self.states or step - self.states[-1]["step"] >= EVERY:
             self.states = [*self.states[-1:], copied(state())]
 
     def back(self) -> dict[str, Any]:
-        """Return a copy of the older state, and forget what came after it."""
+        """Return a copy of the older state, and forget the newer one."""
         self.states = self.states[:1]
         state: dict[str, Any] = copied(self.states[0])
         return state
 
 
 def record(step: int, back_to: int, what: str, times: int) -> dict[str, Any]:
-    """Return what the manifest says of one return."""
+    """Return the manifest's record of going back once."""
     return {"outer_step": step, "what": what, "back_to": back_to, "rates_times": 0.5**times}

@@ -16,15 +16,15 @@ from distill_core.contracts.synthetic import SyntheticDataset
 
 
 class MovingAverage:
-    """An exponential moving average of all that a synthetic dataset stores.
+    """An exponential moving average of everything that a synthetic dataset stores.
 
     It starts at the dataset's state. An update replaces every floating-point parameter and
-    buffer a by d a + (1 - d) x, where x is the dataset's value and d = `decay_at(...)`; what is
-    not floating-point is copied. The result is projected, so that labels stay valid.
+    buffer a by d a + (1 - d) x, where x is the dataset's value and d = `decay_at(...)`; other
+    values are copied. The result is projected, so that labels stay valid.
 
     Args:
         synthetic: the dataset that is trained; it is copied.
-        ema: largest decay, 0 to 1, without 1. 0 keeps the newest state.
+        ema: largest decay, at least 0 and below 1. 0 keeps the newest state.
 
     Attributes:
         synthetic: the average, a dataset like the one that is trained.
@@ -36,7 +36,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, synthetic: SyntheticDataset, *, step: int) -> None:
-        """Take in the state after an outer step, counted from 0."""
+        """Include the state after an outer step, counted from 0."""
         weight = 1 - decay_at(step, self.ema)
         newest = synthetic.state_dict()
         for name, value in self.synthetic.state_dict().items():
@@ -51,7 +51,7 @@ class MovingAverage:
         return dict(self.synthetic.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore what `state_dict` returned."""
         self.synthetic.load_state_dict(state)
 
 

@@ -1,7 +1,7 @@
 """The lock of a run directory: two runs never share one.
 
-The operating system holds the lock (flock) for as long as the process lives, so a process that
-was killed leaves nothing to clear away; the text in the file only says whose it is or was.
+The operating system releases the lock (flock) when the process ends, so a killed process leaves
+nothing to clear away. The text in the file only names the owner.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def lock_run_dir(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-    """Keep a run directory for this process; it is made if it is not there.
+    """Lock a run directory for this process, and make it if it does not exist.
 
     Args:
         run_dir: the directory.
-        tell: told when an earlier owner ended without giving its lock back.
+        tell: called when an earlier owner ended without releasing its lock.
 
     Raises:
-        InputError: another run has it; its process, host and start are named.
+        InputError: another run holds it; its process, host and start are named.
         EnvironmentFault: the directory cannot be written, or its file system has no locks.
     """
     path = run_dir / LOCK
@@ -39,7 +39,7 @@ def lock_run_dir(run_dir: Path, tell: Callable[[str], None] = lambda line: None)
         _lock(descriptor, path)
         owner = _text(path)
         if owner:
-            tell(f"the lock of {run_dir} is stale: its owner, {owner}, has ended without a goodbye")
+            tell(f"the lock of {run_dir} is stale: its owner, {owner}, ended without releasing it")
         _write(descriptor, path, _claim())
         try:
             yield
@@ -94,7 +94,7 @@ def _claim() -> str:
 
 
 def _text(path: Path) -> str:
-    """Say who wrote the file; nothing where nobody did."""
+    """Return who wrote the file, as text; empty if nobody did."""
     try:
         owner = parse_json(path.read_bytes()[:1000])
         text = f"process {owner['process']} on {owner['host']} since {owner['since']}"

@@ -26,7 +26,7 @@ Validate = Callable[[], Sequence[float]]
 
 
 class Observer(Protocol):
-    """Told what happens; changes nothing."""
+    """Called with what happens; changes nothing."""
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """An outer step is done; `step` counts from 1."""
@@ -44,11 +44,11 @@ class OuterLoop(LoopState):
     Args:
         assembly: the parts.
         run_dir: where checkpoints go.
-        observers: told after every step.
+        observers: called after every step.
         validate: trains networks on the current state and returns their validation accuracies;
             called every `evaluate.every` outer steps.
         on_checkpoint: called after every checkpoint (it writes the artefact).
-        ranks: the processes of the run. All make the same steps in the same order; only rank 0
+        ranks: the processes of the run. All do the same steps in the same order; only rank 0
             writes and has observers.
     """
 
@@ -104,7 +104,7 @@ class OuterLoop(LoopState):
         return complete
 
     def checkpoint(self) -> None:
-        """Save the complete state: rank 0 does, with what the others send it."""
+        """Save the complete state: rank 0 writes it, with what the others send."""
         records = self.ranks.gather(self._own_state())
         if self.ranks.is_main:
             self._save(self._state(records))
@@ -113,8 +113,8 @@ class OuterLoop(LoopState):
         """Save the state after the last complete outer step when the one after it failed.
 
         Args:
-            together: all ranks do this. Otherwise what others alone knew is lost with them: on
-                resuming they begin new streams.
+            together: all ranks do this. If not, the state of the other ranks is lost: they start
+                new streams when the run is resumed.
 
         Returns:
             The step of the newest saved state, if there is one.
@@ -132,7 +132,7 @@ class OuterLoop(LoopState):
         self.on_checkpoint()
 
     def _start_alike(self) -> None:
-        """Give every rank rank 0's parameters, whatever the machines made of the same seed."""
+        """Give every rank the parameters of rank 0; machines may differ for the same seed."""
         if self.ranks.size > 1:
             synthetic = self.assembly.synthetic
             start = {
@@ -147,12 +147,12 @@ class OuterLoop(LoopState):
             self._load_meta(start["meta"])
 
     def use_best(self) -> None:
-        """Put the state that was best on the validation split in place of the last one."""
+        """Replace the last state by the one that was best on the validation split."""
         if self.best:
             self.result.synthetic.load_state_dict(self.best["synthetic"])
 
     def _outer_step_or_back(self) -> bool:
-        """Do a step, or go back to an earlier one; all ranks find the same.
+        """Do a step, or go back to an earlier one; all ranks do the same.
 
         Returns:
             Whether the step was done.
@@ -160,7 +160,7 @@ class OuterLoop(LoopState):
         goes_back = self.assembly.config.on_divergence == "halve-lr"
         if goes_back:
             self.earlier.take(self.step, lambda: {**self._shared(), **self._own_present()})
-        # Streams and algorithm move on before the step can fail; see `rescue`.
+        # Streams and algorithm advance before the step can fail; see `rescue`.
         self._before = {**copied(self._own_present()), "snapshots": self.earlier.states}
         try:
             self._outer_step()
@@ -209,7 +209,7 @@ class OuterLoop(LoopState):
             observer.after_step(self.step, metrics)
 
     def _hypergradient(self) -> dict[str, float]:
-        """Let the algorithm leave its hypergradient; where it cannot on one rank, none goes on.
+        """Let the algorithm leave its hypergradient; if it fails on one rank, all stop.
 
         Raises:
             DivergenceError: numbers of this or another process are not finite.
@@ -256,7 +256,7 @@ class OuterLoop(LoopState):
             observer.after_validation(self.step, accuracies)
 
     def _progress(self) -> float:
-        """What is done of the run, 0 to 1; the same on all ranks, whose clocks differ."""
+        """Return the finished part of the run, 0 to 1, the same on all ranks: clocks differ."""
         config = self.assembly.config
         done = self.step / config.steps
         if config.minutes is None or config.lr_decay == "none":

@@ -1,4 +1,4 @@
-"""The manifest: everything that someone needs to know to trust or repeat a result."""
+"""The manifest: everything needed to trust or repeat a result."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def manifest(
         plugins: where the components come from.
         step: outer steps done.
         seconds: wall-clock seconds spent in them.
-        results: what the evaluation found, once it is done.
-        best_step: the step whose state was kept, where the validation split chose it.
-        processes: how many made each outer step together, at the end.
+        results: of the evaluation, once it is done.
+        best_step: the step whose state was kept, if the validation split chose it.
+        processes: how many processes shared each outer step, at the end.
         divergences: when and why the run went back and halved its learning rates.
-        peak_memory: bytes that the process used at most until the end of the outer steps.
-        commands: the words of the command lines that began and resumed it.
+        peak_memory: most bytes that the process used until the end of the outer steps.
+        commands: the words of the command lines that started and resumed it.
     """
     config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid

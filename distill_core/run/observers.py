@@ -1,17 +1,26 @@
-"""What watches a run: the metrics file and TensorBoard. They change nothing."""
+"""Observers of a run: the metrics file, TensorBoard and snapshots. They change nothing."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from distill_core.artefact.pictures import (
+    sheet,
+    to_bytes,
+    to_image,
+    to_png,
+    unwhitened_canvases,
+)
+from distill_core.config.run_config import RunConfig
+from distill_core.hookspecs import BY_OPTION
+from distill_core.run.assemble import Assembly
 from distill_core.system.files import parse_json, write_atomically
 
-if TYPE_CHECKING:
-    from distill_core.config.run_config import RunConfig
+FOLDER = "snapshots"
 
 
 class MetricsFile:
@@ -19,8 +28,8 @@ class MetricsFile:
 
     Args:
         path: metrics.jsonl of a run.
-        step: the step that the run goes on from; later lines, which the run had written after
-            its last checkpoint, are dropped, since those steps are done again.
+        step: the step that the run resumes from. Later lines, written after its last checkpoint,
+            are dropped, since those steps are repeated.
     """
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
@@ -29,7 +38,7 @@ class MetricsFile:
             self._drop_after(step)
 
     def _drop_after(self, step: int) -> None:
-        # A line that is damaged is dropped, too.
+        # Damaged lines are dropped, too.
         text = self.path.read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if _is_before(line, step)]
         write_atomically(self.path, "".join(line + "\n" for line in lines).encode())
@@ -50,14 +59,14 @@ class MetricsFile:
         self.write({**line, "accuracies": list(accuracies)})
 
     def after_going_back(self, step: int, what: str) -> None:
-        """Drop the lines of the steps that are done again, and write why."""
+        """Drop the lines of the steps that are repeated, and write why."""
         if self.path.exists():
             self._drop_after(step)
         self.write({"kind": "divergence", "step": step, "what": what})
 
 
 def _is_before(line: str, step: int) -> bool:
-    """A half-written last line is no line."""
+    """Return whether a line is of this step or an earlier one; False if it is half-written."""
     try:
         return bool(parse_json(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
@@ -65,9 +74,8 @@ def _is_before(line: str, step: int) -> bool:
 
 
 def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:
-    """Return what TensorBoard compares runs by: the choices, the stored IPC and the options."""
-    kinds = ("repr", "labeler", "orderer", "algo", "dataset", "backbone")
-    chosen = {name: config.chosen(name) for name in kinds}
+    """Return what TensorBoard compares runs by: components, stored IPC and options."""
+    chosen = {kind: config.chosen(kind) for kind in BY_OPTION}
     options = {
         f"{kind}.{name}": value
         for kind, table in config.written_options().items()
@@ -78,11 +86,11 @@ def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:
 
 
 class TensorBoardLog:
-    """Scalars while the run goes on; poster, labels and settings when asked.
+    """Writes scalars during the run, and poster, labels and settings on request.
 
     Args:
         run_dir: event files go here.
-        step: the step that the run goes on from.
+        step: the step that the run resumes from.
     """
 
     def __init__(self, run_dir: Path, *, step: int = 0) -> None:
@@ -101,7 +109,7 @@ class TensorBoardLog:
         self._writer.add_scalar("validation/accuracy", statistics.fmean(accuracies), step)
 
     def after_going_back(self, step: int, what: str) -> None:
-        """Begin another event file, which hides the later steps of this one."""
+        """Start another event file, which hides the later steps of this one."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer.close()
@@ -113,9 +121,69 @@ class TensorBoardLog:
         self._writer.add_image(name, image, step, dataformats="HWC")
 
     def settings(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """Record what was chosen beside what came out, in the run's own folder."""
+        """Record settings and results together, in the run's own folder."""
         self._writer.add_hparams(dict(settings), dict(results), run_name=".")
 
     def close(self) -> None:
         """Flush and close the event file."""
         self._writer.close()
+
+
+class Snapshots:
+    """Saves `run.snapshots` pictures, evenly over the run from its start to its end.
+
+    Args:
+        run_dir: the pictures go to its folder "snapshots".
+        current: returns the parts with the current result.
+        step: the step that the run resumes from. Later pictures are removed, since those steps
+            are repeated.
+        seconds: already spent in outer steps.
+    """
+
+    def __init__(
+        self, run_dir: Path, current: Callable[[], Assembly], *, step: int = 0, seconds: float = 0.0
+    ) -> None:
+        self.run_dir, self.current, self.seconds = run_dir, current, seconds
+        self._drop_after(step)
+
+    def save_if_due(self, step: int) -> None:
+        """Save a picture if the run has reached the next one."""
+        assembly = self.current()
+        config = assembly.config
+        if not config.snapshots:
+            return
+        done = step / max(assembly.steps, 1)
+        if config.minutes is not None:
+            done = max(done, self.seconds / (60 * config.minutes))
+        if len(snapshots_of(self.run_dir)) > min(done, 1.0) * (config.snapshots - 1):
+            return
+        canvases = to_bytes(unwhitened_canvases(assembly.synthetic, assembly.real))
+        picture = to_png(to_image(sheet(canvases, 1)[0]))
+        write_atomically(self.run_dir / FOLDER / f"step_{step:07}.png", picture)
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Save a picture if one is due."""
+        self.seconds += metrics["seconds"]
+        self.save_if_due(step)
+
+    def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+        """Nothing to do."""
+
+    def after_going_back(self, step: int, what: str) -> None:
+        """Drop the pictures of the steps that are repeated."""
+        self._drop_after(step)
+
+    def _drop_after(self, step: int) -> None:
+        for path in snapshots_of(self.run_dir):
+            if _step_of(path) > step:
+                path.unlink()
+
+
+def snapshots_of(run_dir: Path) -> list[Path]:
+    """Return the pictures of a run in the order of their steps."""
+    found = (run_dir / FOLDER).glob("step_*.png")
+    return sorted((path for path in found if path.stem[5:].isdigit()), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem[5:])

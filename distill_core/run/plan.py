@@ -1,4 +1,4 @@
-"""What a run is made of, before anything is made: its components, looked up and checked."""
+"""The plan of a run: its components, looked up and checked before anything is made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Plan:
     Attributes:
         config: names them, and has their options.
         device: where tensors live.
-        builders: what makes each, by kind; its import strings are resolved.
+        builders: make the components, by kind; import strings are resolved.
     """
 
     config: RunConfig
@@ -41,7 +41,7 @@ class Plan:
         Args:
             config: a configuration from `config.resolve`.
             plugins: what is installed.
-            kinds: the kinds that are needed; all, if there are none.
+            kinds: the kinds that are needed; empty: all.
 
         Raises:
             ExplainedError: a component or the device does not exist, or options are wrong.
@@ -57,7 +57,7 @@ class Plan:
         return Plan(config, device, builders)
 
     def make(self, kind: str, **runtime: Any) -> Any:
-        """Make the component of a kind from what the run gives it."""
+        """Make the component of a kind from its arguments at run time."""
         return self.builders[kind](**runtime)
 
     def call(self, kind: str, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,13 +65,13 @@ class Plan:
         return self.builders[kind].call(function, *args, **kwargs)
 
     def name(self, kind: str) -> str:
-        """Return how messages name the component of a kind."""
+        """Return the name of the component of a kind, for messages."""
         return str(self.builders[kind])
 
     def real_data(self) -> RealData:
         """Load, split and whiten the dataset, and move it to the device."""
         dataset = self.make("dataset")
-        # The raw images have no name here, so they are freed as soon as `prepare` is through.
+        # The raw images have no name here, so they are freed as soon as `prepare` returns.
         real = prepare(
             self.call("dataset", dataset.load),
             self.config.data,
@@ -82,7 +82,7 @@ class Plan:
         return real
 
     def networks(self, spec: DataSpec) -> Callable[[Generator], Backbone]:
-        """Return a function that makes fresh networks; one is made at once, to fail early.
+        """Return a function that makes fresh networks; the first is made at once, to fail early.
 
         Raises:
             ExplainedError: the backbone cannot take images of this dataset.

@@ -1,4 +1,4 @@
-"""Live progress: a bar on a terminal, a plain line now and then elsewhere."""
+"""Live progress: a bar on a terminal, occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class ConsoleProgress:
     """Shows step, loss, hypergradient norm, speed and time left; an observer of the outer loop.
 
     Args:
-        console: where to; its `is_terminal` decides between a bar and plain lines.
+        console: where to print; its `is_terminal` decides between a bar and plain lines.
         steps: outer steps of the whole run.
-        step: the step that the run goes on from.
-        minutes: time that is left to the outer steps, if the run has a limit.
+        step: the step that the run resumes from.
+        minutes: time left for outer steps, if the run has a limit.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ConsoleProgress:
         )
 
     def after_going_back(self, step: int, what: str) -> None:
-        """Say that the run has gone back, and count its speed anew."""
+        """Show that the run went back, and restart the measurement of its speed."""
         self.first, self._spent = step, 0.0
         if self._bar:
             self._bar.update(self._task, completed=step)
@@ -110,12 +110,12 @@ def describe(metrics: Mapping[str, float]) -> str:
 
 
 def predicted_course(steps: int, minutes: float | None, *, seconds: float) -> str:
-    """Say how long a run takes, or how many steps it makes until its time is up.
+    """Return how long a run takes, or how many steps it makes within its time limit.
 
     Args:
-        steps: outer steps that are asked for.
+        steps: outer steps of the configuration.
         minutes: the run's limit, if it has one.
-        seconds: what a step takes.
+        seconds: duration of one step.
 
     >>> predicted_course(1000, 30.0, seconds=2.5)
     'about 720 steps in 30 min 00 s'

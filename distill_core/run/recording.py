@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: metrics, TensorBoard, and its artefact."""
+"""What a run writes besides its checkpoints: metrics, TensorBoard events and its artefact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from registry import InputError, Plugins
 
 
 class RunLog:
-    """What rank 0 writes while the run goes on."""
+    """What rank 0 writes during the run."""
 
     def __init__(self, run_dir: Path, step: int) -> None:
         self.metrics = MetricsFile(run_dir / METRICS, step=step)
@@ -26,7 +26,7 @@ class RunLog:
         self.observers: tuple[Observer, ...] = (self.metrics, self.board)
 
     def results(self, loop: OuterLoop, results: dict[str, Result]) -> None:
-        """Write poster, labels, settings and what fresh networks reached."""
+        """Write poster, labels, settings and the accuracies of fresh networks."""
         assembly, board, step = loop.result, self.board, loop.step
         board.picture("poster", poster_array(assembly.synthetic, assembly.real), step)
         board.picture("labels", label_heat_map(assembly.synthetic), step)
@@ -48,8 +48,7 @@ def save_result(
     peak: int | None = None,
     commands: Sequence[Sequence[str]] = (),
 ) -> None:
-    """Write the artefact and the pictures; done at every checkpoint, so that a running run can
-    be looked at."""
+    """Write the artefact, at every checkpoint, so that a run in progress can be inspected."""
     assembly, ranks = loop.result, loop.ranks
     if not ranks.is_main:
         return
@@ -69,7 +68,7 @@ def save_result(
 
 
 def earlier_commands(run_dir: Path) -> list[list[str]]:
-    """Return the command lines that a run was made with so far; none if that is not known."""
+    """Return the command lines of a run so far; empty if they are not known."""
     try:
         found = read_manifest(run_dir)["commands"]
         return [[str(word) for word in words] for words in found]

@@ -1,7 +1,7 @@
-"""When a run cannot go on: what is saved, and what to do now.
+"""When a run fails: the state is saved, and the message says how to resume.
 
-The state before the outer step that failed is still there unless the update had begun; it is
-saved, so that resuming repeats the step exactly. Where even that fails the last checkpoint stands.
+The state before the failed outer step is still in memory unless the update had begun. It is saved,
+so that resuming repeats the step exactly. If even that fails, the last checkpoint remains.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from registry import EnvironmentFault, ExplainedError
 
 @contextmanager
 def save_on_failure(loop: OuterLoop) -> Iterator[None]:
-    """Save what there is when the run fails, and say where it is and how to go on.
+    """Save the state when the run fails, and say where it is and how to resume.
 
     Raises:
-        ExplainedError: of the kind of the error, with the way to go on as its next step.
+        ExplainedError: of the kind of the error; its next step says how to resume.
     """
     try:
         yield
@@ -34,13 +34,13 @@ def save_on_failure(loop: OuterLoop) -> Iterator[None]:
         if found is None or (isinstance(error, HypergradientError) and loop.step == 0):
             raise
         together = isinstance(error, DivergenceError)
-        if isinstance(found, OutOfMemory):  # saving needs some; the frames that failed hold much
+        if isinstance(found, OutOfMemory):  # saving needs memory, and the failed frames hold much
             clear_frames(error.__traceback__)
             release_memory()
         step = None
         vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
         with suppress(Exception):  # the disk that is full is still full; the first error is told
-            # A directory that has vanished, perhaps with its disk, is not begun anew elsewhere.
+            # A directory that has vanished, perhaps with its disk, is not created again elsewhere.
             step = None if vanished else loop.rescue(together=together)
         saved = loop.saved_step if step is None else step
         state = "there is no saved state yet"
@@ -54,7 +54,7 @@ def save_on_failure(loop: OuterLoop) -> Iterator[None]:
 
 
 def explained(error: Exception, loop: OuterLoop) -> ExplainedError | None:
-    """Say what failed, if it is the machine, another process or the numbers; None if not."""
+    """Return what failed if it was the machine, another process or the numbers; else None."""
     if is_out_of_memory(error):
         if loop.step >= loop.assembly.steps:  # evaluating, which takes no images in parts
             return out_of_memory(error, next="free memory, or choose another --device.")
@@ -71,7 +71,7 @@ def explained(error: Exception, loop: OuterLoop) -> ExplainedError | None:
         return EnvironmentFault(
             f"the system refused something: {error}.",
             expected="a run directory that is there and can be written, with room.",
-            next="mend that first.",
+            next="fix that first.",
         )
     return None
 
@@ -88,7 +88,7 @@ def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
 
 
 def how_to_lower(assembly: Assembly) -> str:
-    """Say which options lower the memory of an outer step, and to what."""
+    """Return which options lower the memory of an outer step, with their values."""
     engine, algo = assembly.engine, assembly.config.options["algo"]
     items = len(assembly.synthetic)
     inner = at_most(algo, "inner_batch", items)

@@ -11,10 +11,10 @@ Decay = Literal["none", "linear", "cosine"]
 
 
 class RateSchedule:
-    """Scales the learning rates of an optimizer by how much of a run is done.
+    """Scales the learning rates of an optimizer by the progress of a run.
 
     Args:
-        optimizer: its rates now are those of the beginning; None where nothing is learned.
+        optimizer: has its starting rates now; None if nothing is learned.
         decay: "none"; "linear" or "cosine", which end at zero.
 
     Attributes:
@@ -30,19 +30,19 @@ class RateSchedule:
         """Set the rates for the next update.
 
         Args:
-            progress: what is done of the run, 0 to 1.
+            progress: the finished part of the run, 0 to 1.
         """
         share = factor(self.decay, progress) * self.scale
         for group, rate in zip(self._groups(), self._rates, strict=True):
             group["lr"] = rate * share
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Asked for each time: an optimizer that loads a state makes new ones."""
+        """Read each time: an optimizer that loads a state makes new groups."""
         return self.optimizer.param_groups if self.optimizer else []
 
 
 def factor(decay: Decay, progress: float) -> float:
-    """Return what the rates are multiplied by.
+    """Return the factor of the rates.
 
     >>> [factor("linear", done) for done in (0, 0.25, 1, 2)]
     [1.0, 0.75, 0.0, 0.0]

@@ -1,9 +1,8 @@
 """Signals: the first ends a run after its outer step, a second Ctrl-C ends it at once.
 
-Outside the outer steps (loading, experts, evaluation, writing) nothing needs to be finished: what
-is saved stays, and the first signal ends the run. Of several processes each takes note of its own
-signals; the outer loop decides together. Their launcher turns a second Ctrl-C into something else,
-so it changes nothing there.
+Outside outer steps (loading, experts, evaluation, writing) nothing has to be finished: what is
+saved stays, and the first signal ends the run. With several processes, each records its own
+signals, and the outer loop decides for all. Their launcher handles a second Ctrl-C itself.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from distill_core.distributed.ranks import SINGLE_PROCESS, RankLostError, Ranks
 
-# Ctrl-C; what ends a job; what clusters send some time before its time is over.
+# Ctrl-C; the signal that ends a job; the one that clusters send shortly before a time limit.
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
@@ -28,10 +27,10 @@ class Stop:
     """Becomes true at the first signal.
 
     Args:
-        ranks: the processes of the run; the first says that it is ending.
+        ranks: the processes of the run; rank 0 prints that the run is ending.
 
     Attributes:
-        stepping: outer steps are being made, which are to be finished first.
+        stepping: an outer step is running, and has to be finished first.
     """
 
     def __init__(self, ranks: Ranks = SINGLE_PROCESS) -> None:
@@ -44,7 +43,7 @@ class Stop:
         return self.asked
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Take note of a signal.
+        """Record a signal.
 
         Raises:
             KeyboardInterrupt: there is no step to finish, or it is a second Ctrl-C.
@@ -59,7 +58,7 @@ class Stop:
 
     @contextmanager
     def steps(self) -> Iterator[None]:
-        """Let the first signal wait for the end of an outer step for a while."""
+        """Inside this context, the first signal waits for the end of the outer step."""
         self.stepping = True
         try:
             yield
@@ -69,9 +68,9 @@ class Stop:
 
 @contextmanager
 def stop_flag(ranks: Ranks = SINGLE_PROCESS) -> Iterator[Stop]:
-    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag for a while.
+    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag inside this context.
 
-    Only the main thread can; in another one, as a notebook server may use, nothing is changed.
+    Only the main thread can. In another thread, as in some notebook servers, nothing changes.
     """
     stop = Stop(ranks)
     if threading.current_thread() is not threading.main_thread():
@@ -81,8 +80,8 @@ def stop_flag(ranks: Ranks = SINGLE_PROCESS) -> Iterator[Stop]:
     try:
         yield stop
     except RankLostError:
-        # The launcher asks all processes to end when one has died. This one is about to, and
-        # has to say first where the state is.
+        # The launcher asks all processes to end when one has died. This one is about to end, but
+        # has to print first where the state is.
         old[signal.SIGTERM] = signal.SIG_IGN
         raise
     finally:

@@ -1,4 +1,4 @@
-"""All that the rest of a run depends on, and how it is told and taken over."""
+"""The state a run resumes from: what it holds, how it is saved and restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
 
 
 class LoopState:
-    """Where a run is.
+    """The state of a run in progress.
 
     Args:
         assembly: the parts.
@@ -62,11 +62,11 @@ class LoopState:
         return replace(self.assembly, synthetic=self.average.synthetic)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the rest of the run depends on, but for the other ranks."""
+        """Return everything that the rest of the run depends on, except for the other ranks."""
         return self._state([self._own_state()])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken, with any number of ranks."""
+        """Restore what `state_dict` returned, with any number of ranks."""
         rank = self.ranks.rank
         self._load_shared(state)
         self.seconds, self.saved_step = state["seconds"], self.step
@@ -94,7 +94,7 @@ class LoopState:
         }
 
     def _shared(self) -> dict[str, Any]:
-        """What is the same on all ranks, and goes back with the step."""
+        """What is the same on all ranks, and is restored when the run goes back."""
         return {
             "step": self.step,
             "synthetic": dict(self.assembly.synthetic.state_dict()),
@@ -115,7 +115,7 @@ class LoopState:
         self.best = dict(state["best"])
 
     def _state(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What is the same on all ranks, with the own state of each in order."""
+        """What is the same on all ranks, with the own state of each rank, in order."""
         assembly = self.assembly
         own, *others = records
         return {

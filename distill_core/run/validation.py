@@ -1,4 +1,4 @@
-"""A run judged while it goes on: fresh networks on its current state, on the validation split."""
+"""Validation during a run: fresh networks trained on its current state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry import InputError
 
 @torch.no_grad()
 def candidate_of(assembly: Assembly, *, step: int = 0) -> Candidate:
-    """Return what an assembly holds now, as a training set that can be judged."""
+    """Return the current state of an assembly as a training set to judge."""
     images, labels = assembly.synthetic.all()
     return Candidate(
         batch=Batch(images.detach(), labels.detach()),
@@ -37,7 +37,7 @@ def evaluator_of(
 
 
 def validation_accuracies(assembly: Assembly, ranks: Ranks = SINGLE_PROCESS) -> tuple[float, ...]:
-    """Train a few networks on the current state; their accuracies on the validation split."""
+    """Train a few networks on the current state; return their validation accuracies."""
     candidate, options = candidate_of(assembly), assembly.config.evaluate
     return (
         evaluator_of(assembly, ranks=ranks)
@@ -52,11 +52,11 @@ def validation_accuracies(assembly: Assembly, ranks: Ranks = SINGLE_PROCESS) -> 
 
 
 def check_validation(assembly: Assembly) -> None:
-    """Refuse evaluations while the run goes on where there is nothing to evaluate on.
+    """Refuse validation during the run if the validation split is empty.
 
     Raises:
-        InputError: `evaluate.every` is set but the validation split is empty, as that of a very
-            small dataset may be.
+        InputError: `evaluate.every` is set but the validation split is empty, as may happen with
+            a very small dataset.
     """
     if assembly.config.evaluate.every and not len(assembly.real.validation):
         raise InputError(

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from distill_core.cli.show import rows, settings_rows
+from distill_core.config.describe import rows, settings_rows
 from distill_core.config.settings import settings_models
 from distill_core.hookspecs import KINDS
 from registry import Components, Plugins

@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 
+from tests.caches import make_cache
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
 def command(out: Path, *words: str) -> list[str]:
     work = out.parent / "work"
+    if not work.exists():
+        make_cache(work / "cache")
     return [sys.executable, str(SCRIPT), "--device", "cpu", "--out", str(out), "--work", str(work),
             "--budget", "5", *words]  # fmt: skip
 

@@ -16,6 +16,7 @@ from distill_core.contracts.geometry import Boxes, Layout, Placement, gather_box
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.testing.small import TinyLabels
+from tests.caches import make_cache
 
 
 class Pixels(Representation):
@@ -76,6 +77,6 @@ class _ItemLabels(TinyLabels):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the user's cache out of tests."""
-    path = tmp_path_factory.mktemp("cache")
+    path = make_cache(tmp_path_factory.mktemp("cache"))
     monkeypatch.setenv("DISTILL_CACHE", str(path))
     return path

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.saving import ArtefactWriter
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge
+from distill_core.contracts.data import RealData
+from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.run.assemble import Assembly, assemble
 from registry import Plugins
 
@@ -44,3 +50,15 @@ def small_config(**changes: Any) -> RunConfig:
 def small_assembly(**changes: Any) -> Assembly:
     """Assemble the small run."""
     return assemble(small_config(**changes), installed())
+
+
+def save_artefact(
+    run_dir: Path,
+    synthetic: SyntheticDataset,
+    *,
+    real: RealData,
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write an artefact once."""
+    ArtefactWriter(run_dir, real).save(synthetic, recipe=recipe, manifest=manifest)

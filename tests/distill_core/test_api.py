@@ -17,6 +17,7 @@ from distill_core.config.settings import nested
 from distill_core.contracts.data import DataSpec, RawData
 from distill_core.data.in_memory import raw_data
 from registry import InputError, OptionError, UnknownNameError
+from tests.caches import make_cache
 from tests.distill_core.small_run import SMALL
 
 OPTIONS = {**SMALL["options"], "evaluate": SMALL["evaluate"]}
@@ -43,7 +44,7 @@ def arrays() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> DistillResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DISTILL_CACHE", str(make_cache(tmp_path_factory.mktemp("cache"))))
         return small()
 
 

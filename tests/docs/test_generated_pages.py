@@ -12,7 +12,7 @@ import pytest
 
 from distill_core import hookspecs, plugin
 from distill_core.cli import COMMANDS, main
-from distill_core.cli.show import settings_rows
+from distill_core.config.describe import settings_rows
 from distill_core.config.discovery import discover
 from distill_core.config.settings import settings_models
 from docs._extensions import links

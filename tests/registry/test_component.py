@@ -64,7 +64,7 @@ def test_an_import_string_that_names_nothing(target: str) -> None:
     with pytest.raises(ContractError) as caught:
         Component("ghost", target).resolve_factory()
     assert f"component 'ghost' points to '{target}', which cannot be imported" in str(caught.value)
-    assert caught.value.next == "mend or reinstall the plugin that offers it."
+    assert caught.value.next == "fix or reinstall the plugin that offers it."
 
 
 def test_a_factory_that_cannot_be_called() -> None:

@@ -46,7 +46,7 @@ def new_plugin(name: str, kind: Kind, folder: Path, plugins: Plugins) -> list[Pa
         The files, project file first; all of them in one new folder.
 
     Raises:
-        InputError: the name cannot be used, or something has it; nothing was written.
+        InputError: the name is not valid, or in use; nothing was written.
         EnvironmentFault: the folder cannot be written; nothing of it is left.
     """
     distribution = f"distill-{name.replace('_', '-')}"
@@ -75,7 +75,7 @@ def new_plugin(name: str, kind: Kind, folder: Path, plugins: Plugins) -> list[Pa
         f"tests/test_{name}.py": "test.py",
     }
     templates = resources.files(__package__) / "templates"
-    # Everything is filled in before anything is written.
+    # All templates are filled in before anything is written.
     filled = {
         file: Template((templates / f"{source}.txt").read_text("utf-8")).substitute(values)
         for file, source in files.items()

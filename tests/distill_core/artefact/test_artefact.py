@@ -17,8 +17,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 import distill_core
-from distill_core.artefact.artefact import load, read_state
-from distill_core.artefact.saving import save_artefact
+from distill_core.artefact.artefact import load
+from distill_core.artefact.packing import state_of
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import Layout
 from distill_core.contracts.recipes import Recipe
@@ -27,6 +27,7 @@ from distill_core.system.files import read_tensors, write_tensors
 from distill_core.testing.small import image_layout, poster_layout, small_data
 from registry import InputError
 from tests.distill_core.conftest import MakeSynthetic
+from tests.distill_core.small_run import save_artefact
 
 RECIPE = Recipe(lr=0.01, steps=30, batch_size=8)
 LAYOUTS = {
@@ -129,7 +130,8 @@ def test_the_parameters_can_be_restored(
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
-    other.load_state_dict(read_state(tmp_path))
+    tensors, metadata = read_tensors(tmp_path / "distilled.safetensors")
+    other.load_state_dict(state_of(tensors, metadata["same"]))
     for name, tensor in synthetic.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor)
 
@@ -240,7 +242,7 @@ def test_incomplete_metadata_are_refused(run_dir: Path, missing: str) -> None:
     del metadata[missing]
     write_tensors(path, tensors, metadata)
     (run_dir / "manifest.json").unlink()
-    with pytest.raises(InputError, match="no complete artefact"):
+    with pytest.raises(InputError, match="not a complete artefact"):
         load(run_dir)
 
 
@@ -347,7 +349,7 @@ HOSTILE = {
     "infinite pixel": (lambda t, m: t["pixels"].fill_(float("inf")), "images are not all finite"),
     "negative": (
         lambda t, m: t["labels"][1].copy_(torch.tensor([2.0, -1, 0, 0, 0, 0])),
-        "row 1 of its labels is no distribution",
+        "row 1 of its labels is not a distribution",
     ),
     "no sum of 1": (lambda t, m: t["labels"][3].mul_(2), "row 3 of its labels"),
     "flat": (lambda t, m: t.update(labels=t["labels"][0].clone()), "its labels have shape (6,)"),
@@ -360,7 +362,7 @@ HOSTILE = {
         lambda t, m: t.update(labels=t["labels"].round().long()),
         "labels are not all finite numbers",
     ),
-    "names": (lambda t, m: m.update(class_names="abcdef"), "class names are no list"),
+    "names": (lambda t, m: m.update(class_names="abcdef"), "class names are not a list"),
     "another size": (lambda t, m: m.update(image_shape=[3, 9, 8]), "images have shape"),
 }
 

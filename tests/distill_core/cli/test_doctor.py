@@ -92,7 +92,7 @@ def test_a_card_that_lacks_much(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(finding.next for finding in found.values())
     assert found["arithmetic"].found.startswith("float32 alone (compute capability 7.5)")
     assert "cuDNN missing" in found["CUDA"].found
-    assert found["CUDA kernels"].found.startswith("there is no Triton; runs go by autograd")
+    assert found["CUDA kernels"].found.startswith("there is no Triton; runs use autograd")
 
 
 def test_a_card_that_cannot_be_used_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:

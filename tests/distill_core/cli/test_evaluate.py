@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.saving import save_artefact
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import resolve
 from distill_core.run.assemble import assemble
 from distill_core.run.directory import begin
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.commands.test_evaluate import SETTINGS
+from tests.distill_core.small_run import save_artefact
 
 
 @pytest.fixture

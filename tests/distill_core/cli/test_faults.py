@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 
+from tests.caches import make_cache
 from tests.distill_core.cli.fault_child import Limit, Signal, Spot, child
 from tests.distill_core.cli.small_args import arguments, distill
 
@@ -27,7 +28,7 @@ def inner_draw(loop):
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("cache")
+        place = make_cache(tmp_path_factory.mktemp("cache"))
         patch.setenv("DISTILL_CACHE", str(place))
         yield place
 

@@ -20,8 +20,9 @@ from distill_core.cli.errors import Display
 from distill_core.cli.processes import as_rank, check_procs
 from distill_core.distributed.launch import EXIT_CODE_FILE
 from distill_core.distributed.ranks import SINGLE_PROCESS
-from distill_core.run.snapshots import snapshots_of
+from distill_core.run.observers import snapshots_of
 from registry import OptionError
+from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +31,8 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
+    cache = make_cache(tmp_path / "cache")
+
     def start(
         *args: str, launcher: tuple[str, ...] = (), **environment: str
     ) -> subprocess.Popen[str]:
@@ -39,7 +42,7 @@ def start(tmp_path: Path) -> Start:
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
-                "DISTILL_CACHE": str(tmp_path / "cache"),
+                "DISTILL_CACHE": str(cache),
                 **environment,
             },
             stdout=subprocess.PIPE,
@@ -156,7 +159,7 @@ def test_a_signal_to_the_parent_saves_and_one_process_goes_on(
     assert process.returncode == 130, errors
     assert errors.splitlines() == [
         "ending after this outer step",
-        "Interrupted; the state is saved. To go on:",
+        "Interrupted; the state is saved. To resume:",
         f"  distill run --resume --out {out}",
     ]
     more = step_of(out) + 1
@@ -266,7 +269,7 @@ def test_dry_run_starts_nothing(tmp_path: Path):
 def test_procs_under_a_launcher_is_a_mistake():
     with pytest.raises(OptionError) as caught:
         check_procs(2, {})
-    assert caught.value.what == ("--procs 2 was given to a process that a launcher had started.")
+    assert caught.value.what == ("--procs 2 was given to a process that a launcher started.")
     check_procs(None, {})
     check_procs(2, {EXIT_CODE_FILE: "a file of the process that started it"})
 

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import distill_core
+from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DISTILL_CACHE", str(make_cache(tmp_path_factory.mktemp("cache"))))
         result = distill(*arguments(out))
     assert result.exit_code == 0, result.output
     return out, result.output
@@ -189,7 +190,11 @@ def test_resume_with_another_setting_names_it(finished):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(number, tmp_path):
     out = tmp_path / "stopped"
-    environment = {**os.environ, "DISTILL_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "DISTILL_CACHE": str(make_cache(tmp_path / "cache")),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-m", "distill_core", *arguments(out, "--steps", "100000")]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE

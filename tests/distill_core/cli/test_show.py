@@ -8,7 +8,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from distill_core.cli.show import HEADERS, rows, stacked
+from distill_core.cli.show import stacked
+from distill_core.config.describe import HEADERS, rows
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import RunConfig
 from distill_core.config.sections import SECTIONS

@@ -8,13 +8,14 @@ import shutil
 import pytest
 
 import distill_core
+from tests.caches import make_cache
 from tests.distill_core.cli.small_args import distill
 from tests.distill_core.commands.test_verify import FIXTURE
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DISTILL_CACHE", str(make_cache(tmp_path / "cache")))
 
 
 def test_the_table_and_the_exit_code():

@@ -67,7 +67,7 @@ def test_a_dataset_that_needs_its_files_is_named() -> None:
     found = list(bench({"own": Preset("own", "", settings)}, installed(), ("auto",)))
     (error,) = found
     assert isinstance(error, InputError)
-    assert "dataset 'imagefolder' does not say what it is like" in error.what
+    assert "dataset 'imagefolder' has no outline" in error.what
 
 
 def test_processes_work_at_the_same_time() -> None:

@@ -8,19 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill_core.artefact.saving import save_artefact
 from distill_core.commands.evaluate import cross_evaluate, find_candidate
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.evaluation import scores as measure_scores
 from distill_core.evaluation.evaluate import Evaluator
-from distill_core.evaluation.robust_scores import label_robust_score
-from distill_core.evaluation.scores import check_split
+from distill_core.evaluation.scores import check_split, label_robust_score
 from distill_core.run.assemble import Assembly, assemble, load_real
 from distill_core.run.directory import begin
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of
 from registry import InputError, Plugins, UnknownNameError
+from tests.distill_core.small_run import save_artefact
 
 SETTINGS = {
     "repr": "images",

@@ -96,7 +96,7 @@ def test_a_class_twice(run_dir):
         tensors["class_grid"].view(-1)[0] = tensors["class_grid"].view(-1)[1]
 
     change(run_dir, edit)
-    assert failed(run_dir) == {"class order": "the class grid is no permutation of the classes"}
+    assert failed(run_dir) == {"class order": "the class grid is not a permutation of the classes"}
 
 
 def test_another_order_than_the_manifest_says(run_dir):

@@ -20,6 +20,7 @@ from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of, evaluator_of, validation_accuracies
 from distill_core.system.state_tree import unpack
 from registry import InputError, OptionError
+from tests.caches import make_cache
 from tests.distill_core.rank_worker import JUDGING, RUN, resumed
 from tests.distill_core.small_run import installed, small_assembly, small_config
 from tests.second_device import second_device
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "DISTILL_CACHE": str(folder / "cache"),
+        "DISTILL_CACHE": str(make_cache(folder / "cache")),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "error",
     }

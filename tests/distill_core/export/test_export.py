@@ -10,7 +10,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.saving import save_artefact
 from distill_core.cli.export import FORMATS
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
@@ -20,6 +19,7 @@ from distill_core.testing.small import image_layout, poster_layout, small_data
 from registry import EnvironmentFault, InputError, UnknownNameError
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.conftest import MakeSynthetic
+from tests.distill_core.small_run import save_artefact
 
 
 @pytest.fixture(params=[1, 3], ids=["grey", "colour"])

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.saving import save_artefact
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import gather_boxes
 from distill_core.contracts.recipes import Recipe
@@ -23,6 +22,7 @@ from distill_core.export.dd_ranking import is_exact, logits_of, top_ipc
 from distill_core.testing.small import image_layout, poster_layout, small_data
 from registry import InputError, OptionError
 from tests.distill_core.conftest import MakeSynthetic
+from tests.distill_core.small_run import save_artefact
 
 HOSTILE = (
     "../../escape",
@@ -32,6 +32,7 @@ HOSTILE = (
     "/etc/passwd",
     "<script>alert(1)</script>",
 )
+
 RESULTS = {
     "distilled": {"mean": 0.6, "std": 0.0123, "accuracies": [0.5, 0.7]},
     "full": {"mean": 0.9, "std": None, "accuracies": [0.9]},
@@ -98,7 +99,7 @@ def test_an_unknown_licence_is_said(run_dir: Path, tmp_path: Path) -> None:
     text = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     assert "license: unknown" in text
     assert "find out before you publish" in text
-    with pytest.raises(OptionError, match="no identifier"):
+    with pytest.raises(OptionError, match="is not an identifier"):
         export(run_dir, tmp_path / "hub2", "huggingface", licence="mit\ntags: [x]")
     assert not (tmp_path / "hub2").exists()
 
@@ -176,5 +177,5 @@ def test_selection_by_hand() -> None:
 
 def test_labels_without_a_logarithm_are_refused() -> None:
     for row in ([1.5, -0.5], [0.2, 0.2]):
-        with pytest.raises(InputError, match="no probabilities"):
+        with pytest.raises(InputError, match="not probabilities"):
             logits_of(torch.tensor([row]))

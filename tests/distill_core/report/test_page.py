@@ -21,7 +21,7 @@ from distill_core.report.record import RunRecord, read_run
 from distill_core.report.svg import Series, chart
 from distill_core.report.timelapse import animate
 from distill_core.run.checkpoint import load_checkpoint
-from distill_core.run.snapshots import snapshots_of
+from distill_core.run.observers import snapshots_of
 from registry import InputError
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.report.browser import Page

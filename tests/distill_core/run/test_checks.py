@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from distill_core.contracts.algorithm import HypergradientError
 from distill_core.contracts.streams import seeded
-from distill_core.run.checks import check_synthetic, watched
+from distill_core.run.checks import check_hypergradients, check_synthetic, watched
+from distill_core.run.state import trained_groups
 from registry import ContractError
 from tests.distill_core.small_run import small_assembly
 
@@ -41,8 +43,8 @@ def test_components_that_keep_their_contract_pass(synthetic):
         (lambda labels: labels[0], r"gives labels \(6,\)"),
         (lambda labels: None, "gives labels NoneType"),
         (lambda labels: labels * float("nan"), "60 numbers are not finite"),
-        (lambda labels: labels * 2, r"no distributions .* from 2 to 2"),
-        (lambda labels: labels - 0.5, "no distributions .smallest number -0.5"),
+        (lambda labels: labels * 2, r"not distributions .* from 2 to 2"),
+        (lambda labels: labels - 0.5, "not distributions .smallest number -0.5"),
     ],
 )
 def test_labels_that_break_the_contract_are_named(synthetic, monkeypatch, wrong, message):
@@ -146,5 +148,21 @@ def test_a_run_is_refused_before_its_first_step(monkeypatch):
 
     labels = Labeler.labels
     monkeypatch.setattr(Labeler, "labels", lambda self, *args: labels(self, *args) * 3)
-    with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* no distributions"):
+    with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* not distributions"):
         small_assembly()
+
+
+def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
+    assembly = small_assembly()
+    groups = trained_groups(assembly)
+    assert set(groups) == {"data", "labels"}
+    for parameter in groups["data"]:
+        parameter.grad = torch.ones_like(parameter)
+    with pytest.raises(HypergradientError) as caught:
+        check_hypergradients(groups, step=0, config=assembly.config)
+    assert str(caught.value) == (
+        "algorithm 'ratbptt' sends no hypergradient to group 'labels'.\n"
+        "Expected a gradient in every group that is learned.\n"
+        "Next: choose a labeler with fixed labels, or an algorithm that trains them."
+    )
+    check_hypergradients(groups, step=1, config=assembly.config)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import load, read_state
+from distill_core.artefact.artefact import load
+from distill_core.artefact.packing import state_of
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import find_candidate
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -16,6 +17,7 @@ from distill_core.run.directory import begin
 from distill_core.run.ema import MovingAverage, decay_at
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of
+from distill_core.system.files import read_tensors
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 LABELS = {"algo": {"label_lr": 0.5}}
@@ -140,7 +142,8 @@ def test_the_artefact_and_the_verdict_are_of_the_average(tmp_path):
     config = small_config(ema=0.9)
     run_command.run(config, installed(), tmp_path / "run", resume=False, overwrite=False)
     state = load_checkpoint(tmp_path / "run", config)
-    stored = read_state(tmp_path / "run")
+    tensors, metadata = read_tensors(tmp_path / "run" / "distilled.safetensors")
+    stored = state_of(tensors, metadata["same"])
     assert_equal(stored, state["average"])
     assert any(not torch.equal(stored[name], state["synthetic"][name]) for name in stored)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_core.contracts.algorithm import HypergradientError
 from distill_core.run.assemble import assemble
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.loop import OuterLoop
@@ -133,3 +134,15 @@ def test_an_algorithm_that_draws_from_the_global_state_is_named(tmp_path, monkey
     assert loop.step == 0
     for name, tensor in final_state(loop).items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_a_hypergradient_that_is_not_finite_stops_before_the_update(tmp_path):
+    assembly = small_assembly()
+    before = {name: t.clone() for name, t in assembly.synthetic.state_dict().items()}
+    parameter = next(assembly.synthetic.representation.parameters())
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+    loop = OuterLoop(assembly, tmp_path)
+    with pytest.raises(HypergradientError, match="group 'data' in outer step 1 is not finite"):
+        loop.run()
+    for name, tensor in assembly.synthetic.state_dict().items():
+        assert torch.equal(tensor, before[name])

@@ -59,21 +59,23 @@ class Mtt(Algorithm):
         spec = task.real.spec
         self.options = options
         self.task = task
-        self.settled = options.settle(num_classes=spec.num_classes, side=min(spec.image_shape[1:]))
+        self.resolved = options.resolve_defaults(
+            num_classes=spec.num_classes, side=min(spec.image_shape[1:])
+        )
         self.expert_recipe = ExpertRecipe(
-            lr=self.settled.expert_lr,
+            lr=self.resolved.expert_lr,
             momentum=options.expert_momentum,
-            batch=self.settled.expert_batch,
+            batch=self.resolved.expert_batch,
             augment=options.augment,
             rho=options.rho,
-            alpha=self.settled.alpha if options.rho else 0.0,
+            alpha=self.resolved.alpha if options.rho else 0.0,
         )
         self._augmentation = Augmentation.named(options.augment, spec.augmentations)
         start = torch.tensor(
-            math.log(self.settled.student_lr), device=task.real.train.labels.device
+            math.log(self.resolved.student_lr), device=task.real.train.labels.device
         )
         # Of the rate the logarithm is learned: the rate itself could become negative.
-        self.log_rate = nn.Parameter(start, requires_grad=self.settled.rate_lr > 0)
+        self.log_rate = nn.Parameter(start, requires_grad=self.resolved.rate_lr > 0)
 
     @property
     def rate(self) -> float:
@@ -87,10 +89,10 @@ class Mtt(Algorithm):
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
         """Return SGD with a learning rate each for pixels, labels and the student's rate."""
         rates = {
-            "data": self.settled.pixel_lr,
-            "labels": self.settled.label_lr,
+            "data": self.resolved.pixel_lr,
+            "labels": self.resolved.label_lr,
             # A step of the logarithm moves the rate by its square times as much.
-            "algorithm": self.settled.rate_lr / self.settled.student_lr**2,
+            "algorithm": self.resolved.rate_lr / self.resolved.student_lr**2,
         }
         return torch.optim.SGD(
             learned_groups(groups, rates), lr=1.0, momentum=self.options.outer_momentum
@@ -99,7 +101,7 @@ class Mtt(Algorithm):
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Make the experts that are missing."""
         self._experts().prepare(
-            self.expert_recipe, self.options.experts, epochs=self.settled.epochs, tell=tell
+            self.expert_recipe, self.options.experts, epochs=self.resolved.epochs, tell=tell
         )
 
     def outer_step(
@@ -109,7 +111,7 @@ class Mtt(Algorithm):
         del step
         loss = self.task.engine.loss(self.task.new_backbone(rng["backbone"]))
         target, skipped = self._draw_target(loss, rng["experts"])
-        value = self._match_steps(self.settled.syn_steps, loss, target, synthetic, rng)
+        value = self._match_steps(self.resolved.syn_steps, loss, target, synthetic, rng)
         metrics = finish_gradients(synthetic, normalize=self.options.coverage_normalize)
         self._bound_rate_step()
         loss_now, log_rate = read(value, self.log_rate)
@@ -119,7 +121,7 @@ class Mtt(Algorithm):
         """Train a student, leave gradients of the matching loss, and return that, a scalar."""
         student = unroll(
             loss,
-            Sgd(self.settled.student_lr, momentum=0.0),
+            Sgd(self.resolved.student_lr, momentum=0.0),
             target.start,
             batches,
             warm_up=0,
@@ -138,7 +140,7 @@ class Mtt(Algorithm):
             momentum=0.9,
             weight_decay=5e-4,
             schedule="step",
-            batch_size=self.settled.batch,
+            batch_size=self.resolved.batch,
             steps=1000,
             augment=self.options.augment,
         )
@@ -146,7 +148,7 @@ class Mtt(Algorithm):
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
         """Match a few steps, to parameters that are no expert's, and extrapolate."""
         del rng  # the run's streams stay where they are
-        steps, engine = self.settled.syn_steps, self.task.engine
+        steps, engine = self.resolved.syn_steps, self.task.engine
         few, some = min(4, steps), min(8, steps)
         (seconds,), memory = measure_parts(lambda: self._measure(some, synthetic, engine))
         peaks = []
@@ -167,13 +169,13 @@ class Mtt(Algorithm):
 
     def notes(self) -> Mapping[str, str]:
         """Say which settings followed from the data."""
-        settled = self.settled
+        resolved = self.resolved
         kind = "flat experts" if self.options.rho else "experts"
         return {
-            "matching": f"{settled.syn_steps} steps against {settled.expert_epochs} epochs, from "
-            f"epochs below {settled.max_start}; {self.options.experts} {kind}",
-            "outer step": f"pixels at {settled.pixel_lr:g}, rate at {settled.rate_lr:g}, batches "
-            f"of {settled.batch}",
+            "matching": f"{resolved.syn_steps} steps against {resolved.expert_epochs} epochs, from "
+            f"epochs below {resolved.max_start}; {self.options.experts} {kind}",
+            "outer step": f"pixels at {resolved.pixel_lr:g}, rate at {resolved.rate_lr:g}, batches "
+            f"of {resolved.batch}",
         }
 
     def _match_steps(
@@ -187,7 +189,7 @@ class Mtt(Algorithm):
         """Draw the batches of so many steps, and `match` them."""
         batches = InnerBatches.passes(
             synthetic,
-            size=self.settled.batch,
+            size=self.resolved.batch,
             steps=steps,
             augmentation=self._augmentation,
             rng=rng,
@@ -217,17 +219,17 @@ class Mtt(Algorithm):
 
     def _draw_target(self, loss: InnerLoss, generator: torch.Generator) -> tuple[Target, int]:
         """Draw an expert and an epoch to start from; another where the expert stood still."""
-        like, settled = loss.model.theta, self.settled
+        like, resolved = loss.model.theta, self.resolved
         for skipped in range(TRIES):
             index = int(torch.randint(self.options.experts, (), generator=generator))
-            first = int(torch.randint(settled.max_start, (), generator=generator))
+            first = int(torch.randint(resolved.max_start, (), generator=generator))
             start, end = (
                 snapshot.to(like)
                 for snapshot in self._experts().snapshots(
                     self.expert_recipe,
                     index,
-                    [first, first + settled.expert_epochs],
-                    until=settled.epochs,
+                    [first, first + resolved.expert_epochs],
+                    until=resolved.epochs,
                 )
             )
             distance = (start - end).square().sum()
@@ -235,7 +237,7 @@ class Mtt(Algorithm):
                 return Target(start, end, distance), skipped
         raise InputError(
             f"the experts stand still: {TRIES} that were drawn are where they were "
-            f"{settled.expert_epochs} epochs before.",
+            f"{resolved.expert_epochs} epochs before.",
             expected="experts that move between the epochs that are matched.",
             next="raise -o algo.expert_lr or -o algo.expert_epochs, or lower -o algo.max_start.",
         )
@@ -244,5 +246,5 @@ class Mtt(Algorithm):
         """Keep one outer step from moving the rate by an order of magnitude."""
         gradient = self.log_rate.grad
         if gradient is not None:
-            lr = self.settled.rate_lr / self.settled.student_lr**2
+            lr = self.resolved.rate_lr / self.resolved.student_lr**2
             gradient.clamp_(-LARGEST_RATE_STEP / lr, LARGEST_RATE_STEP / lr)

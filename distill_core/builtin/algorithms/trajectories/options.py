@@ -105,7 +105,7 @@ def _rho(default: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Resolved:
     """The options whose defaults depend on the data, with their values."""
 
     syn_steps: int
@@ -189,7 +189,7 @@ class MttOptions(Options):
         **about(source=FTD_CODE),
     )
 
-    def settle(self, *, num_classes: int, side: int) -> Settled:
+    def resolve_defaults(self, *, num_classes: int, side: int) -> Resolved:
         """Fill the defaults that depend on the data.
 
         Args:
@@ -200,7 +200,7 @@ class MttOptions(Options):
         chosen = {name: getattr(self, name) for name in defaults}
         values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
         alpha = 0.3 if num_classes < MANY else 1.0
-        return Settled(
+        return Resolved(
             **values,
             batch=self.batch or max(96, 2 * num_classes),
             alpha=alpha if self.alpha is None else self.alpha,

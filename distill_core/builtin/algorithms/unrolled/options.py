@@ -219,7 +219,7 @@ class RatBpttOptions(Options):
         0.9, ge=0, lt=1, description="decay of the average norm", **about(source="published code")
     )
 
-    def settle(self, *, small: bool) -> Settled:
+    def resolve_defaults(self, *, small: bool) -> Resolved:
         """Fill the defaults that depend on the size of the images.
 
         Raises:
@@ -229,9 +229,9 @@ class RatBpttOptions(Options):
         chosen = {name: getattr(self, name) for name in defaults}
         values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
         label_lr = self.label_lr or values["pixel_lr"] / (SMALL_LABEL_DIVISOR if small else 1)
-        settled = Settled(**values, label_lr=label_lr)
-        _check_lengths(self, settled.window, settled.total, default=int(defaults["window"]))
-        return settled
+        resolved = Resolved(**values, label_lr=label_lr)
+        _check_lengths(self, resolved.window, resolved.total, default=int(defaults["window"]))
+        return resolved
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -247,7 +247,7 @@ class RatBpttOptions(Options):
 
 
 @dataclass(frozen=True)
-class Settled:
+class Resolved:
     """The options whose defaults depend on the size of the images, with their values."""
 
     window: int

@@ -43,7 +43,7 @@ class RatBptt(Algorithm):
 
     def __init__(self, options: RatBpttOptions, *, task: Task) -> None:
         self.options = options
-        self.settled = options.settle(small=task.real.spec.is_small)
+        self.resolved = options.resolve_defaults(small=task.real.spec.is_small)
         self.task = task
         augmentation = Augmentation.named(options.augment, task.real.spec.augmentations)
         batches = partial(
@@ -52,7 +52,7 @@ class RatBptt(Algorithm):
             augmentation=augmentation,
             balanced=options.balanced,
         )
-        optimizer = _inner_optimizer(options, self.settled.inner_lr)
+        optimizer = _inner_optimizer(options, self.resolved.inner_lr)
         self._loop = InnerLoop(task, optimizer, batches, augmentation)
         self._clips = {
             group: EmaClip(options.clip_decay, options.clip_factor)
@@ -61,8 +61,8 @@ class RatBptt(Algorithm):
         }
         self._curriculum = Curriculum(
             options.curriculum,
-            self.settled.window,
-            self.settled.total,
+            self.resolved.window,
+            self.resolved.total,
             options.min_offset,
             options.epoch_steps,
             options.patience,
@@ -70,7 +70,7 @@ class RatBptt(Algorithm):
 
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
         """Return Adam with one learning rate for pixels and one for labels."""
-        rates = {"data": self.settled.pixel_lr, "labels": self.settled.label_lr}
+        rates = {"data": self.resolved.pixel_lr, "labels": self.resolved.label_lr}
         return torch.optim.Adam(learned_groups(groups, rates))
 
     def outer_step(
@@ -80,7 +80,7 @@ class RatBptt(Algorithm):
         offset, window = self._curriculum.next(step, rng["curriculum"])
         loss = self._loop.fresh(rng)
         trained = self._loop.train(synthetic, loss, (offset, window), rng)
-        index = self.task.real.train.draw(self.settled.real_batch, generator=rng["real"])
+        index = self.task.real.train.draw(self.resolved.real_batch, generator=rng["real"])
         outer = self._loop.outer_loss(loss, trained.theta, index, rng)
         trained.backward(outer.cotangent)
         self._curriculum.observe(outer.loss)
@@ -101,29 +101,31 @@ class RatBptt(Algorithm):
         options = self.options
         return Recipe(
             optimizer=options.inner_optimizer,
-            lr=self.settled.inner_lr,
+            lr=self.resolved.inner_lr,
             momentum=options.momentum,
             weight_decay=options.weight_decay,
             batch_size=options.batch,
-            steps=max(300, 3 * self.settled.total),
+            steps=max(300, 3 * self.resolved.total),
             augment=options.augment,
         )
 
     def notes(self) -> Mapping[str, str]:
         """Say which settings followed from the size of the images."""
-        settled = self.settled
+        resolved = self.resolved
         return {
-            "inner loop": f"window {settled.window} of at most {settled.total} steps, "
-            f"{self.options.inner_optimizer} at {settled.inner_lr:g}",
-            "outer step": f"{settled.real_batch} real images, pixels at {settled.pixel_lr:g}, "
-            f"labels at {settled.label_lr:g}",
+            "inner loop": f"window {resolved.window} of at most {resolved.total} steps, "
+            f"{self.options.inner_optimizer} at {resolved.inner_lr:g}",
+            "outer step": f"{resolved.real_batch} real images, pixels at {resolved.pixel_lr:g}, "
+            f"labels at {resolved.label_lr:g}",
         }
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
         """Run a short outer step, and extrapolate; its memory is counted tensor by tensor."""
         del rng  # the run's streams stay where they are
         lengths = Lengths(*self._curriculum.mean(), self._curriculum.longest())
-        return estimate_unrolled(self._loop, synthetic, lengths, real_batch=self.settled.real_batch)
+        return estimate_unrolled(
+            self._loop, synthetic, lengths, real_batch=self.resolved.real_batch
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average norms and the state of the curriculum."""

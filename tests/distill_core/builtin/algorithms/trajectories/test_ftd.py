@@ -57,7 +57,7 @@ def test_its_gradient_is_exact_and_its_experts_are_others() -> None:
 )
 def test_published_defaults(classes: int, side: int, expected: tuple[float, ...]) -> None:
     options = FtdOptions()
-    found = options.settle(num_classes=classes, side=side)
+    found = options.resolve_defaults(num_classes=classes, side=side)
     steps = (found.syn_steps, found.expert_epochs, found.max_start, found.alpha)
     assert (*steps, options.average(classes, side)) == expected
     assert options.rho == 0.01

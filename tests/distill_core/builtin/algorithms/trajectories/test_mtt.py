@@ -79,19 +79,22 @@ def graph_loss(
         log_rate: of the student.
         detach: gradients are taken at parameters that are constants.
     """
-    rng, settled = Streams(0), algorithm.settled
+    rng, resolved = Streams(0), algorithm.resolved
     model = FlatModel(algorithm.task.new_backbone(rng["backbone"]))
     index = int(torch.randint(algorithm.options.experts, (), generator=rng["experts"]))
-    first = int(torch.randint(settled.max_start, (), generator=rng["experts"]))
+    first = int(torch.randint(resolved.max_start, (), generator=rng["experts"]))
     assert algorithm.task.experts is not None
     start, end = algorithm.task.experts.snapshots(
-        algorithm.expert_recipe, index, [first, first + settled.expert_epochs], until=settled.epochs
+        algorithm.expert_recipe,
+        index,
+        [first, first + resolved.expert_epochs],
+        until=resolved.epochs,
     )
     start, end = start.double(), end.double()
     batches = InnerBatches.passes(
         synthetic,
-        size=settled.batch,
-        steps=settled.syn_steps,
+        size=resolved.batch,
+        steps=resolved.syn_steps,
         augmentation=algorithm._augmentation,
         rng=rng,
     )
@@ -263,9 +266,9 @@ def test_only_the_snapshots_that_are_used_are_made() -> None:
 def test_defaults_are_the_published_ones(
     classes: int, side: int, expected: tuple[float, ...]
 ) -> None:
-    settled = MttOptions().settle(num_classes=classes, side=side)
-    found = (settled.syn_steps, settled.expert_epochs, settled.max_start, settled.pixel_lr)
-    assert (*found, settled.rate_lr, settled.batch) == expected
+    resolved = MttOptions().resolve_defaults(num_classes=classes, side=side)
+    found = (resolved.syn_steps, resolved.expert_epochs, resolved.max_start, resolved.pixel_lr)
+    assert (*found, resolved.rate_lr, resolved.batch) == expected
 
 
 def test_an_unknown_setting() -> None:

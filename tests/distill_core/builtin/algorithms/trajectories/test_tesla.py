@@ -66,11 +66,11 @@ def test_the_factor_that_published_code_loses() -> None:
 
 
 def test_published_defaults() -> None:
-    few = TeslaOptions().settle(num_classes=10, side=32)
+    few = TeslaOptions().resolve_defaults(num_classes=10, side=32)
     assert (few.syn_steps, few.max_start, few.pixel_lr, few.rate_lr) == (50, 5, 1000, 1e-7)
     assert few.label_lr == 1  # not a hundredth of so high a rate for pixels, which ruins labels
-    many = TeslaOptions().settle(num_classes=100, side=32)
-    assert many == MttOptions().settle(num_classes=100, side=32)
+    many = TeslaOptions().resolve_defaults(num_classes=100, side=32)
+    assert many == MttOptions().resolve_defaults(num_classes=100, side=32)
 
 
 def test_it_keeps_the_contract() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distill_core.builtin.algorithms.unrolled.options import RatBpttOptions, Settled
+from distill_core.builtin.algorithms.unrolled.options import RatBpttOptions, Resolved
 from distill_core.builtin.algorithms.unrolled.ratbptt import RatBptt
 from distill_core.builtin.backbones.convnet import ConvNet, ConvNetOptions
 from distill_core.builtin.labelers.onehot import Onehot
@@ -443,18 +443,18 @@ def test_the_memory_that_is_predicted_is_what_a_step_takes(
 )
 def test_settings_that_do_not_fit_each_other(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError) as caught:
-        check_options(RatBpttOptions, settings, where="algo").settle(small=False)
+        check_options(RatBpttOptions, settings, where="algo").resolve_defaults(small=False)
     assert str(caught.value) == text
     free = check_options(RatBpttOptions, {"curriculum": "none", "window": 300}, where="algo")
-    assert free.settle(small=False).window == 300
+    assert free.resolve_defaults(small=False).window == 300
 
 
 def test_defaults_are_the_papers_but_for_small_images() -> None:
     options = RatBpttOptions(total=80)
-    assert options.settle(small=False) == Settled(
+    assert options.resolve_defaults(small=False) == Resolved(
         window=60, total=80, inner_lr=1e-3, real_batch=5000, pixel_lr=1e-3, label_lr=1e-3
     )
-    assert options.settle(small=True) == Settled(
+    assert options.resolve_defaults(small=True) == Resolved(
         window=30, total=80, inner_lr=3e-3, real_batch=256, pixel_lr=0.03, label_lr=0.01
     )
     notes = ratbptt(real_data()).notes()

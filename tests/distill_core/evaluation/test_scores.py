@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core.evaluation.robust_scores import (
+from distill_core.evaluation.scores import (
     Score,
     augmentation_robust_score,
     hard_label_recovery,

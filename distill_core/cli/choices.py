@@ -1,0 +1,95 @@
+"""Settings on the command line: flags, a file or a preset, and `-o`, as `distill run` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from distill_core.cli.names import ComponentName, OptionPair, PresetName
+from registry import OptionError, Plugins
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SETTINGS: dict[str, tuple[Any, str]] = {
+    "repr": (ComponentName("repr"), "Representation of the synthetic pixels."),
+    "labeler": (ComponentName("labeler"), "Labeler."),
+    "orderer": (ComponentName("orderer"), "Class orderer."),
+    "algo": (ComponentName("algo"), "Distillation algorithm."),
+    "dataset": (ComponentName("dataset"), "Dataset."),
+    "backbone": (ComponentName("backbone"), "Network to distill with."),
+    "ipc": (float, "Pixel budget in images per class; below 1 for posters."),
+    "steps": (int, "Outer steps."),
+    "minutes": (float, "Stop after this many minutes, if that comes first."),
+    "snapshots": (int, "Pictures to save over the run, for a time-lapse."),
+    "seed": (int, "Seed of every random draw."),
+    "device": (str, "auto, cpu, cuda, cuda:1, mps."),
+}
+
+
+def with_settings(names: Iterable[str] = SETTINGS) -> Callable[[Function], Function]:
+    """Give a command a flag for each of these settings; one that is not given is None."""
+
+    def decorate(function: Function) -> Function:
+        for name in reversed([*names]):
+            kind, text = SETTINGS[name]
+            function = click.option(f"--{name}", type=kind, help=text)(function)
+        return function
+
+    return decorate
+
+
+def with_sources(function: Function) -> Function:
+    """Give a command `--config`, `--preset` and `-o`, as `config`, `preset` and `overrides`."""
+    options = (
+        click.option(
+            "--config", type=click.Path(path_type=Path), help="TOML file, such as a run.toml."
+        ),
+        click.option("--preset", type=PresetName(), help="A configuration from `distill presets`."),
+        click.option(
+            "-o",
+            "overrides",
+            type=OptionPair(),
+            multiple=True,
+            metavar="KIND.FIELD=VALUE",
+            help="One option.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def base_settings(config: Path | None, preset: str | None, plugins: Plugins) -> dict[str, Any]:
+    """Return the settings of a file or a preset; none where neither is given.
+
+    Raises:
+        OptionError: both are given.
+        InputError, UnknownNameError: the file cannot be read, or there is no such preset.
+    """
+    from distill_core.config.discovery import preset_settings
+    from distill_core.config.settings import read_settings
+
+    if config and preset:
+        raise OptionError(
+            "--config and --preset were both given.",
+            expected="one of them.",
+            next="put what you need of the preset into the file: `distill presets NAME`.",
+        )
+    if config:
+        return read_settings(config)
+    return preset_settings(preset, plugins) if preset else {}
+
+
+def own_settings(flags: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the settings of the command line itself: flags that are given, then `-o`.
+
+    Raises:
+        OptionError, UnknownNameError: an override is of another form, or of no known kind.
+    """
+    from distill_core.config.settings import merge, parse_overrides
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    return merge(given, parse_overrides(overrides))

@@ -1,0 +1,65 @@
+"""Runs of earlier versions, kept as files, can be read, judged and gone on with.
+
+- run-v1: the first version of all formats.
+- run-averaged-best: with a moving average, the best state by validation, and earlier states to go
+  back to in its checkpoint; the options have the names that they have today.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distill_core.artefact.artefact import load
+from distill_core.artefact.manifest import read_manifest
+from distill_core.commands.evaluate import cross_evaluate
+from distill_core.commands.run import run
+from distill_core.commands.verify import verify
+from distill_core.config.run_config import RunConfig, resolve
+from distill_core.run.directory import settings_of
+from tests.distill_core.small_run import installed
+
+RUNS = sorted(path for path in (Path(__file__).parents[2] / "fixtures").glob("run-*"))
+MORE = 2  # outer steps
+
+
+@pytest.fixture(params=RUNS, ids=lambda path: path.name)
+def run_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return shutil.copytree(request.param, tmp_path / "run")
+
+
+def config_of(run_dir: Path) -> RunConfig:
+    config = resolve(settings_of(run_dir), installed())
+    return config.model_copy(update={"device": "cpu"})
+
+
+def test_both_are_there() -> None:
+    assert [path.name for path in RUNS] == ["run-averaged-best", "run-v1"]
+
+
+def test_it_loads_and_keeps_its_claims(run_dir: Path) -> None:
+    distilled = load(run_dir)
+    assert distilled.verified
+    assert distilled.images.isfinite().all()
+    assert [check for check in verify(run_dir) if not check.passed] == []
+
+
+def test_it_is_judged(run_dir: Path, own_cache: Path) -> None:
+    found = cross_evaluate(run_dir, {"convnet": config_of(run_dir)}, installed())
+    results = found.results["convnet"]
+    assert list(results) == ["distilled", "random", "full"]
+    assert all(0 <= value <= 1 for value in results["distilled"].accuracies)
+
+
+def test_it_goes_on_to_the_end(run_dir: Path, own_cache: Path) -> None:
+    before, config = read_manifest(run_dir), config_of(run_dir)
+    steps = before["outer_steps"] + MORE
+    longer = config.model_copy(update={"steps": steps})
+    run(longer, installed(), run_dir, resume=True, overwrite=False, quiet=True)
+    after = read_manifest(run_dir)
+    assert after["outer_steps"] == steps
+    assert after["class_order"] == before["class_order"]
+    assert after["dataset_fingerprint"] == before["dataset_fingerprint"]
+    assert [check for check in verify(run_dir) if not check.passed] == []
