@@ -11,7 +11,7 @@ from typing import Any
 from distill_core.system.files import remove_parts, write_atomically
 
 BOOK, TABLE, PROFILE = "gpu.json", "gpu.md", "profile.txt"
-TEXT = "text"  # a figure that is no cell of the table but a page of its own
+TEXT = "text"  # a figure that is not a cell of the table: it has its own page
 # Results are of the same thing where these are.
 SAME = ("sources", "form", "card", "torch")
 Made = Mapping[str, Any]
@@ -31,7 +31,7 @@ class Book:
 
     @staticmethod
     def open(folder: Path) -> Book:
-        """Read what an earlier call found; a file that is no book is not used, nor lost."""
+        """Read what an earlier call found; a file that is not a book is neither used nor lost."""
         folder.mkdir(parents=True, exist_ok=True)
         remove_parts(folder)
         path = folder / BOOK

@@ -153,7 +153,7 @@ def _regular_grid(cells: Boxes, layout: Layout) -> tuple[int, int]:
     """Rows and columns of the cells on each canvas.
 
     Raises:
-        InputError: they are no grid that tiles every canvas in reading order.
+        InputError: they are not a grid that tiles every canvas in reading order.
     """
     rows = len(torch.unique(cells.yxyx[:, 0]))
     cols = len(torch.unique(cells.yxyx[:, 1]))

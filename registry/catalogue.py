@@ -91,7 +91,9 @@ class Entry(Generic[T]):
 
 
 class Catalogue(Mapping[str, T]):
-    """What plugins offer of one kind, by name. Filled once while plugins load, then only read.
+    """What plugins offer of one kind, by name, in the order in which it is offered.
+
+    Filled once while plugins load, then only read.
 
     Args:
         kind: what it holds.
@@ -104,7 +106,7 @@ class Catalogue(Mapping[str, T]):
         self._entries: dict[str, Entry[T]] = {}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names())
+        return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Components(Catalogue[Component]):
-    """The components of one kind, which can be checked and made."""
+    """The components of one kind, which can be checked and made; sorted by name."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
 
     def check(self, name: str, settings: Mapping[str, Any]) -> Options:
         """Check settings against the component's options, without making it.

@@ -167,7 +167,7 @@ def test_a_representation_with_a_labeler(representation: str, labeler: str) -> N
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("size", [4, 100])
 def test_training_and_testing(optimizer: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The CPU would take its kernels, whose sums round otherwise.
+    # The CPU would take its kernels, which round sums differently.
     monkeypatch.setattr(training, "network_logits", lambda backbone, device: backbone)
     steps, batches = 6, Augmentation.named("dsa", ("color", "crop", "cutout", "flip", "rotate"))
     recipe = Recipe(optimizer=optimizer, lr=0.01, batch_size=size, steps=steps, augment="dsa")

@@ -18,6 +18,7 @@ from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.files import tensor_bytes, write_atomically
 
+Stamp = tuple[int, int, int]
 CONFIG = "run.toml"  # written when a run begins; the manifest lists it
 
 
@@ -32,6 +33,7 @@ class ArtefactWriter:
     def __init__(self, run_dir: Path, real: RealData) -> None:
         self.run_dir, self.real = run_dir, real
         self._sha256: dict[str, str] = {}  # of the files that this process has written
+        self._stamps: dict[str, Stamp] = {}  # what each of them was like then
 
     def save(
         self, synthetic: SyntheticDataset, *, recipe: Recipe, manifest: Mapping[str, Any]
@@ -84,7 +86,7 @@ class ArtefactWriter:
             },
         )
         if path.exists():
-            self._sha256[WHITENING] = file_sha256(path)
+            self._keep(WHITENING, file_sha256(path))
         self._write(WHITENING, data)
 
     def _write(self, name: str, data: bytes) -> None:
@@ -93,10 +95,21 @@ class ArtefactWriter:
         if sha256 != self._sha256.get(name) or not self._is_written(name):
             self._sha256.pop(name, None)  # not known until it is written
             write_atomically(self.run_dir / name, data)
-            self._sha256[name] = sha256
+            self._keep(name, sha256)
+
+    def _keep(self, name: str, sha256: str) -> None:
+        self._sha256[name], self._stamps[name] = sha256, _stamp(self.run_dir / name)
 
     def _is_written(self, name: str) -> bool:
-        return name in self._sha256 and (self.run_dir / name).exists()
+        """Say whether a file is as this process left it; one that somebody changed is not."""
+        path = self.run_dir / name
+        return name in self._sha256 and path.exists() and _stamp(path) == self._stamps[name]
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return what changes when a file does: its inode, size and time in nanoseconds."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:

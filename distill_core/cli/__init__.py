@@ -3,7 +3,7 @@
 The modules of this package are named after the commands; importing `list` binds that name here,
 so nothing in this file may use the built-in of that name.
 
-May import: every room but `builtin` and `plugin`.
+May import: every room except `builtin` and `plugin`.
 """
 
 from __future__ import annotations

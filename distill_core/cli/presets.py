@@ -37,8 +37,8 @@ def command(name: str | None, as_json: bool) -> None:
 def rows(found: Catalogue[Preset]) -> list[tuple[str, ...]]:
     """Return one row of `HEADERS` for each preset, by name."""
     return [
-        (name, found.entry(name).provider.entry_point, preset.summary, preset.reported)
-        for name, preset in found.items()
+        (name, found.entry(name).provider.entry_point, found[name].summary, found[name].reported)
+        for name in found.names()
     ]
 
 

@@ -58,6 +58,6 @@ def _draw(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> 
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:
-        # Text, not str: square brackets in a summary are no markup.
+        # Text, not str: square brackets in a summary are not markup.
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -53,7 +53,7 @@ def export_images(distilled: Distilled, out: Path) -> list[str]:
     ]
     if empty:
         lines.append(
-            f"{len(empty)} classes are no picture's largest label, their folders are empty: "
+            f"{len(empty)} classes are the largest label of no picture, their folders are empty: "
             "torchvision's ImageFolder needs allow_empty=True."
         )
     return lines

@@ -101,8 +101,8 @@ class _Trial:
 
 def _check(who: str, start: Callable[[], _Trial], learned: bool) -> None:
     trial = start()
-    demand(isinstance(trial.algorithm, Algorithm), who, "is no Algorithm")
-    demand(isinstance(trial.algorithm.recipe(), Recipe), who, "has a recipe that is no Recipe")
+    demand(isinstance(trial.algorithm, Algorithm), who, "is not an Algorithm")
+    demand(isinstance(trial.algorithm.recipe(), Recipe), who, "has a recipe that is not a Recipe")
     if not trial.algorithm.learns or (learned and not trial.algorithm.learns_labels):
         return
     metrics, gradients = repeatable(who, "outer_step", lambda: start().step(0))
@@ -125,7 +125,7 @@ def _check_metrics(who: str, metrics: Mapping[str, float]) -> None:
     demand("loss" in metrics, who, 'returns metrics without "loss"')
     for key, value in metrics.items():
         fine = isinstance(value, (int, float)) and math.isfinite(value)
-        demand(fine, who, f"returns the metric {key} = {value!r}, which is no finite number")
+        demand(fine, who, f"returns the metric {key} = {value!r}, which is not a finite number")
 
 
 def _check_gradients(who: str, gradients: Gradients) -> None:

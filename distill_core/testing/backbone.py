@@ -44,7 +44,7 @@ def check_backbone(make: Callable[..., Backbone], *, name: str = "unnamed") -> N
         except ExplainedError as refusal:
             refusals.append(f"{'x'.join(map(str, shape))} ({refusal.what})")
             continue
-        demand(isinstance(made, Backbone), who, "is no Backbone")
+        demand(isinstance(made, Backbone), who, "is not a Backbone")
         _check(f"{who} on {'x'.join(map(str, shape))} images", make, spec)
     demand(len(refusals) < len(SHAPES), who, f"refuses {'; '.join(refusals)}")
 
@@ -67,7 +67,7 @@ def _check(who: str, make: Callable[..., Backbone], spec: DataSpec) -> None:
 
 
 def _check_shapes(who: str, backbone: Backbone, images: Tensor, spec: DataSpec) -> None:
-    demand(isinstance(backbone.head, nn.Linear), who, "has a head that is no nn.Linear")
+    demand(isinstance(backbone.head, nn.Linear), who, "has a head that is not an nn.Linear")
     features = backbone.embed(images)
     shape = (len(images), backbone.head.in_features)
     demand(tuple(features.shape) == shape, who, f"embeds to {tuple(features.shape)}, not {shape}")

@@ -50,13 +50,13 @@ def check_dataset(make: Callable[..., Dataset], *, name: str = "unnamed") -> Non
         demand(tensor.device.type == "cpu", who, "loads images to another device than the CPU")
     _check_outline(who, make(), raw.spec)
     names = raw.spec.class_names
-    demand(isinstance(names, tuple), who, "has class names that are no tuple")
+    demand(isinstance(names, tuple), who, "has class names that are not a tuple")
     demand(len(set(names)) == len(names), who, "has two classes of one name")
     demand(all(name.strip() for name in names), who, "has a class without a name")
 
 
 def _check_outline(who: str, dataset: Dataset, spec: DataSpec) -> None:
-    """What was known before is what is loaded, but for the names of the classes."""
+    """What was known before is what is loaded, except for the names of the classes."""
     outline = getattr(dataset, "outline", None)
     if outline is None:
         return

@@ -46,7 +46,7 @@ def check_labeler(make: Callable[..., Labeler], *, name: str = "unnamed") -> Non
         except ExplainedError as refusal:
             refusals.append(f"{what} ({refusal.what})")
             continue
-        demand(isinstance(made, Labeler), who, "is no Labeler")
+        demand(isinstance(made, Labeler), who, "is not a Labeler")
         _check(f"{who} on {what}", partial(make, placement=placement), placement)
     demand(len(refusals) < len(placements()), who, f"refuses {'; '.join(refusals)}")
 

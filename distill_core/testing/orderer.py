@@ -61,7 +61,7 @@ def _check(who: str, make: Callable[..., Orderer], real: RealData, shape: tuple[
     texts = isinstance(notes, Mapping) and all(
         isinstance(part, str) for pair in notes.items() for part in pair
     )
-    demand(texts, who, "has `notes` that are no mapping of text to text")
+    demand(texts, who, "has `notes` that are not a mapping of text to text")
 
 
 def _tensors(real: RealData) -> list[Tensor]:

@@ -48,7 +48,7 @@ def check_representation(make: Callable[..., Representation], *, name: str = "un
 
 def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: float | None) -> None:
     representation = make()
-    demand(isinstance(representation, Representation), who, "is no Representation")
+    demand(isinstance(representation, Representation), who, "is not a Representation")
     made = repeatable(who, "its construction", lambda: snapshot(make()))
     demand(bool(made), who, "stores nothing: it has no parameters and no persistent buffers")
     check_layout(who, representation.layout, real.spec)
@@ -95,9 +95,7 @@ def check_layout(who: str, layout: Layout, spec: DataSpec) -> None:
             inside &= (y1 <= height) & (x1 <= width)
         demand(bool(inside.all()), who, f"has {what} that are empty or leave the canvas")
     order = torch.arange(len(layout.items))
-    demand(
-        torch.equal(layout.items.item, order), who, "numbers its items otherwise than 0, 1, 2..."
-    )
+    demand(torch.equal(layout.items.item, order), who, "does not number its items 0, 1, 2...")
     demand(len(layout.cell_slot) == len(layout.cells), who, "does not give every cell a slot")
     slots = torch.unique(layout.cell_slot)
     demand(

@@ -1,4 +1,4 @@
-"""What each of two processes does for `test_distributed.py`; results go into files.
+"""What each of two processes does for `distributed/test_group.py`; results go into files.
 
 One pair of processes for all tests, since starting one takes seconds. Run as
 `python -m tests.distill_core.rank_worker FOLDER RANK`.

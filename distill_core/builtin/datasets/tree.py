@@ -72,7 +72,7 @@ class FileTree:
             lines = self.read(file).decode().splitlines()
         except UnicodeDecodeError:
             raise InputError(
-                f"{self.where(file)} is no text.", expected="UTF-8 text.", next="restore it."
+                f"{self.where(file)} is not text.", expected="UTF-8 text.", next="restore it."
             ) from None
         return [line for line in lines if line.strip()]
 
@@ -175,7 +175,7 @@ def _folder(path: Path) -> FileTree:
 def _read_plain(path: Path) -> bytes:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is no plain file")
+        raise OSError("it is not a regular file")
     _check_size(found.st_size)
     return path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""Labeler `onehot`: every training image belongs to one class, for good."""
+"""Labeler `onehot`: every training image belongs to one class, which never changes."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Soft(Labeler):
         """Return the soft labels (n, K) of items.
 
         Raises:
-            InputError: a box is no item, so it has no row.
+            InputError: a box is not an item, so it has no row.
         """
         check_items(boxes, labeler="soft")
         return normalise_rows(self.rows[to_device(boxes.item, self.rows.device)].to(images))

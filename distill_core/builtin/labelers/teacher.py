@@ -71,7 +71,7 @@ class Teacher(Labeler):
         """Return the soft labels (n, K) of items.
 
         Raises:
-            InputError: a box is no item, so it has no row.
+            InputError: a box is not an item, so it has no row.
         """
         check_items(boxes, labeler="teacher")
         return self.rows[to_device(boxes.item, self.rows.device)].to(images)

@@ -55,7 +55,7 @@ class Given:
         """Read the grid.
 
         Raises:
-            InputError: the file cannot be read, or is no permutation of the right shape.
+            InputError: the file cannot be read, or is not a permutation of the right shape.
         """
         del generator
         file = self.options.file
@@ -67,7 +67,7 @@ class Photometric:
     """Neighbours alike in mean colour, by search over the whole grid.
 
     The distance is the Euclidean one between the mean colours of classes, un-whitened. ZCA as in
-    PoDD takes every image's own brightness away for good; then hue alone decides.
+    PoDD takes every image's own brightness away entirely; then hue alone decides.
 
     Source: proposed by Shul et al. 2024 (arXiv:2403.12040), section 6.
     """
@@ -127,7 +127,7 @@ def _checked(rows: Any, file: Path) -> list[list[str | int]]:
     ):
         return rows
     raise InputError(
-        f"the class grid {file} is no list of rows.",
+        f"the class grid {file} is not a list of rows.",
         expected='[["plane", "car"], ["ship", "truck"]], in TOML under the key grid.',
         next="correct the file.",
     )

@@ -32,7 +32,7 @@ class Images(Representation):
         ipc: images per class, a whole number from 1; None for 1.
 
     Raises:
-        InputError: `ipc` is no whole number.
+        InputError: `ipc` is not a whole number.
     """
 
     def __init__(self, options: ImagesOptions, *, spec: DataSpec, ipc: float | None = None) -> None:

@@ -84,6 +84,19 @@ def test_a_resumed_run_replaces_a_whitening_that_is_damaged(
     save(ArtefactWriter(tmp_path / "run", real), synthetic)
 
 
+@pytest.mark.parametrize("name", [WHITENING, "poster.png"])
+def test_a_file_that_somebody_changed_meanwhile_is_written_again(
+    real: RealData, synthetic: SyntheticDataset, tmp_path: Path, name: str
+) -> None:
+    writer = ArtefactWriter(tmp_path / "run", real)
+    save(writer, synthetic)
+    path = tmp_path / "run" / name
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    save(writer, synthetic)
+    assert path.read_bytes() == good
+
+
 def test_a_write_that_failed_is_made_up_for(
     real: RealData, synthetic: SyntheticDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

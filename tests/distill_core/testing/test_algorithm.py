@@ -157,7 +157,7 @@ class Probing(SoundAlgorithm):
         (FixedLabels, "leaves no gradient in group 'labels' after outer_step; say learns_labels"),
         (Stranger, "optimizes parameters that it was not given"),
         (Probing, "leaves gradients behind by estimate"),
-        (nn.Identity, "is no Algorithm"),
+        (nn.Identity, "is not an Algorithm"),
     ],
 )
 def test_faults_of_algorithms(broken: Any, sentence: str) -> None:

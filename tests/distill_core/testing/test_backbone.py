@@ -107,13 +107,13 @@ class Bare(TinyBackbone):
         (Constant, "starts from the same weights whatever the generator"),
         (Spatial, "embeds to (4, 6, 8, 8), not (4, 96)"),
         (Headless, "gives logits that are not its head on its features"),
-        (Deep, "has a head that is no nn.Linear"),
+        (Deep, "has a head that is not an nn.Linear"),
         (Once, "by central differences"),
         (Stubborn, "cannot be differentiated twice: not a second time"),
         (Cropped, "sends no second derivative to the images"),
         (Numpy, "changes the global random state during its construction"),
         (Bare, "gives other logits after its state was saved and loaded"),
-        (lambda *, spec: nn.Linear(3, 2), "is no Backbone"),
+        (lambda *, spec: nn.Linear(3, 2), "is not a Backbone"),
     ],
 )
 def test_faults_of_backbones(broken: Any, sentence: str) -> None:

@@ -145,7 +145,7 @@ def test_labels_may_follow_from_the_starting_images() -> None:
         (Shared, "another label when it is asked for among other boxes"),
         (Cut, "cut off from its parameters"),
         (Forgetful, "gives other labels after its state was saved and loaded"),
-        (lambda *, placement: nn.Linear(1, 1), "is no Labeler"),
+        (lambda *, placement: nn.Linear(1, 1), "is not a Labeler"),
     ],
 )
 def test_faults_of_labelers(broken: Any, sentence: str) -> None:

@@ -76,7 +76,7 @@ class Strict(Reading):
         (GlobalOrder, "changes the global random state during order"),
         (Shuffler, "changes the global random state during order"),
         (Whitener, "changes the real data"),
-        (Chatty, "has `notes` that are no mapping of text to text"),
+        (Chatty, "has `notes` that are not a mapping of text to text"),
         (Strict, "refuses every grid: 1x6 (never.)"),
         (dict, "has no method `order`"),
     ],

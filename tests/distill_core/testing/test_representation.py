@@ -160,7 +160,7 @@ class Doubled(Sound):
         (Clockwork, "gives two different results for reset from equal generators"),
         (Empty, "cut off from its parameters"),
         (Doubled, "makes parameter 'pixels' not in float32"),
-        (lambda *, spec, ipc: nn.Linear(1, 1), "is no Representation"),
+        (lambda *, spec, ipc: nn.Linear(1, 1), "is not a Representation"),
     ],
 )
 def test_faults_of_representations(broken: Any, sentence: str) -> None:
@@ -183,7 +183,7 @@ def layouts() -> dict[str, tuple[Layout, str]]:
     return {
         "outside": (with_(items=outside), "items that are empty or leave the canvas"),
         "nowhere": (with_(items=nowhere), "items on a canvas that is not there"),
-        "renumbered": (with_(items=renumbered), "numbers its items otherwise"),
+        "renumbered": (with_(items=renumbered), "does not number its items"),
         "floats": (with_(items=floats), "items that are not int64"),
         "no items": (with_(items=items[:0]), "has no items"),
         "grid": (with_(grid_shape=(2, 2)), "has a 2x2 grid for 6 classes"),

@@ -146,7 +146,7 @@ class Mtt(Algorithm):
         )
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
-        """Match a few steps, to parameters that are no expert's, and extrapolate."""
+        """Match a few steps, to parameters that no expert has, and extrapolate."""
         del rng  # the run's streams stay where they are
         steps, engine = self.resolved.syn_steps, self.task.engine
         few, some = min(4, steps), min(8, steps)

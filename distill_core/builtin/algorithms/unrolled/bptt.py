@@ -43,7 +43,7 @@ class Bptt(Algorithm):
     """Trains a fresh network on the synthetic data and differentiates every step of that.
 
     The hypergradient is that of `ratbptt` with curriculum none, a window of `steps` and the same
-    inner optimizer and draws, but for `coverage_normalize`.
+    inner optimizer and draws, except for `coverage_normalize`.
     """
 
     def __init__(self, options: BpttOptions, *, task: Task) -> None:

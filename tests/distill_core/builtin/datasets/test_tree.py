@@ -67,7 +67,7 @@ def test_text_is_read_by_lines(tmp_path: Path) -> None:
     folder(tmp_path, {"list": b"one\r\n\n two\n", "binary": b"\xff\xfe\x00"})
     with open_tree(tmp_path, next="look.") as tree:
         assert tree.text("list") == ["one", " two"]
-        with pytest.raises(InputError, match="binary is no text"):
+        with pytest.raises(InputError, match="binary is not text"):
             tree.text("binary")
 
 
@@ -122,7 +122,7 @@ def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "endless.png").symlink_to("/dev/zero")
     with (
         open_tree(tmp_path, next="look.") as tree,
-        pytest.raises(InputError, match="no plain file"),
+        pytest.raises(InputError, match="not a regular file"),
     ):
         tree.read("endless.png")
 
