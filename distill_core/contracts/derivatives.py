@@ -7,7 +7,7 @@ implementations: by autograd for any backbone, by kernels for the paper's ConvNe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -108,6 +108,7 @@ class InnerLoss(Protocol):
 Features = Callable[[Tensor], Tensor]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Differentiates networks; chosen once per run, by its options and its device."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 from torch import Tensor
@@ -29,6 +29,7 @@ class ExpertRecipe(Options):
     )
 
 
+@runtime_checkable
 class Experts(Protocol):
     """Networks trained on the real data, with their parameters after every epoch.
 

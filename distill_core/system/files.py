@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -70,7 +71,7 @@ def write_tensors(
     metadata: Mapping[str, Any],
     *,
     keep: Path | None = None,
-) -> None:
+) -> str:
     """Write tensors and metadata as safetensors; equal content gives equal bytes.
 
     Args:
@@ -79,10 +80,15 @@ def write_tensors(
         metadata: JSON values.
         keep: gets the old file.
 
+    Returns:
+        The SHA-256 of the file, hexadecimal.
+
     Raises:
         EnvironmentFault: as `write_atomically`.
     """
-    write_atomically(path, tensor_bytes(tensors, metadata), keep=keep)
+    data = tensor_bytes(tensors, metadata)
+    write_atomically(path, data, keep=keep)
+    return hashlib.sha256(data).hexdigest()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ Every check takes what makes the component (its factory, with the options alread
 the small things it needs, and raises an AssertionError with a sentence that names the component
 and its fault. Third parties test theirs in one line:
 
-    check_component(distill_core.config.discovery.discover(), "orderer", "alphabetical")
+    check_component(discover(), "orderer", "alphabetical")
 
 or without installing anything:
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from distill_core.config.discovery import discover
 from distill_core.testing.algorithm import check_algorithm
 from distill_core.testing.assertions import demand
 from distill_core.testing.backbone import check_backbone
@@ -36,6 +37,7 @@ __all__ = [
     "check_labeler",
     "check_orderer",
     "check_representation",
+    "discover",
 ]
 
 _CHECKS: dict[str, Callable[..., None]] = {
@@ -54,7 +56,7 @@ def check_component(
     """Check a component of a catalogue: its record, its options, and the contract of its kind.
 
     Args:
-        plugins: what is installed, from `distill_core.config.discovery.discover`.
+        plugins: what is installed, from `discover`.
         kind: "representation", "labeler", "orderer", "algorithm", "dataset" or "backbone".
         name: the component's name.
         settings: its options where the defaults will not do for a small test.

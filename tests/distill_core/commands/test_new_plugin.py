@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,14 @@ def test_the_style_is_ours_even_with_the_longest_names(packages: Path, tmp_path:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_imports_only_what_is_promised(packages: Path) -> None:
+    sources = [path.read_text() for path in packages.rglob("*.py")]
+    imported = {
+        name for text in sources for name in re.findall(r"(?:from|import) (distill_core\S*)", text)
+    }
+    assert imported == {"distill_core.plugin", "distill_core.testing"}
 
 
 def test_it_says_which_api_it_was_written_for(packages: Path) -> None:

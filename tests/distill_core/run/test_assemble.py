@@ -158,3 +158,12 @@ def test_a_representation_above_the_budget_is_refused():
 
 def test_settings_are_not_changed():
     assert SMALL["ipc"] == 0.8
+
+
+def test_the_engine_and_the_experts_of_a_run_are_what_plugins_are_promised() -> None:
+    from distill_core.plugin import Engine, Experts, Task
+
+    task: Task = small_assembly().algorithm.task  # type: ignore[attr-defined]
+    assert isinstance(task.engine, Engine)
+    assert isinstance(task.experts, Experts)
+    assert not isinstance(object(), Engine)

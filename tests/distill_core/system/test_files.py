@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -133,3 +134,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path / "nowhere")
     with pytest.raises(InputError, match="cannot be read"):
         read_tensors(tmp_path)
+
+
+def test_what_was_written_is_known_by_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    sha256 = write_tensors(path, {"a": torch.arange(3)}, {"b": 1})
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

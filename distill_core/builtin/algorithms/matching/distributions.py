@@ -5,8 +5,6 @@ Source: Zhao & Bilen 2023 (arXiv:2110.04181); soft labels are ours and reduce to
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,7 +23,7 @@ from distill_core.builtin.algorithms.matching.by_class import (
 )
 from distill_core.builtin.algorithms.matching.options import DmOptions
 from distill_core.builtin.algorithms.outer_groups import finish_gradients
-from distill_core.builtin.algorithms.step_cost import clear_gradients, measure_parts
+from distill_core.builtin.algorithms.step_cost import Lap, measure_parts
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
@@ -114,7 +112,14 @@ class DistributionMatching(Algorithm):
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
         """Run an outer step with the real images of one class, and extrapolate."""
         del rng  # the run's streams stay where they are
-        (real, matching), memory = measure_parts(lambda: self._measure(synthetic))
+        ratio = 1.0
+
+        def run(lap: Lap) -> None:
+            nonlocal ratio
+            ratio = self._measure(synthetic, lap)
+
+        (part, matching), memory = measure_parts(run, synthetic, self.task.real.train.labels.device)
+        real = ratio * part
         phases = {"real images": real, "synthetic images": matching}
         size = self.options.real_batch
         return Estimate(
@@ -125,22 +130,19 @@ class DistributionMatching(Algorithm):
             " classes.",
         )
 
-    def _measure(self, synthetic: SyntheticDataset) -> tuple[float, float]:
-        """Seconds that real images take, of all classes, and synthetic ones."""
-        rng, times = Streams(0), [time.perf_counter()]
+    def _measure(self, synthetic: SyntheticDataset, lap: Lap) -> float:
+        """Match the real images of one class; return how many classes a step has for each."""
+        rng = Streams(0)
         made = self._prepare(synthetic, rng)
         # A network that mixes images needs all of them.
         some = len(made.classes) if made.mixes else 1
         part = made._replace(classes=made.classes[:some], draws=made.draws[:some])
         real = self._real_means(part, rng)
-        float(real[0, 0])  # waits for the device
-        times.append(time.perf_counter())
+        lap()
         torch.autograd.backward(((self._means(made) - real) ** 2).sum())
         finish_gradients(synthetic, normalize=self.options.coverage_normalize)
-        times.append(time.perf_counter())
-        clear_gradients(synthetic)
-        first, second = (b - a for a, b in itertools.pairwise(times))
-        return first * len(made.classes) / some, second
+        lap()
+        return len(made.classes) / some
 
     def _prepare(self, synthetic: SyntheticDataset, rng: Streams) -> _Made:
         """Make a network, expand the items, and draw classes and their augmentations."""

@@ -6,7 +6,6 @@ augmentation. Soft labels are ours and reduce to them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from distill_core.builtin.algorithms.matching.by_class import (
 from distill_core.builtin.algorithms.matching.gradient_distance import gradient_distance
 from distill_core.builtin.algorithms.matching.options import DcOptions
 from distill_core.builtin.algorithms.outer_groups import finish_gradients
-from distill_core.builtin.algorithms.step_cost import clear_gradients, measure_parts
+from distill_core.builtin.algorithms.step_cost import Lap, measure_parts
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
@@ -131,7 +130,9 @@ class GradientMatching(Algorithm):
         del rng  # the run's streams stay where they are
         num_classes = synthetic.spec.num_classes
         passes, epochs = self.options.loops(len(synthetic) / num_classes)
-        (matching, training), memory = measure_parts(lambda: self._measure(synthetic))
+        (matching, training), memory = measure_parts(
+            lambda lap: self._measure(synthetic, lap), synthetic, self.task.real.train.labels.device
+        )
         classes = min(self.options.class_batch or num_classes, num_classes)
         mean_epochs = epochs * (passes - 1) / passes
         phases = {"matching": classes * matching, "training": mean_epochs * training}
@@ -143,21 +144,18 @@ class GradientMatching(Algorithm):
             f"{classes} classes and {mean_epochs:g} epochs on average.",
         )
 
-    def _measure(self, synthetic: SyntheticDataset) -> tuple[float, float]:
-        """Seconds of matching the class with most items, and of an epoch."""
+    def _measure(self, synthetic: SyntheticDataset, lap: Lap) -> None:
+        """Match the class with most items, and train for an epoch."""
         rng = Streams(0)
         with torch.no_grad():
             shares = class_shares(synthetic.all().labels, self.options.threshold)
         largest = int((shares > 0).sum(0).argmax())
         network = self._fresh(rng["backbone"])
-        times = [time.perf_counter()]
         self._match(network, synthetic, [largest], rng)
         finish_gradients(synthetic, normalize=self.options.coverage_normalize)
-        times.append(time.perf_counter())
-        float(self._trained(network, synthetic, 1, rng)[0])  # waits for the device
-        times.append(time.perf_counter())
-        clear_gradients(synthetic)
-        return times[1] - times[0], times[2] - times[1]
+        lap()
+        self._trained(network, synthetic, 1, rng)
+        lap()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the network that the next outer step goes on with, if there is one."""

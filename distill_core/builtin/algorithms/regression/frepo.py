@@ -5,8 +5,6 @@ Source: Zhou et al. 2022 (arXiv:2206.00719), with soft labels as regression targ
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,7 +30,7 @@ from distill_core.builtin.algorithms.regression.options import (
     PLAIN_RIDGE,
     FrepoOptions,
 )
-from distill_core.builtin.algorithms.step_cost import clear_gradients, measure_parts
+from distill_core.builtin.algorithms.step_cost import Lap, measure_parts
 from distill_core.plugin import (
     Adam,
     Algorithm,
@@ -42,7 +40,6 @@ from distill_core.plugin import (
     SyntheticDataset,
     Task,
     read,
-    wait,
 )
 
 
@@ -131,7 +128,9 @@ class Frepo(Algorithm):
         size = min(self.options.real_batch, len(self.task.real.train))
         chunk = min(size, self.task.engine.real_chunk)
         member = self._pool.fresh(own["backbone"])
-        times, peak = measure_parts(lambda: self._measure(member, synthetic, chunk, own))
+        times, peak = measure_parts(
+            lambda lap: self._measure(member, synthetic, chunk, own, lap), synthetic, self._device
+        )
         phases = {
             "online update": times[0],
             "real features": size / chunk * times[1],
@@ -155,21 +154,20 @@ class Frepo(Algorithm):
         self._used = state["used"]
 
     def _measure(
-        self, member: OnlineNetwork, synthetic: SyntheticDataset, chunk: int, rng: Streams
-    ) -> list[float]:
-        """Seconds of an online update, of the features of real images, and of the rest."""
-        times = [time.perf_counter()]
+        self,
+        member: OnlineNetwork,
+        synthetic: SyntheticDataset,
+        chunk: int,
+        rng: Streams,
+        lap: Lap,
+    ) -> None:
+        """Do an online update, the features of real images, and the rest."""
         self._train(member, synthetic, rng["draw"])
-        wait(self._device)
-        times.append(time.perf_counter())
+        lap()
         features, classes = self._real(member, chunk, rng["real"])
-        wait(self._device)
-        times.append(time.perf_counter())
+        lap()
         _backward(self._outer(member, synthetic, features, classes).loss, synthetic)
-        wait(self._device)
-        times.append(time.perf_counter())
-        clear_gradients(synthetic)
-        return [after - before for before, after in itertools.pairwise(times)]
+        lap()
 
     @torch.no_grad()
     def _train(

@@ -5,8 +5,6 @@ Source: Loo et al. 2023 (arXiv:2302.06755), with soft labels as regression targe
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -40,7 +38,7 @@ from distill_core.builtin.algorithms.regression.tuned_adam import (
     TunedAdam,
     minimise,
 )
-from distill_core.builtin.algorithms.step_cost import clear_gradients, measure_parts
+from distill_core.builtin.algorithms.step_cost import Lap, measure_parts
 from distill_core.plugin import (
     Adam,
     Algorithm,
@@ -51,7 +49,6 @@ from distill_core.plugin import (
     SyntheticDataset,
     Task,
     read,
-    wait,
 )
 
 Search = Callable[[Problem, Tensor], Tensor]
@@ -148,7 +145,9 @@ class Rcig(Algorithm):
         chunk = min(size, self.task.engine.real_chunk)
         member = self._pool.fresh(own["backbone"])
         index = self.task.real.train.draw(chunk, generator=own["real"])
-        times, peak = measure_parts(lambda: self._measure(member, synthetic, index))
+        times, peak = measure_parts(
+            lambda lap: self._measure(member, synthetic, index, lap), synthetic, index.device
+        )
         # A search ends by asking for the last value.
         phases = {
             "online updates": (options.most_updates + 1) / 2 * times[0],
@@ -199,7 +198,7 @@ class Rcig(Algorithm):
         synthetic: SyntheticDataset,
         index: Tensor,
         searches: tuple[Search, Search],
-        lap: Callable[[], None] = lambda: None,
+        lap: Lap = lambda: None,
     ) -> tuple[Direct, float]:
         """Leave the hypergradient of pixels and labels; return also the implicit one's scale.
 
@@ -229,14 +228,9 @@ class Rcig(Algorithm):
         return direct, scale
 
     def _measure(
-        self, member: OnlineNetwork, synthetic: SyntheticDataset, index: Tensor
-    ) -> list[float]:
-        """Seconds of an online update, and of the parts of `_differentiate`, searches of a step."""
-        times = [time.perf_counter()]
-
-        def lap() -> None:
-            wait(index.device)
-            times.append(time.perf_counter())
+        self, member: OnlineNetwork, synthetic: SyntheticDataset, index: Tensor, lap: Lap
+    ) -> None:
+        """Do an online update and the parts of `_differentiate`, with searches of one step."""
 
         def search(problem: Problem, start: Tensor) -> Tensor:
             return minimise(problem, start, rate=self.options.inner_lr, steps=1).point
@@ -246,8 +240,6 @@ class Rcig(Algorithm):
         member.train(images, synthetic_targets(labels), chunk=self.task.engine.microbatch)
         lap()
         self._differentiate(member, synthetic, index, (search, search), lap)
-        clear_gradients(synthetic)
-        return [after - before for before, after in itertools.pairwise(times)]
 
     def _inputs(self, items: Batch) -> Batch:
         """Images and targets of the inner problem, with mirrored copies."""

@@ -8,7 +8,6 @@ Source: Cazenavette et al. 2022 (arXiv:2203.11932).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distill_core.builtin.algorithms.outer_groups import finish_gradients, learned_groups
-from distill_core.builtin.algorithms.step_cost import clear_gradients, measure_parts
+from distill_core.builtin.algorithms.step_cost import Lap, clear_gradients, measure_parts
 from distill_core.builtin.algorithms.trajectories.options import MttOptions
 from distill_core.plugin import (
     Algorithm,
@@ -150,11 +149,16 @@ class Mtt(Algorithm):
         del rng  # the run's streams stay where they are
         steps, engine = self.resolved.syn_steps, self.task.engine
         few, some = min(4, steps), min(8, steps)
-        (seconds,), memory = measure_parts(lambda: self._measure(some, synthetic, engine))
+        (seconds,), memory = measure_parts(
+            lambda lap: self._measure(some, synthetic, engine, lap),
+            synthetic,
+            self.task.real.train.labels.device,
+        )
         peaks = []
         for count in (few, some):
             with PeakBytes() as least:
                 self._measure(count, synthetic, engine.without_cache())
+            clear_gradients(synthetic)
             peaks.append(least.peak)
         kept = (peaks[1] - peaks[0]) // max(some - few, 1)  # bytes that a step leaves behind
         retained = min(steps * max(memory - peaks[1], 0) // some, engine.activation_cache)
@@ -196,17 +200,22 @@ class Mtt(Algorithm):
         )
         return self.match(loss, target, batches, self.log_rate.exp().to(target.start.dtype))
 
-    def _measure(self, steps: int, synthetic: SyntheticDataset, engine: Engine) -> list[float]:
-        """Seconds of an outer step with so many of the student's."""
-        rng, begin = Streams(0), time.perf_counter()
+    def _measure(
+        self,
+        steps: int,
+        synthetic: SyntheticDataset,
+        engine: Engine,
+        lap: Lap = lambda: None,
+    ) -> None:
+        """Do an outer step with a few of the student's."""
+        rng = Streams(0)
         loss = engine.loss(self.task.new_backbone(rng["backbone"]))
         start = loss.model.theta.clone()
         target = Target(start, start + 1, torch.tensor(float(len(start))).to(start))
         self._match_steps(steps, loss, target, synthetic, rng)
         finish_gradients(synthetic, normalize=self.options.coverage_normalize)
-        clear_gradients(synthetic)
         self.log_rate.grad = None
-        return [time.perf_counter() - begin]
+        lap()
 
     def _experts(self) -> Experts:
         if self.task.experts is None:

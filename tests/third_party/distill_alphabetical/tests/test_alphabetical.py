@@ -2,8 +2,7 @@
 
 from distill_alphabetical import Alphabetical, AlphabeticalOptions
 
-from distill_core.config.discovery import discover
-from distill_core.testing import check_component, check_orderer
+from distill_core.testing import check_component, check_orderer, discover
 
 
 def test_contract():
