@@ -18,6 +18,7 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact.saving import ArtefactWriter
+from distill_core.config.advice import ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
@@ -26,6 +27,7 @@ from distill_core.evaluation.judge import NAMES, judge, table
 from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
+from distill_core.run.course import Notice, notices
 from distill_core.run.directory import begin, write_config
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
@@ -235,9 +237,18 @@ def _finish(
     )
     results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
     console.print(table(results), markup=False)
+    odd: Sequence[Notice] = ()
     if log:
         log.results(loop, results)
-    save(loop, results=results, peak=peak)
+        odd = notices(
+            log.metrics.lines(),
+            results,
+            learned=bool(loop.groups),
+            bounds=ways_to("bounds_spikes", config),
+        )
+    for notice in odd:
+        console.print(f"notice   {notice}", markup=False)
+    save(loop, results=results, peak=peak, notices=odd)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     console.print(

@@ -56,6 +56,7 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
     timelapse = record.path / TIMELAPSE
     parts = [
         _section("Result", _facts(facts)),
+        _section("To look at", _notices(record)),
         poster_html(record.path),
         _section("Time-lapse", f'<img class="time" alt="time-lapse" src="{data_uri(timelapse)}">')
         if timelapse.exists()
@@ -116,6 +117,11 @@ def _judgements(record: RunRecord) -> str:
     facts = list(dict.fromkeys(note for each in record.judgements for note in each.notes))
     notes = [_note("Mean and sample deviation of freshly trained networks."), *map(_note, facts)]
     return _table(headers, body) + "".join(notes)
+
+
+def _notices(record: RunRecord) -> str:
+    found = record.manifest.get("notices", ())
+    return "".join(_note(f"{each['what']} Try: {each['next']}") for each in found)
 
 
 def _curves(records: Sequence[RunRecord]) -> str:

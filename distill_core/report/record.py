@@ -166,6 +166,9 @@ def _check(manifest: Mapping[str, Any]) -> None:
     commands = manifest.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
         raise TypeError("commands are not lists of words")
+    notices = manifest.get("notices", [])
+    if not isinstance(notices, list) or not all({"what", "next"} <= set(each) for each in notices):
+        raise TypeError("notices are not what a run writes")
 
 
 def _finite(value: Any) -> float:

@@ -43,6 +43,13 @@ class MetricsFile:
         lines = [line for line in text.splitlines() if _is_before(line, step)]
         write_atomically(self.path, "".join(line + "\n" for line in lines).encode())
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was written, without damaged lines."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        return [parse_json(line) for line in text.splitlines() if _step_in(line) is not None]
+
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
         with self.path.open("a", encoding="utf-8") as file:
@@ -67,10 +74,17 @@ class MetricsFile:
 
 def _is_before(line: str, step: int) -> bool:
     """Return whether a line is of this step or an earlier one; False if it is half-written."""
+    found = _step_in(line)
+    return found is not None and found <= step
+
+
+def _step_in(line: str) -> int | None:
+    """Return the step of a line; None if it is half-written."""
     try:
-        return bool(parse_json(line)["step"] <= step)
+        found = parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
+    return found if isinstance(found, int) else None
 
 
 def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:
