@@ -63,10 +63,12 @@ class PoddlOptions(Options):
         description="learn a label for each class cell, or take the majority class",
         **about(source="PoDD, section 4.3", fixes_labels="fixed"),
     )
-    pooling: Literal["area", "nearest"] = Field(
-        "area",
+    pooling: Literal["area", "nearest"] | None = Field(
+        None,
         description="learned: mean of the cells under a box by area, as in the paper, or the "
-        "nearest cells alone, as in the published code",
+        "nearest cells alone, as in the published code, which gives sharper labels. Default: "
+        "nearest where cells are a regular grid of which every one is nearest to some patch, else "
+        "area",
         **about(source="PoDD, section 4.3; published code"),
     )
     grid: GridShape | None = Field(
@@ -85,7 +87,7 @@ class PoddlOptions(Options):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        defaults = {"pooling": "area", "grid": None, "regions": "cells"}
+        defaults = {"pooling": None, "grid": None, "regions": "cells"}
         belongs = {"pooling": "learned", "grid": "learned", "regions": "fixed"}
         for option, mode in belongs.items():
             if self.mode != mode and getattr(self, option) != defaults[option]:
