@@ -18,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 from distill_core.artefact.artefact import load
 from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.pictures import POSTER
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
@@ -29,6 +30,7 @@ from distill_core.data.in_memory import NAME, plugin_of, raw_data
 from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import NAMES, table
 from distill_core.export import export
+from distill_core.run.course import Notice
 from distill_core.run.directory import check_new
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
@@ -157,6 +159,7 @@ class DistillResult:
         config: the resolved configuration.
         results: accuracies on the test set: "distilled", and the controls "random" and "full".
         distilled: the distilled dataset, as `distill_core.load` gives it.
+        notices: what is odd about the course of the run or its results, with what to try.
     """
 
     def __init__(
@@ -168,6 +171,7 @@ class DistillResult:
     ) -> None:
         self.run_dir, self.config, self.results = run_dir, config, results
         self.distilled: Distilled = load(run_dir)
+        self.notices = tuple(Notice(**each) for each in read_manifest(run_dir)["notices"])
         self._plugins = plugins
 
     @property
@@ -239,7 +243,7 @@ class DistillResult:
         return self.distilled.train(network, seed=seed)
 
     def __repr__(self) -> str:
-        return f"{self.distilled!r}\n{table(self.results)}"
+        return "\n".join([repr(self.distilled), table(self.results), *map(str, self.notices)])
 
     def _repr_html_(self) -> str:
         """The poster and the accuracies, for notebooks."""
@@ -252,11 +256,12 @@ class DistillResult:
             for name, result in self.results.items()
         )
         classes = html.escape(", ".join(self.distilled.class_names))
+        notices = "".join(f"<p>{html.escape(str(notice))}</p>" for notice in self.notices)
         return (
             f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.dataset)}: "
             f"{html.escape(str(self.distilled.budget))}</p>"
             f'<img alt="the distilled images" style="max-width: 100%" '
             f'src="data:image/png;base64,{data}">'
             f"<table><tr><th>trained on</th><th>test accuracy</th><th>networks</th></tr>{rows}"
-            f"</table><p>classes: {classes}</p></div>"
+            f"</table>{notices}<p>classes: {classes}</p></div>"
         )

@@ -33,8 +33,8 @@ class Poddl(Labeler):
     """Soft labels for any box on any layout; on one image per canvas, one label per image.
 
     Learned: every cell has a row of K numbers, at first one-hot; a label is the mean of the rows
-    under the box, weighted by area, or of the nearest alone, divided by its sum. Fixed: the class that covers most of the
-    box; classes that tie share it equally.
+    under the box, weighted by area, or of the nearest alone, divided by its sum. Fixed: the class
+    that covers most of the box; classes that tie share it equally.
 
     Args:
         options: settings.
