@@ -19,7 +19,7 @@ class PosterOptions(Options):
 
     size: GridShape | None = Field(
         None,
-        description="height x width of each canvas; default: the largest that the "
+        description="stored height x width of each canvas; default: the largest that the "
         f"budget allows, in the shape of the class grid (without --ipc: {DEFAULT_IPC} IPC)",
         **about("pixels", "PoDD, section 4.1"),
     )
@@ -45,6 +45,13 @@ class PosterOptions(Options):
         None,
         description="a poster for each class; default: above 1 IPC",
         **about(source="PoDD, section 6, figure 9"),
+    )
+    downsample: int = Field(
+        1,
+        ge=1,
+        description="canvases are stored at this fraction of their height and width, and scaled "
+        "up bilinearly before they are cut: at 2 the same pixels make a poster of 4 times the area",
+        **about(source="IDC, Kim et al. 2022, for images"),
     )
     init: Literal["noise", "paper", "blend", "real"] = Field(
         "noise",

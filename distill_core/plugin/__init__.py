@@ -101,6 +101,7 @@ TOOLS: Table = {
     },
     "Real images": {
         "distill_core.data.augment": ("Augmentation", "Draw"),
+        "distill_core.data.downsample": ("downsample", "upsample"),
         "distill_core.data.initial_pixels": ("draw_real", "starting_noise"),
         "distill_core.data.prepare": ("check_class_names", "held_out"),
         "distill_core.data.real_budget": ("RealBudget", "enlarge", "real_budget", "shrink"),

@@ -45,6 +45,8 @@ from distill_core.contracts.transfer import wait as wait
 from distill_core.contracts.whitening import Whitening as Whitening
 from distill_core.data.augment import Augmentation as Augmentation
 from distill_core.data.augment import Draw as Draw
+from distill_core.data.downsample import downsample as downsample
+from distill_core.data.downsample import upsample as upsample
 from distill_core.data.initial_pixels import draw_real as draw_real
 from distill_core.data.initial_pixels import starting_noise as starting_noise
 from distill_core.data.prepare import check_class_names as check_class_names
