@@ -135,10 +135,12 @@ def _print_cells(cells: list[Cell], *, as_json: bool) -> None:
 
 
 def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_json: bool) -> None:
-    from distill_core.commands.sweep_table import records, rows, save
+    from distill_core.commands.sweep_table import not_alike, records, rows, save
 
     found = records(cells, failed)
     save(found, out)
+    for line in not_alike(cells):
+        click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
