@@ -10,12 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_core.builtin.datasets.imagefolder import (
-    ImageFolder,
-    ImageFolderOptions,
-    _parts,
-)
-from distill_core.builtin.datasets.imagefolder import _unwrapped as unwrapped
+from distill_core.builtin.datasets.class_folders import find_parts, unwrapped
+from distill_core.builtin.datasets.imagefolder import ImageFolder, ImageFolderOptions
 from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import open_tree
 from distill_core.contracts.data import AUGMENTATIONS, RawData
@@ -173,7 +169,7 @@ def test_cifar10_from_its_archive(test_data: Callable[[str], Path]) -> None:
     path = test_data("cifar10.zip")
     with open_tree(path, next="look.") as opened:
         tree = unwrapped(opened)
-        train, test = _parts(tree)
+        (train, test), _ = find_parts(tree)
         assert [len(files) for files in train.values()] == [5000] * 10
         assert [len(files) for files in test.values()] == [1000] * 10
         assert list(train)[:3] == ["airplane", "automobile", "bird"]
