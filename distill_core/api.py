@@ -9,6 +9,7 @@ import base64
 import html
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from distill_core.config.discovery import discover, preset_settings
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, nested
 from distill_core.contracts.data import AUGMENTATIONS
+from distill_core.data.data_notes import data_notes
 from distill_core.data.in_memory import NAME, plugin_of, raw_data
 from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import NAMES, table
@@ -84,6 +86,10 @@ def distill(
     Returns:
         The result, with accuracy, poster and dataset; it can be saved, judged, and trained on.
 
+    Warns:
+        UserWarning: images of your own lose depth, or a class has no test images, for example; the
+            run's manifest.json has the sentences as `data_notes`, for every dataset.
+
     Raises:
         ExplainedError: as for `distill run`; UnknownNameError, OptionError and InputError are
             mistakes in the arguments.
@@ -92,6 +98,8 @@ def distill(
     extra = []
     if dataset is not None and not isinstance(dataset, str):
         raw = raw_data(dataset, test, class_names=class_names, augmentations=augmentations)
+        for note in data_notes(raw):
+            warnings.warn(note, stacklevel=2)
         extra, dataset = [plugin_of(raw)], NAME
     elif test is not None or class_names is not None:
         raise OptionError(

@@ -273,7 +273,11 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
         f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
         f"data     {len(real.train)} training, {len(real.validation)} validation, "
-        f"{len(real.test)} test images; {real.spec.num_classes} classes\n"
+        f"{len(real.test)} test images; {real.spec.num_classes} classes"
+    )
+    for note in real.notes:
+        console.print(f"data     {note}", markup=False)
+    console.print(
         f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
         f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
         f"budget   {assembly.synthetic.budget()}"

@@ -60,6 +60,7 @@ def manifest(
         "seed": config.seed,
         "dataset_fingerprint": real.fingerprint,
         "dataset_content": real.content,
+        "data_notes": list(real.notes),
         "class_order": [[names[k] for k in row] for row in grid.tolist()],
         "class_order_notes": assembly.notes,
         "engine": assembly.engine.describe(),
