@@ -26,7 +26,7 @@ from distill_core.evaluation.judge import NAMES, judge, table
 from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
-from distill_core.run.directory import begin, write_config
+from distill_core.run.directory import begin, check_files, write_config
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import Snapshots
@@ -91,6 +91,7 @@ def run(
         early = ranks.is_main and run_dir.exists() and (resume or overwrite)
         if early:
             lock.enter_context(lock_run_dir(run_dir, tell))
+            check_files(run_dir)
         state = (
             state_to_resume(run_dir, config, tell, plugins=plugins)
             if resume and ranks.is_main

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.manifest import read_manifest
 from distill_core.config.discovery import preset_settings
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten, merge, read_settings, set_option
-from distill_core.run.directory import CONFIG
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")
