@@ -12,15 +12,16 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.data import TensorDataset
 
 from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import POSTER
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.pictures import POSTER
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
 from distill_core.config.discovery import discover, preset_settings
@@ -33,7 +34,8 @@ from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import NAMES, table
 from distill_core.export import export
 from distill_core.run.course import Notice
-from distill_core.run.directory import check_new
+from distill_core.run.directory import check_files, check_new
+from distill_core.system.door import PICTURE, read_plain
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
 
@@ -198,7 +200,7 @@ class DistillResult:
         """The picture: un-whitened, contrast stretched, enlarged."""
         from PIL import Image
 
-        with Image.open(self.run_dir / POSTER) as picture:
+        with Image.open(BytesIO(read_plain(self.run_dir / POSTER, PICTURE))) as picture:
             picture.load()
             return picture
 
@@ -206,10 +208,12 @@ class DistillResult:
         """Copy the run directory, for `distill_core.load` and the commands of `distill`.
 
         Raises:
-            InputError: `path` is in use.
+            InputError: `path` is in use, or a file of the run has been replaced by a link, a pipe
+                or a device.
         """
         target = Path(path)
         check_new(target, overwrite=False)
+        check_files(self.run_dir)
         shutil.copytree(self.run_dir, target, dirs_exist_ok=True)
         return target
 
@@ -255,7 +259,7 @@ class DistillResult:
 
     def _repr_html_(self) -> str:
         """The poster and the accuracies, for notebooks."""
-        data = base64.b64encode((self.run_dir / POSTER).read_bytes()).decode()
+        data = base64.b64encode(read_plain(self.run_dir / POSTER, PICTURE)).decode()
         config = self.config
         title = " x ".join((config.repr, config.labeler, config.orderer, config.algo))
         rows = "".join(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
-from distill_core.artefact.artefact import ARTEFACT_FORMAT, DISTILLED, WHITENING, file_sha256
-from distill_core.artefact.manifest import MANIFEST, MANIFEST_FORMAT
+from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
+from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
 from distill_core.contracts.data import RealData
@@ -19,7 +20,6 @@ from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.files import tensor_bytes, write_atomically
 
 Stamp = tuple[int, int, int]
-CONFIG = "run.toml"  # written when a run begins; the manifest lists it
 
 
 class ArtefactWriter:

@@ -16,9 +16,10 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
 
     The page of one run is RUN/report.html, that of several report.html in this folder.
     """
+    from distill_core.artefact.contents import REPORT
     from distill_core.config.discovery import collect_presets, discover
     from distill_core.report.compare import not_alike, read_runs
-    from distill_core.report.page import REPORT, write_report
+    from distill_core.report.page import write_report
 
     records, failures = read_runs(runs)
     if animate:

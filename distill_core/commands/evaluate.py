@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.artefact import DISTILLED, load
+from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
 from distill_core.artefact.manifest import read_manifest
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
@@ -25,16 +26,15 @@ from distill_core.evaluation.judge import Candidate, judge
 from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
 from distill_core.run.checkpoint import has_checkpoint, load_checkpoint, read_checkpoint
-from distill_core.run.directory import METRICS, settings_of
+from distill_core.run.directory import check_files, settings_of
 from distill_core.run.known_data import UNCHECKED, data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
 from distill_core.run.plan import Plan
 from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
+from distill_core.system.door import append_plain, check_folder
 from distill_core.system.files import write_atomically
 from registry import InputError, Plugins
-
-EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def cross_evaluate(
         InputError: there is nothing to judge, a file is damaged, or the data have changed.
     """
     check_metrics(metrics)
+    check_files(run_dir)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     makers, engines = {}, {}
@@ -197,12 +198,11 @@ def _record(
     key = json.dumps(asked, sort_keys=True).encode()
     protocol_name = next(iter(configs.values())).evaluate.protocol
     name = "-".join((*configs, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
-    path = run_dir / EVALUATION / f"{name}.json"
+    path = check_folder(run_dir / EVALUATION) / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=1).encode())
     means = {
         row: {what: result.mean for what, result in columns.items()}
         for row, columns in found.results.items()
     }
     line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
-    with (run_dir / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_plain(run_dir / METRICS, f"{json.dumps(line)}\n".encode())

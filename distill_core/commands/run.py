@@ -28,7 +28,7 @@ from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
 from distill_core.run.course import Notice, notices
-from distill_core.run.directory import begin, write_config
+from distill_core.run.directory import begin, check_files, write_config
 from distill_core.run.known_data import Check, data_to_resume, only
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
@@ -94,6 +94,7 @@ def run(
         early = ranks.is_main and run_dir.exists() and (resume or overwrite)
         if early:
             lock.enter_context(lock_run_dir(run_dir, tell))
+            check_files(run_dir)
         state = (
             state_to_resume(run_dir, config, tell, plugins=plugins)
             if resume and ranks.is_main

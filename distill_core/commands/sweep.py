@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.manifest import read_manifest
 from distill_core.commands.sweep_paths import check_moved, check_places, from_file, moved
 from distill_core.config.discovery import preset_settings
@@ -31,7 +32,6 @@ from distill_core.config.settings import (
     read_settings,
     set_option,
 )
-from distill_core.run.directory import CONFIG
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import CONFIG
 from distill_core.commands.sweep import Cell
 from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
-from distill_core.run.directory import CONFIG
 from distill_core.system.cores import count_cores
 from distill_core.system.files import write_atomically
 from registry import EnvironmentFault

@@ -16,8 +16,8 @@ from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import chunks
-from distill_core.data.identity import Identity, content
 from distill_core.data.data_notes import data_notes, shortened
+from distill_core.data.identity import Identity, content
 from distill_core.data.whitening import fit_whitening
 from distill_core.system.process import release_memory
 from registry import InputError

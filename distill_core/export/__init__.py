@@ -26,6 +26,7 @@ from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
+from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
 from registry import EnvironmentFault, InputError, UnknownNameError
 
@@ -102,7 +103,7 @@ def _check_free(out: Path, *, force: bool) -> None:
 
 def _is_export(out: Path) -> bool:
     try:
-        return "distill_export" in parse_json((out / INFO).read_bytes())
+        return "distill_export" in parse_json(read_plain(out / INFO))
     except (OSError, ValueError, TypeError):
         return False
 

@@ -10,16 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.pictures import POSTER
+from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
 from distill_core.hookspecs import Preset
 from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.record import TABLES, RunRecord, read_run
-from distill_core.report.timelapse import TIMELAPSE
 from distill_core.system.files import write_atomically
 
-REPORT = "report.html"
 # Only what is in the file may be used; class names and notes are not to be trusted.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = ("data", "engine", "evaluate")

@@ -7,19 +7,20 @@ raises an `InputError` that gives the reason in one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
+from distill_core.artefact.manifest import read_manifest
 from distill_core.evaluation.by_class import ByClass
-from distill_core.run.directory import METRICS, settings_of
+from distill_core.run.directory import settings_of
+from distill_core.system.door import check_folder, lines_of, read_plain
 from distill_core.system.files import parse_json
 from registry import InputError
 
-EVALUATION = "evaluation"
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
 WHAT = ("distilled", "random", "full")
 
@@ -98,7 +99,7 @@ class RunRecord:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl without damaged ones; empty if there is no file."""
-        return _metrics(self.path)
+        return list(_metrics(self.path))
 
 
 def read_run(path: Path) -> RunRecord:
@@ -142,8 +143,8 @@ def _evaluations(path: Path) -> list[Path]:
     listed = [line.get("file") for line in _metrics(path)]
     last = {name: k for k, name in enumerate(listed) if isinstance(name, str)}
     return sorted(
-        (path / EVALUATION).glob("*.json"),
-        key=lambda each: (last.get(each.name, -1), each.stat().st_mtime, each.name),
+        check_folder(path / EVALUATION).glob("*.json"),
+        key=lambda each: (last.get(each.name, -1), each.lstat().st_mtime, each.name),
     )
 
 
@@ -195,7 +196,9 @@ def _finite(value: Any) -> float:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        found = parse_json(path.read_bytes())
+        found = parse_json(read_plain(path))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from None
     if not isinstance(found, dict):
@@ -203,13 +206,12 @@ def _table(path: Path) -> dict[str, Any]:
     return found
 
 
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    file = path / METRICS
-    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    return [line for line in map(_line, text.splitlines()) if line]
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl without damaged ones."""
+    return (line for line in map(_line, lines_of(path / METRICS)) if line)
 
 
-def _line(text: str) -> dict[str, Any] | None:
+def _line(text: bytes) -> dict[str, Any] | None:
     try:
         found = parse_json(text)
     except ValueError:

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill_core.artefact.contents import CHECKPOINT, FOLDERS, PREVIOUS, STATE
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
 from distill_core.run.known_data import data_of_artefact, data_of_state
+from distill_core.system.door import check_folder
 from distill_core.system.files import parse_json, read_tensors, remove_parts, write_tensors
 from distill_core.system.state_tree import decode, encode
 from registry import ExplainedError, InputError, Plugins
@@ -43,12 +45,12 @@ class DamagedError(InputError):
 
 def checkpoint_path(run_dir: Path) -> Path:
     """Return the file of the newest state."""
-    return run_dir / "checkpoint" / "state.safetensors"
+    return run_dir / CHECKPOINT / STATE
 
 
 def previous_path(run_dir: Path) -> Path:
     """Return the file of the state before the newest."""
-    return run_dir / "checkpoint" / "previous.safetensors"
+    return run_dir / CHECKPOINT / PREVIOUS
 
 
 def has_checkpoint(run_dir: Path) -> bool:
@@ -65,7 +67,7 @@ def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) 
     tensors: dict[str, Tensor] = {}
     tree = encode(state, "state", tensors)
     path = checkpoint_path(run_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_folder(path.parent).mkdir(parents=True, exist_ok=True)
     header = {
         "format": CHECKPOINT_FORMAT,
         "config": config.model_dump(mode="json"),
@@ -119,6 +121,7 @@ def read_checkpoint(
         InputError: there is none, or it is of another format.
     """
     path, previous = checkpoint_path(run_dir), previous_path(run_dir)
+    check_folder(path.parent)
     if not has_checkpoint(run_dir):
         raise InputError(
             f"{run_dir} has no checkpoint.",
@@ -143,7 +146,7 @@ def state_to_resume(
     Raises:
         InputError: as `load_checkpoint`.
     """
-    for folder in (run_dir, checkpoint_path(run_dir).parent):
+    for folder in (run_dir, *(check_folder(run_dir / name) for name in FOLDERS)):
         remove_parts(folder)
     if has_checkpoint(run_dir):
         return load_checkpoint(run_dir, config, tell, plugins=plugins)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.artefact import DISTILLED
+from distill_core.artefact.contents import DISTILLED
 from distill_core.config.places import how_to_move
 from distill_core.config.run_config import RunConfig
 from distill_core.data.identity import Identity

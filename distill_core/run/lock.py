@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from distill_core.artefact.contents import LOCK
+from distill_core.system.door import open_to_write
 from distill_core.system.files import parse_json
 from registry import EnvironmentFault, InputError
 
-LOCK = ".lock"
+TEXT = 1000  # bytes of the claim that are read
 
 
 @contextlib.contextmanager
@@ -30,14 +32,15 @@ def lock_run_dir(run_dir: Path, tell: Callable[[str], None] = lambda line: None)
         tell: called when an earlier owner ended without releasing its lock.
 
     Raises:
-        InputError: another run holds it; its process, host and start are named.
+        InputError: another run holds it; its process, host and start are named. Or its file is
+            no plain file.
         EnvironmentFault: the directory cannot be written, or its file system has no locks.
     """
     path = run_dir / LOCK
     descriptor = _open(path)
     try:
         _lock(descriptor, path)
-        owner = _text(path)
+        owner = _text(descriptor)
         if owner:
             tell(f"the lock of {run_dir} is stale: its owner, {owner}, ended without releasing it")
         _write(descriptor, path, _claim())
@@ -53,7 +56,7 @@ def lock_run_dir(run_dir: Path, tell: Callable[[str], None] = lambda line: None)
 def _open(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        return open_to_write(path)
     except OSError as error:
         raise _fault(path, error) from error
 
@@ -72,8 +75,9 @@ def _lock(descriptor: int, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise _fault(path, error) from error
+        owner = _text(descriptor) or "one that just began"
         raise InputError(
-            f"{path.parent} is in use by another run: {_text(path) or 'one that just began'}.",
+            f"{path.parent} is in use by another run: {owner}.",
             expected="one run at a time in a directory.",
             next="wait for it, end it with Ctrl-C or `kill -INT PROCESS` (it saves its state), or "
             "pass --out DIR.",
@@ -93,10 +97,10 @@ def _claim() -> str:
     return json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since})
 
 
-def _text(path: Path) -> str:
+def _text(descriptor: int) -> str:
     """Return who wrote the file, as text; empty if nobody did."""
     try:
-        owner = parse_json(path.read_bytes()[:1000])
+        owner = parse_json(os.pread(descriptor, TEXT, 0))
         text = f"process {owner['process']} on {owner['host']} since {owner['since']}"
         return text if text.isprintable() else ""
     except (OSError, ValueError, KeyError, TypeError):

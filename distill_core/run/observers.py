@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import SNAPSHOTS
 from distill_core.artefact.pictures import (
     sheet,
     to_bytes,
@@ -18,9 +20,10 @@ from distill_core.artefact.pictures import (
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
+from distill_core.system.door import append_plain, check_folder, lines_of
 from distill_core.system.files import parse_json, write_atomically
 
-FOLDER = "snapshots"
+STEP = re.compile(r"step_([0-9]+)")  # the names of pictures, without their endings
 
 
 class MetricsFile:
@@ -39,21 +42,16 @@ class MetricsFile:
 
     def _drop_after(self, step: int) -> None:
         # Damaged lines are dropped, too.
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if _is_before(line, step)]
-        write_atomically(self.path, "".join(line + "\n" for line in lines).encode())
+        lines = [line + b"\n" for line in lines_of(self.path) if _is_before(line, step)]
+        write_atomically(self.path, b"".join(lines))
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what was written, without damaged lines."""
-        if not self.path.exists():
-            return []
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        return [parse_json(line) for line in text.splitlines() if _step_in(line) is not None]
+        return [parse_json(line) for line in lines_of(self.path) if _step_in(line) is not None]
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_plain(self.path, f"{json.dumps(line)}\n".encode())
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of a step."""
@@ -72,13 +70,13 @@ class MetricsFile:
         self.write({"kind": "divergence", "step": step, "what": what})
 
 
-def _is_before(line: str, step: int) -> bool:
+def _is_before(line: bytes, step: int) -> bool:
     """Return whether a line is of this step or an earlier one; False if it is half-written."""
     found = _step_in(line)
     return found is not None and found <= step
 
 
-def _step_in(line: str) -> int | None:
+def _step_in(line: bytes) -> int | None:
     """Return the step of a line; None if it is half-written."""
     try:
         found = parse_json(line)["step"]
@@ -173,7 +171,7 @@ class Snapshots:
             return
         canvases = to_bytes(unwhitened_canvases(assembly.synthetic, assembly.real))
         picture = to_png(to_image(sheet(canvases, 1)[0]))
-        write_atomically(self.run_dir / FOLDER / f"step_{step:07}.png", picture)
+        write_atomically(check_folder(self.run_dir / SNAPSHOTS) / f"step_{step:07}.png", picture)
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Save a picture if one is due."""
@@ -195,9 +193,9 @@ class Snapshots:
 
 def snapshots_of(run_dir: Path) -> list[Path]:
     """Return the pictures of a run in the order of their steps."""
-    found = (run_dir / FOLDER).glob("step_*.png")
-    return sorted((path for path in found if path.stem[5:].isdigit()), key=_step_of)
+    found = check_folder(run_dir / SNAPSHOTS).glob("step_*.png")
+    return sorted((path for path in found if STEP.fullmatch(path.stem)), key=_step_of)
 
 
 def _step_of(path: Path) -> int:
-    return int(path.stem[5:])
+    return int(path.stem.removeprefix("step_"))

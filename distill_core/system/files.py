@@ -7,19 +7,24 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tomllib
 from collections.abc import Collection, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_core.system.door import open_plain, path_of
 from registry import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA_KEY = "distill"
+PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")  # the names of half-written files
+MOST_HEADER = 2**24  # bytes of names, shapes and metadata in a file of tensors
 
 
 def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> None:
@@ -62,7 +67,8 @@ def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> No
 def remove_parts(folder: Path) -> None:
     """Delete what killed writers left half-written in a folder that nobody else writes to."""
     for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
+        if PART.fullmatch(part.name) and (part.is_symlink() or not part.is_dir()):
+            part.unlink(missing_ok=True)
 
 
 def write_tensors(
@@ -114,20 +120,25 @@ def read_tensors(
         names: the tensors to read; names that the file lacks are left out. None: all.
 
     Raises:
-        InputError: the file is missing, truncated, corrupt, or was not written by distill.
+        InputError: the file is missing, truncated, corrupt, no plain file, or was not written by
+            distill.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            # Copied: the file is mapped into memory, and may be replaced or removed later.
-            tensors = {
-                name: file.get_tensor(name).clone()
-                for name in file.keys()  # noqa: SIM118
-                if names is None or name in names
-            }
+        with open_plain(path) as held:
+            _check_header(held)
+            with safe_open(path_of(held, path), framework="pt") as file:
+                header = file.metadata() or {}
+                # Copied: the file is mapped into memory, and may be replaced or removed later.
+                tensors = {
+                    name: file.get_tensor(name).clone()
+                    for name in file.keys()  # noqa: SIM118
+                    if names is None or name in names
+                }
         metadata = parse_json(header[METADATA_KEY])
+    except InputError:
+        raise
     except FileNotFoundError:
         raise _unusable(path, "does not exist") from None
     except KeyError:
@@ -184,6 +195,12 @@ def _plain(tensor: Tensor) -> Tensor:
     import torch
 
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _check_header(file: BufferedReader) -> None:
+    length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER:
+        raise ValueError(f"its header has {_megabytes(length)}, at most {_megabytes(MOST_HEADER)}")
 
 
 def _unusable(path: Path, why: str) -> InputError:

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from distill_core.run.lock import LOCK, lock_run_dir
+from distill_core.artefact.contents import LOCK
+from distill_core.run.lock import lock_run_dir
 from registry import EnvironmentFault, InputError
 from tests.distill_core.cli.small_args import arguments, distill
 
@@ -45,6 +46,15 @@ def test_the_second_is_refused_and_told_whose_it_is(owner):
     assert " since 20" in caught.value.what
 
 
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_lock_that_is_a_link_costs_nobody_a_file(make, tmp_path):
+    (tmp_path / "thesis").write_text("precious")
+    make(tmp_path / "thesis", tmp_path / LOCK)
+    with pytest.raises(InputError, match="link"), lock_run_dir(tmp_path):
+        raise AssertionError
+    assert (tmp_path / "thesis").read_text() == "precious"
+
+
 def test_the_lock_of_a_killed_process_is_stale(owner):
     run_dir, process = owner
     process.send_signal(signal.SIGKILL)
@@ -78,7 +88,7 @@ def test_a_place_that_cannot_be_made(tmp_path):
 
 def test_a_running_run_is_neither_resumed_nor_overwritten(owner):
     run_dir, process = owner
-    (run_dir / "run.toml").write_text("")  # what a run writes first
+    (run_dir / "run.toml").write_text("format = 1\n")  # what a run writes first
     result = distill(*arguments(run_dir, "--overwrite"))
     assert result.exit_code == 2
     assert f"is in use by another run: process {process.pid} on " in result.stderr
