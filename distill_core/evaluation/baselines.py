@@ -30,6 +30,7 @@ from registry import EnvironmentFault
 FULL_BATCH = 128
 FULL_FORMAT = 1
 DIGEST = "sha256"
+LARGEST_FILE = 16 * 2**20  # bytes; results have some thousands
 
 
 def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -> Batch:
@@ -134,8 +135,8 @@ def _kept(path: Path, key: Mapping[str, Any]) -> Result | None:
     if not path.exists():
         return None
     try:
-        if not path.is_file():
-            raise Misfit("is not a file")
+        if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+            raise Misfit("is not a file of results")
         body = parse_json(path.read_bytes())
         result = Result.from_dict(body)
         said = body.get("key", {**key, "recipe": result.recipe.model_dump(mode="json")})
