@@ -58,14 +58,14 @@ below. Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all o
 def configured(cell: Cell, steps: int) -> RunConfig:
     """Return the small run of a combination."""
     representation, labeler, algorithm = cell
-    poster = {"repr": {"patches": "2x5"}} if representation == "poster" else {}
+    quick = {"poster": {"patches": "2x5"}, "ddif": {"width": 3, "fit_steps": 2}}
     return small_config(
         repr=representation,
         labeler=labeler,
         algo=algorithm,
         ipc=1.0 if representation != "basis" else 2.0,
         steps=steps,
-        options={**poster, "algo": QUICK.get(algorithm, {})},
+        options={"repr": quick.get(representation, {}), "algo": QUICK.get(algorithm, {})},
     )
 
 
