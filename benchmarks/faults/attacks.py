@@ -7,6 +7,7 @@ TOML, safetensors, .npz. Every variant follows from its seed alone.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import struct
@@ -50,9 +51,16 @@ def mutations(good: bytes, kind: str, seed: int) -> Iterator[bytes]:
 
     Args:
         good: its content.
-        kind: "bytes", "json", "jsonl", "toml", "safetensors" or "npz".
+        kind: "bytes", "json", "jsonl", "toml", "safetensors" or "npz"; or "place" or "cache", of
+            which every variant says what lies where.
         seed: of the draws.
     """
+    if kind in ("place", "cache"):
+        from cached import swaps
+        from places import placements
+
+        draw = placements if kind == "place" else swaps
+        yield from (draw(random.Random(f"{seed} {number}")) for number in itertools.count())
     ways = (*PLAIN, *BY_KIND[kind])
     number = 0
     while True:

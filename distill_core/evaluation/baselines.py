@@ -21,6 +21,7 @@ from distill_core.data.initial_pixels import draw_real
 from distill_core.data.real_budget import RealBudget, enlarge, real_budget, shrink
 from distill_core.evaluation.evaluate import Evaluator, Result
 from distill_core.system.cache import cache_dir
+from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
 from registry import EnvironmentFault
 
@@ -117,6 +118,6 @@ def full_path(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> Path:
 def _read(path: Path) -> Result | None:
     """Return a result from the cache; None if there is none, or it is damaged."""
     try:
-        return Result.from_dict(parse_json(path.read_bytes()))
+        return Result.from_dict(parse_json(read_plain(path)))
     except (OSError, ValueError, KeyError, TypeError):
         return None

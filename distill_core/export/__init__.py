@@ -28,9 +28,15 @@ from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
 from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
+from distill_core.system.listing import Listing, named
 from registry import EnvironmentFault, InputError, UnknownNameError
 
 INFO = "info.json"
+# What all formats write; a class has a folder "3_name". `--force` removes no folder with more.
+WRITTEN = Listing(
+    files=("*.safetensors", "*.pt", "geometry.json", "labels.json", "README.md", "run.toml", INFO),
+    folders={"train": ("*.png", "metadata.jsonl"), "[0-9]*_*": ("*.png",)},
+)
 Writer = Callable[[Distilled, Path], list[str]]
 
 
@@ -98,6 +104,12 @@ def _check_free(out: Path, *, force: bool) -> None:
             f"{out} is not a folder that `distill export` made; it will not be deleted.",
             expected="an earlier export, which --force may replace.",
             next="pass --out DIR for another place.",
+        )
+    if others := WRITTEN.strangers(out):
+        raise InputError(
+            f"{out} holds what no export wrote: {named(others)}. Nothing is deleted.",
+            expected="a folder with files of an export alone, for --force.",
+            next="move these elsewhere, or pass --out DIR for another place.",
         )
 
 

@@ -6,21 +6,14 @@ import contextlib
 import re
 from pathlib import Path
 
-from distill_core.artefact.contents import (
-    CONFIG,
-    FOLDERS,
-    LOCK,
-    is_written,
-    strangers,
-    written,
-)
+from distill_core.artefact.contents import CONFIG, LOCK, RUN
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
 from distill_core.system.door import check_folder, check_plain, read_plain
 from distill_core.system.files import write_atomically
+from distill_core.system.listing import named
 from registry import InputError
 
-NAMED = 5  # strange files in a message
 # A configuration that a user wrote for `--config` has no format.
 OURS = re.compile(rb"format = \d+\r?\n")
 
@@ -60,11 +53,9 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
             expected="a directory that `distill run` made.",
             next="pass --out DIR for another place.",
         )
-    if others := strangers(run_dir):
-        named = ", ".join(repr(name) for name in others[:NAMED])
-        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    if others := RUN.strangers(run_dir):
         raise InputError(
-            f"{run_dir} holds what no run wrote: {named}{more}. Nothing is deleted.",
+            f"{run_dir} holds what no run wrote: {named(others)}. Nothing is deleted.",
             expected="a directory with files of a run alone, for --overwrite.",
             next="move these elsewhere, or pass --out DIR for another place.",
         )
@@ -94,11 +85,11 @@ def check_files(run_dir: Path) -> None:
         InputError: the first of them is named.
     """
     for path in sorted(run_dir.iterdir()):
-        if path.name in FOLDERS:
+        if RUN.inside(path.name) is not None:
             check_folder(path)
             for each in sorted(path.iterdir()):
                 check_plain(each)
-        elif is_written(path.name):
+        elif RUN.has_file(path.name):
             check_plain(path)
 
 
@@ -127,7 +118,7 @@ def settings_of(run_dir: Path) -> dict[str, object]:
 
 def _empty(run_dir: Path) -> None:
     """Delete what a run wrote, except for the lock; run.toml goes last, in case of a crash."""
-    for path in sorted(written(run_dir), key=lambda path: path.name == CONFIG):
+    for path in sorted(RUN.written(run_dir), key=lambda path: path.name == CONFIG):
         if path.is_dir():
             with contextlib.suppress(OSError):  # what a desktop left in it
                 path.rmdir()

@@ -20,7 +20,7 @@ from distill_core.artefact.pictures import (
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
-from distill_core.system.door import append_plain, check_folder, lines_of
+from distill_core.system.door import append_plain, check_folder, check_plain, lines_of
 from distill_core.system.files import parse_json, write_atomically
 
 STEP = re.compile(r"step_([0-9]+)")  # the names of pictures, without their endings
@@ -177,6 +177,7 @@ class Snapshots:
     def _drop_after(self, step: int) -> None:
         for path in snapshots_of(self.run_dir):
             if _step_of(path) > step:
+                check_plain(path)
                 path.unlink()
 
 
