@@ -27,6 +27,7 @@ from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
 from distill_core.run.directory import begin, check_files, write_config
+from distill_core.run.known_data import Check, data_to_resume, only
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import Snapshots
@@ -97,11 +98,13 @@ def run(
             if resume and ranks.is_main
             else {}
         )
+        known = data_to_resume(run_dir, state, tell) if ranks.is_main else None
         state = ranks.broadcast(state)
         device = pick_device(ranks.device(config.device))
         console.print(machine_line(config, device, machine), markup=False)
         console.print(f"loading  {config.dataset}")
-        assembly = _assemble(config, plugins, state, ranks, tell)
+        check = only(known, run_dir, config)
+        assembly = _assemble(config, plugins, state, ranks, tell=tell, check=check)
         print_facts(console, assembly, ranks.size)
         if ranks.is_main:
             if resume:
@@ -179,7 +182,9 @@ def _assemble(
     plugins: Plugins,
     state: dict[str, Any],
     ranks: Ranks,
+    *,
     tell: Callable[[str], None],
+    check: Check,
 ) -> Assembly:
     """Assemble on rank 0, which may have to fill the cache, and then on the others.
 
@@ -187,12 +192,13 @@ def _assemble(
     the loop begins, its starting pixels and labels.
 
     Raises:
-        InputError: a rank has other data than rank 0, or the parts do not fit.
+        InputError: `check` refuses the data of rank 0, a rank has others than rank 0, or the parts
+            do not fit.
     """
     config = config.model_copy(update={"device": ranks.device(config.device)})
     order = {"class_grid": state.get("class_grid"), "notes": state.get("notes")}
     if ranks.is_main:
-        assembly = assemble(config, plugins, **order, start=not state, tell=tell)
+        assembly = assemble(config, plugins, **order, start=not state, tell=tell, check=check)
         check_validation(assembly)
         order = {"class_grid": assembly.placement.class_grid, "notes": assembly.notes}
         ranks.broadcast({**order, "data": assembly.real.fingerprint})

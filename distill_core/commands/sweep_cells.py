@@ -13,6 +13,7 @@ from typing import Any
 
 from distill_core.artefact.contents import CONFIG
 from distill_core.commands.sweep import Cell
+from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
 from distill_core.system.cores import count_cores
 from distill_core.system.files import write_atomically
@@ -27,7 +28,7 @@ def command(cell: Cell, out: Path) -> list[str]:
     """Write the configuration of a cell, and return the command that runs or resumes it."""
     start = [sys.executable, "-m", "distill_core", "run", "--out", str(cell.run_dir)]
     if cell.state() == "interrupted":
-        return [*start, "--resume"]
+        return [*start, "--resume", *arguments_for(places_of(cell.config))]
     config = out / "configs" / f"{cell.name}.toml"
     write_atomically(config, to_toml(cell.config).encode())
     # Begun, but ended before the first checkpoint: nothing is lost.

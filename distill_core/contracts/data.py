@@ -117,6 +117,8 @@ class RealData:
         test: read once, at the end.
         whitening: how images were whitened; `whitening.invert` makes pictures.
         fingerprint: hexadecimal digest of the raw bytes, split and whitening.
+        content: likewise of class names, raw images and labels alone, the same for every seed;
+            empty: not known.
     """
 
     spec: DataSpec
@@ -125,3 +127,4 @@ class RealData:
     test: Split
     whitening: Whitening
     fingerprint: str
+    content: str = ""

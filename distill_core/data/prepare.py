@@ -6,8 +6,7 @@ the whitening.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -16,6 +15,7 @@ from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import chunks
+from distill_core.data.identity import Identity, content
 from distill_core.data.whitening import fit_whitening
 from distill_core.system.process import release_memory
 from registry import InputError
@@ -23,17 +23,32 @@ from registry import InputError
 MOST_CLASSES = 10_000
 
 
-def prepare(raw: RawData, options: DataOptions, *, seed: int, device: torch.device) -> RealData:
+def prepare(
+    raw: RawData,
+    options: DataOptions,
+    *,
+    seed: int,
+    device: torch.device,
+    check: Callable[[Identity], None] = lambda identity: None,
+) -> RealData:
     """Check, split, whiten, and move to the device.
 
     Whitening is fitted on the training split alone. The split depends only on the seed and the
     data; every class keeps at least one training image.
 
+    Args:
+        raw: what the dataset has read.
+        options: how to split and whiten.
+        seed: of the split.
+        device: where the data go.
+        check: raises if these are not the data that are meant; called before the slow part.
+
     Raises:
         InputError: the arrays do not fit each other, or a class has no training image.
     """
     check_raw(raw)
-    digest = fingerprint(raw, options, seed)
+    identity = Identity.of_raw(raw, options, seed)
+    check(identity)
     generator = seeded(seed, "validation split")
     held = held_out(raw.train_labels, options.validation, generator=generator)
     whitening = fit_whitening(
@@ -57,7 +72,8 @@ def prepare(raw: RawData, options: DataOptions, *, seed: int, device: torch.devi
         validation=split(raw.train_images, raw.train_labels, held),
         test=split(raw.test_images, raw.test_labels, raw.test_labels >= 0),
         whitening=whitening,
-        fingerprint=digest,
+        fingerprint=identity.fingerprint,
+        content=content(raw),
     )
 
 
@@ -141,19 +157,6 @@ def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> No
             f"has {part} labels from {low} to {high} but {spec.num_classes} classes",
             f"labels from 0 to {spec.num_classes - 1}",
         )
-
-
-def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
-    """Return a digest of everything that the prepared data depend on."""
-    # The default storage is left out: fingerprints in old artefacts do not have it.
-    settings = options.model_dump_json(
-        exclude={"storage"} if options.storage == "float32" else None
-    )
-    digest = hashlib.sha256(f"{raw.spec}{settings}{seed}".encode())
-    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().flatten().numpy().data)
-    return digest.hexdigest()
 
 
 def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least: int = 0) -> Tensor:

@@ -119,6 +119,7 @@ TOOLS: Table = {
     "Files and memory": {
         "distill_core.system.cache": ("cache_dir",),
         "distill_core.system.files": ("parse_json", "parse_toml", "read_tensors", "write_tensors"),
+        "distill_core.system.kept": ("made_anew",),
         "distill_core.system.memory": ("PeakBytes",),
     },
 }

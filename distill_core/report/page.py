@@ -12,7 +12,7 @@ from typing import Any
 
 from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
 from distill_core.hookspecs import Preset
-from distill_core.report.compare import HEADERS, MISSING, cells, compare
+from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.record import TABLES, RunRecord, read_run
@@ -68,7 +68,7 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
 
 
 def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
-    """Return the page that compares runs."""
+    """Return the page that compares runs, with a line where these have used other images."""
     columns = zip(HEADERS.values(), *map(cells, compare(records, presets)), strict=True)
     headers, *rows = zip(*(each for each in columns if set(each[1:]) != {MISSING}), strict=True)
     posters = "".join(
@@ -78,7 +78,7 @@ def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
         if (record.path / POSTER).exists()
     )
     parts = [
-        _section("Runs", _table(headers, rows)),
+        _section("Runs", _table(headers, rows) + "".join(map(_note, not_alike(records)))),
         _section("Accuracy by budget", budget_chart(records)),
         _curves(records),
         _section("Posters", f'<div class="thumbs">{posters}</div>'),

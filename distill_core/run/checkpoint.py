@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.contents import CHECKPOINT, PREVIOUS, RUN, STATE
+from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
+from distill_core.run.known_data import data_of_artefact, data_of_state
 from distill_core.system.door import check_folder
 from distill_core.system.files import parse_json, read_tensors, remove_parts, write_tensors
 from distill_core.system.state_tree import decode, encode
@@ -27,7 +29,8 @@ from registry import ExplainedError, InputError, Plugins
 
 CHECKPOINT_FORMAT = 1
 # What may change when a run is resumed: how long it is, where it is computed and how it is judged,
-# not what it computes. Other devices, threads or kernels round sums differently.
+# not what it computes. Other devices, threads or kernels round sums differently. The places of the
+# data may change, too: the fingerprint tells whether they are the same (`known_data.py`).
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "tf32", "deterministic", "procs", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
@@ -96,6 +99,27 @@ def load_checkpoint(
         InputError: there is none, it is of another format, or of a run with another
             configuration; the first field that differs is named.
     """
+    state, written = read_checkpoint(run_dir, tell)
+    old, new = _completed(written, plugins), config.model_dump(mode="json")
+    # Without the fingerprint of the data, another place may have other data.
+    moves = places_of(config) if data_of_state(state) or data_of_artefact(run_dir) else ()
+    _check_config(old, new, checkpoint_path(run_dir), (*MAY_CHANGE, *moves))
+    return state
+
+
+def read_checkpoint(
+    run_dir: Path, tell: Callable[[str], None] = lambda line: None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the newest intact state of a run, and the configuration that it was written with.
+
+    Args:
+        run_dir: the run directory.
+        tell: called when the newest state is damaged and the previous one is used.
+
+    Raises:
+        DamagedError: no state is intact.
+        InputError: there is none, or it is of another format.
+    """
     path, previous = checkpoint_path(run_dir), previous_path(run_dir)
     check_folder(path.parent)
     if not has_checkpoint(run_dir):
@@ -111,9 +135,7 @@ def load_checkpoint(
             raise
         tree, tensors, header = _read(previous)
         tell(f"passed over: {error.what} The state before it is taken")
-    _check_config(_completed(header["config"], plugins), config.model_dump(mode="json"), path)
-    state: dict[str, Any] = decode(tree, tensors)
-    return state
+    return decode(tree, tensors), header["config"]
 
 
 def state_to_resume(
@@ -175,14 +197,16 @@ def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any
         return config
 
 
-def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+def _check_config(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: Path, may_change: Sequence[str]
+) -> None:
     old, new = flatten(old), flatten(new)
     for name in sorted({*old, *new}):
-        if name.partition(".")[0] in MAY_CHANGE or old.get(name) == new.get(name):
+        if {name, name.partition(".")[0]} & {*may_change} or old.get(name) == new.get(name):
             continue
         raise InputError(
             f"{path} belongs to a run with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
-            expected="the same configuration except for " + ", ".join(MAY_CHANGE) + ".",
+            expected=f"the same configuration except for {', '.join(may_change)}.",
             next="leave the changed setting out, or start a new run with --out.",
         )
 

@@ -56,6 +56,7 @@ def manifest(
         "commands": [list(words) for words in commands],
         "seed": config.seed,
         "dataset_fingerprint": real.fingerprint,
+        "dataset_content": real.content,
         "class_order": [[names[k] for k in row] for row in grid.tolist()],
         "class_order_notes": assembly.notes,
         "engine": assembly.engine.describe(),

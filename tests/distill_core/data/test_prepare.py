@@ -15,10 +15,10 @@ from distill_core.contracts.data import DataSpec, RawData, RealData, Split
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import KINDS
 from distill_core.data import whitening
+from distill_core.data.identity import fingerprint
 from distill_core.data.prepare import (
     check_class_names,
     check_raw,
-    fingerprint,
     held_out,
     prepare,
 )
