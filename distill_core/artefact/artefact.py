@@ -4,6 +4,7 @@ distilled.safetensors   images, soft labels and all parameters; see `packing.py`
 whitening.safetensors   must be applied to test images; large for ZCA, so kept apart
 poster.png, poster_grid.png
 manifest.json           written last: the record of the run and the SHA-256 of every file
+.previous               while these are replaced, the set before; see `kept.py`
 
 Nothing is pickled.
 """
@@ -21,6 +22,7 @@ from torch.utils.data import TensorDataset
 
 from distill_core import __version__
 from distill_core.artefact.distilled import Distilled, ImageTransform
+from distill_core.artefact.kept import current_file, state_of_set
 from distill_core.artefact.manifest import MANIFEST, read_manifest
 from distill_core.artefact.packing import items
 from distill_core.contracts.recipes import Recipe
@@ -31,6 +33,7 @@ from registry import ExplainedError, InputError
 
 ARTEFACT_FORMAT = 1
 ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
+ATTEMPTS = 5  # to read a set that a running run replaces
 DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
 
 
@@ -44,7 +47,19 @@ def load(path: str | Path) -> Distilled:
         InputError: a file is missing, truncated, changed since it was written, from a newer
             version of distill, or its content cannot be trained on.
     """
-    file, tensors, metadata, verified = _read(Path(path))
+    file = Path(path) / DISTILLED if Path(path).is_dir() else Path(path)
+    for _ in range(ATTEMPTS):
+        before = state_of_set(file.parent)
+        try:
+            return _load(current_file(file))
+        except InputError:
+            if state_of_set(file.parent) == before:
+                raise  # or else a run has replaced the files meanwhile
+    return _load(current_file(file))
+
+
+def _load(path: Path) -> Distilled:
+    file, tensors, metadata, verified = _read(path)
     try:
         _check_whitening(file, metadata["whitening"]["sha256"])
         values, _ = read_tensors(file.with_name(WHITENING))
@@ -82,8 +97,7 @@ class _Stored(NamedTuple):
     verified: bool
 
 
-def _read(path: Path) -> _Stored:
-    file = path / DISTILLED if path.is_dir() else path
+def _read(file: Path) -> _Stored:
     if not file.exists():
         raise InputError(
             f"{file} does not exist.",

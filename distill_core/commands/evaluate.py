@@ -29,7 +29,7 @@ from distill_core.run.loop import OuterLoop
 from distill_core.run.plan import Plan
 from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
-from distill_core.system.files import write_atomically
+from distill_core.system.files import append_line, write_atomically
 from registry import InputError, Plugins
 
 EVALUATION = "evaluation"
@@ -193,5 +193,4 @@ def _record(
         for row, columns in found.results.items()
     }
     line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
-    with (run_dir / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(run_dir / METRICS, json.dumps(line))

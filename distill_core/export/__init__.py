@@ -1,4 +1,4 @@
-"""A result for other tools: one folder for each format, written atomically.
+"""A result for other tools: one folder for each format, which appears whole.
 
 images       PNG in a folder for each class, in label order; labels.json has all soft labels
 tensors      tensors.safetensors (images, labels), whitening.safetensors
@@ -12,10 +12,7 @@ May import: run and what stands below it.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +24,8 @@ from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
 from distill_core.system.files import parse_json, write_atomically
-from registry import EnvironmentFault, InputError, UnknownNameError
+from distill_core.system.folders import whole_folder
+from registry import InputError, UnknownNameError
 
 INFO = "info.json"
 Writer = Callable[[Distilled, Path], list[str]]
@@ -63,22 +61,10 @@ def export(
         raise UnknownNameError("format", form, known=writers, next="correct --format.")
     _check_free(out, force=force)
     distilled = load(run_dir)
-    beside = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.part")
-    try:
-        beside.mkdir(parents=True)
-        lines = writers[form](distilled, beside)
-        write_atomically(beside / INFO, json.dumps(_info(distilled, form), indent=1).encode())
-        _put_in_place(beside, out.absolute())
-    except OSError as error:
-        if isinstance(error, EnvironmentFault):
-            raise
-        raise EnvironmentFault(
-            f"{out} cannot be written: {error.strerror or error}.",
-            expected="a writable place with enough room.",
-            next="make room or give permission, or pass another --out DIR.",
-        ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with whole_folder(out, replace=force) as folder:
+        lines = writers[form](distilled, folder)
+        write_atomically(folder / INFO, json.dumps(_info(distilled, form), indent=1).encode())
+        _check_free(out, force=force)  # still
     return [f"{form}: {out}", *lines]
 
 
@@ -105,21 +91,6 @@ def _is_export(out: Path) -> bool:
         return "distill_export" in parse_json((out / INFO).read_bytes())
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _put_in_place(beside: Path, out: Path) -> None:
-    """Rename a finished folder to its name; the old folder is deleted only after that."""
-    old = beside.with_suffix(".old")
-    if out.exists():
-        out.rename(old)
-    try:
-        beside.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    with contextlib.suppress(OSError):
-        shutil.rmtree(old)
 
 
 def _info(distilled: Distilled, form: str) -> dict[str, object]:

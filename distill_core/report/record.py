@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.kept import current
 from distill_core.artefact.manifest import MANIFEST, read_manifest
 from distill_core.run.directory import METRICS, settings_of
 from distill_core.system.files import parse_json
@@ -103,7 +104,7 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         InputError: it is not a run, is damaged, or has no accuracy yet.
     """
-    config = settings_of(path)
+    config = settings_of(current(path))
     if not (path / MANIFEST).exists():
         raise _unusable(path, f"it has no {MANIFEST} yet")
     manifest = read_manifest(path)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from distill_core.artefact import kept
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, read_settings
 from distill_core.run.lock import LOCK
-from distill_core.system.files import write_atomically
+from distill_core.system.files import is_part, write_atomically
 from registry import InputError
 
-CONFIG = "run.toml"
+CONFIG = kept.CONFIG
 METRICS = "metrics.jsonl"
 
 
@@ -32,7 +33,10 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{run_dir} is a file.", expected="a directory or a free name.", next="pass --out DIR."
         )
-    if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
+    # A run that was killed before it wrote its configuration has left no more than these.
+    if not run_dir.exists() or all(
+        path.name == LOCK or is_part(path) for path in run_dir.iterdir()
+    ):
         return
     is_run = (run_dir / CONFIG).exists()
     if not overwrite:
@@ -60,9 +64,11 @@ def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 
 def write_config(run_dir: Path, config: RunConfig) -> None:
-    """Write the configuration of a run, with the version of its format."""
-    text = f"format = {FORMAT}\n{to_toml(config)}"
-    write_atomically(run_dir / CONFIG, text.encode())
+    """Write the configuration of a run, with the version of its format, unless it is the same."""
+    data, path = f"format = {FORMAT}\n{to_toml(config)}".encode(), run_dir / CONFIG
+    if not path.exists() or path.read_bytes() != data:
+        kept.keep(run_dir)  # the result that is there was made with the other one
+        write_atomically(path, data)
 
 
 def _empty(run_dir: Path) -> None:

@@ -18,7 +18,7 @@ from distill_core.artefact.pictures import (
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
-from distill_core.system.files import parse_json, write_atomically
+from distill_core.system.files import append_line, parse_json, write_atomically
 
 FOLDER = "snapshots"
 
@@ -45,8 +45,7 @@ class MetricsFile:
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path, json.dumps(line))
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of a step."""
