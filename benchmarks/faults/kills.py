@@ -62,7 +62,7 @@ PROBLEMS = {
 }
 CHAIN = 6  # kills of one run before it is let through
 AFTER = ("resume", "evaluate", "export", "report", "new-plugin")  # each killed twice
-SWEEP_EVERY, SWEEP_KILLS = 3, 5
+SWEEP_EVERY, SWEEP_KILLS = 5, 5
 DISTILLED = "distilled.safetensors"
 
 
