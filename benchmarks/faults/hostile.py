@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -196,6 +197,14 @@ def attack(
     return counts, findings
 
 
+def keep(folder: Path, reader: Reader, finding: Finding) -> None:
+    """Write an input that did not pass into a folder."""
+    seed, at = finding.seed
+    data = next(islice(mutations(reader.good, reader.kind, seed), at, None))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{reader.name} {seed} {at}").write_bytes(data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=10_000)
@@ -203,6 +212,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of readers")
     parser.add_argument("--keep", type=Path, help="folder for the inputs that did not pass")
     args = parser.parse_args()
+    logging.getLogger("distill").setLevel(logging.CRITICAL)  # a cache that is made anew says so
     begin, total, found = time.monotonic(), Counter[str](), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
@@ -219,18 +229,14 @@ def main() -> None:
                 counts, findings = attack(reader, seed, count, place)
                 reader_counts += counts
                 found += findings
+                for finding in findings:
+                    print(json.dumps(finding.__dict__), flush=True)
+                    if args.keep:
+                        keep(args.keep, reader, finding)
                 shutil.rmtree(place, ignore_errors=True)
             took = f"{time.monotonic() - started:.0f} s"
             print(f"{reader.name:34}", dict(reader_counts), took, flush=True)
             total += reader_counts
-        for finding in found:
-            print(json.dumps(finding.__dict__))
-            if args.keep:
-                reader = next(each for each in every if each.name == finding.reader)
-                seed, at = finding.seed
-                args.keep.mkdir(parents=True, exist_ok=True)
-                data = next(islice(mutations(reader.good, reader.kind, seed), at, None))
-                (args.keep / f"{reader.name} {seed} {at}").write_bytes(data)
     print(f"{dict(total)}, {len(found)} did not pass, {time.monotonic() - begin:.0f} s")
     sys.exit(bool(found))
 

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 from distill_core.artefact.contents import CONFIG, LOCK, RUN
+from distill_core.artefact.kept import keep
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
 from distill_core.system.door import check_folder, check_plain, read_plain
-from distill_core.system.files import write_atomically
+from distill_core.system.files import is_part, write_atomically
 from distill_core.system.listing import named
 from registry import InputError
 
@@ -36,7 +37,10 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{run_dir} is a file.", expected="a directory or a free name.", next="pass --out DIR."
         )
-    if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
+    # A run that was killed before it wrote its configuration has left no more than these.
+    if not run_dir.exists() or all(
+        path.name == LOCK or is_part(path) for path in run_dir.iterdir()
+    ):
         return
     is_run = _is_run(run_dir)
     if not overwrite:
@@ -71,9 +75,11 @@ def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 
 def write_config(run_dir: Path, config: RunConfig) -> None:
-    """Write the configuration of a run, with the version of its format."""
-    text = f"format = {FORMAT}\n{to_toml(config)}"
-    write_atomically(run_dir / CONFIG, text.encode())
+    """Write the configuration of a run, with the version of its format, unless it is the same."""
+    data, path = f"format = {FORMAT}\n{to_toml(config)}".encode(), run_dir / CONFIG
+    if not path.exists() or read_plain(path) != data:
+        keep(run_dir)  # the result that is there was made with the other one
+        write_atomically(path, data)
 
 
 def check_files(run_dir: Path) -> None:
