@@ -142,17 +142,18 @@ def rows(
 
 def show(results: dict[str, dict[str, Result]]) -> None:
     """Print the table: a backbone a row, distilled and controls the columns."""
-    from distill_core.evaluation.judge import NAMES
+    from distill_core.evaluation.judge import NAMES, balance_note
 
     columns = list(next(iter(results.values())))
     headers = ["backbone", *(NAMES[column] for column in columns)]
     body = [[row, *(str(found[column]) for column in columns)] for row, found in results.items()]
     print_table(headers, body, title="Accuracy on the test set")
     notes = {
-        f"{NAMES[column]}: {note}"
-        for found in results.values()
+        f"{where}{NAMES[column]}: {note}"
+        for row, found in results.items()
         for column, result in found.items()
-        for note in result.notes
+        for where, notes in ((f"{row}, ", balance_note(result)), ("", result.notes))
+        for note in notes
     }
     for note in sorted(notes):
         click.echo(note)

@@ -76,7 +76,8 @@ def cross_evaluate(
         plugins: what is installed.
         metrics: "lrs", "ars": also measure DD-Ranking's scores.
         after_net: called with row and column, the number of the network and its accuracy.
-        tell: called with a line on how the networks of each row are trained.
+        tell: called with a line on how the networks of each row are trained, and with notes on
+            the data.
 
     Returns:
         Results and scores. They are also written to a file in the run's folder "evaluation", and
@@ -93,6 +94,8 @@ def cross_evaluate(
     makers, engines = {}, {}
     real = load_real(first, plugins, only(data_of(run_dir, tell), run_dir, first))
     check_split(metrics, real)
+    for note in real.notes:
+        tell(f"data: {note}")
     for row, config in configs.items():
         makers[row] = Plan.of(config, plugins, {"backbone"}).networks(real.spec)
         engines[row] = how_trained(makers[row](seeded(0)), device)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact.saving import ArtefactWriter
+from distill_core.config.advice import ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
@@ -26,6 +27,7 @@ from distill_core.evaluation.judge import NAMES, judge, table
 from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
+from distill_core.run.course import Notice, notices
 from distill_core.run.directory import begin, check_files, write_config
 from distill_core.run.known_data import Check, data_to_resume, only
 from distill_core.run.lock import lock_run_dir
@@ -251,9 +253,18 @@ def _finish(
     )
     results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
     console.print(table(results), markup=False)
+    odd: Sequence[Notice] = ()
     if log:
         log.results(loop, results)
-    save(loop, results=results, peak=peak)
+        odd = notices(
+            log.metrics.lines(),
+            results,
+            learned=bool(loop.groups),
+            bounds=ways_to("bounds_spikes", config),
+        )
+    for notice in odd:
+        console.print(f"notice   {notice}", markup=False)
+    save(loop, results=results, peak=peak, notices=odd)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     console.print(
@@ -272,7 +283,11 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
         f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
         f"data     {len(real.train)} training, {len(real.validation)} validation, "
-        f"{len(real.test)} test images; {real.spec.num_classes} classes\n"
+        f"{len(real.test)} test images; {real.spec.num_classes} classes"
+    )
+    for note in real.notes:
+        console.print(f"data     {note}", markup=False)
+    console.print(
         f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
         f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
         f"budget   {assembly.synthetic.budget()}"

@@ -45,8 +45,14 @@ from distill_core.contracts.transfer import wait as wait
 from distill_core.contracts.whitening import Whitening as Whitening
 from distill_core.data.augment import Augmentation as Augmentation
 from distill_core.data.augment import Draw as Draw
+from distill_core.data.downsample import downsample as downsample
+from distill_core.data.downsample import upsample as upsample
 from distill_core.data.initial_pixels import draw_real as draw_real
 from distill_core.data.initial_pixels import starting_noise as starting_noise
+from distill_core.data.picture_files import decode_picture as decode_picture
+from distill_core.data.picture_files import picture_size as picture_size
+from distill_core.data.picture_notes import PictureNotes as PictureNotes
+from distill_core.data.picture_notes import shown as shown
 from distill_core.data.prepare import check_class_names as check_class_names
 from distill_core.data.prepare import held_out as held_out
 from distill_core.data.real_budget import RealBudget as RealBudget

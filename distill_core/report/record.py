@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
 from distill_core.artefact.kept import current
 from distill_core.artefact.manifest import read_manifest
+from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.door import check_folder, lines_of, read_plain
 from distill_core.system.files import parse_json
@@ -73,12 +74,15 @@ class RunRecord:
         config: run.toml.
         manifest: manifest.json.
         judgements: the verdict of the run itself, then those of `distill evaluate`, oldest first.
+        by_class: of the run's own verdict, by "distilled", "random" and "full"; earlier versions
+            did not record it.
     """
 
     path: Path
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
     judgements: tuple[Judgement, ...]
+    by_class: Mapping[str, ByClass] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -122,13 +126,14 @@ def read_run(path: Path) -> RunRecord:
                 settings = body["settings"][row]
                 judged.append(_judgement(settings["backbone"], settings["options"], results))
         _check(manifest)
+        by_class = _by_class(manifest["results"])
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise _damaged(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
-    return RunRecord(path, config, manifest, tuple(judged))
+    return RunRecord(path, config, manifest, tuple(judged), by_class)
 
 
 def _evaluations(path: Path) -> list[Path]:
@@ -153,6 +158,16 @@ def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]
     return Judgement(name, shown, found, tuple(notes))
 
 
+def _by_class(results: Mapping[str, Any]) -> dict[str, ByClass]:
+    found = {}
+    for what in WHAT:
+        if rows := results.get(what, {}).get("by_class"):
+            found[what] = ByClass.from_list(rows)
+            for number in (*found[what].images, *found[what].accuracies):
+                _finite(0 if number is None else number)
+    return found
+
+
 def _check(manifest: Mapping[str, Any]) -> None:
     """Refuse numbers and tables that a run cannot have written."""
     budget, steps = manifest["budget"], manifest["outer_steps"]
@@ -168,6 +183,9 @@ def _check(manifest: Mapping[str, Any]) -> None:
     commands = manifest.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
         raise TypeError("commands are not lists of words")
+    notices = manifest.get("notices", [])
+    if not isinstance(notices, list) or not all({"what", "next"} <= set(each) for each in notices):
+        raise TypeError("notices are not what a run writes")
 
 
 def _finite(value: Any) -> float:

@@ -45,6 +45,10 @@ class MetricsFile:
         lines = [line + b"\n" for line in lines_of(self.path) if _is_before(line, step)]
         write_atomically(self.path, b"".join(lines))
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was written, without damaged lines."""
+        return [parse_json(line) for line in lines_of(self.path) if _step_in(line) is not None]
+
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
         append_line(self.path, json.dumps(line))
@@ -68,10 +72,17 @@ class MetricsFile:
 
 def _is_before(line: bytes, step: int) -> bool:
     """Return whether a line is of this step or an earlier one; False if it is half-written."""
+    found = _step_in(line)
+    return found is not None and found <= step
+
+
+def _step_in(line: bytes) -> int | None:
+    """Return the step of a line; None if it is half-written."""
     try:
-        return bool(parse_json(line)["step"] <= step)
+        found = parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
+    return found if isinstance(found, int) else None
 
 
 def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:

@@ -54,6 +54,30 @@ def test_the_run_writes_its_page_with_its_numbers(finished: Path) -> None:
     assert "b" not in [tag for tag, _ in page.tags]  # the name of the directory is text
 
 
+def test_a_page_has_accuracy_by_class_and_notes_on_the_data(finished: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(finished, tmp_path / "run")
+    manifest = json.loads((path / "manifest.json").read_text())
+    rows = manifest["results"]["distilled"]["by_class"]
+    balanced = statistics.fmean(row["accuracy"] for row in rows)
+    assert manifest["results"]["distilled"]["balanced"] == pytest.approx(balanced)
+    rows[0] |= {"class": EVIL, "images": 0, "accuracy": None}
+    manifest["data_notes"] = [f"no test images of: {EVIL}"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    write_report([read_run(path)], {}, path / "report.html")
+    page = Page((path / "report.html").read_text())
+    assert f"data: no test images of: {EVIL}" in page.text
+    balanced = statistics.fmean(row["accuracy"] for row in rows[1:])
+    assert f"{100 * balanced:.1f}" in page.text
+    rows[0]["accuracy"] = "high"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="damaged"):
+        read_run(path)
+    for result in manifest["results"].values():
+        del result["by_class"], result["balanced"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_run(path).by_class == {}
+
+
 def test_texts_cannot_become_markup() -> None:
     text = script_json({"classes": [EVIL]})
     assert "<" not in text
