@@ -39,7 +39,13 @@ QUICK: dict[str, dict[str, Any]] = {
     "mtt": {"syn_steps": 3, "experts": 2},
     "ftd": {"syn_steps": 3, "experts": 2},
     "tesla": {"syn_steps": 3, "experts": 2},
-    "rcig": {"pool": 2, "inner_steps": 3, "inner_lr": 0.1, "inverse_steps": 3},
+    "rcig": {
+        "pool": 2,
+        "inner_steps": 3,
+        "inner_lr": 0.1,
+        "inverse_steps": 3,
+        "inverse_lr": 0.1,
+    },
 }
 CELLS: list[Cell] = [
     (representation, labeler, algorithm)
