@@ -27,3 +27,10 @@ def make_cache(folder: Path) -> Path:
     shared.mkdir(parents=True, exist_ok=True, mode=0o700)  # or no library in it is loaded
     (folder / "kernels").symlink_to(shared.absolute())
     return folder
+
+
+def own_cache() -> Path:
+    """Make a cache for the rest of this process: what sets up no other never reaches the user's."""
+    folder = Path(tempfile.mkdtemp(prefix="cache-of-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_cache(folder)

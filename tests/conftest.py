@@ -14,10 +14,11 @@ from hypothesis import settings
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.data.prepare import prepare
-from tests import caches  # noqa: F401 -- its folder is there before xdist starts its workers
+from tests.caches import own_cache
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands, which set the threads of the process
+os.environ["DISTILL_CACHE"] = str(own_cache())
 settings.register_profile("distill", deadline=None, max_examples=50, print_blob=True)
 settings.load_profile("distill")
 

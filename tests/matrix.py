@@ -39,7 +39,13 @@ QUICK: dict[str, dict[str, Any]] = {
     "mtt": {"syn_steps": 3, "experts": 2},
     "ftd": {"syn_steps": 3, "experts": 2},
     "tesla": {"syn_steps": 3, "experts": 2},
-    "rcig": {"pool": 2, "inner_steps": 3, "inner_lr": 0.1, "inverse_steps": 3},
+    "rcig": {
+        "pool": 2,
+        "inner_steps": 3,
+        "inner_lr": 0.1,
+        "inverse_steps": 3,
+        "inverse_lr": 0.1,
+    },
 }
 CELLS: list[Cell] = [
     (representation, labeler, algorithm)
@@ -58,14 +64,14 @@ below. Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all o
 def configured(cell: Cell, steps: int) -> RunConfig:
     """Return the small run of a combination."""
     representation, labeler, algorithm = cell
-    poster = {"repr": {"patches": "2x5"}} if representation == "poster" else {}
+    quick = {"poster": {"patches": "2x5"}, "ddif": {"width": 3, "fit_steps": 2}}
     return small_config(
         repr=representation,
         labeler=labeler,
         algo=algorithm,
         ipc=1.0 if representation != "basis" else 2.0,
         steps=steps,
-        options={**poster, "algo": QUICK.get(algorithm, {})},
+        options={"repr": quick.get(representation, {}), "algo": QUICK.get(algorithm, {})},
     )
 
 

@@ -115,7 +115,7 @@ def test_what_an_outer_step_waits_for_and_copies(cell: Cell, tmp_path: Path) -> 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_waits_and_copies_do_not_grow_with_steps_or_chunks(balanced: bool, tmp_path: Path) -> None:
     counts = []
-    for warm_up, window, chunk in ((12, 6, 4), (17, 9, 2)):
+    for warm_up, window, chunk in ((4, 3, 8), (7, 5, 4)):
         quick = QUICK["ratbptt"] | {"curriculum": "fixed", "balanced": balanced}
         config = small_config(
             steps=1,

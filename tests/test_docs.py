@@ -45,6 +45,7 @@ RESULTS = ("runs/NAME", "runs/first")  # what pages speak of as there already
 NOT_RUN = {
     ("docs/engine.md", "a part of an algorithm's outer step"),
     ("docs/guide/clusters.md", "a job for Slurm"),
+    ("docs/guide/data.md", "there is no such place here"),
     ("docs/guide/order-classes.md", "needs CIFAR-100 and its embeddings"),
     ("docs/guide/write-a-plugin.md", "a part of a component"),
 }
@@ -75,6 +76,7 @@ def names(result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Name
     for folder in ("my_images", "my_test_images"):
         (tmp_path / folder / "a").mkdir(parents=True)
         picture.save(tmp_path / folder / "a" / "1.png")
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "scan.tif")
     return {"network": nn.Sequential(nn.Flatten(), nn.Linear(192, 6)), "picture": picture}
 
 
@@ -286,7 +288,13 @@ def _after_write_a_plugin(names: Names, printed: str) -> None:
     assert plain < chain < from_three
 
 
+def _after_data(names: Names, printed: str) -> None:
+    with Image.open("scan_bright.png") as picture:
+        assert np.asarray(picture).min() == 65520
+
+
 AFTERWARDS: dict[str, Callable[[Names, str], None]] = {
+    "docs/guide/data.md": _after_data,
     "docs/guide/order-classes.md": _after_order_classes,
     "docs/guide/python.md": _after_python,
     "docs/guide/use-the-result.md": _after_use_the_result,

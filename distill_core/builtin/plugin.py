@@ -26,6 +26,18 @@ def distill_representations() -> list[Component]:
             "mixtures of a few images that all classes share",
         ),
         Component(
+            "fred",
+            f"{_HERE}.representations.fred:Fred",
+            f"{_HERE}.representations.options:FredOptions",
+            "images as a few coefficients of their cosine transform",
+        ),
+        Component(
+            "ddif",
+            f"{_HERE}.representations.ddif:Ddif",
+            f"{_HERE}.representations.options:DdifOptions",
+            "images drawn by small networks, each of its own",
+        ),
+        Component(
             "coreset",
             f"{_HERE}.representations.coreset:Coreset",
             f"{_HERE}.representations.options:CoresetOptions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     config = config.model_copy(update={"evaluate": judging})
     prepare(config)
     plan = Plan.of(config, plugins, {"dataset", "backbone"})
-    real = plan.real_data(only(data_of(run), run, config))
+    real = plan.real_data(only(data_of(run, partial(click.echo, err=True)), run, config))
     candidate = find_candidate(run, config, plugins, real)
     evaluator = Evaluator.of(config, real, plan.networks(real.spec))
     result = judge(candidate, evaluator, config.evaluate)["distilled"]

@@ -121,12 +121,13 @@ def data_of(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> I
 
     Args:
         run_dir: the run directory.
-        tell: called if there is only a checkpoint, which does not say what the data were.
+        tell: called if there is something to judge that does not say what the data were.
     """
-    if (run_dir / DISTILLED).exists() or not has_checkpoint(run_dir):
-        return data_of_artefact(run_dir)
-    known = data_of_state(read_checkpoint(run_dir)[0])
-    if known is None:
+    known = data_of_artefact(run_dir)
+    saved = has_checkpoint(run_dir)
+    if saved and not (run_dir / DISTILLED).exists():
+        known = data_of_state(read_checkpoint(run_dir)[0])
+    if known is None and saved:
         tell(UNCHECKED)
     return known
 

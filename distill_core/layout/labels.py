@@ -16,6 +16,7 @@ from distill_core.contracts.transfer import read
 from registry import InputError
 
 LEAST_MASS = 1e-3  # bounds the derivative, which is 1/mass in a plain division
+NOTHING = 1e-6  # of the largest coverage: less is rounding
 
 
 class ItemTable:
@@ -143,7 +144,9 @@ def normalize_by_coverage(parameters: Sequence[nn.Parameter], coverage: Sequence
     """
     if not coverage:
         return False
-    touched = [each > 0 for each in coverage]
+    # Of a transform, coverage is zero up to rounding.
+    least = NOTHING * max(read(*(each.max() for each in coverage)))
+    touched = [each > least for each in coverage]
     outside = [
         ((parameter.grad != 0) & ~where).any()
         for parameter, where in zip(parameters, touched, strict=True)

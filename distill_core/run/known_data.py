@@ -15,7 +15,7 @@ from registry import InputError
 
 DATA = "data"  # the entry of a checkpoint's state
 UNCHECKED = (
-    "an earlier version of distill wrote the checkpoint, without the fingerprint of the data: "
+    "the run does not say which data it has used, since an earlier version of distill saved it: "
     "whether they have changed since was not checked"
 )
 Check = Callable[[Identity], None]

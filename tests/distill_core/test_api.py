@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,27 @@ def test_options_in_both_forms() -> None:
         nested({"window": 2})
     with pytest.raises(UnknownNameError, match="Did you mean 'algo'"):
         nested({"alg.window": 2})
+
+
+def test_what_own_data_lack_is_said_before_the_run_and_recorded() -> None:
+    images, labels = arrays()
+    tested = labels < 2
+    options = {"evaluate": {"nets": 1, "steps": 1, "controls": False}, "backbone.width": 4}
+    plain = {"representation": "images", "labeler": "soft", "orderer": "identity", "ipc": None}
+    test = images[tested], labels[tested]
+    with pytest.warns(UserWarning, match="test images") as caught:
+        result = small(
+            dataset=(images, labels), test=test, options=options, **plain, algorithm="none"
+        )
+    assert caught[0].filename == __file__
+    manifest = json.loads((result.run_dir / "manifest.json").read_text())
+    assert [line.split(":")[0] for line in manifest["data_notes"]] == [
+        "no test images of",
+        f"{tested.sum()} of {tested.sum()} test images are training images, too",
+    ]
+    measured = manifest["results"]["distilled"]["by_class"]
+    assert measured[2]["accuracy"] is None
+    assert measured[0]["images"] == (labels == 0).sum()
 
 
 def test_every_form_of_own_data_is_the_same() -> None:

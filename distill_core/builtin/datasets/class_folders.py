@@ -115,7 +115,7 @@ def _training_classes(tree: FileTree, start: str) -> Classes:
     empty = [name for name, files in found.items() if not files]
     if empty:
         other = [file for file in below.inside(empty[0]).files if not is_picture(file)]
-        others = f", but {len(other)} other files: {_endings(other)}" if other else ""
+        others = f", but other files: {_endings(other)}" if other else ""
         raise InputError(
             f"the class folder {below.where(empty[0])} has no images{others}.",
             expected="at least one image file in every class folder.",
@@ -136,7 +136,7 @@ def _test_classes(tree: FileTree, train: str, test: str, classes: Classes) -> Cl
                 next="add training images of it, or remove the folder.",
             )
         if files:
-            found[known[_plain(name)]] = files
+            found.setdefault(name if name in classes else known[_plain(name)], []).extend(files)
     if not found:
         raise InputError(
             f"{tree.where(test)} has no class folder with images.",

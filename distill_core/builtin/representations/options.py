@@ -45,6 +45,48 @@ class BasisOptions(Options):
     init_scale: float = Field(1.0, gt=0, description="factor on the starting bases")
 
 
+class FredOptions(Options):
+    """Settings of `fred`."""
+
+    coefficients: int | None = Field(
+        None,
+        ge=1,
+        description="frequencies kept of every channel of an image; default: a sixteenth of its "
+        "pixels (published for 32x32)",
+        **about("numbers", "FreD, Shin et al. 2023"),
+    )
+    init: Literal["real", "noise"] = Field(
+        "real",
+        description="starting images: random real ones of the class, or Gaussian noise",
+        **about(source="FreD"),
+    )
+    init_scale: float = Field(1.0, gt=0, description="factor on the starting images")
+
+
+class DdifOptions(Options):
+    """Settings of `ddif`; the defaults are published for CIFAR-10 at one image per class."""
+
+    width: int = Field(
+        6,
+        ge=1,
+        description="width of a field (published for CIFAR-100: 10)",
+        **about("neurons", "DDiF, Shin et al. 2025"),
+    )
+    hidden: int = Field(2, ge=1, description="hidden layers of a field", **about("layers", "DDiF"))
+    w0_first: float = Field(
+        30.0, gt=0, description="frequency of the first layer", **about(source="DDiF")
+    )
+    w0: float = Field(10.0, gt=0, description="frequency of the others", **about(source="DDiF"))
+    fit_steps: int = Field(
+        5000,
+        ge=0,
+        description="steps that fit each field to a random real image of its class, at the start; "
+        "0: fields start as they are drawn",
+        **about("steps", "DDiF"),
+    )
+    init_scale: float = Field(1.0, gt=0, description="factor on the images to fit")
+
+
 class CoresetOptions(Options):
     """Settings of `coreset`."""
 

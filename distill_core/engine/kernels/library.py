@@ -21,6 +21,7 @@ from distill_core.system.cache import cache_dir
 from distill_core.system.kept import LOG
 
 OPEN_FILES = "/proc/self/fd"  # where Linux names the open files of a process
+LARGEST_FILE = 64 * 2**20  # bytes; the library has some hundreds of thousands
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _READ_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _READ_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -95,8 +96,8 @@ def _load(path: Path, folder: int, key: str) -> ctypes.CDLL | str:
     try:
         with _opened(path, _READ_FILE, folder) as descriptor:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                return "is not a file"
+            if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
+                return "is not a library"
             if not is_ours(found):
                 return "may have been written by another user"
             with open(descriptor, "rb", closefd=False) as file:

@@ -97,8 +97,8 @@ def test_a_limit_of_file_size_stops_with_three_lines(whole, cache, tmp_path):
 # Two layers of 1024: 36 MiB of weights, which "stock" gives back whenever they are freed.
 WIDE = (
     *("-o", "backbone.width=1024", "-o", "backbone.depth=2", "-o", "run.allocator=stock"),
-    *("-o", "evaluate.controls=false", "-o", "algo.total=2", "--steps", "2"),
-    *("-o", "algo.batch=2", "-o", "algo.real_batch=4"),
+    *("-o", "evaluate.controls=false", "-o", "algo.total=2", "-o", "algo.batch=2"),
+    *("-o", "algo.real_batch=4"),
 )
 
 
@@ -118,7 +118,7 @@ WIDE = (
 def test_memory_that_runs_out_is_explained_wherever_it_happens(spot, said, cache, tmp_path):
     """From some moment on 30 MiB are allowed."""
     out, limit = tmp_path / "run", Limit(resource.RLIMIT_AS, 30 * 2**20, beyond=True)
-    args = arguments(out, *AUTOGRAD, *WIDE)
+    args = arguments(out, *AUTOGRAD, *WIDE, "--steps", str(spot.call))
     ended = child(args, tmp_path / "child", limit, spot)
     assert ended.code == 1, ended.stderr
     what, expected, then = ended.stderr.splitlines()[-3:]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -197,6 +198,24 @@ def test_a_result_that_was_changed_is_made_again(
     assert full(real, make_backbone).accuracies == first.accuracies
     assert why in caplog.text
     assert full(real, refuse).accuracies == first.accuracies
+
+
+@pytest.mark.parametrize("kind", ["pipe", "giant", "folder"])
+def test_what_is_no_file_of_results_is_neither_waited_for_nor_read(
+    real: RealData, make_backbone: Make, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = full(real, make_backbone)
+    (path,) = (cache_dir() / "full").iterdir()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    assert full(real, make_backbone).accuracies == first.accuracies
+    assert "is not a file of results" in caplog.text
 
 
 def test_a_result_of_an_earlier_version_is_used_and_said_to_have_no_digest(

@@ -85,6 +85,14 @@ def a_pipe(kept: Path) -> None:
     os.mkfifo(kept, 0o700)
 
 
+def a_giant(kept: Path) -> None:
+    """A file that claims far more than memory holds."""
+    kept.unlink()
+    with open(kept, "wb") as file:
+        file.truncate(2**40)
+    kept.chmod(0o700)
+
+
 AS_ROOT = pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root")
 
 
@@ -97,7 +105,8 @@ AS_ROOT = pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reas
         (open_to_others, "may have been written by another user"),
         pytest.param(of_another_user, "may have been written by another user", marks=AS_ROOT),
         (a_link, "cannot be loaded"),
-        (a_pipe, "is not a file"),
+        (a_pipe, "is not a library"),
+        (a_giant, "is not a library"),
     ],
 )
 def test_a_library_that_is_not_sound_is_told_and_compiled_anew(
@@ -120,9 +129,17 @@ def test_a_library_that_is_not_sound_is_told_and_compiled_anew(
     assert stat.S_ISREG(again.lstat().st_mode)
 
 
-def test_a_folder_that_others_can_write_is_left_alone(cache: Path) -> None:
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda folder: folder.chmod(0o777),
+        pytest.param(lambda folder: os.chown(folder, 12345, -1), marks=AS_ROOT),
+    ],
+    ids=["open to others", "of another user"],
+)
+def test_a_folder_of_others_is_left_alone(cache: Path, lose: Callable[[Path], None]) -> None:
     library()
-    cache.chmod(0o777)
+    lose(cache)
     before = sorted(cache.iterdir())
     outcome.cache_clear()
     library()

@@ -1,0 +1,149 @@
+"""Representation `fred`: images as a few coefficients of their cosine transform.
+
+Which frequencies are kept is chosen for every class, once, by how much its real images vary there.
+With a sixteenth of the coefficients a budget buys nearly sixteen times as many images.
+
+Source: FreD, Shin et al. 2023 (arXiv:2311.08819).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from distill_core.builtin.representations.images import image_layout
+from distill_core.builtin.representations.options import FredOptions
+from distill_core.plugin import (
+    Boxes,
+    DataSpec,
+    InputError,
+    Placement,
+    RealData,
+    Representation,
+    draw_real,
+    gather_boxes,
+    starting_noise,
+    to_device,
+)
+
+PUBLISHED_SHARE = 16  # of 32x32 coefficients a channel, 64 are kept
+
+
+class Fred(Representation):
+    """As many images of every class as the budget buys, each stored by kept DCT coefficients.
+
+    Stored are the coefficients of every item, (items, C, m), and the places of the m kept ones for
+    every slot of the class grid, which the budget counts as numbers too. Each item is a canvas
+    and a cell of its own, class by class, as in `images`.
+
+    Args:
+        options: settings.
+        spec: facts about the data.
+        ipc: budget in images per class; None for 1.
+
+    Raises:
+        InputError: more coefficients than pixels, or a budget below one item for every class.
+    """
+
+    kept: Tensor
+    slot: Tensor
+    down: Tensor
+    across: Tensor
+
+    def __init__(self, options: FredOptions, *, spec: DataSpec, ipc: float | None = None) -> None:
+        super().__init__()
+        self.options = options
+        channels, height, width = spec.image_shape
+        count = _kept_count(options, spec)
+        self.layout = image_layout(spec, items_per_class(count, spec, 1 if ipc is None else ipc))
+        self.coefficients = nn.Parameter(torch.zeros(self.layout.num_canvases, channels, count))
+        kept = torch.arange(count, dtype=torch.int32).repeat(spec.num_classes, 1)
+        self.register_buffer("kept", kept)
+        self.register_buffer("slot", self.layout.cell_slot, persistent=False)
+        self.register_buffer("down", cosine_basis(height), persistent=False)
+        self.register_buffer("across", cosine_basis(width), persistent=False)
+
+    @torch.no_grad()
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        """Choose frequencies by the real images; start with real images or noise."""
+        count = self.kept.shape[1]
+        images, labels = real.train.images.float().cpu(), real.train.labels.cpu()
+        for slot, label in enumerate(placement.class_grid.flatten().tolist()):
+            mean = images[labels == label].mean(1, keepdim=True)
+            varies = self._transform(mean).flatten(1).var(0, correction=0)
+            chosen = varies.sort(descending=True, stable=True).indices[:count]
+            self.kept[slot] = chosen.sort().values.int()
+        if self.options.init == "real":
+            start = draw_real(real, placement.cell_class, generator=generator)
+            whole = self._transform(start.float()).flatten(2)
+            index = self.kept[self.slot].long()[:, None].expand(self.coefficients.shape)
+            drawn = whole.gather(2, index)
+        else:
+            shape = (self.coefficients.shape[1], *self.layout.canvas_hw)
+            drawn = starting_noise(self.coefficients.shape, shape, generator=generator)
+        self.coefficients.copy_(drawn * self.options.init_scale)
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        """Return the images at `boxes`: (n, C, h, w)."""
+        images = self._images(to_device(boxes.canvas, self.coefficients.device))
+        return gather_boxes(images, Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item))
+
+    def canvases(self) -> Tensor:
+        """Return all images: (items, C, h, w)."""
+        return self._images(torch.arange(len(self.coefficients), device=self.slot.device))
+
+    def _images(self, which: Tensor) -> Tensor:
+        """Put coefficients at their places, and transform them back: (n, C, h, w)."""
+        stored = self.coefficients[which]
+        index = self.kept[self.slot[which]].long()[:, None].expand(stored.shape)
+        height, width = self.layout.canvas_hw
+        whole = stored.new_zeros(*stored.shape[:2], height * width).scatter(2, index, stored)
+        return self.down.T @ whole.view(*stored.shape[:2], height, width) @ self.across
+
+    def _transform(self, images: Tensor) -> Tensor:
+        """Return the cosine transform of images (n, C, h, w)."""
+        return self.down.to(images) @ images @ self.across.to(images).T
+
+
+def cosine_basis(size: int) -> Tensor:
+    """Return the orthonormal DCT-II as a matrix (frequencies, places).
+
+    >>> cosine_basis(1).tolist()
+    [[1.0]]
+    """
+    place = torch.arange(size, dtype=torch.float64) + 0.5
+    waves = torch.cos(math.pi / size * torch.arange(size)[:, None] * place)
+    waves[0] /= math.sqrt(2)
+    return (waves * math.sqrt(2 / size)).float()
+
+
+def items_per_class(count: int, spec: DataSpec, ipc: float) -> int:
+    """Return how many items of `count` coefficients a channel the budget buys for each class.
+
+    Raises:
+        InputError: not one.
+    """
+    channels, height, width = spec.image_shape
+    number = math.floor((ipc * channels * height * width - count) / (channels * count) + 1e-9)
+    if number < 1:
+        least = (channels + 1) * count / (channels * height * width)
+        raise InputError(
+            f"{count} coefficients a channel do not fit in --ipc {ipc:g}.",
+            expected=f"at least {least:.4g} images per class, for one item of every class.",
+            next="pass fewer -o repr.coefficients, or a larger --ipc.",
+        )
+    return number
+
+
+def _kept_count(options: FredOptions, spec: DataSpec) -> int:
+    _, height, width = spec.image_shape
+    count = options.coefficients or max(1, height * width // PUBLISHED_SHARE)
+    if count > height * width:
+        raise InputError(
+            f"{count} coefficients are more than images of {height}x{width} pixels have.",
+            expected=f"at most {height * width}.",
+            next="correct -o repr.coefficients.",
+        )
+    return count

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+from rich.console import Console
+
+from distill_core.commands.run import print_facts
+from distill_core.run.manifest import manifest
+from tests.distill_core.small_run import installed, small_assembly
+
+NOTE = "files with other endings than a picture's are not read: 2 .heic, 1 [b].txt."
+
+
+def test_notes_on_the_data_are_printed_and_recorded() -> None:
+    assembly = small_assembly()
+    noted = replace(assembly, real=replace(assembly.real, notes=(NOTE,)))
+    text = StringIO()
+    print_facts(Console(file=text, width=200), noted, 1)
+    assert f"data     {NOTE}" in text.getvalue().splitlines()
+    assert manifest(noted, installed(), step=0, seconds=0.0)["data_notes"] == [NOTE]
