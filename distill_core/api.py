@@ -36,6 +36,7 @@ from distill_core.export import export
 from distill_core.run.course import Notice
 from distill_core.run.directory import check_files, check_new
 from distill_core.system.door import PICTURE, read_plain
+from distill_core.system.folders import whole_folder
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
 
@@ -214,7 +215,9 @@ class DistillResult:
         target = Path(path)
         check_new(target, overwrite=False)
         check_files(self.run_dir)
-        shutil.copytree(self.run_dir, target, dirs_exist_ok=True)
+        with whole_folder(target, replace=True) as folder:
+            shutil.copytree(self.run_dir, folder, dirs_exist_ok=True)
+            check_new(target, overwrite=False)  # still
         return target
 
     def export(self, path: str | Path, format: str) -> list[str]:

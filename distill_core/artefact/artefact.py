@@ -4,6 +4,7 @@ distilled.safetensors   images, soft labels and all parameters; see `packing.py`
 whitening.safetensors   must be applied to test images; large for ZCA, so kept apart
 poster.png, poster_grid.png
 manifest.json           written last: the record of the run and the SHA-256 of every file
+.previous               while these are replaced, the set before; see `kept.py`
 
 Nothing is pickled.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from torch.utils.data import TensorDataset
 from distill_core import __version__
 from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled, ImageTransform
+from distill_core.artefact.kept import current_file, state_of_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.contracts.recipes import Recipe
@@ -37,6 +40,7 @@ ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
 # Bytes of images that a file may make by its index tables: so many, and more for each of its own.
 # Posters of large images cut a pixel out a hundred times; a crafted file, a million times.
 LEAST_GATHERED, GATHERED = 2**28, 1024
+ATTEMPTS = 5  # to read a set that a running run replaces
 
 
 def load(path: str | Path) -> Distilled:
@@ -50,7 +54,20 @@ def load(path: str | Path) -> Distilled:
         InputError: a file is missing, truncated, changed since it was written, from a newer
             version of distill, no plain file, or its content cannot be trained on.
     """
-    file, tensors, metadata, verified = _read(Path(path))
+    named = Path(path)
+    file = named / DISTILLED if named.is_dir() else named.resolve() if named.is_symlink() else named
+    for _ in range(ATTEMPTS):
+        before = state_of_set(file.parent)
+        try:
+            return _load(current_file(file))
+        except InputError:
+            if state_of_set(file.parent) == before:
+                raise  # or else a run has replaced the files meanwhile
+    return _load(current_file(file))
+
+
+def _load(path: Path) -> Distilled:
+    file, tensors, metadata, verified = _read(path)
     try:
         _check_whitening(file, metadata["whitening"]["sha256"])
         values, _ = read_tensors(file.with_name(WHITENING))
@@ -67,7 +84,7 @@ def load(path: str | Path) -> Distilled:
             class_names=tuple(metadata["class_names"]),
             transform=ImageTransform(image_shape=shape, whitening=whitening),
             recipe=Recipe.model_validate(metadata["recipe"]),
-            budget=Budget(**metadata["budget"]),
+            budget=_budget(file, metadata["budget"]),
             metadata=metadata,
             path=file,
             verified=verified,
@@ -82,6 +99,13 @@ def load(path: str | Path) -> Distilled:
         ) from error
 
 
+def _budget(file: Path, stored: Mapping[str, Any]) -> Budget:
+    for name, value in stored.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e300:
+            _refuse(file, f"its budget has {name} = {value!r:.50}", "numbers that are not negative")
+    return Budget(**stored)
+
+
 class _Stored(NamedTuple):
     """The file of an artefact, its content, and whether a checksum confirms it."""
 
@@ -91,8 +115,7 @@ class _Stored(NamedTuple):
     verified: bool
 
 
-def _read(path: Path) -> _Stored:
-    file = path / DISTILLED if path.is_dir() else (path.resolve() if path.is_symlink() else path)
+def _read(file: Path) -> _Stored:
     if not os.path.lexists(file):
         raise InputError(
             f"{file} does not exist.",
@@ -146,6 +169,8 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
     shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
     if not all(isinstance(name, str) for name in names) or not isinstance(names, list):
         _refuse(file, "its class names are not a list of text", "a name for every class")
+    if any(unicodedata.category(letter) == "Cc" for name in names for letter in name):
+        _refuse(file, "a class name has control characters", "names that can be printed")
     if images.dim() != 4 or tuple(images.shape[1:]) != shape or not len(images):
         _refuse(
             file,

@@ -1,16 +1,17 @@
-"""Writing the artefact of a run: each file atomically, and only if its content is new."""
+"""Writing the artefact of a run: its files as one set, each only if its content is new."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
 from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
 from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.kept import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
@@ -28,17 +29,22 @@ class ArtefactWriter:
     Args:
         run_dir: the run directory; files of an earlier state are replaced.
         real: supplies whitening and facts about the data.
+        before_save: called before every save; raises if the run directory is not ours any more.
     """
 
-    def __init__(self, run_dir: Path, real: RealData) -> None:
-        self.run_dir, self.real = run_dir, real
+    def __init__(
+        self, run_dir: Path, real: RealData, *, before_save: Callable[[], None] = lambda: None
+    ) -> None:
+        self.run_dir, self.real, self.before_save = run_dir, real, before_save
         self._sha256: dict[str, str] = {}  # of the files that this process has written
         self._stamps: dict[str, Stamp] = {}  # what each of them was like then
 
     def save(
         self, synthetic: SyntheticDataset, *, recipe: Recipe, manifest: Mapping[str, Any]
     ) -> None:
-        """Write the files whose content is new, each atomically, manifest.json last.
+        """Write the files whose content is new, manifest.json last.
+
+        Until that one is written, readers find the set before it; see `kept.py`.
 
         Args:
             synthetic: what was distilled.
@@ -49,6 +55,7 @@ class ArtefactWriter:
         Raises:
             EnvironmentFault: a file cannot be written.
         """
+        self.before_save()
         real, whitening = self.real, self.real.whitening
         if not self._is_written(WHITENING):  # large for ZCA, and the same for the whole run
             self._write_whitening()
@@ -73,6 +80,7 @@ class ArtefactWriter:
             files[CONFIG] = file_sha256(self.run_dir / CONFIG)
         record = {"format": MANIFEST_FORMAT, **manifest, "files": files}
         write_atomically(self.run_dir / MANIFEST, json.dumps(record, indent=2).encode())
+        release(self.run_dir)
 
     def _write_whitening(self) -> None:
         """Write the whitening, unless a run that is resumed has left the same."""
@@ -94,6 +102,7 @@ class ArtefactWriter:
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != self._sha256.get(name) or not self._is_written(name):
             self._sha256.pop(name, None)  # not known until it is written
+            keep(self.run_dir)
             write_atomically(self.run_dir / name, data)
             self._keep(name, sha256)
 

@@ -54,9 +54,9 @@ def command(
         INTERRUPTED,
         log_end,
         log_path,
-        run_cells,
         submit_cells,
     )
+    from distill_core.commands.sweep_queue import run_cells
 
     parameters = _parameters(cluster, job)
     target = out or Path("sweeps") / file.stem
@@ -79,6 +79,9 @@ def command(
                 click.echo(f"  {line}", err=True)
             click.echo(f"  ({log_path(cell, target)})", err=True)
 
+    def waits(cell: Cell, owner: str) -> None:
+        click.echo(f"waiting for {cell.name}: it is run by {owner}", err=True)
+
     click.echo(f"{len(cells)} cells, {len(left)} to do", err=True)
     try:
         if cluster and left:
@@ -91,7 +94,7 @@ def command(
                 ended=ended,
             )
         else:
-            run_cells(left, target, parallel=parallel or 1, ended=ended)
+            run_cells(left, target, parallel=parallel or 1, ended=ended, waits=waits)
     except KeyboardInterrupt:
         _print_results(cells, failed, target, as_json=as_json)
         again = "Submitted jobs go on" if cluster == "slurm" else "The same command goes on"

@@ -32,8 +32,8 @@ from distill_core.run.loop import OuterLoop
 from distill_core.run.plan import Plan
 from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
-from distill_core.system.door import append_plain, check_folder
-from distill_core.system.files import write_atomically
+from distill_core.system.door import check_folder
+from distill_core.system.files import append_line, write_atomically
 from registry import InputError, Plugins
 
 
@@ -206,4 +206,4 @@ def _record(
         for row, columns in found.results.items()
     }
     line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
-    append_plain(run_dir / METRICS, f"{json.dumps(line)}\n".encode())
+    append_line(run_dir / METRICS, json.dumps(line))

@@ -92,8 +92,9 @@ def run(
         machine = prepare(config)
         ranks.limit(config.rank_timeout_minutes)
         early = ranks.is_main and run_dir.exists() and (resume or overwrite)
+        still_ours = _nothing_to_check
         if early:
-            lock.enter_context(lock_run_dir(run_dir, tell))
+            still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
             check_files(run_dir)
         state = (
             state_to_resume(run_dir, config, tell, plugins=plugins)
@@ -113,7 +114,7 @@ def run(
                 write_config(run_dir, config)
             else:
                 if not early:
-                    lock.enter_context(lock_run_dir(run_dir, tell))
+                    still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
                 begin(run_dir, config, overwrite=overwrite)
         console.print(f"run      {run_dir}", markup=False)
         step = int(state.get("step", 0))
@@ -129,11 +130,16 @@ def run(
                 log=log,
                 stop=stop,
                 ranks=ranks,
+                still_ours=still_ours,
                 commands=[*commands, command] if command else commands,
             )
         finally:
             if log:
                 log.board.close()
+
+
+def _nothing_to_check() -> None:
+    """Rank 0 alone has the lock, and writes."""
 
 
 def _distill(
@@ -146,6 +152,7 @@ def _distill(
     log: RunLog | None,
     stop: Stop,
     ranks: Ranks,
+    still_ours: Callable[[], None],
     commands: Sequence[Sequence[str]],
 ) -> dict[str, Result]:
     config, step = assembly.config, int(state.get("step", 0))
@@ -157,13 +164,15 @@ def _distill(
         if ranks.is_main
         else None
     )
-    save = partial(save_result, plugins, ArtefactWriter(run_dir, assembly.real), commands=commands)
+    writer = ArtefactWriter(run_dir, assembly.real, before_save=still_ours)
+    save = partial(save_result, plugins, writer, commands=commands)
     with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
         loop = OuterLoop(
             assembly,
             run_dir,
             observers=[*log.observers, snapshots, progress] if log and snapshots else (),
             validate=lambda: validation_accuracies(loop.result, ranks),
+            before_save=still_ours,
             on_checkpoint=lambda: save(loop),
             ranks=ranks,
         )

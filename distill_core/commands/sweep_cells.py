@@ -1,9 +1,14 @@
-"""The cells of a sweep as processes: a few at a time here, or as jobs of a cluster."""
+"""The cells of a sweep: their commands and logs, and cells as jobs of a cluster.
+
+A cell belongs to whoever has locked its log. Its process inherits the lock, so it is held until
+that ends, even if the sweep that started it is killed; another sweep waits for the cell then, and
+takes what it left.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import CONFIG
-from distill_core.commands.sweep import Cell
+from distill_core.artefact.manifest import read_manifest
+from distill_core.commands.sweep import MACHINE, Cell
 from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
 from distill_core.system.cores import count_cores
 from distill_core.system.files import write_atomically
-from registry import EnvironmentFault
+from registry import EnvironmentFault, InputError
 
 LOG_LINES = 4
 INTERRUPTED = 130
@@ -26,14 +32,34 @@ Told = Callable[[Cell, int], None]
 
 def command(cell: Cell, out: Path) -> list[str]:
     """Write the configuration of a cell, and return the command that runs or resumes it."""
-    start = [sys.executable, "-m", "distill_core", "run", "--out", str(cell.run_dir)]
-    if cell.state() == "interrupted":
-        return [*start, "--resume", *arguments_for(places_of(cell.config))]
+    return start_or_resume(str(cell.run_dir), _write_config(cell, out), _machine(cell))
+
+
+def start_or_resume(run_dir: str, config: str, machine: Sequence[str]) -> list[str]:
+    """Return the command of a run that may have begun; nothing of it is ever deleted.
+
+    Args:
+        run_dir: its directory.
+        config: the configuration file with which it begins.
+        machine: options that it takes when it is resumed.
+    """
+    start = [sys.executable, "-m", "distill_core", "run", "--out", run_dir]
+    if (Path(run_dir) / CONFIG).exists():
+        return [*start, "--resume", *machine]
+    return [*start, "--config", config]
+
+
+def _write_config(cell: Cell, out: Path) -> str:
     config = out / "configs" / f"{cell.name}.toml"
     write_atomically(config, to_toml(cell.config).encode())
-    # Begun, but ended before the first checkpoint: nothing is lost.
-    again = ["--overwrite"] if (cell.run_dir / CONFIG).exists() else []
-    return [*start, "--config", str(config), *again]
+    return str(config)
+
+
+def _machine(cell: Cell) -> list[str]:
+    """Return where a cell is computed, as options: the file may have changed that meanwhile."""
+    given = cell.config.model_dump(mode="json", include=set(MACHINE), exclude_none=True)
+    words = [word for name, value in given.items() for word in ("-o", f"run.{name}={value}")]
+    return [*words, *arguments_for(places_of(cell.config))]
 
 
 def log_path(cell: Cell, out: Path) -> Path:
@@ -56,76 +82,39 @@ def environment(cell: Cell, parallel: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(share), **os.environ}
 
 
-def run_cells(
-    cells: Sequence[Cell],
-    out: Path,
-    *,
-    parallel: int,
-    ended: Told,
-    make: Callable[[Cell, Path], list[str]] = command,
-) -> None:
-    """Run cells on this machine.
+def lock_log(descriptor: int, *, wait: bool = False) -> bool:
+    """Lock a log for the processes that have it open; return whether nobody else had."""
+    import fcntl
 
-    Args:
-        cells: the cells to run.
-        out: the directory of the sweep.
-        parallel: how many at a time.
-        ended: called with each cell and its exit code.
-        make: returns the command of a cell.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when all processes have saved their state.
-    """
-    waiting, running = list(cells), dict[str, tuple[Cell, subprocess.Popen[bytes]]]()
-    asked = 0
-
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        del number, frame
-        asked += 1
-        for _, process in running.values():
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
-
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while running or (waiting and not asked):
-            while waiting and len(running) < parallel and not asked:
-                cell = waiting.pop(0)
-                running[cell.name] = (cell, _start(cell, out, parallel, make))
-            time.sleep(0.1)
-            for cell, process in list(running.values()):
-                if process.poll() is not None:
-                    del running[cell.name]
-                    ended(cell, process.returncode)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-    if asked:
-        raise KeyboardInterrupt
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise EnvironmentFault(
+                f"the log of a cell cannot be locked: {error.strerror or error}.",
+                expected="a folder on a file system with locks (flock).",
+                next="pass --out DIR for another place.",
+            ) from error
+        return False
+    return True
 
 
-def _start(
-    cell: Cell, out: Path, parallel: int, make: Callable[[Cell, Path], list[str]]
-) -> subprocess.Popen[bytes]:
-    log = log_path(cell, out)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as file:
-        return subprocess.Popen(
-            make(cell, out),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment(cell, parallel),
-            process_group=0,  # Ctrl-C reaches it only through this process, once
-        )
-
-
-def run_job(arguments: list[str], log: str) -> None:
-    """Run a cell in a job of a cluster; the job fails if the cell does."""
+def run_job(run_dir: str, config: str, machine: list[str], log: str) -> None:
+    """Run a cell in a job of a cluster, after other jobs of it; the job fails if the cell does."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
+        lock_log(file.fileno(), wait=True)
+        if _has_results(Path(run_dir)):
+            return
+        arguments = start_or_resume(run_dir, config, machine)
         subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=True)
+
+
+def _has_results(run_dir: Path) -> bool:
+    try:
+        return bool(read_manifest(run_dir).get("results"))
+    except InputError:
+        return False
 
 
 def submit_cells(
@@ -167,7 +156,16 @@ def submit_cells(
         executor.update_parameters(**parameters, **limit)
         with executor.batch():
             jobs = [
-                (cell, executor.submit(run_job, command(cell, out), str(log_path(cell, out))))
+                (
+                    cell,
+                    executor.submit(
+                        run_job,
+                        str(cell.run_dir),
+                        _write_config(cell, out),
+                        _machine(cell),
+                        str(log_path(cell, out)),
+                    ),
+                )
                 for cell in cells
             ]
     except (RuntimeError, NameError, OSError) as error:

@@ -21,8 +21,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from distill_core.contracts.transfer import to_device
 from distill_core.distributed.heartbeat import Heartbeat
-from distill_core.distributed.launch import launched
+from distill_core.distributed.launch import LAUNCHER, launched
 from distill_core.distributed.ranks import SINGLE_PROCESS, RankLostError, Ranks
+from distill_core.system.children import end_with_parent
 from distill_core.system.devices import has_cuda
 from distill_core.system.state_tree import pack, unpack
 from registry import InputError, OptionError
@@ -243,6 +244,8 @@ def join(environment: Mapping[str, str]) -> Ranks:
     """
     if not launched(environment):
         return SINGLE_PROCESS
+    if launcher := environment.get(LAUNCHER):
+        end_with_parent(int(launcher))
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if missing:
         raise InputError(

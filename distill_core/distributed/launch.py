@@ -15,6 +15,8 @@ from registry import EnvironmentFault, OptionError
 
 # Names the file for the exit code of rank 0; set if `launch` started the process.
 EXIT_CODE_FILE = "DISTILL_EXIT_CODE_FILE"
+# The process that started this one as one of several; they end when it is killed.
+LAUNCHER = "DISTILL_LAUNCHER"
 # Seconds after which torch's launcher kills a process that it asked to end; a step may take long.
 _SHUTDOWN = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
@@ -89,6 +91,7 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         exit_code = Path(folder) / "exit_code"
         os.environ[EXIT_CODE_FILE] = str(exit_code)
+        os.environ[LAUNCHER] = str(os.getpid())
         os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_each(procs)))
         os.environ.setdefault(_SHUTDOWN, str(int(patience)))
         config = LaunchConfig(

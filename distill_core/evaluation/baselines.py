@@ -23,9 +23,10 @@ from distill_core.data.initial_pixels import draw_real
 from distill_core.data.real_budget import RealBudget, enlarge, real_budget, shrink
 from distill_core.evaluation.evaluate import Evaluator, Result
 from distill_core.system.cache import cache_dir
+from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
 from distill_core.system.kept import Misfit, made_anew
-from registry import EnvironmentFault
+from registry import EnvironmentFault, InputError
 
 FULL_BATCH = 128
 FULL_FORMAT = 1
@@ -135,9 +136,9 @@ def _kept(path: Path, key: Mapping[str, Any]) -> Result | None:
     if not path.exists():
         return None
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+        if not path.is_file():
             raise Misfit("is not a file of results")
-        body = parse_json(path.read_bytes())
+        body = parse_json(read_plain(path, LARGEST_FILE))
         result = Result.from_dict(body)
         said = body.get("key", {**key, "recipe": result.recipe.model_dump(mode="json")})
         if said != json.loads(json.dumps(key)):
@@ -150,6 +151,9 @@ def _kept(path: Path, key: Mapping[str, Any]) -> Result | None:
             raise Misfit("does not have the digest of what it holds")
     except Misfit as misfit:
         made_anew(path, str(misfit))
+        return None
+    except InputError:
+        made_anew(path, "is not a file of results")
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         made_anew(path, "cannot be read")

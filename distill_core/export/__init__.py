@@ -1,4 +1,4 @@
-"""A result for other tools: one folder for each format, written atomically.
+"""A result for other tools: one folder for each format, which appears whole.
 
 images       PNG in a folder for each class, in label order; labels.json has all soft labels
 tensors      tensors.safetensors (images, labels), whitening.safetensors
@@ -12,10 +12,7 @@ May import: run and what stands below it.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,9 +25,16 @@ from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
 from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
-from registry import EnvironmentFault, InputError, UnknownNameError
+from distill_core.system.folders import whole_folder
+from distill_core.system.listing import Listing, named
+from registry import ExplainedError, InputError, UnknownNameError
 
 INFO = "info.json"
+# What all formats write; a class has a folder "3_name". `--force` removes no folder with more.
+WRITTEN = Listing(
+    files=("*.safetensors", "*.pt", "geometry.json", "labels.json", "README.md", "run.toml", INFO),
+    folders={"train": ("*.png", "metadata.jsonl"), "[0-9]*_*": ("*.png",)},
+)
 Writer = Callable[[Distilled, Path], list[str]]
 
 
@@ -64,22 +68,19 @@ def export(
         raise UnknownNameError("format", form, known=writers, next="correct --format.")
     _check_free(out, force=force)
     distilled = load(run_dir)
-    beside = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.part")
-    try:
-        beside.mkdir(parents=True)
-        lines = writers[form](distilled, beside)
-        write_atomically(beside / INFO, json.dumps(_info(distilled, form), indent=1).encode())
-        _put_in_place(beside, out.absolute())
-    except OSError as error:
-        if isinstance(error, EnvironmentFault):
-            raise
-        raise EnvironmentFault(
-            f"{out} cannot be written: {error.strerror or error}.",
-            expected="a writable place with enough room.",
-            next="make room or give permission, or pass another --out DIR.",
-        ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with whole_folder(out, replace=force) as folder:
+        try:
+            lines = writers[form](distilled, folder)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            if isinstance(error, ExplainedError):
+                raise
+            raise InputError(
+                f"{distilled.path} cannot be written as {form} ({type(error).__name__}: {error}).",
+                expected="a file that `distill run` wrote.",
+                next="restore it from a copy, or run again.",
+            ) from error
+        write_atomically(folder / INFO, json.dumps(_info(distilled, form), indent=1).encode())
+        _check_free(out, force=force)  # still
     return [f"{form}: {out}", *lines]
 
 
@@ -99,6 +100,12 @@ def _check_free(out: Path, *, force: bool) -> None:
             expected="an earlier export, which --force may replace.",
             next="pass --out DIR for another place.",
         )
+    if others := WRITTEN.strangers(out):
+        raise InputError(
+            f"{out} holds what no export wrote: {named(others)}. Nothing is deleted.",
+            expected="a folder with files of an export alone, for --force.",
+            next="move these elsewhere, or pass --out DIR for another place.",
+        )
 
 
 def _is_export(out: Path) -> bool:
@@ -106,21 +113,6 @@ def _is_export(out: Path) -> bool:
         return "distill_export" in parse_json(read_plain(out / INFO))
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _put_in_place(beside: Path, out: Path) -> None:
-    """Rename a finished folder to its name; the old folder is deleted only after that."""
-    old = beside.with_suffix(".old")
-    if out.exists():
-        out.rename(old)
-    try:
-        beside.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    with contextlib.suppress(OSError):
-        shutil.rmtree(old)
 
 
 def _info(distilled: Distilled, form: str) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
+from distill_core.artefact.kept import current
 from distill_core.hookspecs import Preset
 from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
 from distill_core.report.curves import budget_chart, curves
@@ -74,7 +75,7 @@ def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
     columns = zip(HEADERS.values(), *map(cells, compare(records, presets)), strict=True)
     headers, *rows = zip(*(each for each in columns if set(each[1:]) != {MISSING}), strict=True)
     posters = "".join(
-        f'<figure><img class="thumb" alt="" src="{data_uri(record.path / POSTER)}">'
+        f'<figure><img class="thumb" alt="" src="{data_uri(current(record.path) / POSTER)}">'
         f"<figcaption>{escape(record.name)}</figcaption></figure>"
         for record in records
         if (record.path / POSTER).exists()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
+from distill_core.artefact.kept import current
 from distill_core.artefact.manifest import read_manifest
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
@@ -108,7 +109,7 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         InputError: it is not a run, is damaged, or has no accuracy yet.
     """
-    config = settings_of(path)
+    config = settings_of(current(path))
     if not (path / MANIFEST).exists():
         raise _unusable(path, f"it has no {MANIFEST} yet")
     manifest = read_manifest(path)

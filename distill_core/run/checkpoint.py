@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.contents import CHECKPOINT, FOLDERS, PREVIOUS, STATE
+from distill_core.artefact.contents import CHECKPOINT, PREVIOUS, RUN, STATE
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
@@ -146,7 +146,7 @@ def state_to_resume(
     Raises:
         InputError: as `load_checkpoint`.
     """
-    for folder in (run_dir, *(check_folder(run_dir / name) for name in FOLDERS)):
+    for folder in (run_dir, *(check_folder(run_dir / name) for name in RUN.folders)):
         remove_parts(folder)
     if has_checkpoint(run_dir):
         return load_checkpoint(run_dir, config, tell, plugins=plugins)

@@ -6,21 +6,15 @@ import contextlib
 import re
 from pathlib import Path
 
-from distill_core.artefact.contents import (
-    CONFIG,
-    FOLDERS,
-    LOCK,
-    is_written,
-    strangers,
-    written,
-)
+from distill_core.artefact.contents import CONFIG, LOCK, RUN
+from distill_core.artefact.kept import keep
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
 from distill_core.system.door import check_folder, check_plain, read_plain
-from distill_core.system.files import write_atomically
+from distill_core.system.files import is_part, write_atomically
+from distill_core.system.listing import named
 from registry import InputError
 
-NAMED = 5  # strange files in a message
 # A configuration that a user wrote for `--config` has no format.
 OURS = re.compile(rb"format = \d+\r?\n")
 
@@ -43,7 +37,10 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{run_dir} is a file.", expected="a directory or a free name.", next="pass --out DIR."
         )
-    if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
+    # A run that was killed before it wrote its configuration has left no more than these.
+    if not run_dir.exists() or all(
+        path.name == LOCK or is_part(path) for path in run_dir.iterdir()
+    ):
         return
     is_run = _is_run(run_dir)
     if not overwrite:
@@ -60,11 +57,9 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
             expected="a directory that `distill run` made.",
             next="pass --out DIR for another place.",
         )
-    if others := strangers(run_dir):
-        named = ", ".join(repr(name) for name in others[:NAMED])
-        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    if others := RUN.strangers(run_dir):
         raise InputError(
-            f"{run_dir} holds what no run wrote: {named}{more}. Nothing is deleted.",
+            f"{run_dir} holds what no run wrote: {named(others)}. Nothing is deleted.",
             expected="a directory with files of a run alone, for --overwrite.",
             next="move these elsewhere, or pass --out DIR for another place.",
         )
@@ -80,9 +75,11 @@ def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 
 def write_config(run_dir: Path, config: RunConfig) -> None:
-    """Write the configuration of a run, with the version of its format."""
-    text = f"format = {FORMAT}\n{to_toml(config)}"
-    write_atomically(run_dir / CONFIG, text.encode())
+    """Write the configuration of a run, with the version of its format, unless it is the same."""
+    data, path = f"format = {FORMAT}\n{to_toml(config)}".encode(), run_dir / CONFIG
+    if not path.exists() or read_plain(path) != data:
+        keep(run_dir)  # the result that is there was made with the other one
+        write_atomically(path, data)
 
 
 def check_files(run_dir: Path) -> None:
@@ -94,11 +91,11 @@ def check_files(run_dir: Path) -> None:
         InputError: the first of them is named.
     """
     for path in sorted(run_dir.iterdir()):
-        if path.name in FOLDERS:
+        if RUN.inside(path.name) is not None:
             check_folder(path)
             for each in sorted(path.iterdir()):
                 check_plain(each)
-        elif is_written(path.name):
+        elif RUN.has_file(path.name):
             check_plain(path)
 
 
@@ -127,7 +124,7 @@ def settings_of(run_dir: Path) -> dict[str, object]:
 
 def _empty(run_dir: Path) -> None:
     """Delete what a run wrote, except for the lock; run.toml goes last, in case of a crash."""
-    for path in sorted(written(run_dir), key=lambda path: path.name == CONFIG):
+    for path in sorted(RUN.written(run_dir), key=lambda path: path.name == CONFIG):
         if path.is_dir():
             with contextlib.suppress(OSError):  # what a desktop left in it
                 path.rmdir()

@@ -1,7 +1,9 @@
 """The lock of a run directory: two runs never share one.
 
 The operating system releases the lock (flock) when the process ends, so a killed process leaves
-nothing to clear away. The text in the file only names the owner.
+nothing to clear away. Two things are locked: the directory itself, which cannot be taken from under
+a run by removing a file, and the file `.lock`, whose text names the owner, and which earlier
+versions lock alone. Some file systems, as NFS, lock no directory; `.lock` is compared at each save.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,76 +23,179 @@ from distill_core.system.door import open_to_write
 from distill_core.system.files import parse_json
 from registry import EnvironmentFault, InputError
 
-TEXT = 1000  # bytes of the claim that are read
+PATIENCE = 0.3  # seconds; who asks whether a lock is held has it for a moment
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
-def lock_run_dir(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def lock_run_dir(
+    run_dir: Path, tell: Callable[[str], None] = lambda line: None
+) -> Iterator[Callable[[], None]]:
     """Lock a run directory for this process, and make it if it does not exist.
 
     Args:
         run_dir: the directory.
         tell: called when an earlier owner ended without releasing its lock.
 
+    Yields:
+        A function to call before each save. It raises if the directory is not the same any more,
+        or belongs to another run.
+
     Raises:
-        InputError: another run holds it; its process, host and start are named. Or its file is
-            no plain file.
+        InputError: another run holds it; its process, host and start are named.
         EnvironmentFault: the directory cannot be written, or its file system has no locks.
     """
-    path = run_dir / LOCK
-    descriptor = _open(path)
+    held = _Held(run_dir)
     try:
-        _lock(descriptor, path)
-        owner = _text(descriptor)
+        held.take()
+        owner = _text(held.path)
         if owner:
             tell(f"the lock of {run_dir} is stale: its owner, {owner}, ended without releasing it")
-        _write(descriptor, path, _claim())
+        held.claim()
         try:
-            yield
+            yield held.check
         finally:
             with contextlib.suppress(OSError):  # then it is stale, and says so to the next run
-                os.ftruncate(descriptor, 0)
+                os.ftruncate(held.file, 0)
     finally:
-        os.close(descriptor)
+        held.close()
+
+
+def owner_of(run_dir: Path) -> str:
+    """Return who holds the lock of a run directory, as text; empty if nobody does."""
+    for place, flags in ((run_dir, os.O_RDONLY), (run_dir / LOCK, os.O_RDONLY | _PLAIN)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(place, flags)
+            try:
+                _flock(descriptor, shared=True)
+            except OSError as error:
+                if error.errno in _HELD:
+                    return _text(run_dir / LOCK) or "a run that just began"
+            finally:
+                os.close(descriptor)
+    return ""
+
+
+# A link would let the text of the lock go into another file, a pipe would block.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class _Held:
+    """The two locks of a run directory; -1 for one that is not held."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir, self.path = run_dir, run_dir / LOCK
+        self.folder = self.file = -1
+
+    def take(self) -> None:
+        """Take both locks."""
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self.folder = os.open(self.run_dir, os.O_RDONLY)
+        except OSError as error:
+            raise _fault(self.path, error) from error
+        try:
+            _flock(self.folder, patience=PATIENCE)
+        except OSError as error:
+            # NFS locks no directory, since it cannot be open for writing.
+            if error.errno in _HELD and error.errno != errno.EACCES:
+                raise _in_use(self.run_dir) from None
+        self.file = self._locked_file()
+
+    def check(self) -> None:
+        """Refuse to save if the directory is another one, or was taken over by another run.
+
+        Raises:
+            FileNotFoundError: the directory has vanished.
+            EnvironmentFault: it is another one now.
+            InputError: `.lock` was removed, and another run has locked a new one.
+        """
+        if not _same(self.folder, self.run_dir.stat()):
+            raise EnvironmentFault(
+                f"{self.run_dir} was replaced by another directory during the run.",
+                expected="the directory in which the run began; nothing more is written.",
+                next="put it back.",
+            )
+        try:
+            ours = _same(self.file, self.path.lstat())
+        except FileNotFoundError:
+            ours = False
+        if not ours:
+            file = self._locked_file()
+            os.close(self.file)
+            self.file = file
+            self.claim()
+
+    def claim(self) -> None:
+        """Write who holds the lock."""
+        try:
+            os.ftruncate(self.file, 0)
+            os.pwrite(self.file, _claim().encode(), 0)
+        except OSError as error:
+            raise _fault(self.path, error) from error
+
+    def close(self) -> None:
+        """Give both back."""
+        for descriptor in (self.file, self.folder):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _locked_file(self) -> int:
+        """Open and lock `.lock`, and be sure that it still has its name then."""
+        while True:
+            descriptor = _open(self.path)
+            try:
+                _flock(descriptor, patience=PATIENCE)
+                if _same(descriptor, self.path.lstat()):
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                os.close(descriptor)
+                if isinstance(error, EnvironmentFault):
+                    raise
+                if error.errno in _HELD:
+                    raise _in_use(self.run_dir) from None
+                raise _fault(self.path, error) from error
+            os.close(descriptor)
 
 
 def _open(path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         return open_to_write(path)
     except OSError as error:
         raise _fault(path, error) from error
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _flock(descriptor: int, *, shared: bool = False, patience: float = 0.0) -> None:
+    """Lock a file or folder that is open.
+
+    Raises:
+        OSError: it is held by another process, or cannot be locked.
+        EnvironmentFault: this system has no such locks.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         raise EnvironmentFault(
-            f"{path} cannot be locked: this system has no flock.",
+            "the run directory cannot be locked: this system has no flock.",
             expected="Linux, macOS or another Unix; runs are not made on Windows.",
             next="use the Windows Subsystem for Linux.",
         ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise _fault(path, error) from error
-        owner = _text(descriptor) or "one that just began"
-        raise InputError(
-            f"{path.parent} is in use by another run: {owner}.",
-            expected="one run at a time in a directory.",
-            next="wait for it, end it with Ctrl-C or `kill -INT PROCESS` (it saves its state), or "
-            "pass --out DIR.",
-        ) from None
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in _HELD or time.monotonic() >= until:
+                raise
+        time.sleep(0.02)
 
 
-def _write(descriptor: int, path: Path, text: str) -> None:
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
-    except OSError as error:
-        raise _fault(path, error) from error
+def _same(descriptor: int, found: os.stat_result) -> bool:
+    own = os.fstat(descriptor)
+    return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
 
 
 def _claim() -> str:
@@ -97,14 +203,27 @@ def _claim() -> str:
     return json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since})
 
 
-def _text(descriptor: int) -> str:
+def _text(path: Path) -> str:
     """Return who wrote the file, as text; empty if nobody did."""
     try:
-        owner = parse_json(os.pread(descriptor, TEXT, 0))
+        descriptor = os.open(path, os.O_RDONLY | _PLAIN)
+        try:
+            owner = parse_json(os.read(descriptor, 1000))
+        finally:
+            os.close(descriptor)
         text = f"process {owner['process']} on {owner['host']} since {owner['since']}"
         return text if text.isprintable() else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def _in_use(run_dir: Path) -> InputError:
+    return InputError(
+        f"{run_dir} is in use by another run: {_text(run_dir / LOCK) or 'one that just began'}.",
+        expected="one run at a time in a directory.",
+        next="wait for it, end it with Ctrl-C or `kill -INT PROCESS` (it saves its state), or "
+        "pass --out DIR.",
+    )
 
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:

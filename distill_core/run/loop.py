@@ -48,6 +48,7 @@ class OuterLoop(LoopState):
         observers: called after every step.
         validate: trains networks on the current state and returns their validation accuracies;
             called every `evaluate.every` outer steps.
+        before_save: called before every checkpoint; raises if the run directory is not ours.
         on_checkpoint: called after every checkpoint (it writes the artefact).
         ranks: the processes of the run. All do the same steps in the same order; only rank 0
             writes and has observers.
@@ -60,6 +61,7 @@ class OuterLoop(LoopState):
         *,
         observers: Sequence[Observer] = (),
         validate: Validate | None = None,
+        before_save: Callable[[], None] = lambda: None,
         on_checkpoint: Callable[[], None] = lambda: None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
@@ -67,7 +69,7 @@ class OuterLoop(LoopState):
         self.run_dir = run_dir
         self.observers = list(observers)
         self.validate = validate
-        self.on_checkpoint = on_checkpoint
+        self.before_save, self.on_checkpoint = before_save, on_checkpoint
         self._before: dict[str, Any] | None = None
         self._updating = False
         self._watched = False
@@ -128,6 +130,7 @@ class OuterLoop(LoopState):
         return self.saved_step
 
     def _save(self, state: Mapping[str, Any]) -> None:
+        self.before_save()
         save_checkpoint(self.run_dir, state, self.assembly.config)
         self.saved_step = self.step
         self.on_checkpoint()

@@ -20,8 +20,8 @@ from distill_core.artefact.pictures import (
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
-from distill_core.system.door import append_plain, check_folder, lines_of
-from distill_core.system.files import parse_json, write_atomically
+from distill_core.system.door import check_folder, check_plain, lines_of
+from distill_core.system.files import append_line, parse_json, write_atomically
 
 STEP = re.compile(r"step_([0-9]+)")  # the names of pictures, without their endings
 
@@ -51,7 +51,7 @@ class MetricsFile:
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        append_plain(self.path, f"{json.dumps(line)}\n".encode())
+        append_line(self.path, json.dumps(line))
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of a step."""
@@ -188,6 +188,7 @@ class Snapshots:
     def _drop_after(self, step: int) -> None:
         for path in snapshots_of(self.run_dir):
             if _step_of(path) > step:
+                check_plain(path)
                 path.unlink()
 
 

@@ -50,9 +50,13 @@ def save_result(
     commands: Sequence[Sequence[str]] = (),
     notices: Sequence[Notice] = (),
 ) -> None:
-    """Write the artefact, at every checkpoint, so that a run in progress can be inspected."""
+    """Write the artefact, at every checkpoint, so that a run in progress can be inspected.
+
+    A judged one is kept until another step, or another judgement, replaces it: a finished run that
+    is resumed, and ends before it is judged again, has its results still.
+    """
     assembly, ranks = loop.result, loop.ranks
-    if not ranks.is_main:
+    if not ranks.is_main or (results is None and _is_judged(loop.run_dir, loop.step)):
         return
     record = manifest(
         assembly,
@@ -68,6 +72,14 @@ def save_result(
         notices=notices,
     )
     writer.save(assembly.synthetic, recipe=assembly.algorithm.recipe(), manifest=record)
+
+
+def _is_judged(run_dir: Path, step: int) -> bool:
+    try:
+        record = read_manifest(run_dir)
+    except InputError:
+        return False
+    return bool(record.get("results")) and record.get("outer_steps") == step
 
 
 def earlier_commands(run_dir: Path) -> list[list[str]]:

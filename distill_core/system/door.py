@@ -91,8 +91,12 @@ def lines_of(path: Path) -> Iterator[bytes]:
             whole = ends
 
 
-def open_to_write(path: Path) -> int:
+def open_to_write(path: Path, *, append: bool = False) -> int:
     """Open a file that is changed in place, for reading and writing; make it if it is missing.
+
+    Args:
+        path: the file.
+        append: all that is written goes to its end.
 
     Returns:
         Its descriptor.
@@ -101,19 +105,11 @@ def open_to_write(path: Path) -> int:
         OSError: it cannot be opened.
         InputError: it is no plain file, or has a second name somewhere (a hard link).
     """
-    return _own(path, _open(path, os.O_RDWR | os.O_CREAT))
-
-
-def append_plain(path: Path, data: bytes) -> None:
-    """Append to a file of a run directory; make it if it is missing.
-
-    Raises:
-        OSError: it cannot be written.
-        InputError: it is no plain file, or has a second name somewhere (a hard link).
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    with os.fdopen(_own(path, _open(path, flags)), "ab") as file:
-        file.write(data)
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT | (os.O_APPEND if append else 0))
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise _led_out(path, "a file with a second name elsewhere (a hard link)")
+    return descriptor
 
 
 def check_plain(path: Path) -> None:
@@ -172,14 +168,6 @@ def _open(path: Path, flags: int) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
-
-
-def _own(path: Path, descriptor: int) -> int:
-    """Return the descriptor of a file that has no other name."""
-    if os.fstat(descriptor).st_nlink > 1:
-        os.close(descriptor)
-        raise _led_out(path, "a file with a second name elsewhere (a hard link)")
     return descriptor
 
 

@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core.system.door import open_plain, path_of
+from distill_core.system.door import open_plain, open_to_write, path_of
 from registry import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> No
         EnvironmentFault: the machine refused (disk full, no permission). The old file is untouched
             and nothing half-written is left.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    beside = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(beside, "wb") as file:
@@ -49,26 +49,63 @@ def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> No
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
-            os.replace(path, keep)
+            _keep(path, keep)
         os.replace(beside, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
-        raise EnvironmentFault(
-            f"{path} ({_megabytes(len(data))}) cannot be written: {error.strerror or error}.",
-            expected=f"a writable place with enough room; {_free_space(path.parent)}.",
-            next="make room or give permission, or choose another folder (--out for a run, the "
-            "environment variable DISTILL_CACHE for the cache).",
-        ) from error
+        raise cannot_write(path, error, f" ({_megabytes(len(data))})") from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file; one that a killed writer left half-written is ended before it.
+
+    Raises:
+        OSError: the machine refused; what was written of the line is taken back.
+        InputError: it is no plain file, or has a second name somewhere (a hard link).
+    """
+    with os.fdopen(open_to_write(path, append=True), "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(-1, os.SEEK_END)
+        data = (b"" if not size or file.read(1) == b"\n" else b"\n") + line.encode() + b"\n"
+        try:
+            while data:
+                data = data[file.write(data) or 0 :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def part_of(path: Path) -> Path:
+    """Return a new name beside a file or folder for what is not complete yet."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def is_part(path: Path) -> bool:
+    """Return whether a name is one of `part_of`."""
+    return PART.fullmatch(path.name) is not None
+
+
 def remove_parts(folder: Path) -> None:
     """Delete what killed writers left half-written in a folder that nobody else writes to."""
-    for part in folder.glob(".*.part"):
-        if PART.fullmatch(part.name) and (part.is_symlink() or not part.is_dir()):
+    for part in filter(is_part, folder.iterdir() if folder.is_dir() else ()):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
             part.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError, size: str = "") -> EnvironmentFault:
+    """Return the error for a file or folder that the machine refused to write."""
+    return EnvironmentFault(
+        f"{path}{size} cannot be written: {error.strerror or error}.",
+        expected=f"a writable place with enough room; {_free_space(path.parent)}.",
+        next="make room or give permission, or choose another folder (--out for a run, the "
+        "environment variable DISTILL_CACHE for the cache).",
+    )
 
 
 def write_tensors(
@@ -179,8 +216,8 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power loss."""
+def flush_folder(folder: Path) -> None:
+    """Make new names in a folder survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -189,6 +226,24 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give a file's content a second name, under which another is replaced.
+
+    As a link, so that the file never lacks its own name; moved where there are no links.
+    """
+    link = part_of(keep)
+    try:
+        os.link(path, link)
+    except OSError:
+        os.replace(path, keep)
+        return
+    try:
+        os.replace(link, keep)
+    finally:
+        # Two names of one file are not renamed into each other: both stay.
+        link.unlink(missing_ok=True)
 
 
 def _plain(tensor: Tensor) -> Tensor:

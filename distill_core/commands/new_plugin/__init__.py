@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from string import Template
 
 from distill_core.hookspecs import API_VERSION
 from distill_core.system.files import write_atomically
+from distill_core.system.folders import whole_folder
 from registry import InputError, Kind, Plugins
 from registry.component import NAME
 
@@ -80,12 +80,9 @@ def new_plugin(name: str, kind: Kind, folder: Path, plugins: Plugins) -> list[Pa
         file: Template((templates / f"{source}.txt").read_text("utf-8")).substitute(values)
         for file, source in files.items()
     }
-    try:
+    with whole_folder(target) as whole:
         for file, text in filled.items():
-            write_atomically(target / file, text.encode())
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)  # it was not there before
-        raise
+            write_atomically(whole / file, text.encode())
     return [target / file for file in filled]
 
 

@@ -148,6 +148,27 @@ def test_tables_that_would_fill_the_memory_are_refused(run_dir: Path) -> None:
         load(run_dir)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "what"),
+    [
+        (
+            "budget",
+            {"ipc": [1], "pixels": 1, "label_numbers": 1, "label_rows": 1},
+            "budget has ipc",
+        ),
+        ("class_names", ["\x1b[2J", "b", "c", "d", "e", "f"], "has control characters"),
+    ],
+)
+def test_what_is_shown_of_an_artefact_can_be_shown(
+    field: str, value: object, what: str, run_dir: Path
+) -> None:
+    tensors, metadata = read_tensors(run_dir / "distilled.safetensors")
+    write_tensors(run_dir / "distilled.safetensors", tensors, {**metadata, field: value})
+    (run_dir / "manifest.json").unlink()
+    with pytest.raises(InputError, match=what):
+        load(run_dir)
+
+
 NAN = float("nan")
 
 

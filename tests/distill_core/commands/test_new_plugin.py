@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from distill_core.cli import main
+from distill_core.commands import new_plugin as new_plugin_module
 from distill_core.commands.new_plugin import LONGEST, new_plugin
 from distill_core.config.discovery import discover
 from distill_core.hookspecs import API_VERSION, KINDS
@@ -157,6 +159,28 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is there already"):
         new_plugin("mine", KINDS[2], tmp_path, discover(only=[]))
     assert list((tmp_path / "distill-mine").iterdir()) == []
+
+
+def test_one_that_was_killed_half_way_is_begun_again(tmp_path: Path) -> None:
+    if not (pid := os.fork()):
+        new_plugin_module.write_atomically = kill_at_the_third(new_plugin_module.write_atomically)
+        new_plugin("mine", KINDS[2], tmp_path, discover(only=[]))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert not (tmp_path / "distill-mine").exists()
+    assert len(new_plugin("mine", KINDS[2], tmp_path, discover(only=[]))) == 5
+    assert os.listdir(tmp_path) == ["distill-mine"]
+
+
+def kill_at_the_third(write: Callable[[Path, bytes], None]) -> Callable[[Path, bytes], None]:
+    calls: list[Path] = []
+
+    def patched(path: Path, data: bytes) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, data)
+
+    return patched
 
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:

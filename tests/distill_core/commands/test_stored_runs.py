@@ -14,10 +14,12 @@ import pytest
 
 from distill_core.artefact.artefact import load
 from distill_core.artefact.manifest import read_manifest
+from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import cross_evaluate
 from distill_core.commands.run import run
 from distill_core.commands.verify import verify
 from distill_core.config.run_config import RunConfig, resolve
+from distill_core.report.record import read_run
 from distill_core.run.directory import settings_of
 from tests.distill_core.small_run import installed
 
@@ -51,6 +53,27 @@ def test_it_is_judged(run_dir: Path, own_cache: Path) -> None:
     results = found.results["convnet"]
     assert list(results) == ["distilled", "random", "full"]
     assert all(0 <= value <= 1 for value in results["distilled"].accuracies)
+
+
+def test_a_finished_run_that_is_resumed_and_stopped_keeps_its_results(
+    run_dir: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the best state, where the last checkpoint holds the last one."""
+    before, result = read_manifest(run_dir), load(run_dir)
+    assert before["results"]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_command, "judge", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(config_of(run_dir), installed(), run_dir, resume=True, overwrite=False, quiet=True)
+    assert read_manifest(run_dir) == before
+    assert load(run_dir).images.equal(result.images)
+    assert [check for check in verify(run_dir) if not check.passed] == []
+    assert read_run(run_dir).verdict.results["distilled"].mean == pytest.approx(
+        before["results"]["distilled"]["mean"]
+    )
 
 
 def test_it_goes_on_to_the_end(run_dir: Path, own_cache: Path) -> None:

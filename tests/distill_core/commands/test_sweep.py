@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,16 +17,21 @@ from typing import Any
 import pytest
 import tomli_w
 
+from distill_core.commands import sweep_cells
 from distill_core.commands.sweep import Cell, cell_name, read_sweep
 from distill_core.commands.sweep_cells import (
     command,
+    lock_log,
     log_end,
-    run_cells,
+    log_path,
     run_job,
+    start_or_resume,
     submit_cells,
 )
+from distill_core.commands.sweep_queue import run_cells
 from distill_core.commands.sweep_table import not_alike, records, rows, save
 from distill_core.config.run_config import to_toml
+from distill_core.run.lock import lock_run_dir
 from registry import EnvironmentFault, ExplainedError, InputError, OptionError, UnknownNameError
 from tests.distill_core.small_run import SMALL, installed
 
@@ -38,7 +43,7 @@ def sweep(folder: Path, **entries: Any) -> list[Cell]:
 
 
 def finish(cell: Cell, accuracy: float) -> None:
-    cell.run_dir.mkdir(parents=True)
+    cell.run_dir.mkdir(parents=True, exist_ok=True)
     (cell.run_dir / "run.toml").write_text(to_toml(cell.config))
     results = {"distilled": {"mean": accuracy}}
     (cell.run_dir / "manifest.json").write_text(json.dumps({"format": 1, "results": results}))
@@ -112,10 +117,25 @@ def test_states_and_commands(tmp_path: Path) -> None:
     assert second.state() == "interrupted"
     saved.rename(saved.with_name("previous.safetensors"))  # killed between two renames
     third.run_dir.mkdir()
-    (third.run_dir / "run.toml").write_text(to_toml(third.config))
+    for cell in (second, third):
+        (cell.run_dir / "run.toml").write_text(to_toml(cell.config))
     assert [cell.state() for cell in (first, second, third)] == ["done", "interrupted", "new"]
     assert "--resume" in command(second, tmp_path)
-    assert command(third, tmp_path)[-1] == "--overwrite"
+    assert "--resume" in command(third, tmp_path)  # it begins then with its first step
+    (third.run_dir / "run.toml").unlink()
+    assert "--config" in command(third, tmp_path)
+
+
+def test_nothing_that_is_there_is_deleted_and_a_cell_is_computed_where_the_file_says(
+    tmp_path: Path,
+) -> None:
+    (cell,) = sweep(tmp_path, base={**SMALL, "threads": 2})
+    finish(cell, 0.5)
+    words = command(cell, tmp_path)
+    assert "--overwrite" not in words
+    assert "run.threads=2" in words
+    assert "run.device=auto" in words
+    assert not any(word.startswith("run.steps") for word in words)
 
 
 def test_a_cell_made_with_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:
@@ -166,6 +186,119 @@ def test_a_failed_cell_is_told_and_the_others_are_done(tmp_path: Path) -> None:
     assert log_end(cells[1], tmp_path) == ["seed 1"]
 
 
+def test_a_cell_that_another_sweep_runs_is_waited_for_and_not_run_again(tmp_path: Path) -> None:
+    """Its process holds the lock of its log, even if the other sweep was killed."""
+    first, second = sweep(tmp_path, seeds=[0, 1])
+    log = log_path(first, tmp_path)
+    log.parent.mkdir()
+    told: list[str] = []
+    codes: dict[str, int] = {}
+
+    def waits(cell: Cell, owner: str) -> None:
+        told.append(f"{cell.name}: {owner}")
+        finish(cell, 0.5)  # by the other sweep
+        os.close(other)
+
+    def make(cell: Cell, out: Path) -> list[str]:
+        assert cell == second
+        return [sys.executable, "-S", "-c", ""]
+
+    other = os.open(log, os.O_RDWR | os.O_CREAT)
+    assert lock_log(other)
+    run_cells(
+        [first, second],
+        tmp_path,
+        parallel=1,
+        ended=lambda c, code: codes.update({c.name: code}),
+        waits=waits,
+        make=make,
+    )
+    assert codes == {"seed=0": 0, "seed=1": 0}
+    assert told == ["seed=0: another sweep"]
+
+
+def test_a_cell_that_somebody_runs_by_hand_is_waited_for(tmp_path: Path) -> None:
+    (cell,) = sweep(tmp_path)
+    lock, codes, told = ExitStack(), list[int](), list[str]()
+    lock.enter_context(lock_run_dir(cell.run_dir))
+
+    def waits(cell: Cell, owner: str) -> None:
+        told.append(owner)
+        finish(cell, 0.5)
+        lock.close()
+
+    run_cells([cell], tmp_path, parallel=1, ended=lambda _, code: codes.append(code), waits=waits)
+    assert codes == [0]
+    assert told[0].startswith(f"process {os.getpid()} on ")
+
+
+def test_a_cell_that_was_refused_since_somebody_took_it_is_tried_again(tmp_path: Path) -> None:
+    (cell,) = sweep(tmp_path)
+    lock, tries, codes = ExitStack(), list[int](), list[int]()
+
+    def make(cell: Cell, out: Path) -> list[str]:
+        tries.append(1)
+        if len(tries) == 1:
+            lock.enter_context(lock_run_dir(cell.run_dir))
+            return [sys.executable, "-S", "-c", "raise SystemExit(2)"]
+        return [sys.executable, "-S", "-c", ""]
+
+    run_cells(
+        [cell],
+        tmp_path,
+        parallel=1,
+        ended=lambda _, code: codes.append(code),
+        waits=lambda *_: lock.close(),
+        make=make,
+    )
+    assert (len(tries), codes) == (2, [0])
+
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from distill_core.commands.sweep_queue import run_cells
+config = SimpleNamespace(procs=1)
+run_dir = Path(sys.argv[1]) / "run"
+cell = SimpleNamespace(name="cell", state=lambda: "new", run_dir=run_dir, config=config)
+code = "import signal, sys; print('up', flush=True); signal.pause()"
+make = lambda *_: [sys.executable, "-S", "-c", code]
+run_cells([cell], Path(sys.argv[1]), parallel=1, ended=print, make=make)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
+def test_cells_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)])
+    log = tmp_path / "logs" / "cell.log"
+    while not (log.exists() and log.read_text()):
+        assert driver.poll() is None
+        time.sleep(0.02)
+    with log.open("ab") as file:
+        assert not lock_log(file.fileno())
+        driver.kill()
+        driver.wait()
+        assert lock_log(file.fileno(), wait=True)  # when the cell has ended
+
+
+def test_cells_end_if_the_driver_fails(tmp_path: Path) -> None:
+    """For example since the pipe is closed to which it says what has ended."""
+    cells = sweep(tmp_path, seeds=[0, 1])
+    code = "import signal; signal.pause()"
+
+    def fails(*_: object) -> None:
+        raise BrokenPipeError
+
+    def make(cell: Cell, out: Path) -> list[str]:
+        return [sys.executable, "-S", "-c", "" if cell == cells[0] else code]
+
+    with pytest.raises(BrokenPipeError):
+        run_cells(cells, tmp_path, parallel=2, ended=fails, make=make)
+    with log_path(cells[1], tmp_path).open("ab") as file:
+        assert lock_log(file.fileno())
+
+
 def test_an_interrupt_reaches_the_cells_and_starts_no_more(tmp_path: Path) -> None:
     cells = sweep(tmp_path, seeds=[0, 1])
     codes: list[int] = []
@@ -194,12 +327,27 @@ def test_an_interrupt_reaches_the_cells_and_starts_no_more(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_job_fails_if_its_cell_does(tmp_path: Path, code: int) -> None:
+def test_a_job_fails_if_its_cell_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     arguments = [sys.executable, "-c", f"print('here'); raise SystemExit({code})"]
+    monkeypatch.setattr(sweep_cells, "start_or_resume", lambda *_: arguments)
     log = tmp_path / "logs" / "cell.log"
     with pytest.raises(subprocess.CalledProcessError) if code else nullcontext():
-        run_job(arguments, str(log))
+        run_job(str(tmp_path / "run"), "config.toml", [], str(log))
     assert log.read_text() == "here\n"
+
+
+def test_a_job_looks_at_its_cell_when_it_starts(tmp_path: Path) -> None:
+    """Another job may have begun or finished it since it was submitted."""
+    (cell,) = sweep(tmp_path)
+    arguments = (str(cell.run_dir), "config.toml", ["-o", "run.device=cpu"])
+    assert start_or_resume(*arguments)[-2:] == ["--config", "config.toml"]
+    finish(cell, 0.5)
+    assert start_or_resume(*arguments)[-3:] == ["--resume", "-o", "run.device=cpu"]
+    log = tmp_path / "log"
+    run_job(*arguments, str(log))
+    assert log.read_text() == ""  # it is done
 
 
 def test_jobs_are_judged_by_their_manifests_and_no_pickle_is_read(
@@ -223,8 +371,8 @@ def test_jobs_are_judged_by_their_manifests_and_no_pickle_is_read(
         def batch(self) -> AbstractContextManager[None]:
             return nullcontext()
 
-        def submit(self, function: Any, arguments: list[str], log: str) -> Job:
-            submitted.append((function, log))
+        def submit(self, function: Any, *given: Any) -> Job:
+            submitted.append((function, given[-1]))
             return Job()
 
     fake = ModuleType("submitit")

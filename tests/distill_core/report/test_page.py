@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from distill_core.artefact.contents import strangers, written
+from distill_core.artefact.contents import RUN
 from distill_core.artefact.pictures import sheet_size
 from distill_core.commands.run import run
 from distill_core.report import timelapse
@@ -112,8 +112,12 @@ def test_snapshots_become_a_time_lapse(finished: Path, tmp_path: Path) -> None:
 def test_everything_that_was_written_is_on_the_list(finished: Path) -> None:
     """`--overwrite` removes what the list names: run, report, time-lapse."""
     animate(finished)
-    assert strangers(finished) == []
-    assert {path.name for path in written(finished)} >= {"poster.gif", "report.html", "snapshots"}
+    assert RUN.strangers(finished) == []
+    assert {path.name for path in RUN.written(finished)} >= {
+        "poster.gif",
+        "report.html",
+        "snapshots",
+    }
 
 
 @pytest.mark.parametrize("name", ["poster.png", "poster.gif", "metrics.jsonl", "evaluation"])

@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from distill_core.artefact.contents import CONFIG
+from distill_core.artefact.kept import current
 from distill_core.config.settings import read_settings
-from distill_core.run.directory import begin, check_files, check_new, default_directory, settings_of
+from distill_core.run.directory import (
+    begin,
+    check_files,
+    check_new,
+    default_directory,
+    settings_of,
+    write_config,
+)
 from registry import InputError
 from tests.distill_core.small_run import small_config
 
@@ -30,6 +38,22 @@ def test_a_new_directory_holds_the_configuration(tmp_path):
 def test_an_empty_directory_is_new(tmp_path):
     check_new(tmp_path, overwrite=False)
     check_new(tmp_path / "missing", overwrite=True)
+
+
+def test_what_a_run_left_that_was_killed_at_its_start_is_no_obstacle(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".run.toml.01234567.part").touch()
+    begin(tmp_path, small_config(), overwrite=False)
+
+
+def test_a_result_keeps_the_configuration_that_made_it(tmp_path):
+    begin(tmp_path, small_config(), overwrite=False)
+    (tmp_path / "manifest.json").write_text('{"format": 1, "files": {}}')
+    write_config(tmp_path, small_config())
+    assert current(tmp_path) == tmp_path
+    write_config(tmp_path, small_config(steps=9))  # resumed, and not saved again yet
+    assert settings_of(tmp_path)["steps"] == 9
+    assert settings_of(current(tmp_path))["steps"] == 4
 
 
 def test_what_is_there_is_kept_unless_asked(tmp_path):

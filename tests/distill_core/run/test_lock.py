@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from distill_core.artefact.contents import LOCK
-from distill_core.run.lock import lock_run_dir
+from distill_core.run.lock import lock_run_dir, owner_of
 from registry import EnvironmentFault, InputError
 from tests.distill_core.cli.small_args import arguments, distill
 
@@ -46,11 +47,10 @@ def test_the_second_is_refused_and_told_whose_it_is(owner):
     assert " since 20" in caught.value.what
 
 
-@pytest.mark.parametrize("make", [os.symlink, os.link])
-def test_a_lock_that_is_a_link_costs_nobody_a_file(make, tmp_path):
+def test_a_lock_with_a_second_name_costs_nobody_a_file(tmp_path):
     (tmp_path / "thesis").write_text("precious")
-    make(tmp_path / "thesis", tmp_path / LOCK)
-    with pytest.raises(InputError, match="link"), lock_run_dir(tmp_path):
+    os.link(tmp_path / "thesis", tmp_path / LOCK)
+    with pytest.raises(InputError, match="hard link"), lock_run_dir(tmp_path):
         raise AssertionError
     assert (tmp_path / "thesis").read_text() == "precious"
 
@@ -65,6 +65,74 @@ def test_the_lock_of_a_killed_process_is_stale(owner):
     assert len(said) == 1
     assert f"process {process.pid} on " in said[0]
     assert "is stale" in said[0]
+
+
+def test_a_lock_file_that_was_removed_lets_nobody_in(owner):
+    run_dir, _ = owner
+    (run_dir / LOCK).unlink()
+    with pytest.raises(InputError, match="in use by another run"), lock_run_dir(run_dir):
+        raise AssertionError
+
+
+def test_a_version_that_locks_only_the_file_is_kept_out_and_keeps_out(owner, tmp_path):
+    run_dir, _ = owner
+    with (run_dir / LOCK).open("r+") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    (tmp_path / "old").mkdir()
+    with (tmp_path / "old" / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(InputError, match="in use"), lock_run_dir(tmp_path / "old"):
+            raise AssertionError
+
+
+def test_a_lock_file_that_was_removed_is_made_again_before_a_save(tmp_path):
+    with lock_run_dir(tmp_path) as still_ours:
+        still_ours()
+        (tmp_path / LOCK).unlink()
+        still_ours()
+        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
+        (tmp_path / LOCK).unlink()
+        # As on a file system that locks no directories.
+        with (tmp_path / LOCK).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(InputError, match="in use by another run"):
+                still_ours()
+
+
+def test_nothing_is_saved_in_a_directory_that_took_the_place_of_ours(tmp_path):
+    with lock_run_dir(tmp_path / "run") as still_ours:
+        (tmp_path / "run").rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError):
+            still_ours()
+        (tmp_path / "run").mkdir()
+        with pytest.raises(EnvironmentFault, match="was replaced by another directory"):
+            still_ours()
+
+
+def test_who_holds_a_lock_can_be_asked(owner, tmp_path):
+    run_dir, process = owner
+    assert owner_of(run_dir).startswith(f"process {process.pid} on ")
+    (run_dir / LOCK).unlink()
+    assert owner_of(run_dir) == "a run that just began"
+    assert owner_of(tmp_path / "missing") == ""
+    with lock_run_dir(tmp_path / "other"):
+        pass
+    assert owner_of(tmp_path / "other") == ""
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_lock_that_is_no_plain_file_is_refused_and_not_followed(tmp_path, kind):
+    (tmp_path / "precious").write_text("mine")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    if kind == "link":
+        (run_dir / LOCK).symlink_to(tmp_path / "precious")
+    else:
+        os.mkfifo(run_dir / LOCK)
+    with pytest.raises(InputError, match=f"is a {kind}"), lock_run_dir(run_dir):
+        raise AssertionError
+    assert owner_of(run_dir) == ""
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_it_is_given_back_after_success_and_failure(tmp_path):

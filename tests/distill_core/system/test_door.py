@@ -10,7 +10,6 @@ import pytest
 from distill_core.system.door import (
     HOLLOW,
     LINE,
-    append_plain,
     check_folder,
     check_plain,
     lines_of,
@@ -19,6 +18,7 @@ from distill_core.system.door import (
     read_named,
     read_plain,
 )
+from distill_core.system.files import append_line
 from registry import InputError
 
 SECRET = b"a stranger's secret"
@@ -56,7 +56,7 @@ STRANGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("what", STRANGE)
 @pytest.mark.parametrize(
     "through",
-    [read_plain, check_plain, open_to_write, lambda path: append_plain(path, b"x"),
+    [read_plain, check_plain, open_to_write, lambda path: append_line(path, "x"),
      lambda path: list(lines_of(path))],
     ids=["read", "check", "open to write", "append", "lines"],
 )  # fmt: skip
@@ -114,7 +114,7 @@ def test_holes_are_no_content(tmp_path: Path) -> None:
         raise AssertionError
 
 
-@pytest.mark.parametrize("write", [open_to_write, lambda path: append_plain(path, b"x")])
+@pytest.mark.parametrize("write", [open_to_write, lambda path: append_line(path, "x")])
 def test_a_file_with_two_names_is_not_changed_in_place(
     write: Callable[[Path], object], tmp_path: Path
 ) -> None:
@@ -131,8 +131,8 @@ def test_what_is_missing_is_made_by_writing_alone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_plain(path)
     assert list(lines_of(path)) == []
-    append_plain(path, b"1\n")
-    append_plain(path, b"2\r\n3")
+    append_line(path, "1")
+    append_line(path, "2\r\n3")
     assert list(lines_of(path)) == [b"1", b"2", b"3"]
 
 

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
-from distill_core.system.files import read_tensors, tensor_bytes, write_atomically, write_tensors
+from distill_core.system.files import (
+    append_line,
+    read_tensors,
+    remove_parts,
+    tensor_bytes,
+    write_atomically,
+    write_tensors,
+)
 from registry import EnvironmentFault, InputError
 
 
@@ -58,6 +65,59 @@ def test_an_interruption_leaves_the_old_content_and_nothing_else(
         write_atomically(file, b"new")
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_old_content_is_kept_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    file, kept = tmp_path / "file", tmp_path / "kept"
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_links)
+    for content in (b"1", b"2", b"3"):
+        write_atomically(file, content, keep=kept)
+    assert (file.read_bytes(), kept.read_bytes()) == (b"3", b"2")
+    assert sorted(os.listdir(tmp_path)) == ["file", "kept"]
+
+
+def test_a_file_never_lacks_its_name_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept = tmp_path / "file", tmp_path / "kept"
+    write_atomically(file, b"1")
+    replace = os.replace
+
+    def watched(old: Path, new: Path) -> None:
+        assert file.read_bytes() == b"1"
+        replace(old, new)
+        assert file.exists()
+
+    monkeypatch.setattr(os, "replace", watched)
+    write_atomically(file, b"2", keep=kept)
+
+
+def test_a_line_after_one_that_a_killed_writer_left_half_written(tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    append_line(file, "whole")
+    append_line(file, "\u00e4")
+    assert file.read_text("utf-8") == "whole\n\u00e4\n"
+    file.write_bytes(b"whole\nha")
+    append_line(file, "next")
+    assert file.read_bytes() == b"whole\nha\nnext\n"
+
+
+def test_parts_are_removed_be_they_files_or_folders(tmp_path: Path) -> None:
+    (tmp_path / ".a.01234567.part").mkdir()
+    (tmp_path / ".a.01234567.part" / "file").touch()
+    (tmp_path / ".b.01234567.part").touch()
+    (tmp_path / "c.part").touch()
+    remove_parts(tmp_path)
+    remove_parts(tmp_path / "missing")
+    assert os.listdir(tmp_path) == ["c.part"]
+
+
+def refuse_links(*arguments: object) -> None:
+    raise PermissionError
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
