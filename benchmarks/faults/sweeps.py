@@ -19,10 +19,12 @@ from children import Shared, be, ended, start
 from reading import LostError, Seen, read_run_dir
 
 from distill_core.commands import sweep_queue
+from distill_core.commands.sweep_cells import lock_log
 from distill_core.run.lock import owner_of
 from distill_core.system.files import parse_json
 
 SEEDS = (0, 1)
+PATIENCE = 120  # seconds
 
 
 class Forked:
@@ -90,9 +92,20 @@ class Sweep:
         if not all(code == 0 for code in codes[-1:]):
             # A cell that was killed counts as failed; the same command goes on.
             codes.append(ended(self._driver()))
+        self._wait_for_cells()
         self.read()
         if codes[-1] or not all(self.seen[cell].judged for cell in self.cells):
             raise LostError(f"the sweep ended with {codes}:\n{self._log()}")
+
+    def _wait_for_cells(self) -> None:
+        """Wait for cells of killed drivers, which are asked to end and may write a report still."""
+        until = time.monotonic() + PATIENCE
+        for log in (self.folder / "out" / "logs").iterdir():
+            with log.open("ab") as file:
+                while not lock_log(file.fileno()):
+                    if time.monotonic() > until:
+                        raise LostError(f"a cell outlives its driver:\n{self._log()}")
+                    time.sleep(0.1)
 
     def read(self) -> None:
         """Read every cell; one that was finished must not have been made again."""
