@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,25 @@ def main() -> None:
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print
 
-    def tell(**line: Any) -> None:
+    for line in answers(asked):
         told.write(json.dumps(line) + "\n")
 
+
+def answers(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Measure cell by cell; what is told is measured when it is asked for."""
     if asked.get("about"):
         from gpu_machine import about
 
         device = asked["device"] or _default_device()
-        tell(device=device, found=about(device))
+        yield {"device": device, "found": about(device)}
         return
-    kept = set(asked.pop("kept"))
-    job = job_of(asked)
+    job = job_of({name: value for name, value in asked.items() if name != "kept"})
     for cell, measure in cells_of(job).items():
-        if cell not in kept:
-            tell(begin=cell)
-            tell(cell=cell, **outcome(job, measure))
+        if cell not in asked["kept"]:
+            yield {"begin": cell}
+            yield {"cell": cell, **outcome(job, measure)}
             _check_device(job)
-    tell(end=True)
+    yield {"end": True}
 
 
 def job_of(asked: Mapping[str, Any]) -> Job:

@@ -9,27 +9,33 @@ import base64
 import html
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.data import TensorDataset
 
 from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import POSTER
 from distill_core.artefact.distilled import Distilled
-from distill_core.artefact.pictures import POSTER
+from distill_core.artefact.manifest import read_manifest
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
 from distill_core.config.discovery import discover, preset_settings
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, nested
 from distill_core.contracts.data import AUGMENTATIONS
+from distill_core.data.data_notes import data_notes
 from distill_core.data.in_memory import NAME, plugin_of, raw_data
 from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import NAMES, table
 from distill_core.export import export
-from distill_core.run.directory import check_new
+from distill_core.run.course import Notice
+from distill_core.run.directory import check_files, check_new
+from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.folders import whole_folder
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
@@ -83,6 +89,10 @@ def distill(
     Returns:
         The result, with accuracy, poster and dataset; it can be saved, judged, and trained on.
 
+    Warns:
+        UserWarning: images of your own lose depth, or a class has no test images, for example; the
+            run's manifest.json has the sentences as `data_notes`, for every dataset.
+
     Raises:
         ExplainedError: as for `distill run`; UnknownNameError, OptionError and InputError are
             mistakes in the arguments.
@@ -91,6 +101,8 @@ def distill(
     extra = []
     if dataset is not None and not isinstance(dataset, str):
         raw = raw_data(dataset, test, class_names=class_names, augmentations=augmentations)
+        for note in data_notes(raw):
+            warnings.warn(note, stacklevel=2)
         extra, dataset = [plugin_of(raw)], NAME
     elif test is not None or class_names is not None:
         raise OptionError(
@@ -158,6 +170,7 @@ class DistillResult:
         config: the resolved configuration.
         results: accuracies on the test set: "distilled", and the controls "random" and "full".
         distilled: the distilled dataset, as `distill_core.load` gives it.
+        notices: what is odd about the course of the run or its results, with what to try.
     """
 
     def __init__(
@@ -169,6 +182,7 @@ class DistillResult:
     ) -> None:
         self.run_dir, self.config, self.results = run_dir, config, results
         self.distilled: Distilled = load(run_dir)
+        self.notices = tuple(Notice(**each) for each in read_manifest(run_dir)["notices"])
         self._plugins = plugins
 
     @property
@@ -187,7 +201,7 @@ class DistillResult:
         """The picture: un-whitened, contrast stretched, enlarged."""
         from PIL import Image
 
-        with Image.open(self.run_dir / POSTER) as picture:
+        with Image.open(BytesIO(read_plain(self.run_dir / POSTER, PICTURE))) as picture:
             picture.load()
             return picture
 
@@ -195,10 +209,12 @@ class DistillResult:
         """Copy the run directory, for `distill_core.load` and the commands of `distill`.
 
         Raises:
-            InputError: `path` is in use.
+            InputError: `path` is in use, or a file of the run has been replaced by a link, a pipe
+                or a device.
         """
         target = Path(path)
         check_new(target, overwrite=False)
+        check_files(self.run_dir)
         with whole_folder(target, replace=True) as folder:
             shutil.copytree(self.run_dir, folder, dirs_exist_ok=True)
             check_new(target, overwrite=False)  # still
@@ -242,11 +258,11 @@ class DistillResult:
         return self.distilled.train(network, seed=seed)
 
     def __repr__(self) -> str:
-        return f"{self.distilled!r}\n{table(self.results)}"
+        return "\n".join([repr(self.distilled), table(self.results), *map(str, self.notices)])
 
     def _repr_html_(self) -> str:
         """The poster and the accuracies, for notebooks."""
-        data = base64.b64encode((self.run_dir / POSTER).read_bytes()).decode()
+        data = base64.b64encode(read_plain(self.run_dir / POSTER, PICTURE)).decode()
         config = self.config
         title = " x ".join((config.repr, config.labeler, config.orderer, config.algo))
         rows = "".join(
@@ -255,11 +271,12 @@ class DistillResult:
             for name, result in self.results.items()
         )
         classes = html.escape(", ".join(self.distilled.class_names))
+        notices = "".join(f"<p>{html.escape(str(notice))}</p>" for notice in self.notices)
         return (
             f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.dataset)}: "
             f"{html.escape(str(self.distilled.budget))}</p>"
             f'<img alt="the distilled images" style="max-width: 100%" '
             f'src="data:image/png;base64,{data}">'
             f"<table><tr><th>trained on</th><th>test accuracy</th><th>networks</th></tr>{rows}"
-            f"</table><p>classes: {classes}</p></div>"
+            f"</table>{notices}<p>classes: {classes}</p></div>"
         )

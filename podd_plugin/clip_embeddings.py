@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from distill_core.plugin import InputError, cache_dir, read_tensors, write_tensors
+from distill_core.plugin import InputError, cache_dir, made_anew, read_tensors, write_tensors
 from podd_plugin.clip_text import ClipModel, embed_text, identity
 
 NAME = "embeddings"
@@ -37,6 +37,8 @@ def name_embeddings(model: ClipModel, prompts: Sequence[str], names: Sequence[st
     kept = _read(record)
     if kept is not None:
         return kept
+    if _path(record).exists():
+        made_anew(_path(record), "does not hold these embeddings, with their digest")
     embedded = embed_text(model, record["texts"]).view(len(prompts), len(names), -1)
     made = embedded[0] if len(prompts) == 1 else normalize(embedded, dim=-1).mean(0)
     write_tensors(_path(record), {NAME: made}, {**record, "sha256": _digest(made)})

@@ -19,7 +19,7 @@ class PosterOptions(Options):
 
     size: GridShape | None = Field(
         None,
-        description="height x width of each canvas; default: the largest that the "
+        description="stored height x width of each canvas; default: the largest that the "
         f"budget allows, in the shape of the class grid (without --ipc: {DEFAULT_IPC} IPC)",
         **about("pixels", "PoDD, section 4.1"),
     )
@@ -46,6 +46,13 @@ class PosterOptions(Options):
         description="a poster for each class; default: above 1 IPC",
         **about(source="PoDD, section 6, figure 9"),
     )
+    downsample: int = Field(
+        1,
+        ge=1,
+        description="canvases are stored at this fraction of their height and width, and scaled "
+        "up bilinearly before they are cut: at 2 the same pixels make a poster of 4 times the area",
+        **about(source="IDC, Kim et al. 2022, for images"),
+    )
     init: Literal["noise", "paper", "blend", "real"] = Field(
         "noise",
         description="starting pixels: noise of the published code's scale, the paper's N(0, 1), "
@@ -63,10 +70,12 @@ class PoddlOptions(Options):
         description="learn a label for each class cell, or take the majority class",
         **about(source="PoDD, section 4.3", fixes_labels="fixed"),
     )
-    pooling: Literal["area", "nearest"] = Field(
-        "area",
+    pooling: Literal["area", "nearest"] | None = Field(
+        None,
         description="learned: mean of the cells under a box by area, as in the paper, or the "
-        "nearest cells alone, as in the published code",
+        "nearest cells alone, as in the published code, which gives sharper labels. Default: "
+        "nearest where cells are a regular grid of which every one is nearest to some patch, else "
+        "area",
         **about(source="PoDD, section 4.3; published code"),
     )
     grid: GridShape | None = Field(
@@ -85,7 +94,7 @@ class PoddlOptions(Options):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        defaults = {"pooling": "area", "grid": None, "regions": "cells"}
+        defaults = {"pooling": None, "grid": None, "regions": "cells"}
         belongs = {"pooling": "learned", "grid": "learned", "regions": "fixed"}
         for option, mode in belongs.items():
             if self.mode != mode and getattr(self, option) != defaults[option]:

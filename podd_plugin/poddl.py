@@ -33,8 +33,8 @@ class Poddl(Labeler):
     """Soft labels for any box on any layout; on one image per canvas, one label per image.
 
     Learned: every cell has a row of K numbers, at first one-hot; a label is the mean of the rows
-    under the box, weighted by area, divided by its sum. Fixed: the class that covers most of the
-    box; classes that tie share it equally.
+    under the box, weighted by area, or of the nearest alone, divided by its sum. Fixed: the class
+    that covers most of the box; classes that tie share it equally.
 
     Args:
         options: settings.
@@ -68,8 +68,11 @@ class Poddl(Labeler):
             return
         cells, start = _label_cells(placement, options.grid)
         self.rows = nn.Parameter(start)
-        pool = _area_weights if options.pooling == "area" else _nearest_weights
         layout = placement.layout
+        nearest = options.pooling == "nearest" or (
+            options.pooling is None and _all_nearest(cells, layout)
+        )
+        pool = _nearest_weights if nearest else _area_weights
         self._table = ItemTable(lambda boxes: pool(boxes, cells, layout), items)
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
@@ -137,6 +140,13 @@ def _nearest_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
     return weights.reshape(len(boxes), -1)
 
 
+def _all_nearest(cells: Boxes, layout: Layout) -> bool:
+    """Say whether cells are a regular grid, and each is among the nearest to some patch."""
+    if _grid_of(cells, layout) is None:
+        return False
+    return bool(_nearest_weights(layout.items, cells, layout).any(0).all())
+
+
 def _with_areas(layout: Layout) -> Layout:
     """Replace each cell by an area of an item's size, spread evenly as patches are."""
     (height, width), (h, w) = layout.canvas_hw, layout.items.hw
@@ -149,20 +159,27 @@ def _with_areas(layout: Layout) -> Layout:
     return replace(layout, cells=on_every_canvas(torch.tensor(places), layout.num_canvases))
 
 
+def _grid_of(cells: Boxes, layout: Layout) -> tuple[int, int] | None:
+    """Rows and columns of the cells, if they tile every canvas alike and in reading order."""
+    rows = len(torch.unique(cells.yxyx[:, 0]))
+    cols = len(torch.unique(cells.yxyx[:, 1]))
+    expected = on_every_canvas(grid_cells(layout.canvas_hw, (rows, cols)), layout.num_canvases)
+    same = torch.equal(cells.canvas, expected.canvas) and torch.equal(cells.yxyx, expected.yxyx)
+    return (rows, cols) if same else None
+
+
 def _regular_grid(cells: Boxes, layout: Layout) -> tuple[int, int]:
     """Rows and columns of the cells on each canvas.
 
     Raises:
         InputError: they are not a grid that tiles every canvas in reading order.
     """
-    rows = len(torch.unique(cells.yxyx[:, 0]))
-    cols = len(torch.unique(cells.yxyx[:, 1]))
-    expected = on_every_canvas(grid_cells(layout.canvas_hw, (rows, cols)), layout.num_canvases)
-    if not (torch.equal(cells.canvas, expected.canvas) and torch.equal(cells.yxyx, expected.yxyx)):
+    grid = _grid_of(cells, layout)
+    if grid is None:
         raise InputError(
             "labeler.pooling = nearest and labeler.regions = areas need cells on a regular grid.",
             expected="cells that tile every canvas, as those of a poster or of images do.",
             next="use -o labeler.pooling=area -o labeler.regions=cells, or give "
             "-o labeler.grid=ROWSxCOLS with -o labeler.pooling=nearest.",
         )
-    return rows, cols
+    return grid

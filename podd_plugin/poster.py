@@ -11,8 +11,10 @@ from distill_core.plugin import (
     Placement,
     RealData,
     Representation,
+    downsample,
     gather_boxes,
     starting_noise,
+    upsample,
 )
 from podd_plugin.options import PosterOptions
 from podd_plugin.poster_init import area_grid, mosaic, real_areas, unit_areas
@@ -22,7 +24,8 @@ from podd_plugin.poster_layout import poster_layout
 class Poster(Representation):
     """One canvas for all classes, or one for each; items are patches of an image's size.
 
-    Items are listed canvas by canvas, column by column as in the published code.
+    Stored are the canvases, or with option `downsample` smaller ones that are scaled up. Items are
+    listed canvas by canvas, column by column as in the published code.
 
     Args:
         options: settings.
@@ -41,7 +44,8 @@ class Poster(Representation):
         super().__init__()
         self.options = options
         self.layout, self._cell_grid = poster_layout(options, spec, ipc)
-        shape = (self.layout.num_canvases, spec.image_shape[0], *self.layout.canvas_hw)
+        stored_hw = (side // options.downsample for side in self.layout.canvas_hw)
+        shape = (self.layout.num_canvases, spec.image_shape[0], *stored_hw)
         self.pixels = nn.Parameter(torch.zeros(shape))
 
     @torch.no_grad()
@@ -61,13 +65,14 @@ class Poster(Representation):
             else:
                 drawn = unit_areas(classes.numel(), item_shape, generator=generator)
                 areas = drawn.reshape(*classes.shape, *item_shape)
-            start = torch.stack([mosaic(each, self.layout.canvas_hw) for each in areas])
+            whole = torch.stack([mosaic(each, self.layout.canvas_hw) for each in areas])
+            start = downsample(whole, self.options.downsample)
         self.pixels.copy_(start * self.options.init_scale)
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the patches at `boxes`: (n, C, h, w)."""
-        return gather_boxes(self.pixels, boxes)
+        return gather_boxes(self.canvases(), boxes)
 
     def canvases(self) -> Tensor:
         """Return the posters: (canvases, C, H, W)."""
-        return self.pixels
+        return upsample(self.pixels, self.options.downsample, wraps=self.options.cyclic)

@@ -37,7 +37,8 @@ def poster_layout(
     Args:
         options: the poster's settings.
         spec: facts about the data.
-        ipc: pixel budget, images per class; None for what option `size` needs, or the default.
+        ipc: budget of stored pixels, images per class; None for what option `size` needs, or the
+            default.
 
     Returns:
         The layout, and rows and columns of class cells on each canvas.
@@ -50,10 +51,13 @@ def poster_layout(
     per_class = (ipc or 0) > 1 if options.per_class is None else options.per_class
     num_canvases = spec.num_classes if per_class else 1
     on_canvas = (1, 1) if per_class else (rows, cols)
-    size = _size(options, patch_hw, on_canvas, DEFAULT_IPC if ipc is None else ipc)
+    stored = _stored_size(options, patch_hw, on_canvas, DEFAULT_IPC if ipc is None else ipc)
+    size = (stored[0] * options.downsample, stored[1] * options.downsample)
     images = size[0] * size[1] / (patch_hw[0] * patch_hw[1] * on_canvas[0] * on_canvas[1])
-    # Above 1 IPC the grid of cells, and with it a label grid, grows by sqrt(IPC) per side.
-    finer = max(1, round(sqrt(images if ipc is None else ipc)))
+    stored_images = images / options.downsample**2
+    # Above 1 IPC the grid of cells, and with it a label grid, grows by sqrt(IPC) per side. A canvas
+    # that is scaled up has no more labels than others of its budget.
+    finer = max(1, round(sqrt(stored_images if ipc is None else ipc)))
     cell_grid = (on_canvas[0] * finer, on_canvas[1] * finer)
     _check_cells(cell_grid, size)
     slots = torch.arange(rows * cols).reshape(num_canvases, *on_canvas)
@@ -78,16 +82,17 @@ def poster_layout(
     return layout, cell_grid
 
 
-def _size(
+def _stored_size(
     options: PosterOptions, patch_hw: tuple[int, int], on_canvas: tuple[int, int], ipc: float
 ) -> tuple[int, int]:
-    """Height and width of each canvas, for a budget of `ipc` times the classes on it."""
+    """Stored height and width of each canvas, for a budget of `ipc` times the classes on it."""
     h, w = patch_hw
+    least = (ceil(h / options.downsample), ceil(w / options.downsample))
     if options.size is not None:
-        return _explicit_size(options.size, patch_hw)
+        return _explicit_size(options.size, least)
     # check_budget of the core allows the same rounding error.
     budget = floor(ipc * on_canvas[0] * on_canvas[1] * h * w * (1 + 1e-9))
-    return poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), patch_hw)
+    return poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), least)
 
 
 def _patches(

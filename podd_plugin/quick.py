@@ -67,7 +67,11 @@ def _cifar10_hour() -> dict[str, Any]:
     """
     quick = _cifar10(1.0, "learned")
     changes = {"window": 30, "total": 60, "batch": 20, "label_clip": True}
-    options = {**quick["options"], "algo": {**quick["options"]["algo"], **changes}}
+    options = {
+        **quick["options"],
+        "labeler": {"mode": "learned", "pooling": "area"},  # as in the search
+        "algo": {**quick["options"]["algo"], **changes},
+    }
     return {
         **quick,
         "steps": 1_000_000,

@@ -24,6 +24,6 @@ def make_cache(folder: Path) -> Path:
     """Make the folder of a cache that holds nothing except the compiled C blocks."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = Path(os.environ[SHARED])
-    shared.mkdir(parents=True, exist_ok=True)
+    shared.mkdir(parents=True, exist_ok=True, mode=0o700)  # or no library in it is loaded
     (folder / "kernels").symlink_to(shared.absolute())
     return folder

@@ -7,7 +7,9 @@ TOML, safetensors, .npz. Every variant follows from its seed alone.
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import operator
 import random
 import struct
 import zipfile
@@ -50,9 +52,16 @@ def mutations(good: bytes, kind: str, seed: int) -> Iterator[bytes]:
 
     Args:
         good: its content.
-        kind: "bytes", "json", "jsonl", "toml", "safetensors" or "npz".
+        kind: "bytes", "json", "jsonl", "toml", "safetensors" or "npz"; or "place" or "cache", of
+            which every variant says what lies where.
         seed: of the draws.
     """
+    if kind in ("place", "cache"):
+        from cached import swaps
+        from places import placements
+
+        draw = placements if kind == "place" else swaps
+        yield from (draw(random.Random(f"{seed} {number}")) for number in itertools.count())
     ways = (*PLAIN, *BY_KIND[kind])
     number = 0
     while True:
@@ -191,6 +200,7 @@ def tensors_numbers(data: bytes, rng: random.Random) -> bytes:
         number = rng.choice(values["d"] if kind in {"<d", "<f"} else whole)
         packed = struct.pack(kind, 255 if kind == "<B" else number)
         count = min(max((last - first) // size, 1), len(body))
+        operator.index(first), operator.index(count)  # the header may lie
     except (KeyError, TypeError, ValueError, struct.error):
         return data
     changed = bytearray(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ SETTINGS: dict[str, Any] = {
     "ipc": 0.8,
     "steps": 2,
     "threads": 1,  # OpenMP's threads do not survive the forks of the harness
+    "snapshots": 2,
     "evaluate": {"nets": 1, "steps": 2, "full_steps": 2},
+    "engine": {"path": "autograd"},  # no program is compiled while a reader is watched
     "data": {"whitening": "zca"},
     "options": {
         "repr": {"patches": "2x5"},
@@ -36,17 +39,23 @@ class Reader:
         kind: how `attacks.mutations` may change it.
         good: a file that is read without complaint.
         read: puts content where it belongs, below a folder that is its own, and reads it.
+        put: does the first part where putting needs what reading must not do, such as links.
     """
 
     name: str
     kind: str
     good: bytes
     read: Callable[[bytes, Path], object]
+    put: Callable[[bytes, Path], object] = lambda data, place: None
 
 
 def readers(folder: Path) -> list[Reader]:
     """Make a small run below `folder`; return the readers of its files and of other inputs."""
+    from cached import cache_readers
     from inputs import input_readers
-    from run_files import run_readers
+    from places import place_readers
+    from run_files import Good, run_readers
 
-    return [*run_readers(folder), *input_readers()]
+    os.environ["DISTILL_CACHE"] = str(folder / "cache")
+    good = Good.make(folder / "good")
+    return [*run_readers(good), *place_readers(good), *input_readers(), *cache_readers()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from distill_core.commands.verify import verify
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.config.run_config import resolve
 from distill_core.config.settings import read_settings
+from distill_core.export import export
 from distill_core.report.compare import compare, markdown
 from distill_core.report.page import write_report
 from distill_core.report.record import read_run
+from distill_core.report.timelapse import animate
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.observers import MetricsFile
 from distill_core.system.files import read_tensors
@@ -32,7 +36,8 @@ from registry import ExplainedError
 PLUGINS = discover()
 PRESETS = collect_presets(PLUGINS)
 CONFIG = resolve(SETTINGS, PLUGINS)
-EVALUATION = "evaluation.json"
+EVALUATION, SNAPSHOT = "evaluation.json", "step_0000002.png"
+FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
 IN_REPORTS = {
     "manifest.json": "json",
     "metrics.jsonl": "jsonl",
@@ -42,10 +47,9 @@ IN_REPORTS = {
 }
 
 
-def run_readers(folder: Path) -> list[Reader]:
-    """Make a small run below `folder`, and return the readers of its files."""
-    good = Good.make(folder / "good")
-    alone = good.without("manifest.json")
+def run_readers(good: Good) -> list[Reader]:
+    """Return the readers of the files of a small run."""
+    alone, newest = good.without("manifest.json"), good.without("previous.safetensors")
     return [
         Reader("run.toml", "toml", good["run.toml"], _read_settings),
         Reader("manifest.json", "json", good["manifest.json"], _reading(good, "manifest.json")),
@@ -53,7 +57,12 @@ def run_readers(folder: Path) -> list[Reader]:
                _reading(alone, "distilled.safetensors")),
         Reader("whitening.safetensors", "safetensors", good["whitening.safetensors"],
                _trusting(_reading(alone, "whitening.safetensors"))),
-        Reader("checkpoint", "safetensors", good["state.safetensors"], _resuming(good)),
+        Reader("whitening.safetensors, in a report", "safetensors", good["whitening.safetensors"],
+               _trusting(_reporting(good, "whitening.safetensors"))),
+        Reader("distilled.safetensors, exported", "safetensors", good["distilled.safetensors"],
+               _exporting(alone, "distilled.safetensors")),
+        Reader("a snapshot", "bytes", good[SNAPSHOT], _animating(good)),
+        Reader("checkpoint", "safetensors", good["state.safetensors"], _resuming(newest)),
         Reader("metrics.jsonl", "jsonl", good["metrics.jsonl"], _read_metrics),
         *(
             Reader(f"{file}, in a report", kind, good[file], _reporting(good, file))
@@ -71,10 +80,12 @@ class Good:
 
     @staticmethod
     def make(path: Path) -> Good:
-        run(CONFIG, PLUGINS, path, resume=False, overwrite=False)
+        run(CONFIG, PLUGINS, path, resume=False, overwrite=False, quiet=True)
         cross_evaluate(path, {"convnet": CONFIG}, PLUGINS)
         (evaluation,) = (path / "evaluation").iterdir()
         evaluation.rename(evaluation.with_name(EVALUATION))
+        animate(path)
+        shutil.copy(path / "checkpoint/state.safetensors", path / "checkpoint/previous.safetensors")
         return Good(path)
 
     def __getitem__(self, name: str) -> bytes:
@@ -83,14 +94,25 @@ class Good:
     def without(self, *names: str) -> Good:
         return Good(self.path, names)
 
-    def copied(self, place: Path, name: str, data: bytes) -> Path:
-        """Copy the directory, with other content in one file."""
+    def copy(self, place: Path) -> None:
         for path in self.path.rglob("*"):
             if path.is_file() and path.name not in self.left_out:
                 copy = place / path.relative_to(self.path)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
+
+    def copied(self, place: Path, name: str, data: bytes) -> Path:
+        """Copy the directory, with other content in one file; the manifest says that it is right.
+
+        Whoever changes a file can change what is said of it.
+        """
+        self.copy(place)
         next(place.rglob(name)).write_bytes(data)
+        listed = place / "manifest.json"
+        if name.endswith(".safetensors") and listed.exists():
+            manifest = json.loads(listed.read_bytes())
+            manifest["files"][name] = hashlib.sha256(data).hexdigest()
+            listed.write_text(json.dumps(manifest))
         return place
 
 
@@ -117,9 +139,9 @@ def _reading(good: Good, name: str) -> Callable[[bytes, Path], object]:
     def read(data: bytes, place: Path) -> object:
         distilled = load(good.copied(place, name, data))
         images, labels = distilled.dataset.tensors
-        picture = distilled.transform(Image.new("RGB", (9, 9)))
+        picture, shown = distilled.transform(Image.new("RGB", (9, 9))), repr(distilled)
         tensors, metadata = read_tensors(distilled.path)
-        return state_of(tensors, metadata["same"]), images.sum(), labels.sum(), picture
+        return state_of(tensors, metadata["same"]), images.sum(), labels.sum(), picture, shown
 
     return read
 
@@ -154,6 +176,21 @@ def _reporting(good: Good, name: str) -> Callable[[bytes, Path], object]:
         if foreign:
             raise AssertionError(f"the page has foreign markup: {sorted(foreign)[:3]}")
         return table
+
+    return read
+
+
+def _exporting(good: Good, name: str) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, place: Path) -> object:
+        good.copied(place, name, data)
+        return [export(place, place / form, form) for form in FORMATS]
+
+    return read
+
+
+def _animating(good: Good) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, place: Path) -> object:
+        return animate(good.copied(place, SNAPSHOT, data))
 
     return read
 

@@ -12,6 +12,8 @@ Nothing is pickled.
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,20 +23,24 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_core import __version__
+from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.kept import current_file, state_of_set
-from distill_core.artefact.manifest import MANIFEST, read_manifest
-from distill_core.artefact.packing import items
+from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget
 from distill_core.contracts.whitening import Whitening
+from distill_core.system.door import open_plain
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
 ARTEFACT_FORMAT = 1
 ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
+# Bytes of images that a file may make by its index tables: so many, and more for each of its own.
+# Posters of large images cut a pixel out a hundred times; a crafted file, a million times.
+LEAST_GATHERED, GATHERED = 2**28, 1024
 ATTEMPTS = 5  # to read a set that a running run replaces
-DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
 
 
 def load(path: str | Path) -> Distilled:
@@ -42,12 +48,14 @@ def load(path: str | Path) -> Distilled:
 
     Args:
         path: a run directory, or its distilled.safetensors with whitening.safetensors beside it.
+            What it names may be a link; what lies there may not.
 
     Raises:
         InputError: a file is missing, truncated, changed since it was written, from a newer
-            version of distill, or its content cannot be trained on.
+            version of distill, no plain file, or its content cannot be trained on.
     """
-    file = Path(path) / DISTILLED if Path(path).is_dir() else Path(path)
+    named = Path(path)
+    file = named / DISTILLED if named.is_dir() else named.resolve() if named.is_symlink() else named
     for _ in range(ATTEMPTS):
         before = state_of_set(file.parent)
         try:
@@ -63,17 +71,20 @@ def _load(path: Path) -> Distilled:
     try:
         _check_whitening(file, metadata["whitening"]["sha256"])
         values, _ = read_tensors(file.with_name(WHITENING))
+        check_gathered(file, gathered_bytes(tensors))
         images, labels = items(tensors), tensors["labels"]
         check_contents(file, images, labels, metadata)
+        whitening = Whitening.from_tensors(metadata["whitening"]["kind"], values)
+        _, channels, h, w = images.shape
+        shape = channels, h, w
+        if (what := whitening.unfit(shape)) is not None:
+            _refuse(file.with_name(WHITENING), *what)
         return Distilled(
             dataset=TensorDataset(images, labels),
             class_names=tuple(metadata["class_names"]),
-            transform=ImageTransform(
-                image_shape=tuple(metadata["image_shape"]),
-                whitening=Whitening.from_tensors(metadata["whitening"]["kind"], values),
-            ),
+            transform=ImageTransform(image_shape=shape, whitening=whitening),
             recipe=Recipe.model_validate(metadata["recipe"]),
-            budget=Budget(**metadata["budget"]),
+            budget=_budget(file, metadata["budget"]),
             metadata=metadata,
             path=file,
             verified=verified,
@@ -88,6 +99,13 @@ def _load(path: Path) -> Distilled:
         ) from error
 
 
+def _budget(file: Path, stored: Mapping[str, Any]) -> Budget:
+    for name, value in stored.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e300:
+            _refuse(file, f"its budget has {name} = {value!r:.50}", "numbers that are not negative")
+    return Budget(**stored)
+
+
 class _Stored(NamedTuple):
     """The file of an artefact, its content, and whether a checksum confirms it."""
 
@@ -98,7 +116,7 @@ class _Stored(NamedTuple):
 
 
 def _read(file: Path) -> _Stored:
-    if not file.exists():
+    if not os.path.lexists(file):
         raise InputError(
             f"{file} does not exist.",
             expected="a run directory with a result, or a distilled.safetensors.",
@@ -117,6 +135,25 @@ def _read(file: Path) -> _Stored:
     return _Stored(file, tensors, metadata, verified=expected is not None)
 
 
+def check_gathered(file: Path, size: int) -> None:
+    """Refuse to make more of a file than it can hold: tables may name a pixel again and again.
+
+    Args:
+        file: where they were read.
+        size: bytes that are to be made.
+
+    Raises:
+        InputError: these are too many for a file of its size.
+    """
+    most = LEAST_GATHERED + GATHERED * file.stat().st_size
+    if size > most:
+        _refuse(
+            file,
+            f"{size / 1e6:,.0f} MB of images would be made of {file.stat().st_size / 1e6:,.1f} MB",
+            f"at most {most / 1e6:,.0f} MB",
+        )
+
+
 def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping[str, Any]) -> None:
     """Refuse images and labels that cannot be trained on: a file may come from a stranger.
 
@@ -132,6 +169,8 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
     shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
     if not all(isinstance(name, str) for name in names) or not isinstance(names, list):
         _refuse(file, "its class names are not a list of text", "a name for every class")
+    if any(unicodedata.category(letter) == "Cc" for name in names for letter in name):
+        _refuse(file, "a class name has control characters", "names that can be printed")
     if images.dim() != 4 or tuple(images.shape[1:]) != shape or not len(images):
         _refuse(
             file,
@@ -210,6 +249,10 @@ def _check_sha256(file: Path, expected: str, source: str) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file, hexadecimal.
+
+    Raises:
+        InputError: it is no plain file.
+    """
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

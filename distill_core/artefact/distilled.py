@@ -18,7 +18,8 @@ from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import Budget
 from distill_core.contracts.whitening import Whitening
 from distill_core.data.augment import Augmentation
-from distill_core.data.resize import MODES, fit_picture, fit_tensor
+from distill_core.data.picture_files import PictureLoader, readable, told
+from distill_core.data.resize import MODES, fit_picture, fit_tensor, plain_picture
 from distill_core.training.train import Network, train
 from registry import InputError
 
@@ -46,7 +47,11 @@ class ImageTransform:
 
         Args:
             image: a PIL image of any mode and size, or a tensor (C, H, W) or (n, C, H, W), uint8
-                from 0 to 255 or floating point from 0 to 1.
+                from 0 to 255 or floating point from 0 to 1. torchvision's `ImageFolder` converts
+                pictures to RGB before; use `Distilled.loader` with it.
+
+        Warns:
+            UserWarning: more than half of it is cut away, or it is 16-bit grey without light.
 
         Raises:
             InputError: it has another type, or its channels or values do not fit.
@@ -60,6 +65,9 @@ class ImageTransform:
                 next="bring its channels to the front, or pass a PIL image.",
             )
         batch = _unit_range(pixels if pixels.ndim == 4 else pixels[None])
+        if isinstance(image, Tensor):
+            with told(stacklevel=2) as notes:
+                notes.crop((batch.shape[-2], batch.shape[-1]), (h, w), "it")
         whitened = self.whitening.apply(fit_tensor(batch, (h, w)))
         return whitened if pixels.ndim == 4 else whitened[0]
 
@@ -74,7 +82,11 @@ class ImageTransform:
                 + (" or a PIL image." if channels in MODES else "."),
                 next="convert it first, for example with PIL.Image.fromarray(array).",
             )
-        return fit_picture(image, self.image_shape)
+        with told(stacklevel=3) as notes, readable("the picture"):
+            notes.see(image)
+            plain = plain_picture(image)
+            notes.crop((plain.height, plain.width), self.image_shape[1:], "it")
+            return fit_picture(plain, self.image_shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +117,15 @@ class Distilled:
     def images(self) -> Tensor:
         """Whitened images, (n, C, h, w) float32."""
         return self.dataset.tensors[0]
+
+    @property
+    def loader(self) -> PictureLoader:
+        """Reads picture files as the training data were read, for torchvision's `ImageFolder`.
+
+        `ImageFolder(folder, loader=distilled.loader, transform=distilled.transform)`: its own
+        loader clips 16-bit grey to white and drops transparency.
+        """
+        return PictureLoader(self.transform.image_shape)
 
     @property
     def labels(self) -> Tensor:

@@ -14,23 +14,22 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.artefact.contents import CONFIG, KEPT, MANIFEST
+from distill_core.artefact.manifest import read_manifest
+from distill_core.system.door import open_plain, read_plain
 from distill_core.system.files import cannot_write, flush_folder, part_of, write_atomically
 from registry import EnvironmentFault, InputError
-
-PREVIOUS = ".previous"
-CONFIG = "run.toml"  # written when a run begins; the manifest lists it
 
 
 def current(run_dir: Path) -> Path:
     """Return the folder of the last complete set: a run directory, or its `.previous`."""
-    kept = run_dir / PREVIOUS
+    kept = run_dir / KEPT
     manifest = kept / MANIFEST
     try:
         if kept.is_symlink() or not manifest.is_file():
             return run_dir
-        same = manifest.read_bytes() == (run_dir / MANIFEST).read_bytes()
-    except OSError:
+        same = read_plain(manifest) == read_plain(run_dir / MANIFEST)
+    except (OSError, InputError):
         return run_dir
     return kept if same else run_dir
 
@@ -47,7 +46,7 @@ def state_of_set(run_dir: Path) -> object:
         found = (run_dir / MANIFEST).stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, (run_dir / PREVIOUS).exists()
+    return found.st_ino, found.st_mtime_ns, (run_dir / KEPT).exists()
 
 
 def keep(run_dir: Path) -> None:
@@ -58,7 +57,7 @@ def keep(run_dir: Path) -> None:
     Raises:
         EnvironmentFault: the links cannot be made; the set is untouched.
     """
-    kept = run_dir / PREVIOUS
+    kept = run_dir / KEPT
     if current(run_dir) == kept or not (run_dir / MANIFEST).is_file():
         return
     part = part_of(kept)
@@ -81,7 +80,7 @@ def keep(run_dir: Path) -> None:
 def release(run_dir: Path) -> None:
     """Remove what `keep` kept, after the new manifest was written."""
     with contextlib.suppress(OSError):  # it is void: its manifest is not the run's any more
-        _remove(run_dir / PREVIOUS)
+        _remove(run_dir / KEPT)
 
 
 def _names(run_dir: Path) -> Iterator[str]:
@@ -103,7 +102,8 @@ def _link(path: Path, link: Path) -> None:
     try:
         os.link(path, link)
     except OSError:
-        write_atomically(link, path.read_bytes())
+        with open_plain(path) as file:
+            write_atomically(link, file.read())
 
 
 def _remove(kept: Path) -> None:

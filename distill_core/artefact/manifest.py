@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
+from distill_core.artefact.contents import MANIFEST
+from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json
 from registry import InputError
 
-MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 
 
@@ -17,11 +18,12 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     """Read the manifest of a run directory.
 
     Raises:
-        InputError: it is missing, not a JSON object, or from a newer version of distill.
+        InputError: it is missing, no plain file, not a JSON object, or from a newer version of
+            distill.
     """
     path = run_dir / MANIFEST
     try:
-        found = parse_json(path.read_bytes())
+        found = parse_json(read_plain(path))
         if not isinstance(found, dict):
             raise ValueError("not a JSON object")
     except FileNotFoundError:
@@ -30,6 +32,8 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
             expected="a run directory with a result; a run writes it at every checkpoint.",
             next="check the path, or wait for the first checkpoint.",
         ) from None
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read: {error}.",

@@ -13,6 +13,7 @@ Tensors of distilled.safetensors: n items, C channels, h w item, H W canvas, K c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -64,6 +65,15 @@ def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str
             else:
                 same[f"{prefix}.{name}"] = twin
     return found, same
+
+
+def gathered_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return how many bytes `items` makes; none if the images are stored."""
+    if "images" in tensors:
+        return 0
+    pixels, rows, cols = (tensors[name] for name in ("pixels", "rows", "cols"))
+    shape = (len(rows), pixels.shape[1], rows.shape[1], cols.shape[1])
+    return math.prod(shape) * pixels.element_size()
 
 
 def items(tensors: Mapping[str, Tensor]) -> Tensor:

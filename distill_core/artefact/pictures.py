@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from distill_core.artefact.contents import POSTER, POSTER_GRID
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import Boxes, Layout, box_indices
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Picture = npt.NDArray[np.uint8]
-POSTER, POSTER_GRID = "poster.png", "poster_grid.png"
 MIN_WIDTH = 512
 MIN_GRID_WIDTH = 1024
 GAP = 2
@@ -126,17 +127,26 @@ def sheet(canvases: Picture, min_width: int) -> tuple[Picture, list[tuple[int, i
         The picture (h, w, 3), at least `min_width` wide; the row and column where each canvas
         starts; and the factor of enlargement.
     """
-    count, height, width, _ = canvases.shape
-    columns = min(count, math.ceil(math.sqrt(count * 1.6 * height / width)))
-    rows = math.ceil(count / columns)
-    factor = max(1, math.ceil(min_width / (columns * width)))
-    step_y, step_x = height * factor + GAP, width * factor + GAP
-    picture = np.full((rows * step_y - GAP, columns * step_x - GAP, 3), WHITE, dtype=np.uint8)
-    corners = [(step_y * (k // columns), step_x * (k % columns)) for k in range(count)]
+    _, height, width, _ = canvases.shape
+    size, corners, factor = sheet_size(canvases.shape[:3], min_width)
+    picture = np.full((*size, 3), WHITE, dtype=np.uint8)
     for canvas, (y, x) in zip(canvases, corners, strict=True):
         large = _enlarge(canvas, factor, factor)
         picture[y : y + height * factor, x : x + width * factor] = large
     return picture, corners, factor
+
+
+def sheet_size(
+    canvases: Sequence[int], min_width: int
+) -> tuple[tuple[int, int], list[tuple[int, int]], int]:
+    """Return the size (h, w) of a sheet of canvases (canvases, H, W), corners and factor."""
+    count, height, width = canvases
+    columns = min(count, math.ceil(math.sqrt(count * 1.6 * height / width)))
+    rows = math.ceil(count / columns)
+    factor = max(1, math.ceil(min_width / (columns * width)))
+    step_y, step_x = height * factor + GAP, width * factor + GAP
+    corners = [(step_y * (k // columns), step_x * (k % columns)) for k in range(count)]
+    return (rows * step_y - GAP, columns * step_x - GAP), corners, factor
 
 
 def grid_picture(canvases: Picture, synthetic: SyntheticDataset) -> Image.Image:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
-from distill_core.artefact.artefact import ARTEFACT_FORMAT, DISTILLED, WHITENING, file_sha256
-from distill_core.artefact.kept import CONFIG, keep, release
-from distill_core.artefact.manifest import MANIFEST, MANIFEST_FORMAT
+from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
+from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.kept import keep, release
+from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
 from distill_core.contracts.data import RealData

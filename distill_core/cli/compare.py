@@ -21,8 +21,8 @@ def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markd
 
     Accuracies are mean and sample deviation in percent, of the newest evaluation with the run's own
     kind of network (by the run, or by a later `distill evaluate`). "Reported" is what a paper says
-    of the same combination, dataset and budget, in its own setting. Runs that cannot be read
-    are listed on stderr.
+    of the same combination, dataset and budget, in its own setting. Runs that cannot be read, and
+    runs whose images are not the same, are listed on stderr.
     """
     from distill_core.config.discovery import collect_presets, discover
     from distill_core.report import compare as comparison
@@ -36,5 +36,7 @@ def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markd
     else:
         body = [comparison.cells(row) for row in rows]
         print_table(list(comparison.HEADERS.values()), body, title="Runs")
+    for line in comparison.not_alike(records):
+        click.echo(line, err=True)
     for line in failures:
         click.echo(f"left out: {line}", err=True)

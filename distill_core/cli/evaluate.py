@@ -49,11 +49,15 @@ def command(
     also written to RUN/evaluation.
     """
     from distill_core.config.discovery import discover
+    from distill_core.config.places import places_of
+    from distill_core.config.run_config import resolve
     from distill_core.run.directory import settings_of
 
     plugins = discover()
-    changed = changes(overrides, {"nets": nets, "protocol": protocol})
-    configs = rows(settings_of(run), {**changed, "device": device}, backbones, plugins)
+    settings = settings_of(run)
+    allowed = (*MAY_SET, *places_of(resolve(settings, plugins)))
+    changed = changes(overrides, {"nets": nets, "protocol": protocol}, allowed)
+    configs = rows(settings, {**changed, "device": device}, backbones, plugins)
 
     from distill_core.commands.evaluate import cross_evaluate
     from distill_core.system.process import prepare
@@ -83,8 +87,15 @@ def command(
     click.echo(f"{what}; saved in {run}/evaluation")
 
 
-def changes(overrides: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
+def changes(
+    overrides: tuple[str, ...], flags: dict[str, Any], allowed: tuple[str, ...]
+) -> dict[str, Any]:
     """Return what the command line changes in the run's configuration.
+
+    Args:
+        overrides: what follows -o.
+        flags: options of `evaluate` that have flags of their own; None where not given.
+        allowed: what -o may set, kinds or single options: what judges, and where the data lie.
 
     Raises:
         OptionError: an override is of something that the run has fixed.
@@ -94,11 +105,11 @@ def changes(overrides: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]
 
     for pair in overrides:
         name = pair.partition("=")[0].strip()
-        if not {name, name.partition(".")[0]} & set(MAY_SET):
+        if not {name, name.partition(".")[0]} & set(allowed):
+            fields = (each if "." in each else f"{each}.FIELD" for each in allowed)
             raise OptionError(
                 f"-o {pair} cannot be changed after the run.",
-                expected="-o backbone.FIELD=VALUE, -o evaluate.FIELD=VALUE, -o run.threads=N or "
-                "-o run.allocator=VALUE.",
+                expected=f"one of: {', '.join(f'-o {field}=VALUE' for field in fields)}.",
                 next="leave it out, or distill again with it.",
             )
     changed = parse_overrides(overrides)
@@ -131,17 +142,18 @@ def rows(
 
 def show(results: dict[str, dict[str, Result]]) -> None:
     """Print the table: a backbone a row, distilled and controls the columns."""
-    from distill_core.evaluation.judge import NAMES
+    from distill_core.evaluation.judge import NAMES, balance_note
 
     columns = list(next(iter(results.values())))
     headers = ["backbone", *(NAMES[column] for column in columns)]
     body = [[row, *(str(found[column]) for column in columns)] for row, found in results.items()]
     print_table(headers, body, title="Accuracy on the test set")
     notes = {
-        f"{NAMES[column]}: {note}"
-        for found in results.values()
+        f"{where}{NAMES[column]}: {note}"
+        for row, found in results.items()
         for column, result in found.items()
-        for note in result.notes
+        for where, notes in ((f"{row}, ", balance_note(result)), ("", result.notes))
+        for note in notes
     }
     for note in sorted(notes):
         click.echo(note)

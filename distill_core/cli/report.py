@@ -16,9 +16,10 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
 
     The page of one run is RUN/report.html, that of several report.html in this folder.
     """
+    from distill_core.artefact.contents import REPORT
     from distill_core.config.discovery import collect_presets, discover
-    from distill_core.report.compare import read_runs
-    from distill_core.report.page import REPORT, write_report
+    from distill_core.report.compare import not_alike, read_runs
+    from distill_core.report.page import write_report
 
     records, failures = read_runs(runs)
     if animate:
@@ -35,5 +36,7 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
     target = out or (records[0].path / REPORT if len(runs) == 1 else Path(REPORT))
     write_report(records, collect_presets(discover()), target)
     click.echo(target)
+    for line in not_alike(records):
+        click.echo(line, err=True)
     for line in failures:
         click.echo(f"left out: {line}", err=True)

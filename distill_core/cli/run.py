@@ -71,10 +71,10 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     """Distill, in this process or together with others."""
     main = ranks is None or ranks.is_main
 
+    from distill_core.artefact.contents import CONFIG
     from distill_core.commands import run as run_command
     from distill_core.distributed.ranks import SINGLE_PROCESS
     from distill_core.run.checkpoint import has_checkpoint
-    from distill_core.run.directory import CONFIG
 
     going_on = f"distill run --resume --out {plan.run_dir}"
     try:

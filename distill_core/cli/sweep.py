@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: sweeps/FILE].")
+@click.option(
+    "-o", "overrides", multiple=True, metavar="dataset.FIELD=VALUE", help="Where the data are now."
+)
 @click.option("--parallel", type=click.IntRange(min=1), help="Cells at a time [default: 1].")
 @click.option("--dry-run", is_flag=True, help="Check the grid and show its cells, then stop.")
 @click.option("--report", is_flag=True, help="Only show the results so far.")
@@ -32,6 +35,7 @@ def command(
     *,
     file: Path,
     out: Path | None,
+    overrides: tuple[str, ...],
     parallel: int | None,
     dry_run: bool,
     report: bool,
@@ -56,7 +60,7 @@ def command(
 
     parameters = _parameters(cluster, job)
     target = out or Path("sweeps") / file.stem
-    cells = read_sweep(file, target, discover())
+    cells = read_sweep(file, target, discover(), overrides)
     if dry_run:
         _print_cells(cells, as_json=as_json)
         return 0
@@ -134,10 +138,12 @@ def _print_cells(cells: list[Cell], *, as_json: bool) -> None:
 
 
 def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_json: bool) -> None:
-    from distill_core.commands.sweep_table import records, rows, save
+    from distill_core.commands.sweep_table import not_alike, records, rows, save
 
     found = records(cells, failed)
     save(found, out)
+    for line in not_alike(cells):
+        click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return

@@ -10,6 +10,7 @@ import click
 
 from distill_core.cli.errors import MISTAKE
 from distill_core.cli.tables import print_table
+from registry import OptionError
 
 if TYPE_CHECKING:
     from distill_core.commands.verify import Check
@@ -19,18 +20,28 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--evaluate", "again", is_flag=True, help="Also train networks, as the run did.")
-def command(run: Path, as_json: bool, again: bool) -> int:
+@click.option(
+    "-o", "overrides", multiple=True, metavar="dataset.FIELD=VALUE", help="Where the data are now."
+)
+def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -> int:
     """Check the result in RUN against its manifest.
 
     Hashes of all files, the budget counted again, the class order, labels and versions; no code of
     a plugin runs. With --evaluate fresh networks are trained too, and must agree with the
-    recorded accuracy within its spread. Exit code 0: everything holds; 2: something does not.
+    recorded accuracy within its spread; -o says where the run's data are, if they were moved.
+    Exit code 0: everything holds; 2: something does not.
     """
     from distill_core.commands.verify import verify
 
+    if overrides and not again:
+        raise OptionError(
+            "-o has no effect without --evaluate: nothing else reads the data.",
+            expected="--evaluate with -o, or neither.",
+            next="add --evaluate, or leave -o out.",
+        )
     checks = verify(run)
     if again and all(check.passed for check in checks):
-        checks.append(_evaluation(run))
+        checks.append(_evaluation(run, overrides))
     passed = all(check.passed for check in checks)
     if as_json:
         found = {"run": str(run), "verified": passed, "checks": [c.as_dict() for c in checks]}
@@ -41,15 +52,19 @@ def command(run: Path, as_json: bool, again: bool) -> int:
     return 0 if passed else MISTAKE
 
 
-def _evaluation(run: Path) -> Check:
+def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     from distill_core.artefact.manifest import read_manifest
-    from distill_core.commands.evaluate import find_candidate
+    from distill_core.cli.evaluate import changes
+    from distill_core.commands.evaluate import data_of, find_candidate
     from distill_core.commands.verify import Check, within_spread
     from distill_core.config.discovery import discover
+    from distill_core.config.places import places_of
     from distill_core.config.run_config import resolve
+    from distill_core.config.settings import merge
     from distill_core.evaluation.evaluate import Evaluator
     from distill_core.evaluation.judge import judge
     from distill_core.run.directory import settings_of
+    from distill_core.run.known_data import only
     from distill_core.run.plan import Plan
     from distill_core.system.process import prepare
 
@@ -57,12 +72,14 @@ def _evaluation(run: Path) -> Check:
     if not recorded:
         return Check("evaluation", False, "the run has recorded none: it was not finished")
     plugins = discover()
-    config = resolve(settings_of(run), plugins)
+    settings = settings_of(run)
+    changed = changes(overrides, {}, (*places_of(resolve(settings, plugins)),))
+    config = resolve(merge(settings, changed), plugins)
     judging = config.evaluate.model_copy(update={"controls": False})
     config = config.model_copy(update={"evaluate": judging})
     prepare(config)
     plan = Plan.of(config, plugins, {"dataset", "backbone"})
-    real = plan.real_data()
+    real = plan.real_data(only(data_of(run), run, config))
     candidate = find_candidate(run, config, plugins, real)
     evaluator = Evaluator.of(config, real, plan.networks(real.spec))
     result = judge(candidate, evaluator, config.evaluate)["distilled"]

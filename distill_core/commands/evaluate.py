@@ -12,27 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.artefact import DISTILLED, load
+from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
 from distill_core.artefact.manifest import read_manifest
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import Batch
+from distill_core.data.identity import Identity
 from distill_core.engine.forward import how_trained
 from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
 from distill_core.evaluation.judge import Candidate, judge
 from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
-from distill_core.run.checkpoint import has_checkpoint, load_checkpoint
-from distill_core.run.directory import METRICS, settings_of
+from distill_core.run.checkpoint import has_checkpoint, load_checkpoint, read_checkpoint
+from distill_core.run.directory import check_files, settings_of
+from distill_core.run.known_data import UNCHECKED, data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
 from distill_core.run.plan import Plan
 from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
+from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
 from registry import InputError, Plugins
-
-EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def cross_evaluate(
         plugins: what is installed.
         metrics: "lrs", "ars": also measure DD-Ranking's scores.
         after_net: called with row and column, the number of the network and its accuracy.
-        tell: called with a line on how the networks of each row are trained.
+        tell: called with a line on how the networks of each row are trained, and with notes on
+            the data.
 
     Returns:
         Results and scores. They are also written to a file in the run's folder "evaluation", and
@@ -85,11 +88,14 @@ def cross_evaluate(
         InputError: there is nothing to judge, a file is damaged, or the data have changed.
     """
     check_metrics(metrics)
+    check_files(run_dir)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     makers, engines = {}, {}
-    real = load_real(first, plugins)
+    real = load_real(first, plugins, only(data_of(run_dir, tell), run_dir, first))
     check_split(metrics, real)
+    for note in real.notes:
+        tell(f"data: {note}")
     for row, config in configs.items():
         makers[row] = Plan.of(config, plugins, {"backbone"}).networks(real.spec)
         engines[row] = how_trained(makers[row](seeded(0)), device)
@@ -110,6 +116,21 @@ def cross_evaluate(
     return found
 
 
+def data_of(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Identity | None:
+    """Return the data of a run, from its artefact or from its checkpoint; None: not known.
+
+    Args:
+        run_dir: the run directory.
+        tell: called if there is only a checkpoint, which does not say what the data were.
+    """
+    if (run_dir / DISTILLED).exists() or not has_checkpoint(run_dir):
+        return data_of_artefact(run_dir)
+    known = data_of_state(read_checkpoint(run_dir)[0])
+    if known is None:
+        tell(UNCHECKED)
+    return known
+
+
 def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
     """Return what a run has distilled so far, from its artefact or from its checkpoint.
 
@@ -119,7 +140,7 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
     device = real.train.images.device
     if (run_dir / DISTILLED).exists():
         distilled = load(run_dir)
-        _check_data(distilled.metadata["dataset_fingerprint"], real, run_dir)
+        only(data_of_artefact(run_dir), run_dir, config)(Identity.of(real))
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
         return Candidate(batch, distilled.recipe, distilled.budget.ipc, _step(run_dir))
     if not has_checkpoint(run_dir):
@@ -130,24 +151,15 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
         )
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
     state = load_checkpoint(run_dir, config, plugins=plugins)
+    only(data_of_state(state), run_dir, config)(Identity.of(real))
     # Nothing is distilled here, so the memory of an outer step need not be tried.
     engine = config.engine.model_copy(update={"max_memory": None})
     config = config.model_copy(update={"engine": engine})
     order = {"class_grid": state["class_grid"], "notes": state["notes"]}
-    assembly = assemble(config, plugins, **order, start=False)
+    assembly = assemble(config, plugins, **order, real=real, start=False)
     loop = OuterLoop(assembly, run_dir)
     loop.load_state_dict(state)
     return candidate_of(loop.result, step=int(state["step"]))
-
-
-def _check_data(fingerprint: str, real: RealData, run_dir: Path) -> None:
-    if fingerprint != real.fingerprint:
-        raise InputError(
-            f"the data of {run_dir} have changed since the run: their fingerprint is "
-            f"{real.fingerprint[:12]}...",
-            expected=f"{fingerprint[:12]}..., the data, split and whitening of the run.",
-            next="restore the data files that run.toml names.",
-        )
 
 
 def _step(run_dir: Path) -> int:
@@ -186,7 +198,7 @@ def _record(
     key = json.dumps(asked, sort_keys=True).encode()
     protocol_name = next(iter(configs.values())).evaluate.protocol
     name = "-".join((*configs, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
-    path = run_dir / EVALUATION / f"{name}.json"
+    path = check_folder(run_dir / EVALUATION) / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=1).encode())
     means = {
         row: {what: result.mean for what, result in columns.items()}

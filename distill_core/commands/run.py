@@ -18,6 +18,7 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact.saving import ArtefactWriter
+from distill_core.config.advice import ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
@@ -26,7 +27,9 @@ from distill_core.evaluation.judge import NAMES, judge, table
 from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
-from distill_core.run.directory import begin, write_config
+from distill_core.run.course import Notice, notices
+from distill_core.run.directory import begin, check_files, write_config
+from distill_core.run.known_data import Check, data_to_resume, only
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import Snapshots
@@ -92,16 +95,19 @@ def run(
         still_ours = _nothing_to_check
         if early:
             still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
+            check_files(run_dir)
         state = (
             state_to_resume(run_dir, config, tell, plugins=plugins)
             if resume and ranks.is_main
             else {}
         )
+        known = data_to_resume(run_dir, state, tell) if ranks.is_main else None
         state = ranks.broadcast(state)
         device = pick_device(ranks.device(config.device))
         console.print(machine_line(config, device, machine), markup=False)
         console.print(f"loading  {config.dataset}")
-        assembly = _assemble(config, plugins, state, ranks, tell)
+        check = only(known, run_dir, config)
+        assembly = _assemble(config, plugins, state, ranks, tell=tell, check=check)
         print_facts(console, assembly, ranks.size)
         if ranks.is_main:
             if resume:
@@ -187,7 +193,9 @@ def _assemble(
     plugins: Plugins,
     state: dict[str, Any],
     ranks: Ranks,
+    *,
     tell: Callable[[str], None],
+    check: Check,
 ) -> Assembly:
     """Assemble on rank 0, which may have to fill the cache, and then on the others.
 
@@ -195,12 +203,13 @@ def _assemble(
     the loop begins, its starting pixels and labels.
 
     Raises:
-        InputError: a rank has other data than rank 0, or the parts do not fit.
+        InputError: `check` refuses the data of rank 0, a rank has others than rank 0, or the parts
+            do not fit.
     """
     config = config.model_copy(update={"device": ranks.device(config.device)})
     order = {"class_grid": state.get("class_grid"), "notes": state.get("notes")}
     if ranks.is_main:
-        assembly = assemble(config, plugins, **order, start=not state, tell=tell)
+        assembly = assemble(config, plugins, **order, start=not state, tell=tell, check=check)
         check_validation(assembly)
         order = {"class_grid": assembly.placement.class_grid, "notes": assembly.notes}
         ranks.broadcast({**order, "data": assembly.real.fingerprint})
@@ -244,9 +253,18 @@ def _finish(
     )
     results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
     console.print(table(results), markup=False)
+    odd: Sequence[Notice] = ()
     if log:
         log.results(loop, results)
-    save(loop, results=results, peak=peak)
+        odd = notices(
+            log.metrics.lines(),
+            results,
+            learned=bool(loop.groups),
+            bounds=ways_to("bounds_spikes", config),
+        )
+    for notice in odd:
+        console.print(f"notice   {notice}", markup=False)
+    save(loop, results=results, peak=peak, notices=odd)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     console.print(
@@ -265,7 +283,11 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
         f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
         f"data     {len(real.train)} training, {len(real.validation)} validation, "
-        f"{len(real.test)} test images; {real.spec.num_classes} classes\n"
+        f"{len(real.test)} test images; {real.spec.num_classes} classes"
+    )
+    for note in real.notes:
+        console.print(f"data     {note}", markup=False)
+    console.print(
         f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
         f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
         f"budget   {assembly.synthetic.budget()}"

@@ -10,6 +10,7 @@ The run directories show what is done, so a sweep is resumed by starting it agai
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
@@ -18,11 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.manifest import read_manifest
+from distill_core.commands.sweep_paths import check_moved, check_places, from_file, moved
 from distill_core.config.discovery import preset_settings
+from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
-from distill_core.config.settings import flatten, merge, read_settings, set_option
-from distill_core.run.directory import CONFIG
+from distill_core.config.settings import (
+    flatten,
+    merge,
+    parse_overrides,
+    read_settings,
+    set_option,
+)
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")
@@ -64,23 +73,29 @@ class Cell:
         return "interrupted" if has_checkpoint(self.run_dir) else "new"
 
 
-def read_sweep(path: Path, out: Path, plugins: Plugins) -> list[Cell]:
+def read_sweep(
+    path: Path, out: Path, plugins: Plugins, overrides: Sequence[str] = ()
+) -> list[Cell]:
     """Read a sweep and resolve all its cells; nothing is written.
+
+    Relative paths in the file start from its folder.
 
     Args:
         path: the TOML file.
         out: the directory of the sweep.
         plugins: what is installed.
+        overrides: places of the data, as `-o` names them, instead of those in the file.
 
     Raises:
         ExplainedError: the file or one of its cells is wrong, or a finished cell in `out` was
-            made with other settings.
+            made with other settings or, at another place, with other data.
     """
     table = read_settings(path)
     for key in table:
         if key not in KEYS:
             raise UnknownNameError("entry of a sweep", key, known=KEYS, next=f"correct {path}.")
-    base = _base(table, path, plugins)
+    weaker, own = _base(table, path, plugins)
+    base, places = merge(weaker, own), parse_overrides(overrides)
     axes = {name: _axis(name, values) for name, values in _flat(table.get("grid", {}), "grid")}
     cells: list[Cell] = []
     for choice in itertools.product(*axes.values()):
@@ -89,14 +104,20 @@ def read_sweep(path: Path, out: Path, plugins: Plugins) -> list[Cell]:
         for seed in _seeds(table, base):
             name = cell_name({**labels, "seed": str(seed)})
             try:
-                config = resolve(merge(base, {**stronger, "seed": seed}), plugins)
+                chosen = merge(base, stronger)
+                parts = (from_file(part, path, chosen, plugins) for part in (own, stronger))
+                settings = functools.reduce(merge, (*parts, {"seed": seed}, places), weaker)
+                config = resolve(settings, plugins)
+                check_places(overrides, config, _varied(axes))
             except ExplainedError as error:
                 error.what = f"cell {name}: {error.what}"
                 raise
             cells.append(Cell(name, labels, config, out / "runs" / name))
     _check_names(cells, path)
-    for cell in cells:
-        _check_unchanged(cell, plugins)
+    elsewhere = [
+        cell for cell in cells if _check_unchanged(cell, plugins) and cell.state() != "new"
+    ]
+    check_moved([(cell.run_dir, cell.config) for cell in elsewhere], plugins)
     return cells
 
 
@@ -114,7 +135,15 @@ def cell_name(axes: Mapping[str, str]) -> str:
     return f"{name[:LONGEST_NAME]}-{digest}"
 
 
-def _base(table: Mapping[str, Any], path: Path, plugins: Plugins) -> dict[str, Any]:
+def _varied(axes: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]) -> set[str]:
+    """Return the options that differ between cells."""
+    return {option for values in axes.values() for _, options in values for option in options}
+
+
+def _base(
+    table: Mapping[str, Any], path: Path, plugins: Plugins
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return what all cells share: settings of a preset or another file, and those of this one."""
     preset, config = table.get("preset"), table.get("config")
     if preset is not None and config is not None:
         raise _wrong(path, "preset and config were both given", "one of them")
@@ -127,7 +156,7 @@ def _base(table: Mapping[str, Any], path: Path, plugins: Plugins) -> dict[str, A
     own = table.get("base", {})
     if not isinstance(own, Mapping):
         raise _wrong(path, "base is not a table", "[base] with the keys of a configuration file")
-    return merge(base, own)
+    return base, own
 
 
 def _seeds(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[int]:
@@ -208,12 +237,16 @@ def _check_names(cells: Sequence[Cell], path: Path) -> None:
             raise _wrong(path, f"two cells are called {name}", "different values on every axis")
 
 
-def _check_unchanged(cell: Cell, plugins: Plugins) -> None:
-    """Refuse a cell that was started with other settings; its result would count for this one."""
+def _check_unchanged(cell: Cell, plugins: Plugins) -> bool:
+    """Refuse a cell that was started with other settings; its result would count for this one.
+
+    Returns:
+        Whether its data have another place now.
+    """
     if not (cell.run_dir / CONFIG).exists():
-        return
-    old = _compared(resolve(read_settings(cell.run_dir / CONFIG), plugins))
-    new = _compared(cell.config)
+        return False
+    before = resolve(read_settings(cell.run_dir / CONFIG), plugins)
+    old, new = _compared(before), _compared(cell.config)
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     if changed:
         name = changed[0]
@@ -222,10 +255,12 @@ def _check_unchanged(cell: Cell, plugins: Plugins) -> None:
             expected="the same settings in a sweep that goes on.",
             next="pass --out DIR for a new sweep, or delete that run to have it made again.",
         )
+    return moved(before, cell.config)
 
 
 def _compared(config: RunConfig) -> dict[str, Any]:
-    return flatten(config.model_dump(mode="json", exclude=set(MACHINE)))
+    settings = flatten(config.model_dump(mode="json", exclude=set(MACHINE)))
+    return {name: value for name, value in settings.items() if name not in places_of(config)}
 
 
 def _wrong(path: Path, what: str, expected: str) -> InputError:

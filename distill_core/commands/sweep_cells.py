@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.kept import CONFIG
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.manifest import read_manifest
 from distill_core.commands.sweep import MACHINE, Cell
+from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
 from distill_core.system.cores import count_cores
 from distill_core.system.files import write_atomically
@@ -57,7 +58,8 @@ def _write_config(cell: Cell, out: Path) -> str:
 def _machine(cell: Cell) -> list[str]:
     """Return where a cell is computed, as options: the file may have changed that meanwhile."""
     given = cell.config.model_dump(mode="json", include=set(MACHINE), exclude_none=True)
-    return [word for name, value in given.items() for word in ("-o", f"run.{name}={value}")]
+    words = [word for name, value in given.items() for word in ("-o", f"run.{name}={value}")]
+    return [*words, *arguments_for(places_of(cell.config))]
 
 
 def log_path(cell: Cell, out: Path) -> Path:

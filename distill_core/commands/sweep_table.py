@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.commands.sweep import Cell
+from distill_core.report.other_data import other_data
 from distill_core.system.files import write_atomically
 
 SETS = ("distilled", "random", "full")
@@ -45,15 +46,28 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
 
 def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """Return headers and one row for each place of the grid: mean and deviation over seeds."""
-    places: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        places.setdefault(tuple(cell.axes.values()), []).append(cell)
     body = []
-    for place, members in places.items():
+    for place, members in _by_place(cells).items():
         done = [record["results"] for cell in members if (record := cell.results())]
         values = [[found[name]["mean"] for found in done if name in found] for name in SETS]
         body.append([*place, f"{len(done)}/{len(members)}", *(spread(each) for each in values)])
     return [*cells[0].axes, "seeds", *SETS], body
+
+
+def not_alike(cells: Sequence[Cell]) -> list[str]:
+    """Return a line for each dataset whose images are not the same in all seeds of a place."""
+    return [
+        line
+        for members in _by_place(cells).values()
+        for line in other_data((c.name, c.config.dataset, c.results()) for c in members)
+    ]
+
+
+def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
+    places: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        places.setdefault(tuple(cell.axes.values()), []).append(cell)
+    return places
 
 
 def spread(accuracies: Sequence[float]) -> str:

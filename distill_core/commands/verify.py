@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import DISTILLED, file_sha256, load, off_simplex
+from distill_core.artefact.artefact import file_sha256, load, off_simplex
+from distill_core.artefact.contents import DISTILLED, MANIFEST
 from distill_core.artefact.kept import current
-from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import state_of
 from distill_core.system.files import read_tensors
-from registry import ExplainedError
+from registry import ExplainedError, InputError
 
 # Student's t: 99 % lie within, by degrees of freedom from 1; for more than 10 the last is taken.
 QUANTILES = (63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17)
@@ -103,10 +104,16 @@ def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
         path = run_dir / name
         if Path(name).name != name:
             yield Check("file", False, f"{name!r} is not a file of the run directory")
-        elif not path.is_file():
-            yield Check(name, False, "is missing")
-        else:
+            continue
+        try:
             found = file_sha256(path)
+        except FileNotFoundError:
+            yield Check(name, False, "is missing")
+        except InputError as error:
+            yield Check(name, False, error.what)
+        except (OSError, ValueError) as error:
+            yield Check(name, False, f"cannot be read: {error}")
+        else:
             same = found == expected
             text = f"SHA-256 {found[:12]}..."
             yield Check(name, same, text if same else f"{text}, not {str(expected)[:12]}...")

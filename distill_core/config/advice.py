@@ -5,7 +5,8 @@ An options model states a mark with `about(..., MARK=VALUE)`:
 - `counts="inner_batch"`: an algorithm's option counts the synthetic images of an inner step;
 - `counts="real_batch"`: it counts real images that an outer step takes together;
 - `fixes_labels=VALUE`: with this value, as users type it, a labeler's labels are not learned;
-- `learns_labels=VALUE`: with this value an algorithm learns labels.
+- `learns_labels=VALUE`: with this value an algorithm learns labels;
+- `bounds_spikes=VALUE`: with this value, an algorithm bounds gradients far longer than usual.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from distill_core import __version__
 from distill_core.config.run_config import RunConfig, default_choice
 from distill_core.config.sections import SECTIONS
 from distill_core.hookspecs import BY_OPTION, KINDS
+from distill_core.system.door import read_named
 from distill_core.system.files import parse_toml
 from registry import InputError, OptionError, UnknownNameError
 from registry.options import Options
@@ -18,25 +19,38 @@ FORMAT = 1  # of run.toml
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a TOML configuration file.
+    """Read a TOML configuration file that the user named.
 
     Raises:
-        InputError: it does not exist, is not TOML (the line is named) or is of a newer distill.
+        InputError: it does not exist, is too large, or as `parse_settings`.
     """
     try:
-        settings = parse_toml(path.read_text(encoding="utf-8"))
+        data = read_named(path)
     except FileNotFoundError:
         raise InputError(
             f"there is no configuration file {path}.",
             expected="a TOML file, for example the run.toml of a run directory.",
             next="check the path.",
         ) from None
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}.",
-            expected="a TOML file, for example the run.toml of a run directory.",
-            next="correct the file.",
-        ) from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or error) from None
+    return parse_settings(data, path)
+
+
+def parse_settings(data: bytes, path: Path) -> dict[str, Any]:
+    """Read the content of a TOML configuration file.
+
+    Args:
+        data: the content.
+        path: where it was, for messages.
+
+    Raises:
+        InputError: it is not TOML (the line is named) or is of a newer distill.
+    """
+    try:
+        settings = parse_toml(data.decode())
+    except ValueError as error:
+        raise _unreadable(path, error) from None
     written = settings.pop("format", FORMAT)
     if written != FORMAT:
         raise InputError(
@@ -45,6 +59,14 @@ def read_settings(path: Path) -> dict[str, Any]:
             next="use the version of distill that wrote it, or a newer one.",
         )
     return settings
+
+
+def _unreadable(path: Path, why: object) -> InputError:
+    return InputError(
+        f"{path} cannot be read: {why}.",
+        expected="a TOML file, for example the run.toml of a run directory.",
+        next="correct the file.",
+    )
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:

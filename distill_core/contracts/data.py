@@ -56,6 +56,7 @@ class RawData:
         train_images: (N, C, h, w) uint8.
         train_labels: (N,) int64, 0 to K - 1.
         test_images, test_labels: likewise.
+        notes: sentences on what was left out or lost in reading, for console, manifest and report.
     """
 
     spec: DataSpec
@@ -63,6 +64,7 @@ class RawData:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,9 @@ class RealData:
         test: read once, at the end.
         whitening: how images were whitened; `whitening.invert` makes pictures.
         fingerprint: hexadecimal digest of the raw bytes, split and whitening.
+        content: likewise of class names, raw images and labels alone, the same for every seed;
+            empty: not known.
+        notes: sentences on what was left out or lost in reading, and on what the data do not show.
     """
 
     spec: DataSpec
@@ -125,3 +130,5 @@ class RealData:
     test: Split
     whitening: Whitening
     fingerprint: str
+    content: str = ""
+    notes: tuple[str, ...] = ()

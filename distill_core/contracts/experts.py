@@ -59,10 +59,11 @@ class Experts(Protocol):
             recipe: how it is trained.
             index: its number, from 0.
             epochs: numbers of epochs; 0 is the start.
-            until: epochs of training, if it has to be made first.
+            until: epochs of training, if it has to be made first, or made anew because its file
+                does not hold it.
 
         Raises:
-            InputError: its file is damaged.
+            InputError: its training diverges.
         """
         ...
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +59,26 @@ class Whitening:
                 next="restore the run directory from a copy, or distill again.",
             )
         return Whitening(kind, {name: tensor.float() for name, tensor in tensors.items()})
+
+    def unfit(self, image_shape: tuple[int, ...]) -> tuple[str, str] | None:
+        """Say why it cannot be applied to images of a shape, and what would be right; None: it can.
+
+        Args:
+            image_shape: (C, h, w).
+        """
+        d = math.prod(image_shape)
+        shapes = {"mean": (image_shape[0],), "std": (image_shape[0],), "matrix": (d, d)}
+        if self.kind == "zca_kornia":
+            shapes["mean"] = (d,)
+        for name, tensor in self.values.items():
+            if tensor.shape != shapes[name]:
+                what = f"the {name} of its whitening '{self.kind}' has shape {tuple(tensor.shape)}"
+                return what, f"{shapes[name]}, for images {image_shape}"
+            if not bool(tensor.isfinite().all()):
+                return f"the {name} of its whitening is not finite", "finite numbers"
+        if "std" in self.values and not bool((self.values["std"] > 0).all()):
+            return "a standard deviation of its whitening is not above zero", "numbers above zero"
+        return None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store, for `from_tensors`."""
@@ -130,8 +151,15 @@ class Whitening:
     @cached_property
     def _inverse(self) -> Tensor:
         """The inverse matrix; the regulariser keeps it well conditioned."""
-        inverse: Tensor = torch.linalg.inv(self.values["matrix"].double())
-        return inverse.float()
+        inverse, trouble = torch.linalg.inv_ex(self.values["matrix"].double())
+        if int(trouble) or not bool(inverse.isfinite().all()):
+            raise InputError(
+                f"the matrix of the whitening '{self.kind}' has no inverse.",
+                expected="the matrix that was fitted to the data.",
+                next="restore the run directory from a copy, or distill again.",
+            )
+        found: Tensor = inverse.float()
+        return found
 
 
 def chunks(images: Tensor) -> Iterator[slice]:

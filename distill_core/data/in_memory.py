@@ -6,7 +6,7 @@ Accepts `RawData`, a pair of arrays, or a map-style torch `Dataset`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData
 from distill_core.contracts.streams import seeded
+from distill_core.data.own_items import as_colour, as_tensor, is_picture, read_items, read_list
+from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.prepare import MOST_CLASSES, check_raw, held_out
 from distill_core.hookspecs import hookimpl
 from registry import Component, InputError
@@ -58,9 +60,10 @@ def raw_data(
 
     Args:
         data: one of: `RawData`, which is only checked; (images, labels), with images (N, C, H, W)
-            uint8, or floating point from 0 to 1, rounded to bytes, and labels (N,) whole numbers;
-            a torch Dataset of pairs of an image (such an array (C, H, W), or a PIL image) and its
-            label.
+            uint8, or floating point from 0 to 1, rounded to bytes, or a list of PIL images, and
+            labels (N,) whole numbers; a torch Dataset of pairs of an image (such an array
+            (C, H, W), or a PIL image of any mode) and its label. PIL images are turned upright,
+            and transparent parts become white, as in `distilled.transform`.
         test: likewise, with images of the same shape; None keeps a fifth of every class of `data`
             for testing.
         class_names: K names, in label order; default: the Dataset's `classes`, or the numbers.
@@ -70,11 +73,17 @@ def raw_data(
         InputError: shapes, types, ranges or labels do not fit.
     """
     if isinstance(data, RawData):
-        parts = (data.train_images, data.train_labels, data.test_images, data.test_labels)
-        raw = RawData(data.spec, *(part.cpu() for part in parts))
+        raw = replace(
+            data,
+            train_images=data.train_images.cpu(),
+            train_labels=data.train_labels.cpu(),
+            test_images=data.test_images.cpu(),
+            test_labels=data.test_labels.cpu(),
+        )
         check_raw(raw)
         return raw
-    images, labels = _arrays(data, "training")
+    notes = PictureNotes()
+    images, labels, pictures = _arrays(data, "training", notes)
     names = getattr(data, "classes", None) if class_names is None else class_names
     if names is None or not len(names):
         names = range(_number_of_classes(labels))
@@ -83,83 +92,55 @@ def raw_data(
         test_images, test_labels = images[testing], labels[testing]
         images, labels = images[~testing], labels[~testing]
     else:
-        test_images, test_labels = _arrays(test, "test")
+        test_images, test_labels, also = _arrays(test, "test", notes)
+        if pictures and also and {images.shape[1], test_images.shape[1]} == {1, 3}:
+            images, test_images = (
+                as_colour(each) if each.shape[1] == 1 else each for each in (images, test_images)
+            )
     c, h, w = images.shape[1:]
     spec = DataSpec(NAME, tuple(map(str, names)), (c, h, w), tuple(augmentations))
-    raw = RawData(spec, images, labels, test_images, test_labels)
+    raw = RawData(spec, images, labels, test_images, test_labels, notes.lines())
     check_raw(raw)
     return raw
 
 
-def _arrays(data: Any, part: str) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) uint8 and labels (N,) int64 on the CPU."""
-    if isinstance(data, tuple | list) and len(data) == 2:
+def _arrays(data: Any, part: str, notes: PictureNotes) -> tuple[Tensor, Tensor, bool]:
+    """Images (N, C, H, W) uint8, labels (N,) int64, on the CPU; whether they were PIL images."""
+    pictures = False
+    if isinstance(data, tuple | list) and len(data) == 2 and not _is_item(data[0]):
         images, labels = data
+        if isinstance(images, tuple | list) and images and all(map(is_picture, images)):
+            images, pictures = read_list(images, part, notes), True
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _is_array(data):
-        images, labels = _items(data, part)
+        images, labels, pictures = read_items(data, part, notes)
     else:
         raise InputError(
             f"the {part} data are a {type(data).__name__}.",
             expected=ACCEPTED,
             next="pass dataset=(images, labels), or the name of a dataset.",
         )
-    pixels, classes = _bytes(_tensor(images, f"{part} images"), part), _classes(labels, part)
+    pixels = _bytes(as_tensor(images, f"{part} images"), part, notes)
+    classes = _classes(labels, part)
     if len(pixels) != len(classes):
         raise InputError(
             f"there are {len(pixels)} {part} images and {len(classes)} {part} labels.",
             expected="a label for each image.",
             next="correct what is passed.",
         )
-    return pixels, classes
+    return pixels, classes, pictures
+
+
+def _is_item(value: Any) -> bool:
+    """Whether a value is a pair of one PIL image and its label, as in a list of two of them."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    return pair and is_picture(value[0]) and not is_picture(value[1])
 
 
 def _is_array(data: Any) -> bool:
     return isinstance(data, str | bytes | dict | Tensor | np.ndarray)
 
 
-def _items(data: Any, part: str) -> tuple[Tensor, list[Any]]:
-    """Read a Dataset item by item."""
-    images, labels = [], []
-    for k in range(len(data)):
-        item = data[k]
-        if not (isinstance(item, tuple | list) and len(item) == 2):
-            raise InputError(
-                f"item {k} of the {part} data is a {type(item).__name__}.",
-                expected="a pair of image and label.",
-                next="wrap the Dataset so that it gives pairs.",
-            )
-        images.append(_tensor(item[0], f"image {k} of the {part} data"))
-        labels.append(item[1])
-        if images[k].shape != images[0].shape:
-            raise InputError(
-                f"image {k} of the {part} data has shape {tuple(images[k].shape)}, the first "
-                f"{tuple(images[0].shape)}.",
-                expected="images of one shape.",
-                next="resize them, for example with torchvision.transforms.v2.Resize.",
-            )
-    if not images:
-        raise InputError(f"the {part} data are empty.", expected="images.", next="add some.")
-    return torch.stack(images), labels
-
-
-def _tensor(value: Any, what: str) -> Tensor:
-    """A tensor from an array, or (C, H, W) from a PIL image."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    try:
-        array = np.array(value)
-        if hasattr(value, "getbands"):
-            array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-        return torch.from_numpy(array)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"the {what} cannot be read as numbers ({type(value).__name__}).",
-            expected="a tensor, a NumPy array or a PIL image.",
-            next="convert them first.",
-        ) from None
-
-
-def _bytes(images: Tensor, part: str) -> Tensor:
+def _bytes(images: Tensor, part: str, notes: PictureNotes) -> Tensor:
     if images.ndim != 4 or images.shape[1] > 4:
         raise InputError(
             f"the {part} images have shape {tuple(images.shape)}.",
@@ -177,6 +158,7 @@ def _bytes(images: Tensor, part: str) -> Tensor:
             next="leave normalisation out, since distill whitens by itself; convert whole numbers "
             "to uint8.",
         )
+    notes.see_floats(high, f"{part} images")
     return (images * 255).round().to(torch.uint8)
 
 
@@ -193,7 +175,7 @@ def _number_of_classes(labels: Tensor) -> int:
 
 
 def _classes(labels: Any, part: str) -> Tensor:
-    values = _tensor(labels, f"{part} labels")
+    values = as_tensor(labels, f"{part} labels")
     whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
     if not whole or values.ndim != 1 or not len(values):
         raise InputError(

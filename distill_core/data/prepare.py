@@ -6,8 +6,8 @@ the whitening.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -16,24 +16,43 @@ from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import chunks
+from distill_core.data.data_notes import data_notes, shortened
+from distill_core.data.identity import Identity, content
 from distill_core.data.whitening import fit_whitening
 from distill_core.system.process import release_memory
 from registry import InputError
 
 MOST_CLASSES = 10_000
+# Signs that turn the direction of what follows: a name could look like another text.
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def prepare(raw: RawData, options: DataOptions, *, seed: int, device: torch.device) -> RealData:
+def prepare(
+    raw: RawData,
+    options: DataOptions,
+    *,
+    seed: int,
+    device: torch.device,
+    check: Callable[[Identity], None] = lambda identity: None,
+) -> RealData:
     """Check, split, whiten, and move to the device.
 
     Whitening is fitted on the training split alone. The split depends only on the seed and the
     data; every class keeps at least one training image.
 
+    Args:
+        raw: what the dataset has read.
+        options: how to split and whiten.
+        seed: of the split.
+        device: where the data go.
+        check: raises if these are not the data that are meant; called before the slow part.
+
     Raises:
         InputError: the arrays do not fit each other, or a class has no training image.
     """
     check_raw(raw)
-    digest = fingerprint(raw, options, seed)
+    identity = Identity.of_raw(raw, options, seed)
+    check(identity)
     generator = seeded(seed, "validation split")
     held = held_out(raw.train_labels, options.validation, generator=generator)
     whitening = fit_whitening(
@@ -57,7 +76,9 @@ def prepare(raw: RawData, options: DataOptions, *, seed: int, device: torch.devi
         validation=split(raw.train_images, raw.train_labels, held),
         test=split(raw.test_images, raw.test_labels, raw.test_labels >= 0),
         whitening=whitening,
-        fingerprint=digest,
+        fingerprint=identity.fingerprint,
+        content=content(raw),
+        notes=data_notes(raw),
     )
 
 
@@ -83,7 +104,7 @@ def check_raw(raw: RawData) -> None:
     empty = [spec.class_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
     if empty:
         raise InputError(
-            f"dataset '{spec.name}' has no training images of: {_shortened(empty)}.",
+            f"dataset '{spec.name}' has no training images of: {shortened(empty)}.",
             expected="at least one image of every class.",
             next="add images of these classes, or remove the classes.",
         )
@@ -92,12 +113,15 @@ def check_raw(raw: RawData) -> None:
 def check_class_names(names: Sequence[str], source: str) -> None:
     """Refuse too many class names, or names that a terminal or a page cannot show.
 
+    Spaces of any kind and the joiners of scripts and emoji are fine.
+
     Args:
         names: class names.
         source: the dataset or folder, for the message.
 
     Raises:
-        InputError: there are more than `MOST_CLASSES`, or one has control characters.
+        InputError: there are more than `MOST_CLASSES`, or one has control characters or turns the
+            direction of writing.
     """
     if len(names) > MOST_CLASSES:
         raise InputError(
@@ -105,13 +129,20 @@ def check_class_names(names: Sequence[str], source: str) -> None:
             expected=f"at most {MOST_CLASSES}: tables of classes by classes grow with the square.",
             next="check the path, or use fewer classes.",
         )
-    strange = [name for name in names if not name.isprintable()]
+    strange = [name for name in names if any(map(_is_strange, name))]
     if strange:
         raise InputError(
             f"{source} has a class name with characters that cannot be shown: {strange[0]!r:.60}.",
             expected="letters, digits, spaces and signs.",
             next="rename the class.",
         )
+
+
+def _is_strange(sign: str) -> bool:
+    if sign.isprintable():
+        return False
+    kind = unicodedata.category(sign)
+    return kind not in ("Zs", "Cf") or sign in TURNING
 
 
 def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> None:
@@ -143,19 +174,6 @@ def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> No
         )
 
 
-def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
-    """Return a digest of everything that the prepared data depend on."""
-    # The default storage is left out: fingerprints in old artefacts do not have it.
-    settings = options.model_dump_json(
-        exclude={"storage"} if options.storage == "float32" else None
-    )
-    digest = hashlib.sha256(f"{raw.spec}{settings}{seed}".encode())
-    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().flatten().numpy().data)
-    return digest.hexdigest()
-
-
 def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least: int = 0) -> Tensor:
     """Choose images to hold out: the same fraction of every class, drawn at random.
 
@@ -184,8 +202,3 @@ def _broken(spec: DataSpec, what: str, expected: str) -> InputError:
         expected=f"{expected}.",
         next="fix the dataset component.",
     )
-
-
-def _shortened(names: list[str]) -> str:
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more

@@ -33,16 +33,48 @@ def fit_picture(image: Image, image_shape: tuple[int, int, int]) -> Tensor:
     Raises:
         InputError: the values of its mode have no known range, as in floating point.
     """
+    channels, h, w = image_shape
+    plain = fitted(plain_picture(image).convert(MODES[channels]), (h, w))
+    data = torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8)
+    return data.view(h, w, channels).permute(2, 0, 1)
+
+
+def plain_picture(image: Image) -> Image:
+    """Return a PIL image of any mode upright, as "L" if it is grey, else as "RGB".
+
+    Every way in to distill converts pictures by this.
+
+    Raises:
+        InputError: its values have no known range.
+    """
+    from PIL import ImageOps
+
+    return eight_bit(ImageOps.exif_transpose(image))
+
+
+def fitted(plain: Image, hw: tuple[int, int]) -> Image:
+    """Return an image of height and width `hw`: shorter side scaled, centre cut out."""
     from PIL import Image as pillow
     from PIL import ImageOps
 
-    channels, h, w = image_shape
-    upright = ImageOps.exif_transpose(image)
-    plain = eight_bit(upright).convert(MODES[channels])
-    if plain.size != (w, h):
-        plain = ImageOps.fit(plain, (w, h), pillow.Resampling.BILINEAR)
-    data = torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8)
-    return data.view(h, w, channels).permute(2, 0, 1)
+    h, w = hw
+    if plain.size == (w, h):
+        return plain
+    return ImageOps.fit(plain, (w, h), pillow.Resampling.BILINEAR)
+
+
+def lost_by_cropping(size: tuple[int, int], hw: tuple[int, int]) -> float:
+    """Return the part of an image's area, 0 to 1, that is cut away to fit it to `hw`.
+
+    Args:
+        size: its height and width.
+        hw: wanted height and width.
+
+    >>> lost_by_cropping((100, 400), (32, 32))
+    0.75
+    """
+    scale = min(size[0] / hw[0], size[1] / hw[1])
+    return 1 - scale**2 * hw[0] * hw[1] / (size[0] * size[1])
 
 
 def fit_tensor(images: Tensor, hw: tuple[int, int]) -> Tensor:
@@ -71,29 +103,43 @@ def _weights(size: int, wanted: int, scale: float) -> Tensor:
 def eight_bit(image: Image) -> Image:
     """Return an image of any mode as "L" if it is grey, else as "RGB".
 
+    White is 65535 in 16-bit grey and 1 in floating point; transparent parts become white.
+
     Raises:
         InputError: its values have no known range.
     """
     from PIL import Image as pillow
 
-    grey = image.mode in {"1", "L", "LA"}
     if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise _no_range(image)
-        values = values.astype(np.int32)
-        return pillow.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        return pillow.fromarray(_sixteen_bit(image))
     if image.mode == "F":
-        raise _no_range(image)
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        values = np.asarray(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # not a number is neither
+            raise _no_range(image)
+        return pillow.fromarray(np.rint(values * 255).astype(np.uint8))
+    grey = image.mode in {"1", "L", "LA", "La"}
+    if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
         white = pillow.new("RGBA", image.size, "white")
-        image = pillow.alpha_composite(white, image.convert("RGBA"))
+        straight = image.convert("LA") if image.mode == "La" else image
+        image = pillow.alpha_composite(white, straight.convert("RGBA"))
     return image.convert("L" if grey else "RGB")
+
+
+def _sixteen_bit(image: Image) -> np.ndarray:
+    """(h, w) uint8, of 16-bit grey."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise _no_range(image)
+    values = values.astype(np.int32)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # one grey value is transparent, as PNG allows
+        values = np.where(values == clear, 65535, values)
+    return ((values * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def _no_range(image: Image) -> InputError:
     return InputError(
         f"the image has mode '{image.mode}' and values of an unknown range.",
-        expected="8 bits, or 16 bits grey.",
+        expected="8 bits, 16 bits grey from 0 to 65535, or floating point from 0 to 1.",
         next="convert it first.",
     )

@@ -9,15 +9,14 @@ Letters: N images, C channels, h w their size, d = C h w.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from distill_core.contracts.whitening import KINDS, Whitening, chunks, normalise, unit_range
 from distill_core.system.cache import cache_dir
-from distill_core.system.files import read_tensors, write_tensors
-from registry import InputError, UnknownNameError
+from distill_core.system.kept import Misfit, keep_tensors, kept_tensors, made_anew
+from registry import UnknownNameError
 
 
 def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
@@ -46,20 +45,26 @@ def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
         return Whitening(kind, _fit_channels(images))
     if kind not in KINDS:
         raise UnknownNameError("whitening", kind, known=KINDS, next="pass -o data.whitening=NAME.")
-    path = _cached(kind, images, strength)
+    images_digest = _digest(kind, images, strength)
+    path = cache_dir() / "whitening" / f"{images_digest}.safetensors"
+    key = {"whitening": kind, "strength": strength, "images": images_digest}
+    d = images[0].numel()
+    shapes = {name: (d, d) if name == "matrix" else (d,) for name in KINDS[kind]}
     try:
-        tensors, _ = read_tensors(path)
-        return Whitening.from_tensors(kind, tensors)
-    except InputError:  # missing or damaged: fit the same matrix again
-        tensors = _fit_zca(images, strength) if kind == "zca" else _fit_kornia(images, strength)
-        write_tensors(path, tensors, {"whitening": kind, "strength": strength})
-        return Whitening(kind, tensors)
+        return Whitening.from_tensors(kind, kept_tensors(path, key, shapes))
+    except Misfit as misfit:
+        made_anew(path, str(misfit))
+    except FileNotFoundError:
+        pass
+    tensors = _fit_zca(images, strength) if kind == "zca" else _fit_kornia(images, strength)
+    keep_tensors(path, tensors, key)
+    return Whitening(kind, tensors)
 
 
-def _cached(kind: str, images: Tensor, strength: float) -> Path:
+def _digest(kind: str, images: Tensor, strength: float) -> str:
     digest = hashlib.sha256(f"{kind} {strength!r} {tuple(images.shape)}".encode())
     digest.update(images.contiguous().flatten().numpy().data)
-    return cache_dir() / "whitening" / f"{digest.hexdigest()}.safetensors"
+    return digest.hexdigest()
 
 
 def _fit_channels(images: Tensor) -> dict[str, Tensor]:

@@ -12,13 +12,16 @@ from torch import nn
 class EmaClip:
     """Clips a group's gradient to a multiple of the moving average of its norm.
 
-    The average starts at the first norm. It is updated with the current norm before it is used, so
-    even a single spike raises its own bound: with decay 0.9, after norms 1 and 10 the average is
-    1.9, and with factor 2 the bound for the second norm is 3.8.
+    The average starts at the first norm. As published, it is updated with the current norm before
+    it is used, so a spike raises its own bound: with decay 0.9, after norms 1 and 10 the average is
+    1.9, and with factor 2 the bound for the second norm is 3.8; after 1 and 1000 it is 201.8.
 
     Args:
         decay: weight of the past in the average.
         factor: the bound as a multiple of the average.
+        spikes_count: as published. If not, the bound is `factor` times the average of earlier
+            norms, each as it was after clipping: 2 in both examples, and it rises by at most
+            1 + (1 - decay) * (factor - 1) a step.
 
     Attributes:
         ema: the average; None before the first gradient. A checkpoint needs nothing else.
@@ -26,9 +29,10 @@ class EmaClip:
     Source: Feng et al. 2024 (RaT-BPTT), published code.
     """
 
-    def __init__(self, decay: float, factor: float) -> None:
+    def __init__(self, decay: float, factor: float, *, spikes_count: bool = True) -> None:
         self.decay = decay
         self.factor = factor
+        self.spikes_count = spikes_count
         self.ema: float | None = None
 
     @torch.no_grad()
@@ -44,8 +48,9 @@ class EmaClip:
         if not math.isfinite(norm):
             return norm, False
         past = norm if self.ema is None else self.ema
-        self.ema = self.decay * past + (1 - self.decay) * norm
-        bound = self.factor * self.ema
+        counted = norm if self.spikes_count else min(norm, self.factor * past)
+        self.ema = self.decay * past + (1 - self.decay) * counted
+        bound = self.factor * (self.ema if self.spikes_count else past)
         if norm <= bound:
             return norm, False
         for parameter in parameters:

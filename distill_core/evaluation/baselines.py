@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -21,11 +23,14 @@ from distill_core.data.initial_pixels import draw_real
 from distill_core.data.real_budget import RealBudget, enlarge, real_budget, shrink
 from distill_core.evaluation.evaluate import Evaluator, Result
 from distill_core.system.cache import cache_dir
+from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
+from distill_core.system.kept import Misfit, made_anew
 from registry import EnvironmentFault
 
 FULL_BATCH = 128
 FULL_FORMAT = 1
+DIGEST = "sha256"
 
 
 def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -> Batch:
@@ -83,8 +88,9 @@ def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int)
     """
     real, ranks = evaluator.real, evaluator.ranks
     recipe = recipe.model_copy(update={"batch_size": FULL_BATCH, "steps": steps})
+    key = _key(evaluator, recipe, nets=nets)
     path = full_path(evaluator, recipe, nets=nets)
-    cached = _read(path) if ranks.is_main else None
+    cached = _kept(path, key) if ranks.is_main else None
     if known := ranks.broadcast(cached and cached.as_dict()):
         return Result.from_dict(known).noted(f"from the cache ({path.name})")
     train = Batch(real.train.images, real.train.labels)
@@ -92,7 +98,7 @@ def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int)
     result = result.noted(f"all {len(real.train)} training images")
     if ranks.is_main:
         try:
-            write_atomically(path, json.dumps(result.as_dict(), indent=1).encode())
+            _keep(path, key, result)
         except EnvironmentFault as fault:  # the result is valid without
             # Results are published: they must not name a user's folders.
             reason = fault.what.replace(str(cache_dir()), "the cache")
@@ -102,7 +108,13 @@ def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int)
 
 def full_path(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> Path:
     """Return where the cache keeps the result on the full training set."""
-    key = {
+    text = json.dumps(_key(evaluator, recipe, nets=nets), sort_keys=True)
+    return cache_dir() / "full" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _key(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> dict[str, Any]:
+    """Everything that the result depends on."""
+    return {
         "format": FULL_FORMAT,
         "data": evaluator.real.fingerprint,
         "recipe": recipe.model_dump(mode="json"),
@@ -110,13 +122,43 @@ def full_path(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> Path:
         "nets": nets,
         "seed": evaluator.seed,
     }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return cache_dir() / "full" / f"{digest[:32]}.json"
 
 
-def _read(path: Path) -> Result | None:
-    """Return a result from the cache; None if there is none, or it is damaged."""
-    try:
-        return Result.from_dict(parse_json(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+def _keep(path: Path, key: Mapping[str, Any], result: Result) -> None:
+    body = {**result.as_dict(), "key": {**key}}
+    body[DIGEST] = _digest(body)
+    write_atomically(path, json.dumps(body, indent=1).encode())
+
+
+def _kept(path: Path, key: Mapping[str, Any]) -> Result | None:
+    """Return a result from the cache; None if there is none, or it is not what is meant."""
+    if not path.exists():
         return None
+    try:
+        body = parse_json(read_plain(path))
+        result = Result.from_dict(body)
+        said = body.get("key", {**key, "recipe": result.recipe.model_dump(mode="json")})
+        if said != json.loads(json.dumps(key)):
+            raise Misfit("was made from something else")
+        if not _sound(result, key["nets"]):
+            raise Misfit("does not hold the accuracies of these networks")
+        if DIGEST not in body:  # training on everything may have taken hours
+            return result.noted("kept by an earlier version, without a digest")
+        if body.pop(DIGEST) != _digest(body):
+            raise Misfit("does not have the digest of what it holds")
+    except Misfit as misfit:
+        made_anew(path, str(misfit))
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        made_anew(path, "cannot be read")
+        return None
+    return result
+
+
+def _sound(result: Result, nets: int) -> bool:
+    tables = (result.accuracies, *result.checkpoints.values())
+    return all(len(each) == nets and all(0 <= value <= 1 for value in each) for each in tables)
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,8 @@ from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import Batch
 from distill_core.data.augment import Augmentation
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
-from distill_core.training.train import accuracy, train
+from distill_core.evaluation.by_class import ByClass
+from distill_core.training.train import right_by_class, train
 from registry import UnknownNameError
 
 CHECKPOINTS = (300, 600, 1000, 2000, 3000)
@@ -42,6 +43,7 @@ class Result:
         recipe: how the networks were trained.
         seconds: wall-clock time.
         notes: further facts (how a control was made, that it came from a cache).
+        by_class: accuracy by class; None in results of earlier versions.
     """
 
     accuracies: tuple[float, ...]
@@ -49,6 +51,7 @@ class Result:
     recipe: Recipe
     seconds: float
     notes: tuple[str, ...] = ()
+    by_class: ByClass | None = None
 
     @property
     def mean(self) -> float:
@@ -66,7 +69,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
-        return {
+        found: dict[str, Any] = {
             "mean": self.mean,
             "std": self.std,
             "accuracies": list(self.accuracies),
@@ -75,6 +78,9 @@ class Result:
             "seconds": self.seconds,
             "notes": list(self.notes),
         }
+        if self.by_class is not None:
+            found |= {"balanced": self.by_class.balanced, "by_class": self.by_class.as_list()}
+        return found
 
     @staticmethod
     def from_dict(state: dict[str, Any]) -> Result:
@@ -85,6 +91,7 @@ class Result:
             recipe=Recipe.model_validate(state["recipe"]),
             seconds=state["seconds"],
             notes=tuple(state["notes"]),
+            by_class=ByClass.from_list(state["by_class"]) if "by_class" in state else None,
         )
 
     def __str__(self) -> str:
@@ -154,12 +161,12 @@ class Evaluator:
         draw: Draw = (lambda _: data) if isinstance(data, Batch) else data
         augmentation = Augmentation.named(recipe.augment, self.real.spec.augmentations)
         at_steps = sorted({step for step in CHECKPOINTS if step < recipe.steps} | {recipe.steps})
-        found: dict[int, dict[int, float]] = {}
+        found: dict[int, dict[int, list[int]]] = {}
         for k in self.ranks.share(nets):
             images, labels = draw(seeded(self.seed, "evaluate data", k))
             generator = seeded(self.seed, "evaluate", k)
-            curve: dict[int, float] = {}
-            found[k] = curve
+            right: dict[int, list[int]] = {}
+            found[k] = right
             train(
                 self.make_backbone(generator),
                 images,
@@ -168,10 +175,13 @@ class Evaluator:
                 augmentation=augmentation,
                 generator=generator,
                 at_steps=at_steps,
-                observe=partial(_observe, curve, split),
+                observe=partial(_observe, right, split, self.real.spec.num_classes),
             )
-            self._tell(name, k, curve[recipe.steps])
-        curves = _join(found, self.ranks, nets)
+            self._tell(name, k, sum(right[recipe.steps]) / len(split))
+        joined = _join(found, self.ranks, nets)
+        curves = [
+            {step: sum(hits) / len(split) for step, hits in right.items()} for right in joined
+        ]
         for k in set(range(nets)) - set(found):
             self._tell(name, k, curves[k][recipe.steps])
         return Result(
@@ -179,6 +189,11 @@ class Evaluator:
             checkpoints={step: tuple(curve[step] for curve in curves) for step in at_steps},
             recipe=recipe,
             seconds=time.monotonic() - begin,
+            by_class=ByClass.of(
+                self.real.spec.class_names,
+                split.labels,
+                [right[recipe.steps] for right in joined],
+            ),
         )
 
     def _tell(self, name: str | None, net: int, accuracy: float) -> None:
@@ -186,14 +201,18 @@ class Evaluator:
             self.after_net(name, net, accuracy)
 
 
-def _observe(curve: dict[int, float], split: Split, step: int, backbone: nn.Module) -> None:
-    curve[step] = accuracy(backbone, split)
+def _observe(
+    found: dict[int, list[int]], split: Split, num_classes: int, step: int, backbone: nn.Module
+) -> None:
+    found[step] = right_by_class(backbone, split, num_classes)
 
 
-def _join(found: dict[int, dict[int, float]], ranks: Ranks, nets: int) -> list[dict[int, float]]:
-    """Return the accuracies by step of every network, in order, on all ranks."""
+def _join(
+    found: dict[int, dict[int, list[int]]], ranks: Ranks, nets: int
+) -> list[dict[int, list[int]]]:
+    """Return what every network got right by step and class, in order, on all ranks."""
     parts = ranks.gather(found)
-    whole = {k: curve for part in parts for k, curve in part.items()}
+    whole = {k: right for part in parts for k, right in part.items()}
     whole = ranks.broadcast(whole)
     return [whole[k] for k in range(nets)]
 

@@ -72,12 +72,20 @@ def judge(
     return results
 
 
+def balance_note(result: Result) -> tuple[str, ...]:
+    """Return the balanced accuracy as text where it is not the plain one, by far."""
+    found = result.by_class
+    if found is None or not found.is_unbalanced:
+        return ()
+    return (f"balanced {100 * found.balanced:.2f} %",)
+
+
 def table(results: Mapping[str, Result]) -> str:
     """Return results as text: accuracy on the test set, networks and notes."""
     lines = ["accuracy on the test set"]
     for name, result in results.items():
         count = len(result.accuracies)
         nets = f"{count} network{'s' if count > 1 else ''}"
-        notes = "; ".join((nets, *result.notes))
+        notes = "; ".join((nets, *balance_note(result), *result.notes))
         lines.append(f"  {NAMES[name]:<19} {result!s:>16}   ({notes})")
     return "\n".join(lines)

@@ -23,11 +23,18 @@ from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
+from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json, write_atomically
 from distill_core.system.folders import whole_folder
-from registry import InputError, UnknownNameError
+from distill_core.system.listing import Listing, named
+from registry import ExplainedError, InputError, UnknownNameError
 
 INFO = "info.json"
+# What all formats write; a class has a folder "3_name". `--force` removes no folder with more.
+WRITTEN = Listing(
+    files=("*.safetensors", "*.pt", "geometry.json", "labels.json", "README.md", "run.toml", INFO),
+    folders={"train": ("*.png", "metadata.jsonl"), "[0-9]*_*": ("*.png",)},
+)
 Writer = Callable[[Distilled, Path], list[str]]
 
 
@@ -62,7 +69,16 @@ def export(
     _check_free(out, force=force)
     distilled = load(run_dir)
     with whole_folder(out, replace=force) as folder:
-        lines = writers[form](distilled, folder)
+        try:
+            lines = writers[form](distilled, folder)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            if isinstance(error, ExplainedError):
+                raise
+            raise InputError(
+                f"{distilled.path} cannot be written as {form} ({type(error).__name__}: {error}).",
+                expected="a file that `distill run` wrote.",
+                next="restore it from a copy, or run again.",
+            ) from error
         write_atomically(folder / INFO, json.dumps(_info(distilled, form), indent=1).encode())
         _check_free(out, force=force)  # still
     return [f"{form}: {out}", *lines]
@@ -84,11 +100,17 @@ def _check_free(out: Path, *, force: bool) -> None:
             expected="an earlier export, which --force may replace.",
             next="pass --out DIR for another place.",
         )
+    if others := WRITTEN.strangers(out):
+        raise InputError(
+            f"{out} holds what no export wrote: {named(others)}. Nothing is deleted.",
+            expected="a folder with files of an export alone, for --force.",
+            next="move these elsewhere, or pass --out DIR for another place.",
+        )
 
 
 def _is_export(out: Path) -> bool:
     try:
-        return "distill_export" in parse_json((out / INFO).read_bytes())
+        return "distill_export" in parse_json(read_plain(out / INFO))
     except (OSError, ValueError, TypeError):
         return False
 

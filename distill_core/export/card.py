@@ -9,10 +9,10 @@ import json
 from typing import Any
 
 from distill_core import __version__
+from distill_core.artefact.contents import CONFIG, MANIFEST
 from distill_core.artefact.distilled import Distilled
-from distill_core.artefact.manifest import MANIFEST, read_manifest
+from distill_core.artefact.manifest import read_manifest
 from distill_core.export.tensors import TENSORS
-from distill_core.run.directory import CONFIG
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 NAMES = {

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import WHITENING
+from distill_core.artefact.artefact import check_gathered
+from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.system.files import read_tensors, write_atomically, write_tensors
 from registry import InputError
@@ -38,12 +39,14 @@ def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
     """Write DD-Ranking's input, and poster, labels and geometry beside it.
 
     Raises:
-        InputError: the labels are not distributions, so they have no logarithms.
+        InputError: the labels are not distributions, so they have no logarithms, or an artefact
+            of few images has so many classes that they would fill the memory.
     """
     logits = logits_of(distilled.labels)
     chosen = top_ipc(distilled.labels)
     num_classes = len(distilled.class_names)
     ipc = len(chosen) // num_classes
+    check_gathered(distilled.path, len(chosen) * distilled.images[0].nbytes)
     _save(out / "images.pt", distilled.images[chosen])
     _save(out / "labels.pt", logits[chosen])
     _save(out / "lr.pt", torch.tensor(distilled.recipe.lr))

@@ -11,15 +11,17 @@ The layout is that of the `datasets` documentation, "imagefolder" with metadata.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.distilled import Distilled
 from distill_core.export.card import dataset_card
 from distill_core.export.images import pngs_of, rounding_note
 from distill_core.export.tensors import export_tensors
-from distill_core.run.directory import CONFIG
+from distill_core.system.door import read_plain
 from distill_core.system.files import write_atomically
 from registry import OptionError
 
@@ -55,9 +57,8 @@ def export_huggingface(distilled: Distilled, out: Path, licence: str) -> list[st
         lines.append(json.dumps(line) + "\n")
     write_atomically(out / "train" / "metadata.jsonl", "".join(lines).encode())
     export_tensors(distilled, out)
-    config = distilled.path.with_name(CONFIG)
-    if config.exists():
-        write_atomically(out / CONFIG, config.read_bytes())
+    with contextlib.suppress(FileNotFoundError):
+        write_atomically(out / CONFIG, read_plain(distilled.path.with_name(CONFIG)))
     write_atomically(out / "README.md", dataset_card(distilled, licence).encode())
     return [
         f"{len(pngs)} pictures in train, metadata.jsonl with soft labels, README.md",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill_core.artefact.artefact import WHITENING
+from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.system.files import read_tensors, write_tensors
 

@@ -101,7 +101,10 @@ TOOLS: Table = {
     },
     "Real images": {
         "distill_core.data.augment": ("Augmentation", "Draw"),
+        "distill_core.data.downsample": ("downsample", "upsample"),
         "distill_core.data.initial_pixels": ("draw_real", "starting_noise"),
+        "distill_core.data.picture_files": ("decode_picture", "picture_size"),
+        "distill_core.data.picture_notes": ("PictureNotes", "shown"),
         "distill_core.data.prepare": ("check_class_names", "held_out"),
         "distill_core.data.real_budget": ("RealBudget", "enlarge", "real_budget", "shrink"),
         "distill_core.data.resize": ("eight_bit",),
@@ -119,6 +122,7 @@ TOOLS: Table = {
     "Files and memory": {
         "distill_core.system.cache": ("cache_dir",),
         "distill_core.system.files": ("parse_json", "parse_toml", "read_tensors", "write_tensors"),
+        "distill_core.system.kept": ("made_anew",),
         "distill_core.system.memory": ("PeakBytes",),
     },
 }

@@ -45,8 +45,14 @@ from distill_core.contracts.transfer import wait as wait
 from distill_core.contracts.whitening import Whitening as Whitening
 from distill_core.data.augment import Augmentation as Augmentation
 from distill_core.data.augment import Draw as Draw
+from distill_core.data.downsample import downsample as downsample
+from distill_core.data.downsample import upsample as upsample
 from distill_core.data.initial_pixels import draw_real as draw_real
 from distill_core.data.initial_pixels import starting_noise as starting_noise
+from distill_core.data.picture_files import decode_picture as decode_picture
+from distill_core.data.picture_files import picture_size as picture_size
+from distill_core.data.picture_notes import PictureNotes as PictureNotes
+from distill_core.data.picture_notes import shown as shown
 from distill_core.data.prepare import check_class_names as check_class_names
 from distill_core.data.prepare import held_out as held_out
 from distill_core.data.real_budget import RealBudget as RealBudget
@@ -98,6 +104,7 @@ from distill_core.system.files import parse_json as parse_json
 from distill_core.system.files import parse_toml as parse_toml
 from distill_core.system.files import read_tensors as read_tensors
 from distill_core.system.files import write_tensors as write_tensors
+from distill_core.system.kept import made_anew as made_anew
 from distill_core.system.memory import PeakBytes as PeakBytes
 from registry import Component as Component
 from registry import EnvironmentFault as EnvironmentFault

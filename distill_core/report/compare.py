@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.hookspecs import Preset
+from distill_core.report.other_data import other_data
 from distill_core.report.record import RecordedAccuracy, RunRecord, read_run
 from distill_core.system.units import size_text
 from registry import InputError, UnknownNameError
@@ -76,6 +77,14 @@ def compare(
     if sort is not None:
         rows.sort(key=lambda row: _rank(row[sort], largest_first=sort in LARGEST_FIRST))
     return rows
+
+
+def not_alike(records: Sequence[RunRecord]) -> list[str]:
+    """Return a line for each dataset whose images are not the same in all runs."""
+    return other_data(
+        (record.name, str(record.config.get("dataset", "digits")), record.manifest)
+        for record in records
+    )
 
 
 def reported(config: Mapping[str, Any], presets: Mapping[str, Preset]) -> str | None:

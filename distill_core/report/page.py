@@ -10,17 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
 from distill_core.artefact.kept import current
-from distill_core.artefact.pictures import POSTER
 from distill_core.hookspecs import Preset
-from distill_core.report.compare import HEADERS, MISSING, cells, compare
+from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.record import TABLES, RunRecord, read_run
-from distill_core.report.timelapse import TIMELAPSE
 from distill_core.system.files import write_atomically
 
-REPORT = "report.html"
 # Only what is in the file may be used; class names and notes are not to be trusted.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = ("data", "engine", "evaluate")
@@ -56,7 +54,8 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
     facts = {name: text for name, text in found if text != MISSING}
     timelapse = record.path / TIMELAPSE
     parts = [
-        _section("Result", _facts(facts)),
+        _section("Result", _facts(facts) + _data_notes(record)),
+        _section("To look at", _notices(record)),
         poster_html(record.path),
         _section("Time-lapse", f'<img class="time" alt="time-lapse" src="{data_uri(timelapse)}">')
         if timelapse.exists()
@@ -64,6 +63,7 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
         _curves([record]),
         _section("Accuracy by budget", budget_chart([record])),
         _section("Networks", _judgements(record)),
+        _section("Accuracy by class", _by_class(record)),
         _section("Command", _commands(record)),
         _section("Record", _record(record)),
     ]
@@ -71,7 +71,7 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
 
 
 def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
-    """Return the page that compares runs."""
+    """Return the page that compares runs, with a line where these have used other images."""
     columns = zip(HEADERS.values(), *map(cells, compare(records, presets)), strict=True)
     headers, *rows = zip(*(each for each in columns if set(each[1:]) != {MISSING}), strict=True)
     posters = "".join(
@@ -81,7 +81,7 @@ def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
         if (record.path / POSTER).exists()
     )
     parts = [
-        _section("Runs", _table(headers, rows)),
+        _section("Runs", _table(headers, rows) + "".join(map(_note, not_alike(records)))),
         _section("Accuracy by budget", budget_chart(records)),
         _curves(records),
         _section("Posters", f'<div class="thumbs">{posters}</div>'),
@@ -119,6 +119,29 @@ def _judgements(record: RunRecord) -> str:
     return _table(headers, body) + "".join(notes)
 
 
+def _notices(record: RunRecord) -> str:
+    found = record.manifest.get("notices", ())
+    return "".join(_note(f"{each['what']} Try: {each['next']}") for each in found)
+
+
+def _by_class(record: RunRecord) -> str:
+    """A table that opens at a click: every class, and balanced accuracy below them."""
+    if not (found := record.by_class):
+        return ""
+    first = next(iter(found.values()))
+    columns = [[_percent(a) for a in (*each.accuracies, each.balanced)] for each in found.values()]
+    names, images = (*first.names, "balanced"), (*first.images, sum(first.images))
+    headers = ["class", "test images", *(f"{what} %" for what in found)]
+    rows = list(zip(map(str, names), map(str, images), *columns, strict=True))
+    summary = f"<summary>Balanced: {', '.join(column[-1] for column in columns)} %</summary>"
+    note = _note("Balanced accuracy: the mean over classes; mean over the run's networks.")
+    return f"<details>{summary}{_table(headers, rows)}</details>{note}"
+
+
+def _percent(accuracy: float | None) -> str:
+    return MISSING if accuracy is None else f"{100 * accuracy:.1f}"
+
+
 def _curves(records: Sequence[RunRecord]) -> str:
     if not (drawn := curves(records)):
         return ""
@@ -132,6 +155,11 @@ def _commands(record: RunRecord) -> str:
     every = f"<pre>{escape(command_of(record.config))}</pre>"
     summary = "<summary>With every option named</summary>"
     return "".join([*parts, f"<details>{summary}{every}</details>"])
+
+
+def _data_notes(record: RunRecord) -> str:
+    notes = record.manifest.get("data_notes")
+    return "".join(_note(f"data: {each}") for each in notes) if isinstance(notes, list) else ""
 
 
 def _note(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,22 @@ import numpy as np
 import torch
 
 from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import POSTER
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.pictures import (
     MIN_WIDTH,
-    POSTER,
     heat_map,
-    sheet,
+    sheet_size,
     to_bytes,
     to_image,
     to_png,
 )
+from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.files import read_tensors
+from registry import InputError
 
 MOST_ITEMS, MOST_BARS, COLUMNS = 1000, 10, 25
+MOST_ROWS = 8192  # of the heat map: browsers show no picture that is much higher
 
 
 def poster_html(run_dir: Path) -> str:
@@ -35,9 +39,21 @@ def poster_html(run_dir: Path) -> str:
     """
     distilled = load(run_dir)
     tensors, _ = read_tensors(distilled.path, names=("pixels", "items", "cells"))
+    try:
+        return _html(run_dir, distilled, tensors)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{distilled.path} cannot be shown ({type(error).__name__}: {error}).",
+            expected="a file that `distill run` wrote.",
+            next="restore it from a copy, or run again.",
+        ) from None
+
+
+def _html(run_dir: Path, distilled: Distilled, tensors: Mapping[str, torch.Tensor]) -> str:
     count, _, height, width = tensors["pixels"].shape
-    empty = np.zeros((count, height, width, 3), dtype=np.uint8)
-    picture, corners, factor = sheet(empty, MIN_WIDTH)
+    (picture_h, picture_w), corners, factor = sheet_size((count, height, width), MIN_WIDTH)
     chosen, sprite = _sprite(distilled)
     items = tensors["items"][chosen].tolist() if "items" in tensors else []
     data = {
@@ -51,9 +67,13 @@ def poster_html(run_dir: Path) -> str:
         "items": items,
         "labels": [_largest(row) for row in distilled.labels[chosen].tolist()],
     }
-    size = f"0 0 {picture.shape[1]} {picture.shape[0]}"
+    size = f"0 0 {picture_w} {picture_h}"
     shown = len(chosen)
     note = f"{shown} of {len(distilled.images)}" if shown < len(distilled.images) else f"{shown}"
+    rows = _spaced(len(distilled.labels), MOST_ROWS)
+    of_all = (
+        f" ({MOST_ROWS} of {len(distilled.labels)})" if len(distilled.labels) > MOST_ROWS else ""
+    )
     names = ", ".join(map(escape, distilled.class_names[:100]))
     return (
         '<section id="poster"><h2>Distilled images</h2>'
@@ -70,16 +90,20 @@ def poster_html(run_dir: Path) -> str:
         f'<img id="sprite" hidden alt="" src="{png_uri(sprite)}">'
         f'<script type="application/json" id="data">{script_json(data)}</script></section>'
         '<section><h2>Soft labels</h2><img class="heat" alt="label heat map" '
-        f'src="{png_uri(to_png(to_image(heat_map(distilled.labels))))}">'
-        f'<p class="note">A row for each image, a column for each class: {names}. Dark is zero, '
-        "yellow the highest.</p></section>"
+        f'src="{png_uri(to_png(to_image(heat_map(distilled.labels[rows]))))}">'
+        f'<p class="note">A row for each image{of_all}, a column for each class: {names}. '
+        "Dark is zero, yellow the highest.</p></section>"
     )
 
 
 def data_uri(path: Path) -> str:
-    """Return a picture file as a URI that holds it."""
+    """Return a picture file of a run as a URI that holds it.
+
+    Raises:
+        InputError: it is no plain file, or too large.
+    """
     kind = path.suffix.removeprefix(".")
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/{kind};base64,{base64.b64encode(read_plain(path, PICTURE)).decode()}"
 
 
 def png_uri(data: bytes) -> str:
@@ -95,7 +119,7 @@ def script_json(data: Any) -> str:
 def _sprite(distilled: Distilled) -> tuple[torch.Tensor, bytes]:
     """Return which items are shown, evenly chosen, and all their pictures as one PNG."""
     count = len(distilled.images)
-    chosen = torch.linspace(0, count - 1, min(count, MOST_ITEMS)).round().long()
+    chosen = _spaced(count, MOST_ITEMS)
     images = distilled.transform.whitening.invert(distilled.images[chosen], in_range=False)
     pictures = to_bytes(images)
     missing = -len(pictures) % COLUMNS
@@ -103,6 +127,11 @@ def _sprite(distilled: Distilled) -> tuple[torch.Tensor, bytes]:
     _, h, w, _ = padded.shape
     rows = padded.reshape(-1, COLUMNS, h, w, 3).transpose(0, 2, 1, 3, 4)
     return chosen, to_png(to_image(rows.reshape(-1, COLUMNS * w, 3)))
+
+
+def _spaced(count: int, most: int) -> torch.Tensor:
+    """Return the numbers 0 to count - 1, or `most` of them, evenly spaced."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
 
 
 def _largest(row: list[float]) -> list[tuple[int, float]]:

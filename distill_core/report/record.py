@@ -7,19 +7,21 @@ raises an `InputError` that gives the reason in one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
 from distill_core.artefact.kept import current
-from distill_core.artefact.manifest import MANIFEST, read_manifest
-from distill_core.run.directory import METRICS, settings_of
+from distill_core.artefact.manifest import read_manifest
+from distill_core.evaluation.by_class import ByClass
+from distill_core.run.directory import settings_of
+from distill_core.system.door import check_folder, lines_of, read_plain
 from distill_core.system.files import parse_json
 from registry import InputError
 
-EVALUATION = "evaluation"
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
 WHAT = ("distilled", "random", "full")
 
@@ -72,12 +74,15 @@ class RunRecord:
         config: run.toml.
         manifest: manifest.json.
         judgements: the verdict of the run itself, then those of `distill evaluate`, oldest first.
+        by_class: of the run's own verdict, by "distilled", "random" and "full"; earlier versions
+            did not record it.
     """
 
     path: Path
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
     judgements: tuple[Judgement, ...]
+    by_class: Mapping[str, ByClass] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -95,7 +100,7 @@ class RunRecord:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl without damaged ones; empty if there is no file."""
-        return _metrics(self.path)
+        return list(_metrics(self.path))
 
 
 def read_run(path: Path) -> RunRecord:
@@ -121,13 +126,14 @@ def read_run(path: Path) -> RunRecord:
                 settings = body["settings"][row]
                 judged.append(_judgement(settings["backbone"], settings["options"], results))
         _check(manifest)
+        by_class = _by_class(manifest["results"])
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise _damaged(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
-    return RunRecord(path, config, manifest, tuple(judged))
+    return RunRecord(path, config, manifest, tuple(judged), by_class)
 
 
 def _evaluations(path: Path) -> list[Path]:
@@ -138,8 +144,8 @@ def _evaluations(path: Path) -> list[Path]:
     listed = [line.get("file") for line in _metrics(path)]
     last = {name: k for k, name in enumerate(listed) if isinstance(name, str)}
     return sorted(
-        (path / EVALUATION).glob("*.json"),
-        key=lambda each: (last.get(each.name, -1), each.stat().st_mtime, each.name),
+        check_folder(path / EVALUATION).glob("*.json"),
+        key=lambda each: (last.get(each.name, -1), each.lstat().st_mtime, each.name),
     )
 
 
@@ -150,6 +156,16 @@ def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]
     shown = f"{name}{width}, {nets} net{'s' if nets != 1 else ''}"
     notes = [f"{what}: {note}" for what in found for note in results[what].get("notes", ())]
     return Judgement(name, shown, found, tuple(notes))
+
+
+def _by_class(results: Mapping[str, Any]) -> dict[str, ByClass]:
+    found = {}
+    for what in WHAT:
+        if rows := results.get(what, {}).get("by_class"):
+            found[what] = ByClass.from_list(rows)
+            for number in (*found[what].images, *found[what].accuracies):
+                _finite(0 if number is None else number)
+    return found
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
@@ -167,6 +183,9 @@ def _check(manifest: Mapping[str, Any]) -> None:
     commands = manifest.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(words, list) for words in commands):
         raise TypeError("commands are not lists of words")
+    notices = manifest.get("notices", [])
+    if not isinstance(notices, list) or not all({"what", "next"} <= set(each) for each in notices):
+        raise TypeError("notices are not what a run writes")
 
 
 def _finite(value: Any) -> float:
@@ -178,7 +197,9 @@ def _finite(value: Any) -> float:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        found = parse_json(path.read_bytes())
+        found = parse_json(read_plain(path))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from None
     if not isinstance(found, dict):
@@ -186,13 +207,12 @@ def _table(path: Path) -> dict[str, Any]:
     return found
 
 
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    file = path / METRICS
-    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    return [line for line in map(_line, text.splitlines()) if line]
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl without damaged ones."""
+    return (line for line in map(_line, lines_of(path / METRICS)) if line)
 
 
-def _line(text: str) -> dict[str, Any] | None:
+def _line(text: bytes) -> dict[str, Any] | None:
     try:
         found = parse_json(text)
     except ValueError:

@@ -22,6 +22,7 @@ from distill_core.contracts.geometry import Placement, check_class_grid
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset, check_budget
+from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.engine.memory_limit import ACTIVATION_CACHES, stay_within
@@ -85,6 +86,7 @@ def assemble(
     real: RealData | None = None,
     start: bool = True,
     tell: Callable[[str], None] = lambda line: None,
+    check: Callable[[Identity], None] = lambda identity: None,
 ) -> Assembly:
     """Make everything that a run needs.
 
@@ -97,6 +99,8 @@ def assemble(
         start: call `Labeler.start`; not needed if a state is loaded afterwards, or to predict a
             cost.
         tell: called with lines about what that does.
+        check: raises if the dataset's images are not those that are meant; called before anything
+            is made of them.
 
     Raises:
         ExplainedError: a component cannot do what is configured, or two do not fit each other.
@@ -106,7 +110,7 @@ def assemble(
     if real is None:
         if class_grid is None:
             _rehearse(plan)
-        real = plan.real_data()
+        real = plan.real_data(check)
     rng = Streams(config.seed)
     representation = _make_representation(plan, real)
     layout = representation.layout
@@ -278,6 +282,16 @@ def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
     return algorithm
 
 
-def load_real(config: RunConfig, plugins: Plugins) -> RealData:
-    """Load, split and whiten the dataset of a run, and move it to the device."""
-    return Plan.of(config, plugins, {"dataset"}).real_data()
+def load_real(
+    config: RunConfig,
+    plugins: Plugins,
+    check: Callable[[Identity], None] = lambda identity: None,
+) -> RealData:
+    """Load, split and whiten the dataset of a run, and move it to the device.
+
+    Args:
+        config: the configuration of the run.
+        plugins: what is installed.
+        check: raises if these are not the data that are meant; called before they are whitened.
+    """
+    return Plan.of(config, plugins, {"dataset"}).real_data(check)

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from distill_core.artefact.contents import CHECKPOINT, PREVIOUS, RUN, STATE
+from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
+from distill_core.run.known_data import data_of_artefact, data_of_state
+from distill_core.system.door import check_folder
 from distill_core.system.files import parse_json, read_tensors, remove_parts, write_tensors
 from distill_core.system.state_tree import decode, encode
 from registry import ExplainedError, InputError, Plugins
 
 CHECKPOINT_FORMAT = 1
 # What may change when a run is resumed: how long it is, where it is computed and how it is judged,
-# not what it computes. Other devices, threads or kernels round sums differently.
+# not what it computes. Other devices, threads or kernels round sums differently. The places of the
+# data may change, too: the fingerprint tells whether they are the same (`known_data.py`).
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "tf32", "deterministic", "procs", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
@@ -40,12 +45,12 @@ class DamagedError(InputError):
 
 def checkpoint_path(run_dir: Path) -> Path:
     """Return the file of the newest state."""
-    return run_dir / "checkpoint" / "state.safetensors"
+    return run_dir / CHECKPOINT / STATE
 
 
 def previous_path(run_dir: Path) -> Path:
     """Return the file of the state before the newest."""
-    return run_dir / "checkpoint" / "previous.safetensors"
+    return run_dir / CHECKPOINT / PREVIOUS
 
 
 def has_checkpoint(run_dir: Path) -> bool:
@@ -62,7 +67,7 @@ def save_checkpoint(run_dir: Path, state: Mapping[str, Any], config: RunConfig) 
     tensors: dict[str, Tensor] = {}
     tree = encode(state, "state", tensors)
     path = checkpoint_path(run_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_folder(path.parent).mkdir(parents=True, exist_ok=True)
     header = {
         "format": CHECKPOINT_FORMAT,
         "config": config.model_dump(mode="json"),
@@ -94,7 +99,29 @@ def load_checkpoint(
         InputError: there is none, it is of another format, or of a run with another
             configuration; the first field that differs is named.
     """
+    state, written = read_checkpoint(run_dir, tell)
+    old, new = _completed(written, plugins), config.model_dump(mode="json")
+    # Without the fingerprint of the data, another place may have other data.
+    moves = places_of(config) if data_of_state(state) or data_of_artefact(run_dir) else ()
+    _check_config(old, new, checkpoint_path(run_dir), (*MAY_CHANGE, *moves))
+    return state
+
+
+def read_checkpoint(
+    run_dir: Path, tell: Callable[[str], None] = lambda line: None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the newest intact state of a run, and the configuration that it was written with.
+
+    Args:
+        run_dir: the run directory.
+        tell: called when the newest state is damaged and the previous one is used.
+
+    Raises:
+        DamagedError: no state is intact.
+        InputError: there is none, or it is of another format.
+    """
     path, previous = checkpoint_path(run_dir), previous_path(run_dir)
+    check_folder(path.parent)
     if not has_checkpoint(run_dir):
         raise InputError(
             f"{run_dir} has no checkpoint.",
@@ -108,9 +135,7 @@ def load_checkpoint(
             raise
         tree, tensors, header = _read(previous)
         tell(f"passed over: {error.what} The state before it is taken")
-    _check_config(_completed(header["config"], plugins), config.model_dump(mode="json"), path)
-    state: dict[str, Any] = decode(tree, tensors)
-    return state
+    return decode(tree, tensors), header["config"]
 
 
 def state_to_resume(
@@ -121,7 +146,7 @@ def state_to_resume(
     Raises:
         InputError: as `load_checkpoint`.
     """
-    for folder in (run_dir, checkpoint_path(run_dir).parent):
+    for folder in (run_dir, *(check_folder(run_dir / name) for name in RUN.folders)):
         remove_parts(folder)
     if has_checkpoint(run_dir):
         return load_checkpoint(run_dir, config, tell, plugins=plugins)
@@ -172,14 +197,16 @@ def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any
         return config
 
 
-def _check_config(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+def _check_config(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: Path, may_change: Sequence[str]
+) -> None:
     old, new = flatten(old), flatten(new)
     for name in sorted({*old, *new}):
-        if name.partition(".")[0] in MAY_CHANGE or old.get(name) == new.get(name):
+        if {name, name.partition(".")[0]} & {*may_change} or old.get(name) == new.get(name):
             continue
         raise InputError(
             f"{path} belongs to a run with {name} = {old.get(name)!r}, not {new.get(name)!r}.",
-            expected="the same configuration except for " + ", ".join(MAY_CHANGE) + ".",
+            expected=f"the same configuration except for {', '.join(may_change)}.",
             next="leave the changed setting out, or start a new run with --out.",
         )
 

@@ -6,6 +6,7 @@ a component that breaks its contract would spoil their run silently.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,11 @@ from registry import ContractError, InputError
 
 def check_hypergradients(
     groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
-) -> None:
+) -> dict[str, float]:
     """Refuse a hypergradient that is not finite or, in the first step, missing.
+
+    Returns:
+        The Euclidean norm of each group's hypergradient, as the outer optimizer gets it.
 
     Raises:
         HypergradientError: naming the step and the group.
@@ -39,6 +43,7 @@ def check_hypergradients(
     }
     finite = _each(gradients, torch.isfinite, torch.all)
     there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
+    norms = _each(gradients, lambda gradient: gradient, torch.linalg.vector_norm)
     for name in groups:
         if not all(finite[name]):
             raise DivergenceError(
@@ -52,6 +57,7 @@ def check_hypergradients(
                 expected="a gradient in every group that is learned.",
                 next="choose a labeler with fixed labels, or an algorithm that trains them.",
             )
+    return {name: math.hypot(*norms[name]) for name in groups}
 
 
 def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:

@@ -1,19 +1,22 @@
-"""The run directory: its files, and when it may be created, resumed or overwritten."""
+"""The run directory: when it may be created, resumed or overwritten. Its files: `contents.py`."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import re
 from pathlib import Path
 
-from distill_core.artefact import kept
+from distill_core.artefact.contents import CONFIG, LOCK, RUN
+from distill_core.artefact.kept import keep
 from distill_core.config.run_config import RunConfig, to_toml
-from distill_core.config.settings import FORMAT, read_settings
-from distill_core.run.lock import LOCK
+from distill_core.config.settings import FORMAT, parse_settings
+from distill_core.system.door import check_folder, check_plain, read_plain
 from distill_core.system.files import is_part, write_atomically
+from distill_core.system.listing import named
 from registry import InputError
 
-CONFIG = kept.CONFIG
-METRICS = "metrics.jsonl"
+# A configuration that a user wrote for `--config` has no format.
+OURS = re.compile(rb"format = \d+\r?\n")
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -27,7 +30,8 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
     """Refuse to start a run in a directory that is in use; nothing is changed yet.
 
     Raises:
-        InputError: the directory is in use, or `--overwrite` would delete files of another kind.
+        InputError: the directory is in use, or `--overwrite` is to delete what is no run, or there
+            are files in it that no run wrote, which are named.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise InputError(
@@ -38,7 +42,7 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         path.name == LOCK or is_part(path) for path in run_dir.iterdir()
     ):
         return
-    is_run = (run_dir / CONFIG).exists()
+    is_run = _is_run(run_dir)
     if not overwrite:
         going_on = f"`distill run --resume --out {run_dir}` to go on, " if is_run else ""
         raise InputError(
@@ -48,9 +52,16 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         )
     if not is_run:
         raise InputError(
-            f"{run_dir} is not a run directory (it has no {CONFIG}); it will not be deleted.",
+            f"{run_dir} is not a run directory (it has no {CONFIG} of a run); it will not be "
+            "deleted.",
             expected="a directory that `distill run` made.",
             next="pass --out DIR for another place.",
+        )
+    if others := RUN.strangers(run_dir):
+        raise InputError(
+            f"{run_dir} holds what no run wrote: {named(others)}. Nothing is deleted.",
+            expected="a directory with files of a run alone, for --overwrite.",
+            next="move these elsewhere, or pass --out DIR for another place.",
         )
 
 
@@ -66,18 +77,26 @@ def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
 def write_config(run_dir: Path, config: RunConfig) -> None:
     """Write the configuration of a run, with the version of its format, unless it is the same."""
     data, path = f"format = {FORMAT}\n{to_toml(config)}".encode(), run_dir / CONFIG
-    if not path.exists() or path.read_bytes() != data:
-        kept.keep(run_dir)  # the result that is there was made with the other one
+    if not path.exists() or read_plain(path) != data:
+        keep(run_dir)  # the result that is there was made with the other one
         write_atomically(path, data)
 
 
-def _empty(run_dir: Path) -> None:
-    """Delete everything except for the lock; run.toml goes last, in case of a crash."""
-    for path in sorted(run_dir.iterdir(), key=lambda path: path.name == CONFIG):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+def check_files(run_dir: Path) -> None:
+    """Refuse a run directory in which a file or folder of a run is a link, a pipe or a device.
+
+    What writes into a directory that is there calls this first, before any work.
+
+    Raises:
+        InputError: the first of them is named.
+    """
+    for path in sorted(run_dir.iterdir()):
+        if RUN.inside(path.name) is not None:
+            check_folder(path)
+            for each in sorted(path.iterdir()):
+                check_plain(each)
+        elif RUN.has_file(path.name):
+            check_plain(path)
 
 
 def settings_of(run_dir: Path) -> dict[str, object]:
@@ -86,10 +105,35 @@ def settings_of(run_dir: Path) -> dict[str, object]:
     Raises:
         InputError: the directory is not a run directory.
     """
-    if not (run_dir / CONFIG).exists():
+    path = run_dir / CONFIG
+    try:
+        return parse_settings(read_plain(path), path)
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{run_dir} is not a run directory (it has no {CONFIG}).",
             expected="a directory that `distill run` made.",
             next="check the path; `ls runs` shows the runs made here.",
-        )
-    return read_settings(run_dir / CONFIG)
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            expected="the file that `distill run` wrote.",
+            next="give permission, or restore it from a copy.",
+        ) from None
+
+
+def _empty(run_dir: Path) -> None:
+    """Delete what a run wrote, except for the lock; run.toml goes last, in case of a crash."""
+    for path in sorted(RUN.written(run_dir), key=lambda path: path.name == CONFIG):
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # what a desktop left in it
+                path.rmdir()
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def _is_run(run_dir: Path) -> bool:
+    try:
+        return bool(OURS.match(read_plain(run_dir / CONFIG)))
+    except (OSError, InputError):
+        return False

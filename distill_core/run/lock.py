@@ -13,16 +13,16 @@ import errno
 import json
 import os
 import socket
-import stat
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from distill_core.artefact.contents import LOCK
+from distill_core.system.door import open_to_write
 from distill_core.system.files import parse_json
 from registry import EnvironmentFault, InputError
 
-LOCK = ".lock"
 PATIENCE = 0.3  # seconds; who asks whether a lock is held has it for a moment
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
@@ -162,15 +162,9 @@ class _Held:
 
 def _open(path: Path) -> int:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o644)
+        return open_to_write(path)
     except OSError as error:
-        if path.is_symlink():
-            raise _not_plain(path) from None
         raise _fault(path, error) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _not_plain(path)
-    return descriptor
 
 
 def _flock(descriptor: int, *, shared: bool = False, patience: float = 0.0) -> None:
@@ -229,14 +223,6 @@ def _in_use(run_dir: Path) -> InputError:
         expected="one run at a time in a directory.",
         next="wait for it, end it with Ctrl-C or `kill -INT PROCESS` (it saves its state), or "
         "pass --out DIR.",
-    )
-
-
-def _not_plain(path: Path) -> InputError:
-    return InputError(
-        f"{path} is not a plain file.",
-        expected="the lock that a run made, or nothing.",
-        next="see what it is, and remove it.",
     )
 
 

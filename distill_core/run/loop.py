@@ -17,6 +17,7 @@ from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.run.assemble import Assembly
 from distill_core.run.checkpoint import save_checkpoint
 from distill_core.run.checks import check_hypergradients, check_update, watched
+from distill_core.run.course import APPLIED
 from distill_core.run.divergence import LIMIT, SMALLER, check_loss, record
 from distill_core.run.state import LoopState
 from distill_core.system.arithmetic import inner_precision
@@ -195,7 +196,8 @@ class OuterLoop(LoopState):
         self.optimizer.zero_grad(set_to_none=True)
         metrics = self._hypergradient()
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
-        check_hypergradients(self.groups, step=self.step, config=assembly.config)
+        norms = check_hypergradients(self.groups, step=self.step, config=assembly.config)
+        metrics |= {f"{APPLIED}{name}": norm for name, norm in norms.items()}
         self.schedule.apply(self._progress())
         self._updating = True
         self.optimizer.step()

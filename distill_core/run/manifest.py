@@ -11,6 +11,7 @@ import torch
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import KINDS
 from distill_core.run.assemble import Assembly
+from distill_core.run.course import Notice
 from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.versions import hardware, versions
 from registry import Plugins
@@ -28,6 +29,7 @@ def manifest(
     divergences: Sequence[Mapping[str, Any]] = (),
     peak_memory: int | None = None,
     commands: Sequence[Sequence[str]] = (),
+    notices: Sequence[Notice] = (),
 ) -> dict[str, Any]:
     """Collect the record of a run.
 
@@ -42,6 +44,7 @@ def manifest(
         divergences: when and why the run went back and halved its learning rates.
         peak_memory: most bytes that the process used until the end of the outer steps.
         commands: the words of the command lines that started and resumed it.
+        notices: what is odd about its course or its results.
     """
     config, real, ema = assembly.config, assembly.real, assembly.ema
     grid = assembly.placement.class_grid
@@ -56,6 +59,8 @@ def manifest(
         "commands": [list(words) for words in commands],
         "seed": config.seed,
         "dataset_fingerprint": real.fingerprint,
+        "dataset_content": real.content,
+        "data_notes": list(real.notes),
         "class_order": [[names[k] for k in row] for row in grid.tolist()],
         "class_order_notes": assembly.notes,
         "engine": assembly.engine.describe(),
@@ -68,6 +73,7 @@ def manifest(
         "seconds": round(seconds, 3),
         "divergences": list(divergences),
         "peak_memory": peak_memory,
+        "notices": [notice._asdict() for notice in notices],
         "results": results or {},
     }
 

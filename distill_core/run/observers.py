@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import SNAPSHOTS
 from distill_core.artefact.pictures import (
     sheet,
     to_bytes,
@@ -18,9 +20,10 @@ from distill_core.artefact.pictures import (
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
+from distill_core.system.door import check_folder, check_plain, lines_of
 from distill_core.system.files import append_line, parse_json, write_atomically
 
-FOLDER = "snapshots"
+STEP = re.compile(r"step_([0-9]+)")  # the names of pictures, without their endings
 
 
 class MetricsFile:
@@ -39,9 +42,12 @@ class MetricsFile:
 
     def _drop_after(self, step: int) -> None:
         # Damaged lines are dropped, too.
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if _is_before(line, step)]
-        write_atomically(self.path, "".join(line + "\n" for line in lines).encode())
+        lines = [line + b"\n" for line in lines_of(self.path) if _is_before(line, step)]
+        write_atomically(self.path, b"".join(lines))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was written, without damaged lines."""
+        return [parse_json(line) for line in lines_of(self.path) if _step_in(line) is not None]
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
@@ -64,12 +70,19 @@ class MetricsFile:
         self.write({"kind": "divergence", "step": step, "what": what})
 
 
-def _is_before(line: str, step: int) -> bool:
+def _is_before(line: bytes, step: int) -> bool:
     """Return whether a line is of this step or an earlier one; False if it is half-written."""
+    found = _step_in(line)
+    return found is not None and found <= step
+
+
+def _step_in(line: bytes) -> int | None:
+    """Return the step of a line; None if it is half-written."""
     try:
-        return bool(parse_json(line)["step"] <= step)
+        found = parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
+    return found if isinstance(found, int) else None
 
 
 def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:
@@ -158,7 +171,7 @@ class Snapshots:
             return
         canvases = to_bytes(unwhitened_canvases(assembly.synthetic, assembly.real))
         picture = to_png(to_image(sheet(canvases, 1)[0]))
-        write_atomically(self.run_dir / FOLDER / f"step_{step:07}.png", picture)
+        write_atomically(check_folder(self.run_dir / SNAPSHOTS) / f"step_{step:07}.png", picture)
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Save a picture if one is due."""
@@ -175,14 +188,15 @@ class Snapshots:
     def _drop_after(self, step: int) -> None:
         for path in snapshots_of(self.run_dir):
             if _step_of(path) > step:
+                check_plain(path)
                 path.unlink()
 
 
 def snapshots_of(run_dir: Path) -> list[Path]:
     """Return the pictures of a run in the order of their steps."""
-    found = (run_dir / FOLDER).glob("step_*.png")
-    return sorted((path for path in found if path.stem[5:].isdigit()), key=_step_of)
+    found = check_folder(run_dir / SNAPSHOTS).glob("step_*.png")
+    return sorted((path for path in found if STEP.fullmatch(path.stem)), key=_step_of)
 
 
 def _step_of(path: Path) -> int:
-    return int(path.stem[5:])
+    return int(path.stem.removeprefix("step_"))

@@ -10,8 +10,9 @@ import torch
 from torch import Generator
 
 from distill_core.config.run_config import RunConfig
-from distill_core.contracts.data import DataSpec, RealData
+from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
+from distill_core.data.identity import Identity
 from distill_core.data.prepare import prepare
 from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
@@ -68,15 +69,24 @@ class Plan:
         """Return the name of the component of a kind, for messages."""
         return str(self.builders[kind])
 
-    def real_data(self) -> RealData:
-        """Load, split and whiten the dataset, and move it to the device."""
-        dataset = self.make("dataset")
+    def raw_data(self) -> RawData:
+        """Load the dataset as it is."""
+        raw: RawData = self.call("dataset", self.make("dataset").load)
+        return raw
+
+    def real_data(self, check: Callable[[Identity], None] = lambda identity: None) -> RealData:
+        """Load, split and whiten the dataset, and move it to the device.
+
+        Args:
+            check: raises if these are not the data that are meant; called before they are whitened.
+        """
         # The raw images have no name here, so they are freed as soon as `prepare` returns.
         real = prepare(
-            self.call("dataset", dataset.load),
+            self.raw_data(),
             self.config.data,
             seed=self.config.seed,
             device=self.device,
+            check=check,
         )
         release_memory()
         return real

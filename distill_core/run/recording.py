@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill_core.artefact.contents import METRICS
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.pictures import label_heat_map, patch_sheet, poster_array
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.evaluation.evaluate import Result
-from distill_core.run.directory import METRICS
+from distill_core.run.course import Notice
 from distill_core.run.loop import Observer, OuterLoop
 from distill_core.run.manifest import manifest
 from distill_core.run.observers import MetricsFile, TensorBoardLog, hparams
@@ -47,6 +48,7 @@ def save_result(
     results: dict[str, Result] | None = None,
     peak: int | None = None,
     commands: Sequence[Sequence[str]] = (),
+    notices: Sequence[Notice] = (),
 ) -> None:
     """Write the artefact, at every checkpoint, so that a run in progress can be inspected.
 
@@ -67,6 +69,7 @@ def save_result(
         divergences=loop.divergences,
         peak_memory=peak or peak_memory(assembly.device),
         commands=commands,
+        notices=notices,
     )
     writer.save(assembly.synthetic, recipe=assembly.algorithm.recipe(), manifest=record)
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.contracts.streams import streams_of_rank
+from distill_core.data.identity import Identity
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.run.assemble import Assembly
 from distill_core.run.divergence import EarlierStates
 from distill_core.run.ema import MovingAverage
+from distill_core.run.known_data import DATA
 from distill_core.run.schedule import RateSchedule
 
 
@@ -123,6 +125,7 @@ class LoopState:
             "seconds": self.seconds,
             "class_grid": assembly.placement.class_grid,
             "notes": assembly.notes,
+            DATA: Identity.of(assembly.real).as_dict(),
             "divergences": self.divergences,
             **own,
             "others": others,

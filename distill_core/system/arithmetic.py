@@ -55,10 +55,20 @@ def set_arithmetic(settings: ArithmeticSettings) -> None:
     # Finds the fastest algorithm for each shape by trying; the next run may find another one.
     _cudnn.benchmark = not settings.deterministic
     _cudnn.deterministic = settings.deterministic
-    torch.use_deterministic_algorithms(settings.deterministic, warn_only=settings.deterministic)
+    _set_algorithms(settings.deterministic)
     # Filling new tensors takes time, and nothing here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = not settings.deterministic  # type: ignore[attr-defined]
     _set_cublas_workspace(settings.deterministic)
+
+
+def _set_algorithms(deterministic: bool) -> None:
+    """Let operations without a deterministic way warn; or undo that.
+
+    Any call of PyTorch's function imports its compiler, which takes seconds.
+    """
+    enabled = torch.are_deterministic_algorithms_enabled()
+    if (enabled, torch.is_deterministic_algorithms_warn_only_enabled()) != (deterministic,) * 2:
+        torch.use_deterministic_algorithms(deterministic, warn_only=deterministic)
 
 
 def _set_cublas_workspace(repeatable: bool) -> None:

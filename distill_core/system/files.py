@@ -7,19 +7,24 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tomllib
 from collections.abc import Collection, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_core.system.door import open_plain, open_to_write, path_of
 from registry import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA_KEY = "distill"
+PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")  # the names of half-written files
+MOST_HEADER = 2**24  # bytes of names, shapes and metadata in a file of tensors
 
 
 def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> None:
@@ -59,8 +64,9 @@ def append_line(path: Path, line: str) -> None:
 
     Raises:
         OSError: the machine refused; what was written of the line is taken back.
+        InputError: it is no plain file, or has a second name somewhere (a hard link).
     """
-    with open(path, "ab+", buffering=0) as file:
+    with os.fdopen(open_to_write(path, append=True), "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(-1, os.SEEK_END)
@@ -80,7 +86,7 @@ def part_of(path: Path) -> Path:
 
 def is_part(path: Path) -> bool:
     """Return whether a name is one of `part_of`."""
-    return path.name.startswith(".") and path.name.endswith(".part")
+    return PART.fullmatch(path.name) is not None
 
 
 def remove_parts(folder: Path) -> None:
@@ -151,20 +157,25 @@ def read_tensors(
         names: the tensors to read; names that the file lacks are left out. None: all.
 
     Raises:
-        InputError: the file is missing, truncated, corrupt, or was not written by distill.
+        InputError: the file is missing, truncated, corrupt, no plain file, or was not written by
+            distill.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            # Copied: the file is mapped into memory, and may be replaced or removed later.
-            tensors = {
-                name: file.get_tensor(name).clone()
-                for name in file.keys()  # noqa: SIM118
-                if names is None or name in names
-            }
+        with open_plain(path) as held:
+            _check_header(held)
+            with safe_open(path_of(held, path), framework="pt") as file:
+                header = file.metadata() or {}
+                # Copied: the file is mapped into memory, and may be replaced or removed later.
+                tensors = {
+                    name: file.get_tensor(name).clone()
+                    for name in file.keys()  # noqa: SIM118
+                    if names is None or name in names
+                }
         metadata = parse_json(header[METADATA_KEY])
+    except InputError:
+        raise
     except FileNotFoundError:
         raise _unusable(path, "does not exist") from None
     except KeyError:
@@ -239,6 +250,12 @@ def _plain(tensor: Tensor) -> Tensor:
     import torch
 
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _check_header(file: BufferedReader) -> None:
+    length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER:
+        raise ValueError(f"its header has {_megabytes(length)}, at most {_megabytes(MOST_HEADER)}")
 
 
 def _unusable(path: Path, why: str) -> InputError:

@@ -29,7 +29,15 @@ from distill_core.contracts.transfer import all_to_device
 from distill_core.data.augment import Augmentation
 from distill_core.engine.engine import mixes_images
 from distill_core.system.arithmetic import full_precision
-from distill_core.system.files import read_tensors, write_tensors
+from distill_core.system.files import read_tensors
+from distill_core.system.kept import (
+    DIGESTS,
+    LOG,
+    Misfit,
+    keep_tensors,
+    kept_tensors,
+    made_anew,
+)
 from distill_core.system.units import QUIET_SECONDS, duration, size_text
 from distill_core.training.experts import direction, real_batch, train_expert
 from registry import InputError
@@ -71,6 +79,7 @@ class Experts:
         self._engine = replace(engine, precision=None)
         self._backbone = dict(backbone)
         self._memory: dict[tuple[str, int], Tensor] = {}
+        self._told = False
 
     def prepare(self, recipe: ExpertRecipe, count: int, *, epochs: int, tell: Tell) -> None:
         """Make the missing ones of the experts 0 to count - 1.
@@ -115,8 +124,10 @@ class Experts:
             epochs: numbers of epochs; 0 is the start.
             until: epochs of training, if it has to be made first.
 
+        What is in its file but is not the expert is made anew, which the user is told.
+
         Raises:
-            InputError: its file is damaged.
+            InputError: its training diverges.
         """
         assert max(epochs) <= until
         if self._stored(recipe, index) < until:
@@ -124,9 +135,7 @@ class Experts:
         if self.folder is None:
             found = [self._memory[self._key(recipe), index][epoch].clone() for epoch in epochs]
         else:
-            path, names = self._path(recipe, index), [_name(epoch) for epoch in epochs]
-            tensors, _ = read_tensors(path, names)
-            found = [self._checked(tensors.get(name), path) for name in names]
+            found = self._read(recipe, index, epochs, until)
         return all_to_device(found, self.real.train.labels.device)
 
     @torch.no_grad()
@@ -162,7 +171,37 @@ class Experts:
         parts = [model.logits(theta, part.to(theta)) for part in torch.split(images, CHUNK)]
         return torch.cat(parts).to(images)
 
-    def _make(self, recipe: ExpertRecipe, index: int, epochs: int) -> None:
+    def _read(
+        self, recipe: ExpertRecipe, index: int, epochs: Sequence[int], until: int
+    ) -> list[Tensor]:
+        """Read parameters from the file of an expert that has one."""
+        path, key = self._path(recipe, index), {**self._record(recipe), "index": index}
+        names = [_name(epoch) for epoch in epochs]
+        shapes = dict.fromkeys(names, (self._parameters,))
+        try:
+            found = kept_tensors(
+                path, key, shapes, others=["epochs"], without_digests=self._without_digests
+            )
+            return [found[name] for name in names]
+        except (Misfit, FileNotFoundError) as misfit:
+            gone = isinstance(misfit, FileNotFoundError)
+            made_anew(path, "is gone" if gone else str(misfit))
+        made = self._make(recipe, index, until)
+        return [made[epoch].clone() for epoch in epochs]
+
+    def _without_digests(self) -> None:
+        """Tell once that experts of an earlier version, which may have taken hours, are taken."""
+        if not self._told:
+            self._told = True
+            LOG.warning("cache    experts in %s have no digests, since an earlier version made "
+                        "them: they are taken as they are", self.folder)  # fmt: skip
+
+    def _make(self, recipe: ExpertRecipe, index: int, epochs: int) -> Tensor:
+        """Train an expert and keep it; return its parameters after each epoch."""
+        if self.folder and self._stored(recipe, index) < 0:
+            path = self._path(recipe, index)
+            if path.exists():
+                made_anew(path, "is not a whole file of this expert")
         rng = Streams(self.seed, "expert", index)
         with full_precision():  # kept for other runs: no setting of this run may matter
             made = train_expert(self._loss(rng), self.real, recipe, epochs=epochs, rng=rng)
@@ -176,10 +215,11 @@ class Experts:
             )
         if self.folder is None:
             self._memory[self._key(recipe), index] = made
-            return
+            return made
+        path = self._path(recipe, index)
         tensors = {_name(epoch): each for epoch, each in enumerate(made)}
-        record = {**self._record(recipe), "index": index, "epochs": epochs}
-        write_tensors(self._path(recipe, index), tensors, record)
+        keep_tensors(path, tensors, {**self._record(recipe), "index": index, "epochs": epochs})
+        return made
 
     def _stored(self, recipe: ExpertRecipe, index: int) -> int:
         """Epochs of a stored expert; -1 if none can be read."""
@@ -189,24 +229,9 @@ class Experts:
             _, record = read_tensors(self._path(recipe, index), ())
         except InputError:
             return -1
-        epochs = record.pop("epochs", -1)
+        epochs, _ = record.pop("epochs", -1), record.pop(DIGESTS, None)
         ours = record == {**self._record(recipe), "index": index}
         return epochs if ours and type(epochs) is int else -1
-
-    def _checked(self, theta: Tensor | None, path: Path) -> Tensor:
-        """Parameters from a file, if they fit the network."""
-        if (
-            theta is None
-            or theta.shape != (self._parameters,)
-            or theta.dtype != torch.float32
-            or not bool(theta.isfinite().all())
-        ):
-            raise InputError(
-                f"{path} is damaged: it does not hold the parameters that it should.",
-                expected=f"{self._parameters} finite float32 numbers for every epoch.",
-                next="delete it; it will be made again.",
-            )
-        return theta
 
     @cached_property
     def _parameters(self) -> int:

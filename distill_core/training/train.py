@@ -133,7 +133,6 @@ def _flat_optimizer(recipe: Recipe) -> InnerOptimizer:
     return FlatSgd(recipe.lr, recipe.momentum, recipe.weight_decay)
 
 
-@torch.no_grad()
 def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     """Return the fraction of images whose largest logit is their label's, in evaluation mode.
 
@@ -142,15 +141,28 @@ def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
         split: whitened images and labels, on the network's device.
         chunk: images per forward pass.
     """
+    return int(_is_right(backbone, split, chunk).sum()) / len(split)
+
+
+def right_by_class(backbone: nn.Module, split: Split, num_classes: int) -> list[int]:
+    """Return how many images of each of the K classes are right, as for `accuracy`."""
+    labels = split.labels.cpu()[_is_right(backbone, split, chunk=500).cpu()]
+    found: list[int] = torch.bincount(labels, minlength=num_classes).tolist()
+    return found
+
+
+@torch.no_grad()
+def _is_right(backbone: nn.Module, split: Split, chunk: int) -> Tensor:
+    """(N,) bool: the largest logit of the image is its label's, in evaluation mode."""
     was_training = backbone.training
     backbone.eval()
     logits_of = network_logits(backbone, split.labels.device)
-    right = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    right = torch.zeros_like(split.labels, dtype=torch.bool)
     for start in range(0, len(split), chunk):
-        logits = logits_of(split.take(slice(start, start + chunk)))
-        right += (logits.argmax(1) == split.labels[start : start + chunk]).sum()
+        part = slice(start, start + chunk)
+        right[part] = logits_of(split.take(part)).argmax(1) == split.labels[part]
     backbone.train(was_training)
-    return int(right) / len(split)
+    return right
 
 
 def _drawn(

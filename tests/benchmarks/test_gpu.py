@@ -8,29 +8,31 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from distill_core.system.arithmetic import convolution_precision, set_arithmetic
 from tests.caches import make_cache
+from tests.distill_core.cli.small_args import distill
+from tests.distill_core.small_run import small_config
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
-def command(out: Path, *words: str) -> list[str]:
+def words_of(out: Path, *words: str) -> list[str]:
     work = out.parent / "work"
     if not work.exists():
         make_cache(work / "cache")
-    return [sys.executable, str(SCRIPT), "--device", "cpu", "--out", str(out), "--work", str(work),
-            "--budget", "5", *words]  # fmt: skip
+    return ["--device", "cpu", "--out", str(out), "--work", str(work), "--budget", "5", *words]
 
 
-def call(out: Path, *words: str) -> str:
-    """What a call prints that leaves nothing undone."""
-    done = subprocess.run(command(out, *words), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout, done.stderr, log(out))
-    return done.stdout
+def command(out: Path, *words: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), *words_of(out, *words)]
 
 
 def started(out: Path, *words: str) -> subprocess.Popen[str]:
@@ -52,13 +54,62 @@ def book(out: Path) -> dict[str, Any]:
     return found
 
 
+class Inside:
+    """Stands for the process of a part: it answers when it is asked, and starts nothing."""
+
+    def __init__(self, asked: Mapping[str, Any], environment: Mapping[str, str], log: Path) -> None:
+        from gpu_child import answers
+
+        self._answers = answers(asked)
+
+    def line(self, seconds: float) -> dict[str, Any] | None:
+        return next(self._answers, None)
+
+    def kill(self) -> None:
+        self._answers.close()
+
+
+Call = Callable[..., str]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Return what a call prints that leaves nothing undone; parts are measured in this process."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import gpu
+    import gpu_runs
+
+    def follow(words: Sequence[str], job: Any, until: float) -> int:
+        assert words[:3] == [sys.executable, "-m", "distill_core"]
+        return distill(*words[3:]).exit_code
+
+    def call(out: Path, *words: str) -> str:
+        monkeypatch.setenv("DISTILL_CACHE", str(out.parent / "work" / "cache"))
+        status = gpu.main(words_of(out, *words))
+        printed = capsys.readouterr()
+        assert status == 0, (printed, log(out))
+        return printed.out
+
+    monkeypatch.setattr(gpu, "Child", Inside)
+    monkeypatch.setattr(gpu_runs, "follow", follow)
+    before, precision = signal.getsignal(signal.SIGTERM), convolution_precision()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as in a process of its own
+        yield call
+    signal.signal(signal.SIGTERM, before)
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    set_arithmetic(small_config())
+    for name in [name for name in sys.modules if name.partition("_")[0] == "gpu"]:
+        sys.modules.pop(name)
+
+
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("DISTILL_CACHE", raising=False)
 
 
-def test_every_part_runs_whole_on_a_cpu(tmp_path: Path) -> None:
+def test_every_part_runs_whole_on_a_cpu(call: Call, tmp_path: Path) -> None:
     out = tmp_path / "out"
     printed = call(out)
     parts = book(out)
@@ -92,37 +143,35 @@ def test_every_part_runs_whole_on_a_cpu(tmp_path: Path) -> None:
     assert book(moved)["runs"]["cells"]["shapes"]["outer steps"] > before["outer steps"]
 
 
-def test_finished_parts_survive_a_kill_and_an_unfinished_one_goes_on(tmp_path: Path) -> None:
+def test_what_is_finished_survives_a_kill_and_a_signal_and_the_rest_goes_on(
+    call: Call, tmp_path: Path
+) -> None:
+    """Parts have processes of their own, which end with the one that waits for them."""
     out = tmp_path / "out"
-    call(out, "ceilings")
-    first = book(out)["ceilings"]
     with started(out, "ceilings", "exactness") as process:
         wait_for(process, "  autograd, fp32:")  # a cell of the second part
         process.kill()
-    parts = book(out)
-    assert parts["ceilings"] == first
-    kept = parts["exactness"]["cells"]
-    assert not parts["exactness"]["done"]
+    killed = book(out)
+    assert killed["ceilings"]["done"]
+    kept = killed["exactness"]["cells"]
+    assert not killed["exactness"]["done"]
     assert kept
+    with started(out, "ceilings", "exactness") as process:
+        wait_for(process, "  ")
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    stopped = book(out)
+    assert stopped["exactness"]["said"] == "stopped"
+    assert not stopped["exactness"]["done"]
+    assert not [name for name in _commands() if str(out) in name]
     printed = call(out, "ceilings", "exactness")
     assert "ceilings: there already" in printed
     assert not [line for line in printed.splitlines() if line.startswith("  autograd, fp32: 1 +")]
     parts = book(out)
-    assert parts["ceilings"] == first
+    assert parts["ceilings"] == stopped["ceilings"] == killed["ceilings"]
     assert parts["exactness"]["done"]
-    assert {name: parts["exactness"]["cells"][name] for name in kept} == kept
-
-
-def test_sigterm_ends_the_processes_that_measure(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with started(out, "exactness") as process:
-        wait_for(process, "  ")
-        process.terminate()
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    record = book(out)["exactness"]
-    assert record["said"] == "stopped"
-    assert not record["done"]
-    assert not [name for name in _commands() if str(out) in name]
+    for earlier in (kept, stopped["exactness"]["cells"]):
+        assert {name: parts["exactness"]["cells"][name] for name in earlier} == earlier
 
 
 def _commands() -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from registry import ExplainedError
 
 FAULTS = Path(__file__).parents[2] / "benchmarks" / "faults"
-INPUTS = 12
+INPUTS, OF_DIRECTORIES = 5, 1
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def hostile() -> Iterator[ModuleType]:
         import hostile as module
 
         yield module
-    for name in ("hostile", "attacks", "readers", "run_files", "inputs"):
+    for name in ("hostile", "attacks", "readers", "run_files", "inputs", "places", "cached"):
         sys.modules.pop(name, None)
 
 
@@ -35,13 +36,18 @@ def test_hostile_files_are_read_or_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found, read, refused = [], 0, 0
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power is cut here
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))  # which it changes
     for reader in hostile.readers(tmp_path / "seed"):
-        place = tmp_path / "good"
-        reader.read(reader.good, place_of(place))  # the good file is read
+        inputs = OF_DIRECTORIES if reader.kind == "place" else INPUTS
+        if reader.kind != "place":
+            place = new_place(tmp_path)
+            reader.put(reader.good, place)
+            reader.read(reader.good, place)  # the good file is read
         for number, data in enumerate(
-            islice(hostile.mutations(reader.good, reader.kind, 7), INPUTS)
+            islice(hostile.mutations(reader.good, reader.kind, 7), inputs)
         ):
-            outcome = ending(reader, data, place_of(tmp_path / f"{number}"))
+            outcome = ending(reader, data, new_place(tmp_path))
             read += outcome == "read"
             refused += outcome == "refused"
             if outcome not in {"read", "refused"}:
@@ -52,16 +58,15 @@ def test_hostile_files_are_read_or_refused(
     assert not (tmp_path / "executed").exists()
 
 
-def place_of(path: Path) -> Path:
+def new_place(folder: Path) -> Path:
     """An empty folder."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    return path
+    return Path(tempfile.mkdtemp(dir=folder))
 
 
 def ending(reader: object, data: bytes, place: Path) -> str:
     """How reading ends."""
     try:
+        reader.put(data, place)  # type: ignore[attr-defined]
         reader.read(data, place)  # type: ignore[attr-defined]
     except ExplainedError:
         return "refused"

@@ -1,13 +1,12 @@
 """What each of two processes does for `distributed/test_group.py`; results go into files.
 
-One pair of processes for all tests, since starting one takes seconds. Run as
-`python -m tests.distill_core.rank_worker FOLDER RANK`.
+One pair of processes for all tests.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,7 +187,8 @@ def mistaken(folder: Path, ranks: Ranks) -> dict[str, Any]:
 
 
 def main(folder: Path, rank: int) -> None:
-    torch.set_num_threads(1)
+    """Do everything as one of the two."""
+    warnings.simplefilter("error")
     ranks = Group(FileStore(str(folder / "store"), 2), rank=rank, size=2)
     ranks.limit(1.0)
     found = messages(ranks)
@@ -202,7 +202,3 @@ def main(folder: Path, rank: int) -> None:
     found |= gone_on(folder, ranks)
     found |= mistaken(folder, ranks)
     (folder / f"found{rank}").write_bytes(pack(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -93,7 +93,7 @@ def test_everything_that_matters_is_part_of_the_key(model, tmp_path, small_clip)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "foreign"])
-def test_a_damaged_file_is_recognised_and_made_anew(model, cache, damage):
+def test_a_damaged_file_is_recognised_and_made_anew(model, cache, damage, caplog):
     from safetensors.torch import save_file
 
     first = name_embeddings(model, ["{}"], NAMES)
@@ -113,6 +113,7 @@ def test_a_damaged_file_is_recognised_and_made_anew(model, cache, damage):
     assert not is_cached(model, ["{}"], NAMES)
     assert torch.equal(name_embeddings(model, ["{}"], NAMES), first)
     assert file.read_bytes() == whole
+    assert f"{file} does not hold these embeddings, with their digest: it is made" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_said(model, tmp_path, monkeypatch):

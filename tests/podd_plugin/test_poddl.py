@@ -94,7 +94,7 @@ def window(stacked: torch.Tensor, boxes: Boxes, i: int) -> torch.Tensor:
 @given(posters(), st.integers(0, 2**31))
 def test_learned_labels_equal_upsample_crop_pool_of_the_paper(placement, seed):
     layout = placement.layout
-    labeler = Poddl(PoddlOptions(), placement=placement)
+    labeler = Poddl(PoddlOptions(pooling="area"), placement=placement)
     rows = torch.rand(labeler.rows.shape, generator=torch.Generator().manual_seed(seed)) + 0.1
     labeler.rows.data.copy_(rows)
     per_canvas = len(layout.cells) // layout.num_canvases
@@ -145,7 +145,7 @@ def test_labels_are_a_distribution_after_any_update(placement, pooling, scale, s
 
 def test_cells_clipped_to_nothing_give_uniform_labels_that_can_learn():
     placement = placed(4, (1, 4, 4), ipc=1)
-    labeler = Poddl(PoddlOptions(), placement=placement)
+    labeler = Poddl(PoddlOptions(pooling="area"), placement=placement)
     labeler.rows.data.fill_(-1)
     labeler.project()
     labels = labels_of(labeler, placement.layout.items)
@@ -200,17 +200,23 @@ def test_learned_labels_store_one_row_per_cell_and_fixed_ones_nothing():
 )
 def test_published_softness_of_learned_labels_at_the_start(name, share):
     placement = paper(*PAPERS[name])
-    labels = labels_of(Poddl(PoddlOptions(), placement=placement), placement.layout.items)
+    labels = labels_of(
+        Poddl(PoddlOptions(pooling="area"), placement=placement), placement.layout.items
+    )
     assert round(float(labels.detach().max(1).values.mean()), 3) == share
 
 
 def test_published_labels_touch_as_many_classes_as_counted():
     tenth = paper(*PAPERS["C10 1.0"])
-    labels = labels_of(Poddl(PoddlOptions(), placement=tenth), tenth.layout.items).detach()
+    labels = labels_of(
+        Poddl(PoddlOptions(pooling="area"), placement=tenth), tenth.layout.items
+    ).detach()
     assert int((labels.max(1).values > 1 - 1e-6).sum()) == 4
     assert int((labels > 1e-6).sum(1).max()) == 4
     hundredth = paper(*PAPERS["C100 0.4"])
-    labels = labels_of(Poddl(PoddlOptions(), placement=hundredth), hundredth.layout.items)
+    labels = labels_of(
+        Poddl(PoddlOptions(pooling="area"), placement=hundredth), hundredth.layout.items
+    )
     classes = (labels.detach() > 1e-6).sum(1).double()
     assert float(classes.mean()) == pytest.approx(6.0, abs=0.05)
     assert int(classes.max()) == 9
@@ -339,6 +345,26 @@ def test_nearest_labels_of_a_cyclic_poster_go_around():
     )
     found = labels_of(labeler, boxes).argmax(1).tolist()
     assert found == placement.class_grid[0, [0, 3]].tolist()
+
+
+@pytest.mark.parametrize("name", ["C10 1.0", "C10 0.9", "C100 0.9", "C100 0.4"])
+def test_labels_start_one_hot_where_every_cell_is_nearest_to_a_patch(name):
+    placement = paper(*PAPERS[name])
+    items = placement.layout.items
+    labels = labels_of(Poddl(PoddlOptions(), placement=placement), items)
+    assert torch.equal(labels.max(1).values, torch.ones(len(items), dtype=torch.float64))
+    assert bool(labels.any(0).all())  # no class is without an image
+
+
+def test_labels_are_pooled_by_area_where_some_cell_is_nearest_to_no_patch():
+    placement = placed(4, (1, 4, 4), size="8x8", classes="2x2", patches="1x2")
+    items = placement.layout.items
+    default, area, nearest = (
+        labels_of(Poddl(PoddlOptions(pooling=pooling), placement=placement), items)
+        for pooling in (None, "area", "nearest")
+    )
+    assert not bool(nearest.any(0).all())
+    assert torch.equal(default, area)
 
 
 def test_fixed_labels_that_lose_a_class_say_what_to_do():

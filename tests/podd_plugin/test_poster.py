@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -10,6 +12,8 @@ from distill_core.builtin.representations.images import Images, ImagesOptions
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.data.downsample import upsample
+from distill_core.testing import check_representation
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions
 from registry import InputError
@@ -127,6 +131,56 @@ def test_a_cyclic_poster_covers_every_pixel_alike():
     assert made.pixels.grad.unique().tolist() == [16]
 
 
+@pytest.mark.parametrize("cyclic", [False, True])
+@pytest.mark.parametrize("ipc", [0.4, 1.0, 3.0])
+def test_half_the_sides_make_four_times_the_area_at_the_same_budget(ipc, cyclic):
+    made = poster(ipc=ipc, downsample=2, cyclic=cyclic)
+    stored, whole = made.pixels.shape[-2:], made.layout.canvas_hw
+    assert whole == tuple(2 * side for side in stored)
+    assert made.pixels.numel() / 3 <= ipc * 10 * 32 * 32 < 1.02 * made.pixels.numel() / 3
+    assert len(made.layout.cells) == len(poster(ipc=ipc, cyclic=cyclic).layout.cells)
+    assert made.canvases().shape[-2:] == whole
+    assert made.expand(made.layout.items).shape[1:] == (3, 32, 32)
+
+
+def test_the_layout_of_a_trial_poster_of_half_the_sides():
+    """Four times the area of 64x160 pixels, and the patches of a poster of 4 IPC."""
+    layout = poster(ipc=1.0, downsample=2).layout
+    assert layout.canvas_hw == (128, 320)
+    assert len(layout.items) == 8 * 20
+    assert len(layout.cells) == 10
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_patches_are_cut_from_the_canvas_that_is_scaled_up(make_real, cyclic):
+    real = make_real(4, (2, 6, 6), per_class=1)
+    made = poster(4, (2, 6, 6), ipc=0.7, downsample=2, cyclic=cyclic, patches="3x3")
+    reset(made, real)
+    boxes = made.layout.items
+    around = upsample(made.pixels, 2, wraps=cyclic).repeat(1, 1, 2, 2)
+    for patch, (y0, x0, y1, x1) in zip(made.expand(boxes), boxes.yxyx.tolist(), strict=True):
+        assert torch.equal(patch, around[0, :, y0:y1, x0:x1])
+
+
+def test_real_images_on_a_smaller_poster_are_their_block_means(make_real):
+    real = make_real(4, (1, 8, 8), per_class=3)
+    made = poster(4, (1, 8, 8), ipc=0.25, patches="2x2", init="real", downsample=2)
+    placement = Placement(made.layout, torch.tensor([[2, 0], [3, 1]]))
+    made.reset(placement, real, generator=torch.Generator().manual_seed(0))
+    means = torch.nn.functional.avg_pool2d(real.train.images, 2)
+    for at, label in (((0, 0), 2), ((0, 4), 0), ((4, 0), 3), ((4, 4), 1)):
+        part = made.pixels.detach()[0, :, at[0] : at[0] + 4, at[1] : at[1] + 4]
+        near = (means[real.train.labels == label] - part).abs().amax(dim=(1, 2, 3))
+        assert float(near.min()) < 1e-6
+
+
+def test_a_smaller_poster_keeps_the_contract():
+    options = PosterOptions(downsample=2)
+    check_representation(partial(Poster, options), name="poster")
+    cyclic = PosterOptions(downsample=3, cyclic=True)
+    check_representation(partial(Poster, cyclic), name="poster")
+
+
 @pytest.mark.parametrize(
     ("num_classes", "ipc", "options", "what", "next"),
     [
@@ -135,6 +189,7 @@ def test_a_cyclic_poster_covers_every_pixel_alike():
         (10, None, {"size": "31x200"}, "31x200 pixels is smaller than a patch", "repr.size"),
         (10, None, {"classes": "2x4"}, "2x4 has fewer places than the 10 classes", "repr.classes"),
         (10, None, {"classes": "3x4"}, "3x4 has more places than the 10 classes", "repr.classes"),
+        (10, None, {"size": "15x100", "downsample": 2}, "15x100 pixels is smaller", "repr.size"),
         (40, None, {"size": "32x32", "classes": "1x40"}, "1x40 class cells do not fit", "--ipc"),
     ],
 )

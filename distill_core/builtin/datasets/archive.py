@@ -12,7 +12,7 @@ import torch
 from distill_core.builtin.datasets.options import Cub200Options, TinyImagenetOptions
 from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import FileTree, open_tree
-from distill_core.plugin import DataSpec, RawData, cache_dir
+from distill_core.plugin import DataSpec, PictureNotes, RawData, cache_dir
 
 Labelled = list[tuple[str, int]]  # picture files and their classes
 
@@ -63,12 +63,13 @@ class Archive(ABC):
         Raises:
             InputError: the folder, a list or an image is missing or damaged; it is named.
         """
+        notes = PictureNotes()
         root = self.options.root or self._default_root()
         with open_tree(root, next=self.advice) as opened:
             tree = opened.holding(self.marker, next=self.advice)
             names, train, test = self.lists(tree)
             files = [file for file, _ in train + test]
-            images = read_pictures(tree, files, size=self.options.size, colour="rgb")
+            images = read_pictures(tree, files, size=self.options.size, colour="rgb", notes=notes)
         labels = torch.tensor([label for _, label in train + test])
         return RawData(
             spec=self._spec(names),
@@ -76,6 +77,7 @@ class Archive(ABC):
             train_labels=labels[: len(train)],
             test_images=images[len(train) :],
             test_labels=labels[len(train) :],
+            notes=notes.lines(),
         )
 
     def _spec(self, names: tuple[str, ...]) -> DataSpec:

@@ -60,7 +60,9 @@ class TorchvisionOptions(Options):
     root: Path | None = Field(
         None, description="folder of torchvision's files; default: data in distill's cache"
     )
-    download: bool = Field(False, description="download the files if they are not there")
+    download: bool = Field(
+        False, description="download the files if they are not there", **about(place="yes")
+    )
 
 
 def _size(default: int) -> Any:

@@ -1,7 +1,7 @@
 """A folder or a .zip archive as one thing: a list of files that can be read.
 
 An archive is read in place, never unpacked. What operating systems leave behind (dotfiles,
-`__MACOSX`, `Thumbs.db`, `desktop.ini`) is not listed.
+`__MACOSX`, `Thumbs.db`, thumbnails in `@eaDir`, ...) is not listed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,12 @@ from distill_core.plugin import InputError
 
 LARGEST_FILE = 256 * 2**20  # bytes; an archive of a few kilobytes can hold a file of gigabytes
 DEEPEST = 32  # folders in folders
-LEFT_BEHIND = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+MOST_LINKS = 32  # ways to one folder
+LEFT_BEHIND = {
+    *("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "lost+found"),
+    *("$RECYCLE.BIN", "System Volume Information"),
+}
+_Folder = tuple[int, int]  # device and inode
 READ_ERRORS = (
     KeyError,  # not in the archive
     OSError,
@@ -152,24 +158,53 @@ def open_tree(path: Path, *, next: str) -> Iterator[FileTree]:
 
 
 def _folder(path: Path) -> FileTree:
-    files, folders = [], []
-    seen = set()
-    for folder, subfolders, names in os.walk(path, followlinks=True):
-        # Links may lead around in circles; a folder that was seen is not entered again.
-        found = os.stat(folder)
-        if (found.st_dev, found.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        above = Path(folder).relative_to(path).as_posix() + "/"
-        above = above.removeprefix("./")
-        _check_depth(path, above)
-        subfolders[:] = _wanted(subfolders)
-        folders += [above + name for name in subfolders]
-        files += [above + name for name in _wanted(names)]
+    files: list[str] = []
+    folders: list[str] = []
+    ways: Counter[_Folder] = Counter()
+
+    def walk(folder: Path, start: str, around: frozenset[_Folder]) -> None:
+        """List a folder whose files begin with `start`; `around` are the folders that it is in."""
+        found = folder.stat()
+        this = found.st_dev, found.st_ino
+        if this in around:
+            return  # links may lead around in circles
+        ways[this] += 1
+        if ways[this] > MOST_LINKS:
+            raise InputError(
+                f"{folder} is reached by more than {MOST_LINKS} links.",
+                expected="a folder in which links do not multiply.",
+                next="remove links, or copy what is needed into a folder of its own.",
+            )
+        _check_depth(path, start)
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed:
+            if not _wanted([entry.name]):
+                continue
+            if _is_folder(entry):
+                folders.append(start + entry.name)
+                walk(folder / entry.name, f"{start}{entry.name}/", around | {this})
+            else:
+                files.append(start + entry.name)
+
+    try:
+        walk(path, "", frozenset())
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or path} cannot be listed: {error.strerror or error}.",
+            expected="folders that may be read.",
+            next="give permission, or remove it.",
+        ) from None
     return FileTree(
         path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: _read_plain(path / f)
     )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself; reading it says so
 
 
 def _read_plain(path: Path) -> bytes:
@@ -195,24 +230,28 @@ def _check_depth(path: Path, name: str) -> None:
 
 
 def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
-    def read(name: str) -> bytes:
-        size = archive.getinfo(name).file_size
-        _check_size(size)
-        with archive.open(name) as file:
-            return file.read(size)  # no more is unpacked than was declared
-
-    files, folders = set(), set()
+    members: dict[str, str] = {}  # as stored, by the path that is shown
+    folders = set()
     for name in archive.namelist():
-        parts = name.rstrip("/").split("/")
-        if _wanted(parts) != parts:
+        # Some writers for Windows separate folders by backslashes, others begin with "./".
+        plain = name if "/" in name else name.replace("\\", "/")
+        parts = [part for part in plain.rstrip("/").split("/") if part not in {"", "."}]
+        if not parts or _wanted(parts) != parts:
             continue
-        _check_depth(path, name)
-        if name.endswith("/"):
+        _check_depth(path, plain)
+        if plain.endswith("/"):
             folders.add("/".join(parts))
         else:
-            files.add(name)
+            members["/".join(parts)] = name
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
-    return FileTree(path, tuple(sorted(files)), tuple(sorted(folders)), read)
+
+    def read(file: str) -> bytes:
+        size = archive.getinfo(members[file]).file_size
+        _check_size(size)
+        with archive.open(members[file]) as opened:
+            return opened.read(size)  # no more is unpacked than was declared
+
+    return FileTree(path, tuple(sorted(members)), tuple(sorted(folders)), read)
 
 
 def _wanted(names: Iterable[str]) -> list[str]:

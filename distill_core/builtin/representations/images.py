@@ -15,9 +15,12 @@ from distill_core.plugin import (
     RealData,
     Representation,
     class_grid_shape,
+    downsample,
     draw_real,
     gather_boxes,
     starting_noise,
+    to_device,
+    upsample,
 )
 
 
@@ -29,47 +32,64 @@ class Images(Representation):
     Args:
         options: settings.
         spec: facts about the data.
-        ipc: images per class, a whole number from 1; None for 1.
+        ipc: images per class that are stored; None for 1. Times `downsample` squared, it is the
+            number of training images of a class, a whole number.
 
     Raises:
-        InputError: `ipc` is not a whole number.
+        InputError: that is not a whole number, or height and width are not multiples of
+            `downsample`.
     """
 
     def __init__(self, options: ImagesOptions, *, spec: DataSpec, ipc: float | None = None) -> None:
         super().__init__()
         self.options = options
-        self.layout = image_layout(spec, _whole(1 if ipc is None else ipc))
-        self.pixels = nn.Parameter(torch.zeros(self.layout.num_canvases, *spec.image_shape))
+        self.layout = image_layout(spec, _per_class(1 if ipc is None else ipc, options, spec))
+        channels, height, width = spec.image_shape
+        stored = (channels, height // options.downsample, width // options.downsample)
+        self.pixels = nn.Parameter(torch.zeros(self.layout.num_canvases, *stored))
 
     @torch.no_grad()
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
         """Draw the starting pixels, as option `init` says."""
         if self.options.init == "real":
-            start = draw_real(real, placement.cell_class, generator=generator)
+            whole = draw_real(real, placement.cell_class, generator=generator)
+            start = downsample(whole, self.options.downsample)
         else:
-            _, channels, height, width = self.pixels.shape
-            shape = (channels, height, width)
+            shape = (self.pixels.shape[1], *self.layout.canvas_hw)
             start = starting_noise(self.pixels.shape, shape, generator=generator)
         self.pixels.copy_(start * self.options.init_scale)
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the images at `boxes`: (n, C, h, w)."""
-        return gather_boxes(self.pixels, boxes)
+        if self.options.downsample == 1:
+            return gather_boxes(self.pixels, boxes)
+        stored = self.pixels[to_device(boxes.canvas, self.pixels.device)]
+        here = Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item)
+        return gather_boxes(upsample(stored, self.options.downsample), here)
 
     def canvases(self) -> Tensor:
-        """Return all images: (K * ipc, C, h, w)."""
-        return self.pixels
+        """Return all images: (items, C, h, w)."""
+        return upsample(self.pixels, self.options.downsample)
 
 
-def _whole(ipc: float) -> int:
-    if ipc < 1 or ipc != int(ipc):
+def _per_class(ipc: float, options: ImagesOptions, spec: DataSpec) -> int:
+    """Return the number of training images of a class."""
+    factor, (height, width) = options.downsample, spec.image_shape[1:]
+    if height % factor or width % factor:
         raise InputError(
-            f"representation 'images' cannot hold {ipc:g} images per class.",
+            f"images of {height}x{width} pixels cannot be stored at 1/{factor} of their sides.",
+            expected="height and width that are multiples of repr.downsample.",
+            next="choose another -o repr.downsample.",
+        )
+    number = ipc * factor**2
+    if number < 1 or number != int(number):
+        raise InputError(
+            f"representation 'images' cannot hold {number:g} images per class.",
             expected="a whole number of images per class, 1 or more.",
             next="use --repr poster, which shares pixels between classes, or --ipc "
-            f"{max(1, int(ipc))}.",
+            f"{max(1, int(number)) / factor**2:g}.",
         )
-    return int(ipc)
+    return int(number)
 
 
 def image_layout(spec: DataSpec, ipc: int) -> Layout:

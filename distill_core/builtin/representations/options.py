@@ -18,6 +18,13 @@ class ImagesOptions(Options):
         **about(source="RaT-BPTT, published code"),
     )
     init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
+    downsample: int = Field(
+        1,
+        ge=1,
+        description="images are stored at this fraction of height and width, and scaled up "
+        "bilinearly: at 2 the pixels of one image hold 4",
+        **about(source="IDC, Kim et al. 2022"),
+    )
 
 
 class BasisOptions(Options):

@@ -1,7 +1,8 @@
 """Compile the C blocks on first use, keep the library in the cache, and load it.
 
-The library is specific to processor, source and compiler: its name in the cache is a digest of all
-three. Without a compiler there is no library, and distill differentiates by autograd.
+The library is specific to processor, source and compiler: its name in the cache has a digest of all
+three. `library.py` says which one may be loaded. Without a compiler there is no library, and
+distill differentiates by autograd.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from distill_core.system.cache import cache_dir
+from distill_core.engine.kernels.library import find, put, safe_folder
+from distill_core.system.kept import made_anew
 
 SOURCES = (
     "blocks.c",
@@ -85,16 +86,21 @@ def _load() -> ctypes.CDLL:
     if os.environ.get("DISTILL_KERNELS") == "off":
         raise Unavailable("DISTILL_KERNELS is off", next="unset DISTILL_KERNELS")
     compiler = _compiler()
-    path = _path(compiler)
-    if _is_ours(path):
-        with suppress(OSError):  # damaged, for example by a full disk: compile again
-            return ctypes.CDLL(str(path))
-    _compile(compiler, path)
+    key, reasons = _key(compiler), list[str]()
     try:
-        return ctypes.CDLL(str(path))
+        with safe_folder() as folder:
+            found = find(folder, key, made_anew)
+            if found is None:
+                _compile(compiler, folder, key)
+                found = find(folder, key, lambda _, why: reasons.append(why))
     except OSError as error:
-        why = f"the compiled blocks cannot be loaded: {error}"
-        raise Unavailable(why, next=_OTHER_COMPILER) from error
+        why = f"the compiled blocks cannot be kept in the cache: {error}"
+        advice = "set DISTILL_CACHE to a folder that can be written"
+        raise Unavailable(why, next=advice) from error
+    if found is None:
+        why = f"the compiled blocks {reasons[0] if reasons else 'are gone'}"
+        raise Unavailable(why, next=_OTHER_COMPILER)
+    return found
 
 
 def _compiler() -> list[str]:
@@ -107,14 +113,15 @@ def _compiler() -> list[str]:
     raise Unavailable(why, next="install one, for example gcc")
 
 
-def _path(compiler: list[str]) -> Path:
+def _key(compiler: list[str]) -> str:
+    """A digest of what the library is made from: source, compiler and processor."""
     digest = hashlib.sha256()
     for name in SOURCES:
         digest.update((Path(__file__).parent / name).read_bytes())
     version = _run([*compiler, "--version"]).stdout
     for part in (version, _processor(), str(_FLAGS + _COMMON)):
         digest.update(part.encode())
-    return cache_dir() / "kernels" / f"blocks-{digest.hexdigest()[:32]}.so"
+    return digest.hexdigest()[:32]
 
 
 def _processor() -> str:
@@ -127,34 +134,16 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(told)}))
 
 
-def _is_ours(path: Path) -> bool:
-    """Say whether the file exists and only this user can have written it."""
-    try:
-        found = path.stat()
-    except OSError:
-        return False
-    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return mine and not found.st_mode & 0o022
-
-
-def _compile(compiler: list[str], path: Path) -> None:
-    """Compile in a folder beside `path`, then move: no half-written file is ever loaded."""
+def _compile(compiler: list[str], folder: Path, key: str) -> None:
+    """Compile in a folder of its own, then move: no half-written file is ever loaded."""
     source = Path(__file__).parent / SOURCES[0]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            made = Path(scratch) / path.name
-            for flags in _FLAGS:
-                command = [*compiler, *_COMMON, *flags, str(source), "-o", str(made), "-lm"]
-                result = _run(command)
-                if result.returncode == 0:
-                    made.chmod(0o700)
-                    made.replace(path)
-                    return
-    except OSError as error:
-        why = f"the compiled blocks cannot be kept in the cache: {error}"
-        advice = "set DISTILL_CACHE to a folder that can be written"
-        raise Unavailable(why, next=advice) from error
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = Path(scratch) / "blocks.so"
+        for flags in _FLAGS:
+            result = _run([*compiler, *_COMMON, *flags, str(source), "-o", str(made), "-lm"])
+            if result.returncode == 0:
+                put(made, folder, key)
+                return
     reason = (result.stderr.strip().splitlines() or ["no message"])[0]
     words = " ".join(compiler)
     raise Unavailable(f"{words} does not compile the blocks: {reason}", next=_OTHER_COMPILER)

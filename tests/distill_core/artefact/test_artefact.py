@@ -136,6 +136,80 @@ def test_the_parameters_can_be_restored(
         assert torch.equal(other.state_dict()[name], tensor)
 
 
+def test_tables_that_would_fill_the_memory_are_refused(run_dir: Path) -> None:
+    """A file of 68 kB, of which 816 MB of images would be made."""
+    path = run_dir / "distilled.safetensors"
+    tensors, metadata = read_tensors(path)
+    table = torch.zeros(17, 2000, dtype=torch.uint8)
+    tensors |= {"canvas": table[:, 0].clone(), "rows": table, "cols": table.clone()}
+    write_tensors(path, tensors, {**metadata, "image_shape": [3, 2000, 2000]})
+    (run_dir / "manifest.json").unlink()
+    with pytest.raises(InputError, match="816 MB of images would be made"):
+        load(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "what"),
+    [
+        (
+            "budget",
+            {"ipc": [1], "pixels": 1, "label_numbers": 1, "label_rows": 1},
+            "budget has ipc",
+        ),
+        ("class_names", ["\x1b[2J", "b", "c", "d", "e", "f"], "has control characters"),
+    ],
+)
+def test_what_is_shown_of_an_artefact_can_be_shown(
+    field: str, value: object, what: str, run_dir: Path
+) -> None:
+    tensors, metadata = read_tensors(run_dir / "distilled.safetensors")
+    write_tensors(run_dir / "distilled.safetensors", tensors, {**metadata, field: value})
+    (run_dir / "manifest.json").unlink()
+    with pytest.raises(InputError, match=what):
+        load(run_dir)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"mean": torch.tensor([0.1, NAN, 0.2])}, "the mean of its whitening is not finite"),
+        ({"std": torch.tensor([1.0, 0.0, 1.0])}, "is not above zero"),
+        ({"std": torch.ones(4)}, r"the std of its whitening 'standardise' has shape \(4,\)"),
+        ({"mean": torch.zeros(3, 8, 8)}, r"has shape \(3, 8, 8\)"),
+        ({"matrix": torch.eye(3)}, "no whitening 'standardise' has the tensors"),
+    ],
+)
+def test_a_whitening_that_cannot_be_applied_is_refused(
+    changed: dict[str, torch.Tensor], what: str, run_dir: Path
+) -> None:
+    tensors, metadata = read_tensors(run_dir / "whitening.safetensors")
+    digest = write_tensors(run_dir / "whitening.safetensors", tensors | changed, metadata)
+    tensors, metadata = read_tensors(run_dir / "distilled.safetensors")
+    metadata["whitening"]["sha256"] = digest
+    write_tensors(run_dir / "distilled.safetensors", tensors, metadata)
+    (run_dir / "manifest.json").unlink()
+    with pytest.raises(InputError, match=what):
+        load(run_dir)
+
+
+@pytest.mark.parametrize("name", ["distilled.safetensors", "whitening.safetensors"])
+def test_what_lies_in_the_directory_is_no_link(name: str, run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / name).rename(tmp_path / name)
+    (run_dir / name).symlink_to(tmp_path / name)
+    with pytest.raises(InputError, match="is a link to"):
+        load(run_dir)
+
+
+def test_what_the_user_names_may_be_a_link(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run_dir)
+    (tmp_path / "mine").symlink_to(run_dir / "distilled.safetensors")
+    for name in ("link", "mine"):
+        assert load(tmp_path / name).verified
+
+
 def test_pixels_are_stored_once(run_dir: Path) -> None:
     tensors, metadata = read_tensors(run_dir / "distilled.safetensors")
     assert metadata["same"] == {"data.stored": "pixels"}

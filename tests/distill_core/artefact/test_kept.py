@@ -11,7 +11,8 @@ import torch
 
 from distill_core.artefact import artefact, saving
 from distill_core.artefact.artefact import file_sha256, load
-from distill_core.artefact.kept import PREVIOUS, current, keep
+from distill_core.artefact.contents import KEPT
+from distill_core.artefact.kept import current, keep
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.data import RealData
@@ -116,13 +117,13 @@ def test_a_kill_after_the_manifest_leaves_the_new_set(
     with monkeypatch.context() as patch:
         patch.setattr(saving, "release", lambda run_dir: None)
         save(ArtefactWriter(run_dir, real), synthetic, 2)
-    assert (run_dir / PREVIOUS).exists()
+    assert (run_dir / KEPT).exists()
     assert step_of(run_dir) == 2
     keep(run_dir)
     assert step_of(run_dir) == 2
-    assert current(run_dir) == run_dir / PREVIOUS
+    assert current(run_dir) == run_dir / KEPT
     save(ArtefactWriter(run_dir, real), synthetic, 3)
-    assert not (run_dir / PREVIOUS).exists()
+    assert not (run_dir / KEPT).exists()
 
 
 def test_a_set_that_is_replaced_while_it_is_read_is_read_again(
@@ -143,7 +144,7 @@ def test_a_set_that_is_replaced_while_it_is_read_is_read_again(
 
 def test_a_previous_set_that_is_a_link_is_not_followed(run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "elsewhere")
-    (run_dir / PREVIOUS).symlink_to(tmp_path / "elsewhere")
+    (run_dir / KEPT).symlink_to(tmp_path / "elsewhere")
     assert current(run_dir) == run_dir
 
 

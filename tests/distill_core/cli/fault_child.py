@@ -1,24 +1,18 @@
-"""Command lines in processes of their own, forked from a server that has imported everything once.
-
-The server has a single thread and computes nothing, so its forks are as good as new processes and
-start in a fraction of the time.
-"""
+"""Command lines in processes of their own, in which something happens."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import multiprocessing
 import os
 import resource
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.utils.tensorboard
-
-import distill_core.commands.run  # noqa: F401
 from distill_core.cli import main
+from tests.forks import Fork
 
 
 @dataclass(frozen=True)
@@ -81,34 +75,24 @@ class Limit:
 class Ended:
     """How a child ended; a negative code is the number of a signal."""
 
-    code: int | None
     stdout: str
     stderr: str
+    code: int | None
 
 
 def child(
     args: list[str], folder: Path, happen: Callable[[], None], spot: Spot | None = None
 ) -> Ended:
     """Run a command line in a child, in which something happens at a spot, or at its start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    folder.mkdir(exist_ok=True)
-    environment = {"DISTILL_CACHE": os.environ["DISTILL_CACHE"]}
-    process = context.Process(target=_be, args=(args, folder, environment, happen, spot))
-    process.start()
-    process.join(240)
-    if process.is_alive():
+    process = Fork(_be, args, happen, spot, folder=folder)
+    try:
+        return Ended(*process.communicate(240), process.returncode)
+    except subprocess.TimeoutExpired:
         process.kill()
-        process.join()
-    texts = ((folder / name).read_text() for name in ("stdout", "stderr"))
-    return Ended(process.exitcode, *texts)
+        return Ended(*process.communicate(), process.returncode)
 
 
-def _be(args, folder, environment, happen, spot):
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.environ.update(environment)
-    torch.set_num_threads(1)
+def _be(args, happen, spot):
     if spot:
         spot.patch(happen)
     else:

@@ -98,6 +98,7 @@ def test_a_limit_of_file_size_stops_with_three_lines(whole, cache, tmp_path):
 WIDE = (
     *("-o", "backbone.width=1024", "-o", "backbone.depth=2", "-o", "run.allocator=stock"),
     *("-o", "evaluate.controls=false", "-o", "algo.total=2", "--steps", "2"),
+    *("-o", "algo.batch=2", "-o", "algo.real_batch=4"),
 )
 
 

@@ -31,11 +31,11 @@ FLAGS = {
     "experts": "--algo --backbone --config --count --dataset --device --json --preset --seed -o",
     "bench": "--device --json --path --preset --quick",
     "sweep": "--cluster --cpus --dry-run --gpus --json --out --parallel --partition --report "
-    "--time file",
+    "--time -o file",
     "doctor": "--json",
     "completion": "shell",
     "export": "--force --format --json --license --out run",
-    "verify": "--evaluate --json run",
+    "verify": "--evaluate --json -o run",
     "new-plugin": "--kind --out name",
     "order": "--compare --dataset --grid --json --orderer --out -o",
 }

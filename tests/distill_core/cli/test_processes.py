@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,36 +25,42 @@ from distill_core.run.observers import snapshots_of
 from registry import OptionError
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
+from tests.forks import Fork, fork_distill
 
 ROOT = Path(__file__).parents[3]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Fork]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_cache(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
-    cache = make_cache(tmp_path / "cache")
+def start(cache: str, tmp_path: Path) -> Start:
+    """Start a command line; processes that it starts by itself are not forked."""
+    number = count()
 
-    def start(
-        *args: str, launcher: tuple[str, ...] = (), **environment: str
-    ) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, *launcher, "-m", "distill_core", *args],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "DISTILL_CACHE": str(cache),
-                **environment,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(*args: str, **environment: str) -> Fork:
+        folder = tmp_path / f"printed{next(number)}"
+        return fork_distill(*args, folder=folder, DISTILL_CACHE=cache, **environment)
 
     return start
 
 
-def wait_for_steps(out: Path, processes: list[subprocess.Popen[str]]) -> None:
+@pytest.fixture(scope="module")
+def ours(cache: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str]:
+    """A finished run of two processes, its command line and what it printed."""
+    folder = tmp_path_factory.mktemp("ours")
+    given = arguments(folder / "run", "--procs", "2", "--snapshots", "3")
+    process = fork_distill(*given, folder=folder / "printed", DISTILL_CACHE=cache)
+    printed, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    return folder / "run", given, printed
+
+
+def wait_for_steps(out: Path, processes: list[Fork]) -> None:
     metrics, limit = out / "metrics.jsonl", time.monotonic() + 180
     while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
         assert all(process.poll() is None for process in processes)
@@ -61,7 +68,7 @@ def wait_for_steps(out: Path, processes: list[subprocess.Popen[str]]) -> None:
         time.sleep(0.05)
 
 
-def start_pair(start: Start, given: list[str]) -> list[subprocess.Popen[str]]:
+def start_pair(start: Start, given: list[str]) -> list[Fork]:
     """Two processes without a launcher, which is nothing but an environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,13 +84,8 @@ def step_of(out: Path) -> int:
     return len(steps)
 
 
-def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
-    out = tmp_path / "run"
-    given = arguments(out, "--procs", "2", "--snapshots", "3")
-    process = start(*given)
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert errors == ""
+def test_procs_makes_the_run_and_its_verdict(ours: tuple[Path, list[str], str], tmp_path: Path):
+    out, given, printed = ours
     assert "on shapes (cpu, 2 processes)" in printed
     assert printed.count("step 4/4  loss") == 1
     assert printed.count("distilled: network") == 2
@@ -103,15 +105,21 @@ def test_procs_makes_the_run_and_its_verdict(start: Start, tmp_path: Path):
     assert not torch.equal(one["pixels"], two["pixels"])
 
 
-def test_torchrun_makes_the_same_run(start: Start, tmp_path: Path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    for process in (
-        start(*arguments(tmp_path / "ours", "--procs", "2")),
-        start(*arguments(tmp_path / "theirs"), launcher=launcher),
-    ):
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors
-    one, two = (load_file(tmp_path / name / "distilled.safetensors") for name in ("ours", "theirs"))
+def test_torchrun_makes_the_same_run(ours: tuple[Path, list[str], str], cache: str, tmp_path: Path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "distill_core", *arguments(tmp_path / "theirs")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": cache},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(run / "distilled.safetensors") for run in (ours[0], tmp_path / "theirs"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -172,7 +180,7 @@ def test_a_signal_to_the_parent_saves_and_one_process_goes_on(
 
 @pytest.mark.parametrize(
     ("number", "minutes"),
-    [(signal.SIGKILL, 10.0), (signal.SIGSTOP, 0.25)],
+    [(signal.SIGKILL, 10.0), (signal.SIGSTOP, 0.1)],
     ids=["killed", "stopped"],
 )
 def test_a_lost_rank_ends_the_run_with_a_state_that_goes_on(

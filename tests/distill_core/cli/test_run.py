@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
@@ -18,8 +15,7 @@ from safetensors.torch import load_file
 import distill_core
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
-
-ROOT = Path(__file__).parents[3]
+from tests.forks import fork_distill
 
 
 @pytest.fixture(scope="module")
@@ -190,15 +186,8 @@ def test_resume_with_another_setting_names_it(finished):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(number, tmp_path):
     out = tmp_path / "stopped"
-    environment = {
-        **os.environ,
-        "DISTILL_CACHE": str(make_cache(tmp_path / "cache")),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "distill_core", *arguments(out, "--steps", "100000")]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    args = arguments(out, "--steps", "100000")
+    process = fork_distill(*args, folder=tmp_path / "child")
     metrics = out / "metrics.jsonl"
     limit = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
@@ -208,7 +197,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(number, tmp_path):
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert f"distill run --resume --out {out}" in errors.decode()
+    assert f"distill run --resume --out {out}" in errors
     steps = [line["step"] for line in lines_of(out)]
     assert steps == list(range(1, len(steps) + 1))
     result = distill("run", "--resume", "--out", str(out), "--steps", str(len(steps) + 1))

@@ -24,6 +24,7 @@ from distill_core.hookspecs import Preset
 from distill_core.system.out_of_memory import OutOfMemory
 from registry import InputError
 from tests.distill_core.small_run import SMALL, installed, small_config
+from tests.forks import SERVER
 
 
 def test_one_preset_of_each_kind_of_cost() -> None:
@@ -70,7 +71,8 @@ def test_a_dataset_that_needs_its_files_is_named() -> None:
     assert "dataset 'imagefolder' has no outline" in error.what
 
 
-def test_processes_work_at_the_same_time() -> None:
+def test_processes_work_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.get_context", {"spawn": SERVER}.get)  # quicker to start
     assert rate_of_processes(small_config(), 2) > 0
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from distill_core.cli import main
 from distill_core.commands import new_plugin as new_plugin_module
 from distill_core.commands.new_plugin import LONGEST, new_plugin
 from distill_core.config.discovery import discover
 from distill_core.hookspecs import API_VERSION, KINDS
 from registry import EnvironmentFault, InputError
 from tests.distill_core.cli.fakes import ROOT, distill, process
+from tests.forks import Fork
 
 NAMES = {kind.name: f"own_{kind.name}" for kind in KINDS}
 
@@ -42,45 +44,61 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(packages: Path) -> dict[str, str]:
-    path = [str(packages), *(str(each) for each in packages.glob("distill-*")), str(ROOT)]
-    inherited = os.environ.get("PYTHONPATH")
-    return {
-        "PYTHONPATH": os.pathsep.join([*path, *([inherited] if inherited else [])]),
-        "DISTILL_LOAD_PLUGINS": "",
-    }
+def site(packages: Path) -> list[str]:
+    """What must be on the path for all of them to be as if installed."""
+    return [str(packages), *(str(each) for each in packages.glob("distill-*"))]
 
 
-def test_all_keep_their_contracts(packages: Path, site: dict[str, str]) -> None:
+def call_with(site: list[str], call: Callable[[list[str]], object], words: list[str]) -> None:
+    """What a fork does."""
+    sys.path[:0] = site
+    sys.exit(call(words))
+
+
+def pytest_of(words: list[str]) -> int:
+    return int(pytest.main(words))
+
+
+def distill_of(words: list[str]) -> None:
+    main(words)
+
+
+EVERYTHING = {"DISTILL_LOAD_PLUGINS": ""}
+
+
+def test_all_keep_their_contracts(packages: Path, site: list[str], tmp_path: Path) -> None:
     tests = [str(each / "tests") for each in sorted(packages.glob("distill-*"))]
     assert len(tests) == 6
-    options = ("-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull)
-    done = process("-m", "pytest", *options, "--rootdir", str(packages), *tests, **site)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull]
+    words = [*options, "--rootdir", str(packages), *tests]
+    process = Fork(call_with, site, pytest_of, words, folder=tmp_path, environment=EVERYTHING)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, printed + errors
+    assert "6 passed" in printed
 
 
-def test_listing_them_imports_none_of_what_is_slow(site: dict[str, str]) -> None:
+def test_listing_them_imports_none_of_what_is_slow(site: list[str]) -> None:
     code = (
         "import sys; from distill_core.config.discovery import discover; plugins = discover(); "
         "print(sorted(n for each in plugins.catalogues.values() for n in each if 'own_' in n)); "
         "print(sorted({'torch', 'pydantic'} & set(sys.modules)))"
     )
-    done = process("-c", code, **site)
+    inherited = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([*site, str(ROOT), *([inherited] if inherited else [])])
+    done = process("-c", code, **EVERYTHING, PYTHONPATH=path)
     assert done.stdout.splitlines() == [str(sorted(NAMES.values())), "[]"], done.stderr
 
 
-def test_all_run_together(packages: Path, site: dict[str, str]) -> None:
+def test_all_run_together(packages: Path, site: list[str], tmp_path: Path) -> None:
     chosen = [word for kind in KINDS for word in (f"--{kind.option}", NAMES[kind.name])]
     small = ["evaluate.nets=1", "evaluate.steps=5", "evaluate.full_steps=5"]
-    done = process(
-        *("-m", "distill_core", "run", *chosen, "--ipc", "1", "--steps", "2"),
-        *(word for each in small for word in ("-o", each)),
-        *("--out", str(packages / "run")),
-        **site,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    manifest = (packages / "run" / "manifest.json").read_text()
+    out = packages / "run"
+    words = ["run", *chosen, "--ipc", "1", "--steps", "2", "--out", str(out)]
+    words += [word for each in small for word in ("-o", each)]
+    process = Fork(call_with, site, distill_of, words, folder=tmp_path, environment=EVERYTHING)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, printed + errors
+    manifest = (out / "manifest.json").read_text()
     for name in NAMES.values():
         assert f'"distill-{name.replace("_", "-")}"' in manifest
 

@@ -29,7 +29,7 @@ from distill_core.commands.sweep_cells import (
     submit_cells,
 )
 from distill_core.commands.sweep_queue import run_cells
-from distill_core.commands.sweep_table import records, rows, save
+from distill_core.commands.sweep_table import not_alike, records, rows, save
 from distill_core.config.run_config import to_toml
 from distill_core.run.lock import lock_run_dir
 from registry import EnvironmentFault, ExplainedError, InputError, OptionError, UnknownNameError
@@ -159,6 +159,16 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     assert [record["state"] for record in found] == ["done", "done", "done", "failed"]
     assert found[3]["exit_code"] == 2
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 5
+
+
+def test_seeds_with_other_images_are_told(tmp_path: Path) -> None:
+    cells = sweep(tmp_path, grid={"ipc": [0.8, 1.0]}, seeds=[0, 1])
+    for cell, content in zip(cells, ("1", "2", "3", "3"), strict=True):
+        finish(cell, 0.5)
+        file = cell.run_dir / "manifest.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "dataset_content": content}))
+    (line,) = not_alike(cells)
+    assert "dataset 'shapes' has other images in some runs: ipc=0.8,seed=0 | ipc=0.8,seed=1" in line
 
 
 def test_a_failed_cell_is_told_and_the_others_are_done(tmp_path: Path) -> None:

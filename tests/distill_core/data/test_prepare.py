@@ -15,10 +15,10 @@ from distill_core.contracts.data import DataSpec, RawData, RealData, Split
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import KINDS
 from distill_core.data import whitening
+from distill_core.data.identity import fingerprint
 from distill_core.data.prepare import (
     check_class_names,
     check_raw,
-    fingerprint,
     held_out,
     prepare,
 )
@@ -257,7 +257,10 @@ def test_a_held_out_part_is_that_of_a_plain_loop_over_classes():
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["a\x1b[2Jb", "line\nbreak", "\u202egnp", "nul\x00"])
+STRANGE = ["a\x1b[2Jb", "line\nbreak", "\u202egnp", "nul\x00", "\u2067x", "\u2028", "\udcff"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
 def test_class_names_that_cannot_be_shown_are_refused(name):
     with pytest.raises(InputError, match="cannot be shown") as caught:
         check_class_names(["plain", name], "here")
@@ -265,7 +268,9 @@ def test_class_names_that_cannot_be_shown_are_refused(name):
 
 
 def test_class_names_of_any_script_are_fine():
-    check_class_names(["été", "猫", "<b>cat & dog</b>", "a b_c-d", "🐈"], "here")
+    joined = ["\u06a9\u062a\u0627\u0628\u200c\u062e\u0627\u0646\u0647", "👩\u200d🔬"]
+    names = ["été", "猫", "<b>cat & dog</b>", "a b_c-d", "🐈", "全角\u3000空白", *joined]
+    check_class_names(names, "here")
 
 
 def test_more_classes_than_tables_of_classes_can_hold_are_refused():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill_core.data.resize import eight_bit, fit_picture, fit_tensor
+from distill_core.data.resize import eight_bit, fit_picture, fit_tensor, lost_by_cropping
 from registry import InputError
 
 SIDES = st.integers(1, 40)
@@ -69,12 +69,43 @@ def test_sixteen_bits_become_eight() -> None:
     assert np.asarray(eight_bit(deep)).tolist() == [[0, 1, 255]]
 
 
+def test_floating_point_from_0_to_1_is_as_in_arrays() -> None:
+    values = np.array([[0, 0.25, 1]], dtype=np.float32)
+    assert np.asarray(eight_bit(Image.fromarray(values))).tolist() == [[0, 64, 255]]
+
+
+def test_the_transparent_value_of_sixteen_bit_grey_is_white() -> None:
+    deep = Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16))
+    deep.info["transparency"] = 0
+    assert np.asarray(eight_bit(deep)).tolist() == [[255, 1, 255]]
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "La"])
+def test_premultiplied_colours_are_transparent_too(mode: str) -> None:
+    straight = Image.new("RGBA" if mode == "RGBa" else "LA", (1, 1), 0)
+    assert np.asarray(eight_bit(straight.convert(mode))).min() == 255
+
+
 @pytest.mark.parametrize(
-    "image", [Image.new("F", (2, 2)), Image.fromarray(np.full((1, 1), -5, dtype=np.int32))]
+    "image",
+    [
+        Image.new("F", (2, 2), 1.5),
+        Image.new("F", (2, 2), -0.1),
+        Image.new("F", (2, 2), float("nan")),
+        Image.fromarray(np.full((1, 1), -5, dtype=np.int32)),
+    ],
 )
 def test_values_without_a_range_are_refused(image: Image.Image) -> None:
     with pytest.raises(InputError, match="unknown range"):
         eight_bit(image)
+
+
+@pytest.mark.parametrize(
+    ("size", "hw", "lost"),
+    [((8, 8), (4, 4), 0.0), ((8, 2), (4, 4), 0.75), ((4, 8), (2, 4), 0.0), ((4, 4), (1, 2), 0.5)],
+)
+def test_the_part_that_is_cut_away(size: tuple[int, int], hw: tuple[int, int], lost: float) -> None:
+    assert lost_by_cropping(size, hw) == lost
 
 
 def test_orientation_tags_are_obeyed() -> None:

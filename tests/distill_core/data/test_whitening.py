@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 from distill_core.contracts.whitening import KINDS, Whitening
 from distill_core.data import whitening as module
 from distill_core.data.whitening import fit_whitening
+from distill_core.system.files import read_tensors, write_tensors
+from distill_core.system.kept import keep_tensors
 from registry import InputError, UnknownNameError
 
 SHAPE = (3, 4, 4)
@@ -206,6 +209,38 @@ def test_a_damaged_cache_is_made_again(own_cache: Path) -> None:
     again = fit_whitening("zca", images, strength=0.1)
     assert torch.equal(made.apply(images), again.apply(images))
     assert file.read_bytes() == good
+
+
+@pytest.mark.parametrize("kind", ["zca", "zca_kornia"])
+@pytest.mark.parametrize("wrong", ["shape", "finite", "other images", "no digest"])
+def test_what_is_not_the_matrix_is_made_again(
+    kind: str, wrong: str, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = _images(30)
+    made = fit_whitening(kind, images, strength=0.1)
+    (file,) = (own_cache / "whitening").iterdir()
+    good = file.read_bytes()
+    tensors, said = read_tensors(file)
+    if wrong == "shape":
+        keep_tensors(file, {**tensors, "matrix": torch.eye(3)}, without_digest(said))
+    elif wrong == "finite":
+        write_tensors(file, {**tensors, "matrix": 2 * tensors["matrix"]}, said)
+    elif wrong == "no digest":
+        write_tensors(file, tensors, without_digest(said))
+    else:
+        fit_whitening(kind, _images(30, seed=1), strength=0.1)
+        (other,) = {*(own_cache / "whitening").iterdir()} - {file}
+        file.write_bytes(other.read_bytes())
+    again = fit_whitening(kind, images, strength=0.1)
+    assert torch.equal(made.apply(images), again.apply(images))
+    assert file.read_bytes() == good
+    (line,) = caplog.messages
+    assert str(file) in line
+    assert line.endswith("it is made anew")
+
+
+def without_digest(said: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if name != "sha256"}
 
 
 def test_what_is_no_whitening_is_refused() -> None:

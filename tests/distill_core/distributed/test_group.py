@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,11 @@ from distill_core.run.validation import candidate_of, evaluator_of, validation_a
 from distill_core.system.state_tree import unpack
 from registry import InputError, OptionError
 from tests.caches import make_cache
-from tests.distill_core.rank_worker import JUDGING, RUN, resumed
+from tests.distill_core.rank_worker import JUDGING, RUN, main, resumed
 from tests.distill_core.small_run import installed, small_assembly, small_config
+from tests.forks import Fork
 from tests.second_device import second_device
 
-ROOT = Path(__file__).parents[3]
 Found = list[dict[str, Any]]
 
 
@@ -33,27 +30,14 @@ Found = list[dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a pair of processes, one rank each, has left what it did."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "DISTILL_CACHE": str(make_cache(folder / "cache")),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error",
-    }
+    cache = {"DISTILL_CACHE": str(make_cache(folder / "cache"))}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.distill_core.rank_worker", str(folder), str(rank)],
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        Fork(main, folder, rank, folder=folder / f"printed{rank}", environment=cache)
         for rank in range(2)
     ]
-    for rank, process in enumerate(processes):
+    for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-        (folder / f"errors{rank}").write_text(errors)
     return folder
 
 
@@ -170,10 +154,10 @@ def test_a_session_goes_on_with_all(folder: Path, found: Found):
 
 def test_a_mistake_is_told_once_and_ends_all_with_its_code(folder: Path, found: Found):
     assert [rank["mistake"] for rank in found] == [2, 2]
-    lines = (folder / "errors0").read_text().splitlines()
+    lines = (folder / "printed0" / "stderr").read_text().splitlines()
     assert lines[0] == "a poster of 6x20 pixels is smaller than a patch."
     assert len(lines) == 3
-    assert (folder / "errors1").read_text() == ""
+    assert (folder / "printed1" / "stderr").read_text() == ""
     assert not (folder / "never").exists()
 
 

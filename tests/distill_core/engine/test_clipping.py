@@ -59,6 +59,28 @@ def test_without_gradients_the_norm_is_zero() -> None:
     assert EmaClip(0.9, 2.0)([nn.Parameter(torch.ones(2))]) == (0.0, False)
 
 
+def test_a_spike_that_does_not_count_cannot_raise_its_own_bound() -> None:
+    clip = EmaClip(0.9, 2.0, spikes_count=False)
+    clip([with_gradient(1.0)])
+    spike = with_gradient(600.0, 800.0)
+    assert clip([spike]) == (pytest.approx(1000.0), True)
+    assert gradient_norm([spike]) == pytest.approx(2.0)
+    assert clip.ema == pytest.approx(0.9 + 0.1 * 2)
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=20), st.floats(1, 4), st.floats(0, 0.99))
+def test_a_bounded_average_rises_slowly(norms: list[float], factor: float, decay: float) -> None:
+    clip = EmaClip(decay, factor, spikes_count=False)
+    clip([with_gradient(norms[0])])
+    for norm in norms[1:]:
+        past, parameter = clip.ema, with_gradient(norm)
+        assert past is not None
+        clip([parameter])
+        assert gradient_norm([parameter]) == pytest.approx(min(norm, factor * past))
+        assert clip.ema is not None
+        assert clip.ema <= past * (1 + (1 - decay) * (factor - 1)) * (1 + 1e-9)
+
+
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20))
 def test_no_gradient_leaves_longer_than_twice_the_average(norms: list[float]) -> None:
     clip = EmaClip(0.9, 2.0)

@@ -27,6 +27,7 @@ from distill_core.evaluation.baselines import (
     random_images,
 )
 from distill_core.evaluation.evaluate import Evaluator
+from distill_core.system.cache import cache_dir
 from distill_core.testing.small import TinyBackbone, small_data
 
 Make = Callable[[Generator], TinyBackbone]
@@ -156,10 +157,56 @@ def test_the_cache_knows_what_a_full_control_depends_on(real: RealData, own_cach
 
 @pytest.mark.parametrize("damage", ["", "{", json.dumps({"accuracies": []}), "[1]"])
 def test_a_damaged_cache_entry_is_made_again(
-    real: RealData, make_backbone: Make, own_cache: Path, damage: str
+    real: RealData,
+    make_backbone: Make,
+    own_cache: Path,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first = full(real, make_backbone)
     (path,) = (own_cache / "full").iterdir()
     path.write_text(damage)
     assert full(real, make_backbone).accuracies == first.accuracies
     assert json.loads(path.read_text())["accuracies"] == list(first.accuracies)
+    assert f"{path} cannot be read: it is made anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda body: body["accuracies"].reverse(), "does not have the digest"),
+        (lambda body: body["accuracies"].append(0.5), "does not hold the accuracies"),
+        (lambda body: body.update(accuracies=[2.0, math.nan]), "does not hold the accuracies"),
+        (lambda body: body["key"].update(seed=5), "was made from something else"),
+        (lambda body: body["recipe"].update(lr=0.5), "does not have the digest"),
+    ],
+)
+def test_a_result_that_was_changed_is_made_again(
+    real: RealData,
+    make_backbone: Make,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[dict[str, Any]], None],
+    why: str,
+) -> None:
+    first = full(real, make_backbone)
+    (path,) = (cache_dir() / "full").iterdir()
+    body = json.loads(path.read_text())
+    body["accuracies"] = [0.25, 0.75] if why.endswith("digest") else body["accuracies"]
+    change(body)
+    path.write_text(json.dumps(body))
+    assert full(real, make_backbone).accuracies == first.accuracies
+    assert why in caplog.text
+    assert full(real, refuse).accuracies == first.accuracies
+
+
+def test_a_result_of_an_earlier_version_is_used_and_said_to_have_no_digest(
+    real: RealData, make_backbone: Make, own_cache: Path
+) -> None:
+    first = full(real, make_backbone)
+    (path,) = (own_cache / "full").iterdir()
+    body = json.loads(path.read_text())
+    del body["sha256"], body["key"]
+    path.write_text(json.dumps(body))
+    again = full(real, refuse)
+    assert again.accuracies == first.accuracies
+    assert again.notes[1] == "kept by an earlier version, without a digest"

@@ -11,6 +11,7 @@ import pytest
 
 from distill_core.hookspecs import Preset
 from distill_core.report.compare import compare, markdown, read_runs
+from distill_core.report.page import several
 from distill_core.report.record import read_run
 from registry import InputError, UnknownNameError
 from tests.distill_core.cli.fakes import distill
@@ -148,6 +149,17 @@ def test_the_papers_figure_of_the_same_combination(tmp_path: Path) -> None:
     other = Preset("q", "", {**CONFIG, "dataset": "cifar10"}, "12 % (paper)")
     assert compare(records, {"q": other, "p": same})[0]["reported"] == "49 % (paper)"
     assert compare(records, {"q": other})[0]["reported"] is None
+
+
+def test_runs_with_other_images_of_one_dataset_are_told_apart(tmp_path: Path) -> None:
+    contents = {"a": "1", "b": "2", "c": "1", "old": None, "odd": [3]}
+    runs = [str(write_run(tmp_path / n, dataset_content=v)) for n, v in contents.items()]
+    line = "dataset 'digits' has other images in some runs: a, c | b;"
+    for words in (["compare"], ["report", "--out", str(tmp_path / "page.html")]):
+        shown = distill(*words, *runs)
+        assert line in shown.stderr
+        assert "images" not in distill(*words, runs[0], *runs[2:]).stderr
+    assert line.replace("'", "&#x27;") in several(read_runs(map(Path, runs))[0], {})
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from distill_core.artefact.contents import RUN
+from distill_core.artefact.pictures import sheet_size
 from distill_core.commands.run import run
+from distill_core.report import timelapse
 from distill_core.report.curves import learning_series
 from distill_core.report.page import report_of, write_report
 from distill_core.report.poster import script_json
@@ -51,6 +54,30 @@ def test_the_run_writes_its_page_with_its_numbers(finished: Path) -> None:
     assert "b" not in [tag for tag, _ in page.tags]  # the name of the directory is text
 
 
+def test_a_page_has_accuracy_by_class_and_notes_on_the_data(finished: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(finished, tmp_path / "run")
+    manifest = json.loads((path / "manifest.json").read_text())
+    rows = manifest["results"]["distilled"]["by_class"]
+    balanced = statistics.fmean(row["accuracy"] for row in rows)
+    assert manifest["results"]["distilled"]["balanced"] == pytest.approx(balanced)
+    rows[0] |= {"class": EVIL, "images": 0, "accuracy": None}
+    manifest["data_notes"] = [f"no test images of: {EVIL}"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    write_report([read_run(path)], {}, path / "report.html")
+    page = Page((path / "report.html").read_text())
+    assert f"data: no test images of: {EVIL}" in page.text
+    balanced = statistics.fmean(row["accuracy"] for row in rows[1:])
+    assert f"{100 * balanced:.1f}" in page.text
+    rows[0]["accuracy"] = "high"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="damaged"):
+        read_run(path)
+    for result in manifest["results"].values():
+        del result["by_class"], result["balanced"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_run(path).by_class == {}
+
+
 def test_texts_cannot_become_markup() -> None:
     text = script_json({"classes": [EVIL]})
     assert "<" not in text
@@ -80,6 +107,47 @@ def test_snapshots_become_a_time_lapse(finished: Path, tmp_path: Path) -> None:
         assert picture.n_frames == 3
     with pytest.raises(InputError, match="no snapshots"):
         animate(tmp_path)
+
+
+def test_everything_that_was_written_is_on_the_list(finished: Path) -> None:
+    """`--overwrite` removes what the list names: run, report, time-lapse."""
+    animate(finished)
+    assert RUN.strangers(finished) == []
+    assert {path.name for path in RUN.written(finished)} >= {
+        "poster.gif",
+        "report.html",
+        "snapshots",
+    }
+
+
+@pytest.mark.parametrize("name", ["poster.png", "poster.gif", "metrics.jsonl", "evaluation"])
+def test_a_page_shows_nothing_that_lies_elsewhere(
+    name: str, finished: Path, tmp_path: Path
+) -> None:
+    run_dir, secret = tmp_path / "run", tmp_path / "secret"
+    shutil.copytree(finished, run_dir)
+    secret.mkdir() if name == "evaluation" else secret.write_text("a stranger's file")
+    (run_dir / name).unlink(missing_ok=True)
+    (run_dir / name).symlink_to(secret)
+    with pytest.raises(InputError, match=f"{name} is a link to"):
+        write_report([read_run(run_dir)], {}, tmp_path / "page.html")
+
+
+def test_a_small_canvas_is_not_enlarged_beyond_measure() -> None:
+    """A page needs the places of canvases, not the picture, which would take 8 GB here."""
+    (height, width), corners, factor = sheet_size((1, 10**7, 1), 512)
+    assert (height, width, factor) == (512 * 10**7, 512, 512)
+    assert corners == [(0, 0)]
+
+
+def test_snapshots_of_too_many_pixels_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "snapshots", tmp_path / "snapshots")
+    monkeypatch.setattr(timelapse, "MOST_PIXELS", 100_000)
+    with pytest.raises(InputError, match="pixels when enlarged"):
+        animate(tmp_path)
+    assert not (tmp_path / "poster.gif").exists()
 
 
 def test_a_resumed_run_keeps_earlier_snapshots(tmp_path: Path) -> None:

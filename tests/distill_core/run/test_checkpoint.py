@@ -186,7 +186,7 @@ def test_the_state_before_a_damaged_one_is_taken(tmp_path):
 
 def test_resuming_begins_again_where_nothing_was_saved_and_clears_half_written_files(tmp_path):
     (tmp_path / "checkpoint").mkdir()
-    part = tmp_path / "checkpoint" / ".state.safetensors.00.part"
+    part = tmp_path / "checkpoint" / ".state.safetensors.0a1b2c3d.part"
     part.write_bytes(b"half")
     said = []
     assert module.state_to_resume(tmp_path, small_config(), said.append) == {}

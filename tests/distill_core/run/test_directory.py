@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.kept import current
 from distill_core.config.settings import read_settings
 from distill_core.run.directory import (
-    CONFIG,
     begin,
+    check_files,
     check_new,
     default_directory,
     settings_of,
@@ -57,14 +58,84 @@ def test_a_result_keeps_the_configuration_that_made_it(tmp_path):
 
 def test_what_is_there_is_kept_unless_asked(tmp_path):
     begin(tmp_path, small_config(), overwrite=False)
-    (tmp_path / "result").write_text("precious")
+    (tmp_path / "poster.png").write_text("precious")
     with pytest.raises(InputError, match="exists already") as caught:
         begin(tmp_path, small_config(), overwrite=False)
     assert "--resume" in caught.value.next
-    assert (tmp_path / "result").exists()
+    assert (tmp_path / "poster.png").exists()
     begin(tmp_path, small_config(seed=4), overwrite=True)
-    assert not (tmp_path / "result").exists()
+    assert not (tmp_path / "poster.png").exists()
     assert read_settings(tmp_path / CONFIG)["seed"] == 4
+
+
+def test_overwriting_removes_all_that_a_run_wrote_and_leaves_what_desktops_do(tmp_path):
+    begin(tmp_path, small_config(), overwrite=False)
+    ours = (
+        *("metrics.jsonl", "manifest.json", "report.html", "events.out.tfevents.1.host.2.0"),
+        *(".poster.png.0a1b2c3d.part", "checkpoint/.state.safetensors.0a1b2c3d.part"),
+        *("checkpoint/previous.safetensors", "evaluation/convnet.json", "snapshots/step_1.png"),
+    )
+    for name in (*ours, ".lock", ".DS_Store", "snapshots/.DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    begin(tmp_path, small_config(), overwrite=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {CONFIG, ".lock", ".DS_Store", "snapshots", "snapshots/.DS_Store"}
+
+
+STRANGERS = {
+    "notes.md": lambda path: path.write_text("x"),
+    "src/": lambda path: path.mkdir(),
+    "checkpoint/thesis.tex": lambda path: path.write_text("x"),
+    "snapshots/more/": lambda path: path.mkdir(),
+    "report.html": lambda path: path.symlink_to("/etc/passwd"),
+    "checkpoint": lambda path: path.symlink_to(path.parent.parent),
+    "distilled.safetensors/": lambda path: path.mkdir(),
+    ".notes.md.0a1b2c3d.part": lambda path: path.write_text("x"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_directory_with_other_files_is_not_overwritten(name, tmp_path):
+    run_dir = tmp_path / "run"
+    begin(run_dir, small_config(), overwrite=False)
+    (run_dir / "poster.png").write_text("x")
+    path = run_dir / name.rstrip("/")
+    path.parent.mkdir(exist_ok=True)
+    STRANGERS[name](path)
+    before = sorted(run_dir.rglob("*"))
+    with pytest.raises(InputError, match="holds what no run wrote") as caught:
+        begin(run_dir, small_config(), overwrite=True)
+    assert f"{name!r}. Nothing is deleted" in caught.value.what
+    assert sorted(run_dir.rglob("*")) == before
+
+
+def test_a_configuration_of_the_users_own_makes_no_run_directory(tmp_path):
+    (tmp_path / CONFIG).write_text('algo = "dm"\n')
+    (tmp_path / "report.html").write_text("my own")
+    with pytest.raises(InputError, match="is not a run directory"):
+        begin(tmp_path, small_config(), overwrite=True)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", ".lock", "checkpoint", "snapshots/step_1.png"])
+def test_links_are_refused_before_anything_is_written(name, tmp_path):
+    run_dir = tmp_path / "run"
+    begin(run_dir, small_config(), overwrite=False)
+    (run_dir / "notes").symlink_to(tmp_path)  # the user's own
+    check_files(run_dir)
+    (run_dir / name).parent.mkdir(exist_ok=True)
+    (run_dir / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link to"):
+        check_files(run_dir)
+
+
+def test_a_run_directory_may_itself_be_a_link(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to("scratch")
+    begin(tmp_path / "run", small_config(), overwrite=False)
+    begin(tmp_path / "run", small_config(seed=4), overwrite=True)
+    assert settings_of(tmp_path / "run")["seed"] == 4
 
 
 def test_only_runs_are_overwritten(tmp_path):

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from distill_core.run.lock import LOCK, lock_run_dir, owner_of
+from distill_core.artefact.contents import LOCK
+from distill_core.run.lock import lock_run_dir, owner_of
 from registry import EnvironmentFault, InputError
 from tests.distill_core.cli.small_args import arguments, distill
 
@@ -44,6 +45,14 @@ def test_the_second_is_refused_and_told_whose_it_is(owner):
         raise AssertionError
     assert f"process {process.pid} on " in caught.value.what
     assert " since 20" in caught.value.what
+
+
+def test_a_lock_with_a_second_name_costs_nobody_a_file(tmp_path):
+    (tmp_path / "thesis").write_text("precious")
+    os.link(tmp_path / "thesis", tmp_path / LOCK)
+    with pytest.raises(InputError, match="hard link"), lock_run_dir(tmp_path):
+        raise AssertionError
+    assert (tmp_path / "thesis").read_text() == "precious"
 
 
 def test_the_lock_of_a_killed_process_is_stale(owner):
@@ -120,7 +129,7 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_not_followed(tmp_path, kind
         (run_dir / LOCK).symlink_to(tmp_path / "precious")
     else:
         os.mkfifo(run_dir / LOCK)
-    with pytest.raises(InputError, match="is not a plain file"), lock_run_dir(run_dir):
+    with pytest.raises(InputError, match=f"is a {kind}"), lock_run_dir(run_dir):
         raise AssertionError
     assert owner_of(run_dir) == ""
     assert (tmp_path / "precious").read_text() == "mine"
@@ -147,7 +156,7 @@ def test_a_place_that_cannot_be_made(tmp_path):
 
 def test_a_running_run_is_neither_resumed_nor_overwritten(owner):
     run_dir, process = owner
-    (run_dir / "run.toml").write_text("")  # what a run writes first
+    (run_dir / "run.toml").write_text("format = 1\n")  # what a run writes first
     result = distill(*arguments(run_dir, "--overwrite"))
     assert result.exit_code == 2
     assert f"is in use by another run: process {process.pid} on " in result.stderr

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill_core.artefact.contents import SNAPSHOTS
 from distill_core.run import divergence
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import (
-    FOLDER,
     MetricsFile,
     Snapshots,
     TensorBoardLog,
@@ -89,7 +89,7 @@ def test_going_on_removes_what_came_after_the_saved_step(tmp_path: Path) -> None
     loop = loop_with_snapshots(tmp_path)
     loop.run()
     assert steps(tmp_path) == [0, 1, 2, 3, 4, 5, 6]
-    foreign = tmp_path / FOLDER / "step_notes.png"
+    foreign = tmp_path / SNAPSHOTS / "step_notes.png"
     foreign.touch()
     Snapshots(tmp_path, lambda: loop.result, step=3)
     assert steps(tmp_path) == [0, 1, 2, 3]

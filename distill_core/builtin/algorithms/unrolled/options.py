@@ -209,14 +209,24 @@ class RatBpttOptions(Options):
     )
     augment: shared.AugmentName = shared.inner_augment("flip_rotate", "published code")
     clip: bool = Field(
-        True, description="clip the gradient of the pixels", **about(source="published code")
+        True,
+        description="clip the gradient of the pixels",
+        **about(source="published code", bounds_spikes="true"),
     )
-    label_clip: bool = Field(False, description="clip that of the labels, on its own")
+    label_clip: bool = Field(
+        False, description="clip that of the labels, on its own", **about(bounds_spikes="true")
+    )
     clip_factor: float = Field(
         2.0, gt=0, description="bound, times the average norm", **about(source="published code")
     )
     clip_decay: float = Field(
         0.9, ge=0, lt=1, description="decay of the average norm", **about(source="published code")
+    )
+    clip_spikes: Literal["count", "bounded"] = Field(
+        "count",
+        description="whether a norm enters the average as it was (a spike raises its own bound), "
+        "or as it is after clipping",
+        **about(source="count: published code", bounds_spikes="bounded"),
     )
 
     def resolve_defaults(self, *, small: bool) -> Resolved:

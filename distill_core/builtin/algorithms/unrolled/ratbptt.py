@@ -55,7 +55,11 @@ class RatBptt(Algorithm):
         optimizer = _inner_optimizer(options, self.resolved.inner_lr)
         self._loop = InnerLoop(task, optimizer, batches, augmentation)
         self._clips = {
-            group: EmaClip(options.clip_decay, options.clip_factor)
+            group: EmaClip(
+                options.clip_decay,
+                options.clip_factor,
+                spikes_count=options.clip_spikes == "count",
+            )
             for group, wanted in (("data", options.clip), ("labels", options.label_clip))
             if wanted
         }

@@ -10,18 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_core.builtin.datasets.imagefolder import (
-    ImageFolder,
-    ImageFolderOptions,
-    _parts,
-)
-from distill_core.builtin.datasets.imagefolder import _unwrapped as unwrapped
+from distill_core.builtin.datasets.class_folders import find_parts, unwrapped
+from distill_core.builtin.datasets.imagefolder import ImageFolder, ImageFolderOptions
 from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import open_tree
 from distill_core.contracts.data import AUGMENTATIONS, RawData
+from distill_core.data.data_notes import data_notes
 from distill_core.data.prepare import check_raw
 from registry import InputError, OptionError, check_options
-from tests.distill_core.builtin.datasets.picture_files import archive, folder, png
+from tests.distill_core.builtin.datasets.picture_files import archive, encoded, folder, png
 
 SPLIT = {
     "train/dog/b.png": png(20),
@@ -168,12 +165,136 @@ def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
         _load(tmp_path)
 
 
+MANY = {f"{n}.png": png(n) for n in range(5)}
+
+
+def _tree(layout: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
+    return {f"{name}/{file}": content for name, files in layout.items() for file, content in
+            files.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "Test"])
+@pytest.mark.parametrize("start", ["", "pictures/", "train/"])
+def test_a_class_may_be_named_as_a_part(tmp_path: Path, name: str, start: str) -> None:
+    files = _tree({f"{start}{each}": MANY for each in (name, "bus", "ship")})
+    assert set(_load(folder(tmp_path, files)).spec.class_names) == {name, "bus", "ship"}
+
+
+def test_a_class_may_be_named_as_a_part_inside_the_parts(tmp_path: Path) -> None:
+    files = _tree(
+        {f"{part}/{name}": MANY for part in ("train", "test") for name in ("train", "bus")}
+    )
+    raw = _load(folder(tmp_path, files))
+    assert raw.spec.class_names == ("bus", "train")
+    assert len(raw.train_images) == len(raw.test_images) == 10
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train", "Val", "bus")])
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="train has 0 class folders"):
+        _load(folder(tmp_path, _tree(dict.fromkeys(parts, MANY))))
+
+
+@pytest.mark.parametrize("test", ["test/", "test/unknown/"])
+def test_val_is_read_where_test_has_no_labels(tmp_path: Path, test: str) -> None:
+    files = {name.replace("test/", "val/"): content for name, content in SPLIT.items()}
+    files |= {f"{test}{name}": content for name, content in MANY.items()}
+    raw = _load(folder(tmp_path, files))
+    assert _levels(raw.test_images) == [50, 40]
+    assert "val/ is the test part" in raw.notes[0]
+    assert "5 in test/" in raw.notes[1]
+
+
+def test_test_images_are_held_out_where_test_has_no_labels(tmp_path: Path) -> None:
+    files = {f"train/{name}": content for name, content in CLASSES.items()}
+    raw = _load(folder(tmp_path, files | {f"test/{n}": b for n, b in MANY.items()}))
+    assert raw.test_labels.bincount().tolist() == [2, 2]
+    assert "test images are held out of train/" in raw.notes[0]
+    assert "5 in test/" in raw.notes[1]
+
+
+def test_a_folder_without_images_beside_train_does_not_matter(tmp_path: Path) -> None:
+    files = {f"train/{name}": content for name, content in CLASSES.items()}
+    raw = _load(folder(tmp_path, files | {"annotations/a.xml": b""}))
+    assert raw.test_labels.bincount().tolist() == [2, 2]
+    assert raw.notes == ("train/ alone has images, so test images are held out of it.",)
+
+
+def test_a_class_without_test_images_is_fine(tmp_path: Path) -> None:
+    files = {**SPLIT, "train/emu/x.png": png(7)}
+    (tmp_path / "test/emu").mkdir(parents=True)
+    raw = _load(folder(tmp_path, files))
+    assert raw.spec.class_names == ("cat", "dog", "emu")
+    assert data_notes(raw) == ("no test images of: emu; no accuracy says anything about them.",)
+
+
+def test_accents_of_other_systems_are_the_same_class(tmp_path: Path) -> None:
+    files = _tree(
+        {"train/caf\u00e9": MANY, "train/bar": MANY, "test/cafe\u0301": {"x.png": png(9)}}
+    )
+    raw = _load(folder(tmp_path, files))
+    assert raw.spec.class_names == ("bar", "caf\u00e9")
+    assert raw.test_labels.tolist() == [1]
+
+
+def test_two_folders_of_one_part_are_refused(tmp_path: Path) -> None:
+    files = {**SPLIT, "training/dog/b.png": png(20)}
+    with pytest.raises(InputError, match="train and training, which both are one part"):
+        _load(folder(tmp_path, files))
+
+
+def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
+    files = {
+        **SPLIT,
+        "train/dog/p1.heic": b"",
+        "train/dog/p2.HEIC": b"",
+        "test/cat/notes": b"",
+        "train/loose.png": png(1),
+        "val/dog/x.png": png(2),
+        "alone.png": png(3),
+        "readme.txt": b"",
+    }
+    assert _load(folder(tmp_path, files)).notes == (
+        "pictures beside the class folders are not read: 1 in no folder, 1 in train/, 1 in val/.",
+        "files with other endings than a picture's are not read: 2 .heic, 1 without ending; the "
+        "first is test/cat/notes.",
+    )
+
+
+def test_a_class_with_other_files_alone_says_which(tmp_path: Path) -> None:
+    files = {**SPLIT, "train/emu/1.heic": b"", "train/emu/2.heic": b""}
+    with pytest.raises(InputError, match=r"has no images, but 2 other files: 2 \.heic"):
+        _load(folder(tmp_path, files))
+
+
+def test_jfif_is_a_jpeg(tmp_path: Path) -> None:
+    jpeg = encoded(Image.new("L", (8, 8), 90), "JPEG")
+    raw = _load(folder(tmp_path, {**SPLIT, "train/dog/c.jfif": jpeg, "train/dog/d.JPE": jpeg}))
+    assert _levels(raw.train_images) == [30, 10, 20, 90, 90]
+    assert raw.notes == ()
+
+
+def test_what_is_lost_in_pictures_is_noted(tmp_path: Path) -> None:
+    deep = encoded(Image.fromarray(np.full((8, 8), 1023, np.uint16)))
+    raw = _load(folder(tmp_path, {**SPLIT, "train/dog/d.png": deep, "test/cat/w.png": png(9, 99)}))
+    assert "1 picture of 16 bits grey with values up to 1023 of 65535" in raw.notes[0]
+    assert "92 % of test/cat/w.png" in raw.notes[1]
+
+
+def test_training_images_among_the_test_images_are_noted(tmp_path: Path) -> None:
+    folder(tmp_path, {name: content for name, content in SPLIT.items() if "train" in name})
+    (tmp_path / "test").symlink_to("train", target_is_directory=True)
+    (line,) = data_notes(_load(tmp_path))
+    assert line.startswith("3 of 3 test images are training images, too")
+    assert data_notes(_load(folder(tmp_path / "b", SPLIT))) == ()
+
+
 def test_cifar10_from_its_archive(test_data: Callable[[str], Path]) -> None:
     """The whole takes some seconds; here its structure, and a few images pixel by pixel."""
     path = test_data("cifar10.zip")
     with open_tree(path, next="look.") as opened:
         tree = unwrapped(opened)
-        train, test = _parts(tree)
+        (train, test), _ = find_parts(tree)
         assert [len(files) for files in train.values()] == [5000] * 10
         assert [len(files) for files in test.values()] == [1000] * 10
         assert list(train)[:3] == ["airplane", "automobile", "bird"]

@@ -139,7 +139,7 @@ def test_colour_is_automatic_or_chosen(tmp_path: Path) -> None:
 
 
 def _float_tiff() -> bytes:
-    return encoded(Image.new("F", (8, 8), 0.5), "TIFF")
+    return encoded(Image.new("F", (8, 8), 1.5), "TIFF")
 
 
 def _wide_tiff() -> bytes:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +118,73 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
         (tmp_path / "a" / name).symlink_to(tmp_path, target_is_directory=True)
     with open_tree(tmp_path, next="look.") as tree:
         assert [file for file in tree.files if file.endswith("x.txt")] == ["a/x.txt"]
+
+
+def test_a_folder_may_be_linked_from_several_places(tmp_path: Path) -> None:
+    folder(tmp_path, {"val/a/x.txt": b"one", "all/b/y.txt": b"two"})
+    (tmp_path / "test").symlink_to("val", target_is_directory=True)
+    (tmp_path / "val" / "b").symlink_to(tmp_path / "all" / "b", target_is_directory=True)
+    with open_tree(tmp_path, next="look.") as tree:
+        assert tree.files == (
+            *("all/b/y.txt", "test/a/x.txt", "test/b/y.txt"),
+            *("val/a/x.txt", "val/b/y.txt"),
+        )
+        assert tree.read("test/b/y.txt") == b"two"
+
+
+def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
+    for k in range(7):  # 2^6 ways to the last
+        (tmp_path / str(k)).mkdir()
+        for name in "ab":
+            (tmp_path / str(k) / name).symlink_to(tmp_path / str(k + 1))
+    with (
+        pytest.raises(InputError, match="more than 32 links"),
+        open_tree(tmp_path / "0", next="look."),
+    ):
+        pass
+
+
+def test_a_link_to_itself_is_named_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.png").symlink_to(tmp_path / "x.png")
+    with (
+        open_tree(tmp_path, next="look.") as tree,
+        pytest.raises(InputError, match=r"x\.png cannot be read"),
+    ):
+        tree.read("x.png")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, {"a/closed/x.txt": b"one"})
+    scan = os.scandir
+
+    def closed(path: Path) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with (
+        pytest.raises(InputError, match=r"a/closed cannot be listed: Permission denied"),
+        open_tree(tmp_path, next="look."),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("written", ["data\\cat\\x.txt", "./data/cat/x.txt", "/data//cat/x.txt"])
+def test_archives_of_other_writers_are_read(tmp_path: Path, written: str) -> None:
+    path = archive(tmp_path / "data.zip", {written: b"one", "data\\dog\\": b""})
+    with open_tree(path, next="look.") as tree:
+        assert tree.files == ("data/cat/x.txt",)
+        assert tree.folders == ("data", "data/cat", "data/dog")
+        assert tree.read("data/cat/x.txt") == b"one"
+
+
+def test_a_backslash_beside_slashes_is_part_of_a_name(tmp_path: Path) -> None:
+    path = archive(tmp_path / "data.zip", {"data/a\\b/x.txt": b"one"})
+    with open_tree(path, next="look.") as tree:
+        assert tree.files == ("data/a\\b/x.txt",)
 
 
 def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:

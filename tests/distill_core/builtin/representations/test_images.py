@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from distill_core.builtin.representations.images import Images, ImagesOptions
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Placement
+from distill_core.testing import check_representation
 from registry import InputError
 
 
@@ -46,6 +49,49 @@ def test_a_fraction_of_an_image_is_refused_with_a_way_out(ipc, instead):
     assert f"{ipc:g} images per class" in caught.value.what
     assert "--repr poster" in caught.value.next
     assert caught.value.next.endswith(instead)
+
+
+@pytest.mark.parametrize(("ipc", "items"), [(1, 4), (0.25, 1), (2, 8), (0.75, 3)])
+def test_half_the_sides_hold_four_images_in_the_place_of_one(ipc, items):
+    images = Images(ImagesOptions(downsample=2), spec=spec(5, (3, 4, 6)), ipc=ipc)
+    assert images.pixels.shape == (5 * items, 3, 2, 3)
+    assert images.pixels.numel() == ipc * 5 * 3 * 4 * 6
+    assert images.canvases().shape == (5 * items, 3, 4, 6)
+
+
+def test_small_images_are_scaled_up_wherever_they_are_asked_for(make_real):
+    real = make_real(3, (2, 4, 4))
+    images = reset(Images(ImagesOptions(downsample=2), spec=real.spec), real)
+    some = images.layout.items[torch.tensor([7, 2, 2])]
+    whole = images.canvases()
+    assert torch.equal(images.expand(some), whole[[7, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("options", "ipc", "what", "next"),
+    [
+        ({"downsample": 3}, 1, "4x4 pixels cannot be stored at 1/3", "repr.downsample"),
+        ({"downsample": 2}, 0.3, "cannot hold 1.2 images per class", "--ipc 0.25."),
+    ],
+)
+def test_small_images_that_do_not_fit_are_refused(options, ipc, what, next):
+    with pytest.raises(InputError) as caught:
+        Images(ImagesOptions(**options), spec=spec(5), ipc=ipc)
+    assert what in caught.value.what
+    assert next in caught.value.next
+
+
+def test_small_real_images_are_block_means_of_their_class(make_real):
+    real = make_real(4, (1, 4, 4), per_class=5)
+    images = reset(Images(ImagesOptions(init="real", downsample=2), spec=real.spec), real)
+    means = torch.nn.functional.avg_pool2d(real.train.images, 2)
+    for pixels, label in zip(images.pixels.detach(), [0] * 4 + [1] * 4, strict=False):
+        near = (means[real.train.labels == label] - pixels).abs().amax(dim=(1, 2, 3))
+        assert float(near.min()) < 1e-6
+
+
+def test_small_images_keep_the_contract():
+    check_representation(partial(Images, ImagesOptions(downsample=2)), name="images")
 
 
 def test_noise_has_its_scale_and_follows_the_generator(make_real):

@@ -16,7 +16,6 @@ from distill_core.contracts.streams import Streams, seeded
 from distill_core.evaluation import evaluate
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import validation_accuracies
-from distill_core.testing import check_algorithm
 from distill_core.training.train import train
 from registry import check_options
 from tests.distill_core.builtin.algorithms.trajectories.test_mtt import (
@@ -99,8 +98,3 @@ def test_the_average_is_judged_by_fresh_networks(
         fresh = loop.assembly.make_backbone(seeded(loop.assembly.config.seed, "evaluate", k))
         assert torch.equal(start, parameters_to_vector(fresh.parameters()))
         assert torch.equal(trained_on, images)
-
-
-def test_it_keeps_the_contract() -> None:
-    options = FtdOptions(**SMALL)
-    check_algorithm(lambda *, task: Ftd(options, task=task), name="ftd")

@@ -276,7 +276,7 @@ def test_an_unknown_setting() -> None:
         mtt(real_data(), syn_steps=0)
 
 
-@pytest.mark.parametrize("settings", [{}, {"rate_lr": 0}, {"batch": 2, "augment": "none"}])
-def test_it_keeps_the_contract(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("settings", [{"rate_lr": 0}, {"batch": 2, "augment": "none"}])
+def test_it_keeps_the_contract_with_other_options(settings: dict[str, Any]) -> None:
     options = MttOptions(**{**SMALL, **settings})
     check_algorithm(lambda *, task: Mtt(options, task=task), name="mtt")

@@ -12,7 +12,6 @@ from distill_core.builtin.algorithms.trajectories.options import MttOptions, Tes
 from distill_core.builtin.algorithms.trajectories.tesla import Tesla
 from distill_core.contracts.data import RealData
 from distill_core.contracts.streams import Streams
-from distill_core.testing import check_algorithm
 from registry import check_options
 from tests.distill_core.builtin.algorithms.trajectories.test_mtt import (
     SMALL,
@@ -71,8 +70,3 @@ def test_published_defaults() -> None:
     assert few.label_lr == 1  # not a hundredth of so high a rate for pixels, which ruins labels
     many = TeslaOptions().resolve_defaults(num_classes=100, side=32)
     assert many == MttOptions().resolve_defaults(num_classes=100, side=32)
-
-
-def test_it_keeps_the_contract() -> None:
-    options = TeslaOptions(**SMALL)
-    check_algorithm(lambda *, task: Tesla(options, task=task), name="tesla")

@@ -1,0 +1,30 @@
+"""What a run writes into its directory: every file and folder, by name.
+
+`--overwrite` removes what is named here and nothing else, so a file that a run newly writes belongs
+here.
+"""
+
+from __future__ import annotations
+
+from distill_core.system.listing import Listing
+
+CONFIG, METRICS, LOCK = "run.toml", "metrics.jsonl", ".lock"
+MANIFEST = "manifest.json"
+DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
+POSTER, POSTER_GRID, TIMELAPSE = "poster.png", "poster_grid.png", "poster.gif"
+REPORT = "report.html"
+CHECKPOINT, EVALUATION, SNAPSHOTS = "checkpoint", "evaluation", "snapshots"
+STATE, PREVIOUS = "state.safetensors", "previous.safetensors"
+KEPT = ".previous"  # the last complete set, while its files are replaced
+EVENTS = "events.out.tfevents.*"  # TensorBoard's
+
+SET = (CONFIG, MANIFEST, DISTILLED, WHITENING, POSTER, POSTER_GRID)
+RUN = Listing(
+    files=(*SET, METRICS, LOCK, TIMELAPSE, REPORT, EVENTS),
+    folders={
+        CHECKPOINT: (STATE, PREVIOUS),
+        EVALUATION: ("*.json",),
+        SNAPSHOTS: ("step_*.png",),
+        KEPT: SET,
+    },
+)

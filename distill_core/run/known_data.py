@@ -1,0 +1,61 @@
+"""Which data a run has used, and the refusal of others when it is resumed or judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_core.artefact.contents import DISTILLED
+from distill_core.config.places import how_to_move
+from distill_core.config.run_config import RunConfig
+from distill_core.data.identity import Identity
+from distill_core.system.files import read_tensors
+from registry import InputError
+
+DATA = "data"  # the entry of a checkpoint's state
+UNCHECKED = (
+    "an earlier version of distill wrote the checkpoint, without the fingerprint of the data: "
+    "whether they have changed since was not checked"
+)
+Check = Callable[[Identity], None]
+
+
+def data_of_state(state: Mapping[str, Any]) -> Identity | None:
+    """Return the data that a checkpoint belongs to; None: an older distill did not note it."""
+    return Identity.from_dict(state[DATA]) if state.get(DATA) else None
+
+
+def data_of_artefact(run_dir: Path) -> Identity | None:
+    """Return the data that an artefact was made from; None: there is no readable artefact."""
+    try:
+        _, said = read_tensors(run_dir / DISTILLED, ())
+        return Identity(str(said["dataset_fingerprint"]), tuple(map(str, said["class_names"])))
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def only(known: Identity | None, run_dir: Path, config: RunConfig) -> Check:
+    """Return the check of data that were read against those of a run; None: all pass."""
+
+    def check(found: Identity) -> None:
+        if known is not None:
+            known.refuse_other(found, whose=str(run_dir), elsewhere=how_to_move(config))
+
+    return check
+
+
+def data_to_resume(
+    run_dir: Path, state: Mapping[str, Any], tell: Callable[[str], None]
+) -> Identity | None:
+    """Return the data to go on with: those of the checkpoint, or for an older one the artefact's.
+
+    Args:
+        run_dir: the run directory.
+        state: of its checkpoint; empty: the run has none yet, and any data will do.
+        tell: called if nothing says which data the run has used.
+    """
+    known = data_of_state(state) or (data_of_artefact(run_dir) if state else None)
+    if state and known is None:
+        tell(f"resume   {UNCHECKED}")
+    return known
