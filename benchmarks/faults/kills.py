@@ -146,8 +146,10 @@ class Episode:
                 continue
             if name == "export" and not self.has_export:
                 self.let_through(name)
-            for _ in range(2):
-                if not (name == "new-plugin" and self.has_plugin):
+            for number in range(2):
+                if name == "resume" and number:
+                    self._kill_in_phase("evaluation")
+                elif not (name == "new-plugin" and self.has_plugin):
                     self._kill_at_change(name)
                 self.read()
             if not (name == "new-plugin" and self.has_plugin):
@@ -172,9 +174,9 @@ class Episode:
         if harness.changes.kill(name, arguments, self.folder, harness.shared, harness.draw):
             harness.counts[name] += 1
 
-    def _kill_in_phase(self) -> None:
+    def _kill_in_phase(self, wanted: str | None = None) -> None:
         aim, draw, shared = self.harness.aim, self.harness.draw, self.harness.shared
-        target = aim.at(self._ahead(), draw)
+        target = wanted or aim.at(self._ahead(), draw)
         cache, log = self.folder / "cache", self.folder / "log.txt"
         pid = start(self.arguments("run"), cache, log, shared)
         often = target in ("step", "checkpoint", "artefact")

@@ -18,11 +18,15 @@ import tomli_w
 from children import Shared, be, ended, start
 from reading import LostError, Seen, read_run_dir
 
+from distill_core.artefact.kept import state_of_set
 from distill_core.commands import sweep_queue
+from distill_core.commands.sweep_cells import lock_log
 from distill_core.run.lock import owner_of
 from distill_core.system.files import parse_json
+from registry import ExplainedError
 
 SEEDS = (0, 1)
+PATIENCE = 120  # seconds
 
 
 class Forked:
@@ -90,18 +94,40 @@ class Sweep:
         if not all(code == 0 for code in codes[-1:]):
             # A cell that was killed counts as failed; the same command goes on.
             codes.append(ended(self._driver()))
+        self._wait_for_cells()
         self.read()
         if codes[-1] or not all(self.seen[cell].judged for cell in self.cells):
             raise LostError(f"the sweep ended with {codes}:\n{self._log()}")
 
+    def _wait_for_cells(self) -> None:
+        """Wait for cells of killed drivers, which are asked to end and may write a report still."""
+        until = time.monotonic() + PATIENCE
+        for log in (self.folder / "out" / "logs").iterdir():
+            with log.open("ab") as file:
+                while not lock_log(file.fileno()):
+                    if time.monotonic() > until:
+                        raise LostError(f"a cell outlives its driver:\n{self._log()}")
+                    time.sleep(0.1)
+
     def read(self) -> None:
         """Read every cell; one that was finished must not have been made again."""
         for cell in self.cells:
-            self.seen[cell] = read_run_dir(cell, self.seen[cell], self.folder / "read")
+            self.seen[cell] = self._read_cell(cell)
             if self.seen[cell].judged:
                 inode = (cell / "manifest.json").stat().st_ino
                 if self.finished.setdefault(cell, inode) != inode:
                     raise LostError(f"{cell} was finished and made again:\n{self._log()}")
+
+    def _read_cell(self, cell: Path) -> Seen:
+        """Read a cell; what a run replaces meanwhile is read again."""
+        for _ in range(20):
+            before = state_of_set(cell)
+            try:
+                return read_run_dir(cell, self.seen[cell], self.folder / "read")
+            except (LostError, ExplainedError):
+                if state_of_set(cell) == before:
+                    raise
+        return read_run_dir(cell, self.seen[cell], self.folder / "read")
 
     def _driver(self) -> int:
         fakes = SimpleNamespace(Popen=Forked, DEVNULL=DEVNULL, STDOUT=STDOUT)
