@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
+from distill_core.cli.tables import print_json
 from distill_core.config.discovery import discover
 from registry import OptionError
 
@@ -67,4 +67,4 @@ def command(
         options = {
             kind: resolved.component(kind)["options"] for kind in ("algo", "dataset", "backbone")
         }
-        click.echo(json.dumps({**record, "options": options}, indent=1, default=str))
+        print_json({**record, "options": options}, default=str)

@@ -47,6 +47,7 @@ from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.devices import described, pick_device
 from distill_core.system.memory import peak_memory
 from distill_core.system.process import Runtime, prepare
+from distill_core.system.screen import kept, plain_console
 from distill_core.system.units import duration
 from registry import InputError, Plugins
 
@@ -84,7 +85,8 @@ def run(
         ExplainedError: the message says what is wrong.
     """
     with stop_flag(ranks) as stop, ExitStack() as lock:
-        console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
+        console = plain_console(quiet=quiet or not ranks.is_main)
+        kept(f"the run goes on, and {run_dir} holds what it finds.")
 
         def tell(line: str) -> None:
             console.print(line, markup=False)
@@ -243,7 +245,6 @@ def _finish(
         ),
     )
     results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
-    console.print(table(results), markup=False)
     odd: Sequence[Notice] = ()
     if log:
         log.results(loop, results)
@@ -253,9 +254,10 @@ def _finish(
             learned=bool(loop.groups),
             bounds=ways_to("bounds_spikes", config),
         )
+    save(loop, results=results, peak=peak, notices=odd)
+    console.print(table(results), markup=False)
     for notice in odd:
         console.print(f"notice   {notice}", markup=False)
-    save(loop, results=results, peak=peak, notices=odd)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     console.print(
