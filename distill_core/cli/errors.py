@@ -13,10 +13,16 @@ import click
 
 from distill_core.hookspecs import GROUP
 from distill_core.system.out_of_memory import is_out_of_memory, out_of_memory
-from registry import EnvironmentFault, ExplainedError, OptionError, UnknownNameError
+from registry import (
+    EnvironmentFault,
+    ExplainedError,
+    OptionError,
+    UnknownNameError,
+)
 from registry.blame import culprit
 
 FAULT, MISTAKE, INTERRUPTED = 1, 2, 130
+BATCH_OF_ONE = "Expected more than 1 value per channel when training"  # PyTorch's
 
 
 @dataclass
@@ -67,7 +73,8 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code for an exception."""
     if isinstance(error, click.ClickException):
         return error.exit_code
-    if isinstance(error, ExplainedError) and not isinstance(error, EnvironmentFault):
+    explained = isinstance(error, ExplainedError) and not isinstance(error, EnvironmentFault)
+    if explained or str(error).startswith(BATCH_OF_ONE):
         return MISTAKE
     return FAULT
 
@@ -110,6 +117,10 @@ def _explain_usage(error: click.UsageError) -> ExplainedError:
 def _explain_fault(error: BaseException) -> ExplainedError:
     if is_out_of_memory(error):
         return out_of_memory(error)
+    if str(error).startswith(BATCH_OF_ONE):
+        from distill_core.training.batch_of_one import of_one
+
+        return of_one("one of them")
     text, *_ = str(error).splitlines() or [""]
     raised = f"{type(error).__name__}: {text}" if text else type(error).__name__
     found = culprit(error, GROUP, but="distill_core")
@@ -120,18 +131,18 @@ def _explain_fault(error: BaseException) -> ExplainedError:
         if isinstance(error, SyntaxError) and error.filename:
             place = f"{error.filename}, line {error.lineno}"
         return ExplainedError(
-            f"{who} raised {_sentence(f'{raised} (in {place})' if place else raised)}",
+            f"{who} raised {_stopped(f'{raised} (in {place})' if place else raised)}",
             expected="no error from a component; `distill_core.testing` checks the contract.",
             next=then.format(", and tell the author of the plugin").rstrip(),
         )
     if isinstance(error, OSError):
         return EnvironmentFault(
-            f"the system refused something: {_sentence(raised)}",
+            f"the system refused something: {_stopped(raised)}",
             expected="room, permission and a connection where they are needed.",
             next=f"fix that and try again; {then.format('')}".rstrip(),
         )
     return ExplainedError(
-        f"distill itself failed with {_sentence(raised)}",
+        f"distill itself failed with {_stopped(raised)}",
         expected="no such error, whatever you typed: this is a fault of distill.",
         next=then.format(", and report it").rstrip(),
     )
@@ -149,4 +160,9 @@ def _sentence(text: str) -> str:
     text = " ".join(text.split())
     if text[:1].isupper() and text[1:2].islower() and not text.split(":")[0].endswith("Error"):
         text = text[0].lower() + text[1:]
+    return _stopped(text)
+
+
+def _stopped(text: str) -> str:
+    """End with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -53,14 +53,16 @@ def command(
     tell = partial(click.echo, err=as_json)
     tell(f"machine  {prepare(resolved)}")
     tell(f"loading  {resolved.dataset}")
-    algorithm = assemble_algorithm(resolved, plugins)
-    if type(algorithm).prepare is Algorithm.prepare:
-        raise OptionError(
-            f"algorithm '{resolved.algo}' uses no expert trajectories.",
-            expected="one that matches the trajectories of experts, for example --algo mtt.",
-            next="start `distill run`; this algorithm needs no preparation.",
-        )
-    algorithm.prepare(tell)
+
+    def check(algorithm: Algorithm) -> None:
+        if type(algorithm).prepare is Algorithm.prepare:
+            raise OptionError(
+                f"algorithm '{resolved.algo}' uses no expert trajectories.",
+                expected="one that matches the trajectories of experts, for example --algo mtt.",
+                next="start `distill run`; this algorithm needs no preparation.",
+            )
+
+    assemble_algorithm(resolved, plugins, check).prepare(tell)
     tell("experts  all are there")
     if as_json:
         record = resolved.model_dump(mode="json", include={"algo", "dataset", "backbone", "seed"})

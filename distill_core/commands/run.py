@@ -18,7 +18,7 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact.saving import ArtefactWriter
-from distill_core.config.advice import ways_to
+from distill_core.config.advice import in_range, ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
@@ -84,7 +84,7 @@ def run(
         RankLostError: another process ended; the state is saved if there was a step.
         ExplainedError: the message says what is wrong.
     """
-    with stop_flag(ranks) as stop, ExitStack() as lock:
+    with in_range(config), stop_flag(ranks) as stop, ExitStack() as lock:
         console = plain_console(quiet=quiet or not ranks.is_main)
         kept(f"the run goes on, and {run_dir} holds what it finds.")
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from distill_core.config.advice import ways_to
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, DivergenceError, HypergradientError
-from distill_core.contracts.components import Labeler
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.transfer import read
 from distill_core.run.divergence import SMALLER
@@ -89,9 +88,7 @@ def _each(
 TOLERANCE = 1e-4  # of the sum of a row of labels
 
 
-def check_traits(
-    config: RunConfig, synthetic: SyntheticDataset, labeler: Labeler, algorithm: Algorithm
-) -> None:
+def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algorithm) -> None:
     """Check that the parts of a run can work together.
 
     Raises:
@@ -104,7 +101,7 @@ def check_traits(
             expected="a representation or a labeler with parameters.",
             next="choose another --repr or --labeler, or --algo none to judge it as it is.",
         )
-    if algorithm.needs_simplex and not labeler.simplex:
+    if algorithm.needs_simplex and not synthetic.labeler.simplex:
         raise InputError(
             f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "
             f"'{config.algo}' needs soft labels.",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
 
-from distill_core.config.advice import at_most, counting
+from distill_core.config.advice import at_most, counting, lowering
 from distill_core.contracts.algorithm import DivergenceError
 from distill_core.distributed.ranks import RankLostError
 from distill_core.hookspecs import GROUP
@@ -76,7 +76,7 @@ def explained(error: BaseException, loop: OuterLoop) -> ExplainedError | None:
         return out_of_memory(
             error,
             expected=f"room for an outer step with {loop.assembly.engine.images()}.",
-            next=f"{how_to_lower(loop.assembly)}.",
+            next=lowering(loop.assembly.config, f"{how_to_lower(loop.assembly)}."),
         )
     if isinstance(error, RankLostError):
         return RankLostError(error.what, expected=error.expected)
