@@ -91,6 +91,7 @@ def run(
         def tell(line: str) -> None:
             console.print(line, markup=False)
 
+        collect_presets(plugins)  # two of one name are refused now, not when the page is written
         machine = prepare(config)
         ranks.limit(config.rank_timeout_minutes)
         early = ranks.is_main and run_dir.exists() and (resume or overwrite)

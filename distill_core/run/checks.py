@@ -59,6 +59,20 @@ def check_hypergradients(
     return {name: math.hypot(*norms[name]) for name in groups}
 
 
+def check_metrics(who: str, found: object) -> None:
+    """Refuse what is not a loss and other numbers by name.
+
+    Raises:
+        ContractError: naming the algorithm.
+    """
+    numbers = isinstance(found, Mapping) and all(
+        isinstance(name, str) and isinstance(number, (int, float)) for name, number in found.items()
+    )
+    if not (isinstance(found, Mapping) and numbers and "loss" in found):
+        shown = dict(found) if isinstance(found, Mapping) else type(found).__name__
+        _refuse(who, f"returns {shown} from `outer_step`", 'numbers by name, "loss" among them')
+
+
 def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
     """Refuse parameters that are not finite after an update.
 

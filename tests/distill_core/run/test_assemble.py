@@ -98,7 +98,7 @@ def test_batch_normalisation_of_one_image_is_refused_before_data_are_loaded(
     class Loaded(Exception):
         pass
 
-    def load(plan):
+    def load(plan, check):
         raise Loaded
 
     monkeypatch.setattr("distill_core.run.plan.Plan.real_data", load)
