@@ -126,7 +126,7 @@ WIDE = (
             "The state is saved at outer step 1",
         ),
         (Spot("distill_core.commands.run", "judge"), "or choose another --device."),
-        (Spot("distill_core.commands.run", "assemble"), "-o data.storage=float16"),
+        (Spot("distill_core.commands.run", "assemble"), "choose a smaller --backbone"),
     ],
     ids=["step", "evaluation", "loading"],
 )
