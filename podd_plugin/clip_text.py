@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.plugin import InputError
+from distill_core.plugin import InputError, at_home
 from podd_plugin.clip_download import download
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -51,7 +51,7 @@ class ClipModel:
         >>> ClipModel.of("ViT-B-32", "tower.safetensors").weights.name
         'tower.safetensors'
         """
-        path = Path(pretrained).expanduser()
+        path = at_home(Path(pretrained), "the path of CLIP's weights")
         is_path = path.name != pretrained or path.suffix in (".safetensors", *PICKLES)
         return cls(name, pretrained, path if weights is None and is_path else weights)
 

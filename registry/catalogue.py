@@ -36,11 +36,19 @@ class Provider:
 
 @dataclass(frozen=True)
 class Failure:
-    """A plugin that could not be used, and why."""
+    """A plugin that could not be used, and why.
+
+    Attributes:
+        provider: the plugin.
+        reason: the error, in one line or a few.
+        traceback: of the error.
+        place: file and line in the plugin's code; empty if the error is not there.
+    """
 
     provider: Provider
     reason: str
     traceback: str
+    place: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from registry.errors import ContractError
 if TYPE_CHECKING:
     from registry.options import Options
 
+OFFERED_BY = "the plugin that offers it"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -42,38 +43,45 @@ class Component:
                 next="rename it in the plugin that offers it.",
             )
 
-    def resolve_factory(self) -> Callable[..., Any]:
+    def resolve_factory(self, offered_by: str = OFFERED_BY) -> Callable[..., Any]:
         """Import the factory if it is given as a string.
+
+        Args:
+            offered_by: names the plugin in messages.
 
         Raises:
             ContractError: the import string names nothing, or nothing that can be called.
         """
-        found = _resolve(self.factory, self)
+        found = _resolve(self.factory, self, offered_by)
         if not callable(found):
             raise ContractError(
                 f"the factory of component '{self.name}' is {found!r}, which cannot be called.",
                 expected="a class or a function.",
-                next="fix the plugin that offers it.",
+                next=f"fix {offered_by}.",
             )
         return found  # type: ignore[no-any-return]
 
-    def resolve_options(self) -> type[Options]:
-        """Import the options model if it is given as a string; `Options` itself if it has none."""
+    def resolve_options(self, offered_by: str = OFFERED_BY) -> type[Options]:
+        """Import the options model if it is given as a string; `Options` itself if it has none.
+
+        Args:
+            offered_by: names the plugin in messages.
+        """
         from registry.options import Options
 
         if self.options is None:
             return Options
-        found = _resolve(self.options, self)
+        found = _resolve(self.options, self, offered_by)
         if not (isinstance(found, type) and issubclass(found, Options)):
             raise ContractError(
                 f"the options of component '{self.name}' are {found!r}.",
                 expected="a subclass of registry.Options.",
-                next="fix the plugin that offers it.",
+                next=f"fix {offered_by}.",
             )
         return found
 
 
-def _resolve(target: object, component: Component) -> Any:
+def _resolve(target: object, component: Component, offered_by: str) -> Any:
     if not isinstance(target, str):
         return target
     module_name, _, attribute = target.partition(":")
@@ -84,5 +92,5 @@ def _resolve(target: object, component: Component) -> Any:
             f"component '{component.name}' points to '{target}', which cannot be imported: "
             f"{error}.",
             expected="an import string of the form 'package.module:Name'.",
-            next="fix or reinstall the plugin that offers it.",
+            next=f"fix or reinstall {offered_by}.",
         ) from error

@@ -29,7 +29,8 @@ class Components(Catalogue[Component]):
         """
         from registry.options import check_options
 
-        model = self[name].resolve_options()
+        entry = self.entry(name)
+        model: type[Options] = self.attribute(name, entry.item.resolve_options, _offered_by(entry))
         explained = self.kind.hints.options.format(kind=self.kind.name, name=name)
         return check_options(model, settings, where=self.kind.option, explained=explained)
 
@@ -60,7 +61,7 @@ class Components(Catalogue[Component]):
         """
         entry = self.entry(name)
         options = self.check(name, settings) if isinstance(settings, Mapping) else settings
-        factory = self.attribute(name, entry.item.resolve_factory)
+        factory = self.attribute(name, entry.item.resolve_factory, _offered_by(entry))
         return Builder(self.kind, entry, options, factory, _import(self.kind.base))
 
     def attribute(self, name: str, call: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -118,11 +119,15 @@ def _named(kind: Kind, entry: Entry[Component], call: Any, /, *args: Any, **kwar
     """Call code of a component, and put its name on what it raises."""
     try:
         return call(*args, **kwargs)
-    except ExplainedError:
+    except (ExplainedError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         error.add_note(f"raised by {kind.name} '{entry.item.name}' of plugin {entry.provider}")
         raise
+
+
+def _offered_by(entry: Entry[Component]) -> str:
+    return f"plugin {entry.provider}"
 
 
 def _import(path: str) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import ModuleType
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from registry.api import check_api
+from registry.blame import place_in, provider_of
 from registry.catalogue import Catalogue, Failure, Kind, Provider
 from registry.components import Components
 from registry.errors import ContractError, UnknownNameError
@@ -54,8 +57,11 @@ class Plugins:
         for provider in self.providers:
             plugin = self.manager.get_plugin(provider.entry_point)
             try:
-                offered.append((provider, _ask(self.manager, plugin, provider, kind)))
-            except Exception as error:
+                with _aside():
+                    offered.append((provider, _ask(self.manager, plugin, provider, kind)))
+            except BaseException as error:
+                if type(error) is KeyboardInterrupt:
+                    raise
                 failures.append(_failure(provider, error, f"{kind.name}s: "))
         return _fill(Catalogue(kind, failures), offered)
 
@@ -90,20 +96,23 @@ def load_plugins(
     """
     manager = pluggy.PluginManager(group)
     manager.add_hookspecs(hookspecs)
-    found = [(_provider(point), point) for point in _entry_points(group, only)]
+    found = [(provider_of(point), point) for point in _entry_points(group, only)]
     offered = [(Provider(name), plugin) for name, plugin in extra]
     failures: list[Failure] = []
     loaded: list[tuple[Provider, dict[str, list[Any]]]] = []
     for provider, source in [*found, *offered]:
         try:
-            plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
-            if api is not None:
-                attribute = f"{group.upper()}_API"
-                check_api(plugin, provider, attribute=attribute, offered=api)
-                stated = getattr(plugin, attribute, None) or provider.api
-                provider = replace(provider, api=stated)  # noqa: PLW2901
-            loaded.append((provider, _collect(manager, plugin, provider, kinds)))
-        except (Exception, SystemExit) as error:
+            with _aside():
+                plugin = source.load() if isinstance(source, metadata.EntryPoint) else source
+                if api is not None:
+                    attribute = f"{group.upper()}_API"
+                    check_api(plugin, provider, attribute=attribute, offered=api)
+                    stated = getattr(plugin, attribute, None) or provider.api
+                    provider = replace(provider, api=stated)  # noqa: PLW2901
+                loaded.append((provider, _collect(manager, plugin, provider, kinds)))
+        except BaseException as error:
+            if type(error) is KeyboardInterrupt:  # the user's
+                raise
             failures.append(_failure(provider, error))
     catalogues = {
         kind.name: _fill(
@@ -155,8 +164,17 @@ def _fill(catalogue: AnyCatalogue, offered: Iterable[tuple[Provider, list[Any]]]
 
 def _failure(provider: Provider, error: BaseException, where: str = "") -> Failure:
     """Describe the error that is being handled."""
-    reason = f"{where}{type(error).__name__}: {error}"
-    return Failure(provider, reason, traceback.format_exc())
+    try:
+        text = str(error)
+    except Exception as worse:
+        text = f"({type(worse).__name__} when asked for its text)"
+    reason = f"{where}{type(error).__name__}: {text}"
+    return Failure(provider, reason, traceback.format_exc(), place_in(error, provider.module))
+
+
+def _aside() -> AbstractContextManager[object]:
+    """Keep what a plugin prints away from standard output, which has results for programs."""
+    return redirect_stdout(sys.stderr)
 
 
 def _entry_points(group: str, only: Sequence[str] | None) -> list[metadata.EntryPoint]:
@@ -173,10 +191,3 @@ def _entry_points(group: str, only: Sequence[str] | None) -> list[metadata.Entry
                 "plugin", name, known=known, next=f"correct {variable} or install the plugin."
             )
     return [point for point in points if point.name in only]
-
-
-def _provider(point: metadata.EntryPoint) -> Provider:
-    distribution = point.dist
-    if distribution is None:
-        return Provider(point.name, module=point.value)
-    return Provider(point.name, distribution.name, distribution.version, point.value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 from distill_core.config.discovery import collect_presets, discover
 from registry import ExplainedError
 
@@ -88,8 +88,6 @@ def row(line: Line) -> tuple[str, ...]:
 
 
 def _print_json(lines: list[Line], device: torch.device) -> None:
-    import json
-
     from distill_core.system.versions import hardware, versions
 
     record = {
@@ -97,4 +95,4 @@ def _print_json(lines: list[Line], device: torch.device) -> None:
         "hardware": hardware(device),
         "lines": [line.as_dict() for line in lines],
     }
-    click.echo(json.dumps(record, indent=1))
+    print_json(record)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 
 
 @click.command()
@@ -30,7 +29,7 @@ def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markd
     records, failures = comparison.read_runs(runs)
     rows = comparison.compare(records, collect_presets(discover()), sort=sort)
     if as_json:
-        click.echo(json.dumps([comparison.as_json(row) for row in rows], indent=1))
+        print_json([comparison.as_json(row) for row in rows])
     elif as_markdown or not sys.stdout.isatty():
         click.echo(comparison.markdown(rows))
     else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
 from distill_core.cli.errors import FAULT
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 
 HEADERS = ("what", "state", "found", "next")
 
@@ -25,7 +24,7 @@ def command(as_json: bool) -> int:
 
     findings = list(examine())
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print_json([asdict(finding) for finding in findings])
     else:
         print_table(
             HEADERS, [(f.what, f.state, f.found, f.next) for f in findings], title="This machine"

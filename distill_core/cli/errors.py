@@ -6,15 +6,23 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import click
 
+from distill_core.hookspecs import GROUP
 from distill_core.system.out_of_memory import is_out_of_memory, out_of_memory
-from registry import EnvironmentFault, ExplainedError, OptionError, UnknownNameError
+from registry import (
+    EnvironmentFault,
+    ExplainedError,
+    OptionError,
+    UnknownNameError,
+)
+from registry.blame import culprit
 
 FAULT, MISTAKE, INTERRUPTED = 1, 2, 130
+BATCH_OF_ONE = "Expected more than 1 value per channel when training"  # PyTorch's
 
 
 @dataclass
@@ -43,7 +51,9 @@ def run_safely(call: Callable[[], object], display: Display) -> int:
         # click turns a KeyboardInterrupt into an Abort; its text, if any, says how to continue.
         click.echo(f"Interrupted. {error.__cause__ or error}".rstrip(), err=True)
         return INTERRUPTED
-    except Exception as error:
+    except BaseException as error:
+        if _by_click(error):
+            raise
         if display.traceback:
             click.echo("".join(traceback.format_exception(error)), err=True)
         click.echo(str(explain(error)), err=True)
@@ -51,16 +61,25 @@ def run_safely(call: Callable[[], object], display: Display) -> int:
     return result if isinstance(result, int) else 0
 
 
-def exit_code(error: Exception) -> int:
+def _by_click(error: BaseException) -> bool:
+    """Return whether click itself ends the process, as after a shell's question for completions."""
+    if not isinstance(error, SystemExit):
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("click.")
+
+
+def exit_code(error: BaseException) -> int:
     """Return the exit code for an exception."""
     if isinstance(error, click.ClickException):
         return error.exit_code
-    if isinstance(error, ExplainedError) and not isinstance(error, EnvironmentFault):
+    explained = isinstance(error, ExplainedError) and not isinstance(error, EnvironmentFault)
+    if explained or str(error).startswith(BATCH_OF_ONE):
         return MISTAKE
     return FAULT
 
 
-def explain(error: Exception) -> ExplainedError:
+def explain(error: BaseException) -> ExplainedError:
     """Say in three parts what an exception means."""
     if isinstance(error, ExplainedError):
         return error
@@ -95,29 +114,45 @@ def _explain_usage(error: click.UsageError) -> ExplainedError:
     return OptionError(_sentence(error.format_message()), expected=expected, next=next_step)
 
 
-def _explain_fault(error: Exception) -> ExplainedError:
+def _explain_fault(error: BaseException) -> ExplainedError:
     if is_out_of_memory(error):
         return out_of_memory(error)
-    raised = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("raised by ")]
-    where = "use --traceback to see where it happened"
-    if notes:
+    if str(error).startswith(BATCH_OF_ONE):
+        from distill_core.training.batch_of_one import of_one
+
+        return of_one("one of them")
+    text, *_ = str(error).splitlines() or [""]
+    raised = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    found = culprit(error, GROUP, but="distill_core")
+    who = next(_noted(error, "raised by "), found and f"plugin {found.provider}")
+    then = f"use --traceback to see where it happened{{}}. {' '.join(_noted(error, 'next: '))}"
+    if who:
+        place = found.place if found else ""
+        if isinstance(error, SyntaxError) and error.filename:
+            place = f"{error.filename}, line {error.lineno}"
         return ExplainedError(
-            f"{notes[0].removeprefix('raised by ')} raised {_sentence(raised)}",
+            f"{who} raised {_stopped(f'{raised} (in {place})' if place else raised)}",
             expected="no error from a component; `distill_core.testing` checks the contract.",
-            next=f"{where}, and tell the author of the plugin.",
+            next=then.format(", and tell the author of the plugin").rstrip(),
         )
     if isinstance(error, OSError):
         return EnvironmentFault(
-            f"the system refused something: {_sentence(raised)}",
+            f"the system refused something: {_stopped(raised)}",
             expected="room, permission and a connection where they are needed.",
-            next=f"fix that and try again; {where}.",
+            next=f"fix that and try again; {then.format('')}".rstrip(),
         )
     return ExplainedError(
-        f"distill itself failed with {_sentence(raised)}",
+        f"distill itself failed with {_stopped(raised)}",
         expected="no such error, whatever you typed: this is a fault of distill.",
-        next=f"{where}, and report it.",
+        next=then.format(", and report it").rstrip(),
     )
+
+
+def _noted(error: BaseException, start: str) -> Iterator[str]:
+    """Yield the rest of each note of an error that starts like this."""
+    for note in getattr(error, "__notes__", []):
+        if note.startswith(start):
+            yield note.removeprefix(start)
 
 
 def _sentence(text: str) -> str:
@@ -125,4 +160,9 @@ def _sentence(text: str) -> str:
     text = " ".join(text.split())
     if text[:1].isupper() and text[1:2].islower() and not text.split(":")[0].endswith("Error"):
         text = text[0].lower() + text[1:]
+    return _stopped(text)
+
+
+def _stopped(text: str) -> str:
+    """End with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from distill_core.config.run_config import RunConfig
@@ -77,7 +76,7 @@ def command(
         tell=partial(click.echo, err=True),
     )
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=1))
+        print_json(found.as_dict())
         return
     show(found.results)
     if found.scores:

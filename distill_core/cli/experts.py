@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
+from distill_core.cli.tables import print_json
 from distill_core.config.discovery import discover
 from registry import OptionError
 
@@ -53,18 +53,20 @@ def command(
     tell = partial(click.echo, err=as_json)
     tell(f"machine  {prepare(resolved)}")
     tell(f"loading  {resolved.dataset}")
-    algorithm = assemble_algorithm(resolved, plugins)
-    if type(algorithm).prepare is Algorithm.prepare:
-        raise OptionError(
-            f"algorithm '{resolved.algo}' uses no expert trajectories.",
-            expected="one that matches the trajectories of experts, for example --algo mtt.",
-            next="start `distill run`; this algorithm needs no preparation.",
-        )
-    algorithm.prepare(tell)
+
+    def check(algorithm: Algorithm) -> None:
+        if type(algorithm).prepare is Algorithm.prepare:
+            raise OptionError(
+                f"algorithm '{resolved.algo}' uses no expert trajectories.",
+                expected="one that matches the trajectories of experts, for example --algo mtt.",
+                next="start `distill run`; this algorithm needs no preparation.",
+            )
+
+    assemble_algorithm(resolved, plugins, check).prepare(tell)
     tell("experts  all are there")
     if as_json:
         record = resolved.model_dump(mode="json", include={"algo", "dataset", "backbone", "seed"})
         options = {
             kind: resolved.component(kind)["options"] for kind in ("algo", "dataset", "backbone")
         }
-        click.echo(json.dumps({**record, "options": options}, indent=1, default=str))
+        print_json({**record, "options": options}, default=str)

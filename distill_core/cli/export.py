@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from distill_core.cli.tables import print_json
 
 FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
 
@@ -46,7 +47,7 @@ def command(
         written = (path for path in target.rglob("*") if path.is_file())
         files = sorted(path.relative_to(target).as_posix() for path in written)
         record = {"run": str(run), "format": form, "folder": str(target)}
-        click.echo(json.dumps({**record, "files": files, "notes": notes}, indent=1))
+        print_json({**record, "files": files, "notes": notes})
         return
     for line in (first, *notes):
         click.echo(line)

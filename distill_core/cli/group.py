@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from distill_core.cli.errors import Display, run_safely
+from distill_core.system.screen import screen
 from registry import UnknownNameError
 
 
@@ -90,8 +91,13 @@ class LazyGroup(click.Group):
         display = Display(arguments=tuple(sys.argv[1:] if args is None else args))
         call = super().main
         settings = {**extra, "standalone_mode": False, "obj": display}
-        sys.exit(
-            run_safely(
-                lambda: call(args=args, prog_name=prog_name or "distill", **settings), display
-            )
-        )
+        with screen(records="--json" in display.arguments) as shown:
+
+            def whole() -> object:
+                result = call(args=args, prog_name=prog_name or "distill", **settings)
+                if not result:
+                    shown.check()
+                return result
+
+            code = run_safely(whole, display)
+        sys.exit(code)

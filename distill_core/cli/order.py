@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from distill_core.cli.names import ComponentName, OptionPair
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 from distill_core.config.discovery import discover
 from registry import OptionError
 
@@ -66,7 +65,7 @@ def command(
     request = read_request(flags, overrides, discover(), grid=grid, rivals=rivals, out=_png(out))
     ordered = order_dataset(request)
     if as_json:
-        click.echo(json.dumps(ordered.as_dict(), indent=1))
+        print_json(ordered.as_dict())
     else:
         _print(ordered)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import textwrap
 
 import click
 
 from distill_core.cli.errors import Display
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.hookspecs import GROUP, Preset
 from registry import Catalogue, Failure, Plugins, Provider
@@ -42,10 +41,15 @@ def command(context: click.Context, as_json: bool) -> None:
 def _print_json(plugins: Plugins, presets: Catalogue[Preset]) -> None:
     loaded = [dict(zip(HEADERS, row, strict=True)) for row in rows(plugins, presets)]
     failed = [
-        {"plugin": failure.provider.entry_point, "reason": failure.reason}
+        {
+            "plugin": failure.provider.entry_point,
+            "version": f"{failure.provider.distribution} {failure.provider.version}",
+            "reason": failure.reason,
+            "place": failure.place,
+        }
         for failure in [*plugins.failures, *presets.failures]
     ]
-    click.echo(json.dumps({"plugins": loaded, "failures": failed}, indent=1))
+    print_json({"plugins": loaded, "failures": failed})
 
 
 def rows(plugins: Plugins, presets: Catalogue[Preset]) -> list[tuple[str, ...]]:
@@ -73,5 +77,6 @@ def _offers(plugins: Plugins, presets: Catalogue[Preset], provider: Provider) ->
 
 
 def _report(failure: Failure, *, tracebacks: bool) -> str:
-    reason = failure.traceback.rstrip() if tracebacks else failure.reason
+    at = f"\nin {failure.place}" if failure.place else ""
+    reason = failure.traceback.rstrip() if tracebacks else f"{failure.reason}{at}"
     return f"\n{failure.provider} is broken:\n{textwrap.indent(reason, '  ')}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
 from distill_core.cli.names import PresetName
-from distill_core.cli.tables import print_listing
+from distill_core.cli.tables import print_json, print_listing
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.hookspecs import Preset
 from registry import Catalogue
@@ -25,7 +24,7 @@ def command(name: str | None, as_json: bool) -> None:
     if name is None:
         print_listing(HEADERS, rows(found), title="Presets", as_json=as_json)
     elif as_json:
-        click.echo(json.dumps(asdict(found[name]), indent=1))
+        print_json(asdict(found[name]))
     else:
         click.echo(describe(found[name]), nl=False)
     for failure in found.failures:

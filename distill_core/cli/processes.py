@@ -33,7 +33,7 @@ def as_rank(ranks: Ranks, call: Callable[[], int], display: Display) -> int:
         return ranks.end(code)
     try:
         code = call()
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:
         code = FAULT if ranks.hand_over(error) else run_safely(partial(_throw, error), display)
     return ranks.end(code)
 

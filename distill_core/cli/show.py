@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ import click
 
 from distill_core.cli.kinds import find_kind
 from distill_core.cli.names import ComponentName, KindName
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 from distill_core.config.describe import HEADERS, Row, rows, settings_rows
 from distill_core.config.discovery import discover
 from registry import OptionError
@@ -58,7 +57,7 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
             "source": source,
             "options": [dict(zip(HEADERS, row, strict=True)) for row in options],
         }
-        click.echo(json.dumps(record, indent=1))
+        print_json(record)
         return
     click.echo(f"{found.name} {name}: {entry.item.summary}")
     click.echo(f"plugin   {entry.provider}, {entry.provider.module}")
@@ -74,7 +73,7 @@ def _show_settings(name: str, model: type[Options], *, as_json: bool) -> None:
     options = settings_rows(name, model)
     if as_json:
         listed = [dict(zip(HEADERS, row, strict=True)) for row in options]
-        click.echo(json.dumps({"name": name, "options": listed}, indent=1))
+        print_json({"name": name, "options": listed})
         return
     click.echo(f"{name}: settings of {'every run' if name == 'run' else 'the core'}")
     _print_options(options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from distill_core.cli.errors import FAULT
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 from distill_core.config.discovery import discover
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def _parameters(cluster: str | None, job: dict[str, Any]) -> dict[str, Any]:
 def _print_cells(cells: list[Cell], *, as_json: bool) -> None:
     states = [(cell.name, cell.state()) for cell in cells]
     if as_json:
-        click.echo(json.dumps([{"cell": name, "state": state} for name, state in states], indent=1))
+        print_json([{"cell": name, "state": state} for name, state in states])
     else:
         print_table(("cell", "state"), states, title="Cells")
 
@@ -145,7 +144,7 @@ def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_j
     for line in not_alike(cells):
         click.echo(line, err=True)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        print_json(found)
         return
     headers, body = rows(cells)
     print_table(headers, body, title="Accuracy on the test set, %: mean and deviation over seeds")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
+
+from distill_core.system.screen import plain_console, results
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
@@ -22,13 +25,23 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title:
             click.echo(line)
 
 
+def print_json(record: object, default: Callable[[Any], object] | None = None) -> None:
+    """Print a record for other programs, on a standard output that has nothing else.
+
+    Args:
+        record: plain values.
+        default: makes a plain value of any other; None: there are no others.
+    """
+    click.echo(json.dumps(record, indent=1, default=default), file=results())
+
+
 def print_listing(
     headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str, as_json: bool
 ) -> None:
     """Print rows as a table, or as a JSON list with one record for each, by its headers."""
     if as_json:
         records = [dict(zip(headers, row, strict=True)) for row in rows]
-        click.echo(json.dumps(records, indent=1))
+        print_json(records)
     else:
         print_table(headers, rows, title=title)
 
@@ -48,7 +61,6 @@ def plain_lines(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _draw(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -60,4 +72,4 @@ def _draw(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> 
     for row in rows:
         # Text, not str: square brackets in a summary are not markup.
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    plain_console(soft_wrap=False).print(table)

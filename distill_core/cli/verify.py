@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distill_core.cli.errors import MISTAKE
-from distill_core.cli.tables import print_table
+from distill_core.cli.tables import print_json, print_table
 from registry import OptionError
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
     passed = all(check.passed for check in checks)
     if as_json:
         found = {"run": str(run), "verified": passed, "checks": [c.as_dict() for c in checks]}
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         rows = [(check.name, "yes" if check.passed else "NO", check.found) for check in checks]
         print_table(("claim", "holds", "found"), rows, title=f"{run}")

@@ -34,6 +34,7 @@ from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
 from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
+from distill_core.training.batch_of_one import check_batch
 from registry import InputError, Plugins
 
 
@@ -92,6 +93,7 @@ def cross_evaluate(
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     makers, engines = {}, {}
+    check_there(run_dir)
     real = load_real(first, plugins, only(data_of(run_dir, tell), run_dir, first))
     check_split(metrics, real)
     for note in real.notes:
@@ -101,6 +103,12 @@ def cross_evaluate(
         engines[row] = how_trained(makers[row](seeded(0)), device)
         tell(f"{row}: networks by {engines[row]}")
     candidate = find_candidate(run_dir, first, plugins, real)
+    for row, config in configs.items():
+        size = min(
+            candidate.training_recipe(config.evaluate).batch_size, len(candidate.batch.images)
+        )
+        network = makers[row](seeded(0))
+        check_batch(network, real.spec.image_shape, size, f"the training of '{row}' on the result")
     results, scores = {}, {}
     for row, config in configs.items():
 
@@ -132,24 +140,33 @@ def data_of(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> I
     return known
 
 
+def check_there(run_dir: Path) -> None:
+    """Refuse a run that has saved nothing yet.
+
+    Raises:
+        InputError: it has neither an artefact nor a checkpoint.
+    """
+    if not ((run_dir / DISTILLED).exists() or has_checkpoint(run_dir)):
+        raise InputError(
+            f"{run_dir} has nothing to evaluate yet.",
+            expected=f"{DISTILLED} or a checkpoint, which a run writes from time to time.",
+            next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
+        )
+
+
 def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
     """Return what a run has distilled so far, from its artefact or from its checkpoint.
 
     Raises:
         InputError: both are missing, or the run used other data than `real`.
     """
+    check_there(run_dir)
     device = real.train.images.device
     if (run_dir / DISTILLED).exists():
         distilled = load(run_dir)
         only(data_of_artefact(run_dir), run_dir, config)(Identity.of(real))
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
         return Candidate(batch, distilled.recipe, distilled.budget.ipc, _step(run_dir))
-    if not has_checkpoint(run_dir):
-        raise InputError(
-            f"{run_dir} has nothing to evaluate yet.",
-            expected=f"{DISTILLED} or a checkpoint, which a run writes from time to time.",
-            next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
-        )
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
     state = load_checkpoint(run_dir, config, plugins=plugins)
     only(data_of_state(state), run_dir, config)(Identity.of(real))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from distill_core.commands.run import machine_line, print_facts
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.contracts.algorithm import Estimate
@@ -17,6 +15,7 @@ from distill_core.system.arithmetic import inner_precision
 from distill_core.system.cards import room
 from distill_core.system.memory import context_memory, memory_in_use
 from distill_core.system.process import prepare
+from distill_core.system.screen import plain_console
 from distill_core.system.units import size_text
 from registry import Plugins
 
@@ -29,7 +28,7 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
         plugins: what is installed.
         processes: how many would share the run; this one measures the cost of each.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(to_toml(config), markup=False)
     machine = prepare(config, processes)
     assembly = assemble(config, plugins, start=False)

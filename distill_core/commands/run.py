@@ -18,7 +18,7 @@ from rich.console import Console
 
 from distill_core import __version__
 from distill_core.artefact.saving import ArtefactWriter
-from distill_core.config.advice import ways_to
+from distill_core.config.advice import in_range, ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
@@ -47,6 +47,7 @@ from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.devices import described, pick_device
 from distill_core.system.memory import peak_memory
 from distill_core.system.process import Runtime, prepare
+from distill_core.system.screen import kept, plain_console
 from distill_core.system.units import duration
 from registry import InputError, Plugins
 
@@ -83,12 +84,14 @@ def run(
         RankLostError: another process ended; the state is saved if there was a step.
         ExplainedError: the message says what is wrong.
     """
-    with stop_flag(ranks) as stop, ExitStack() as lock:
-        console = Console(highlight=False, soft_wrap=True, quiet=quiet or not ranks.is_main)
+    with in_range(config), stop_flag(ranks) as stop, ExitStack() as lock:
+        console = plain_console(quiet=quiet or not ranks.is_main)
+        kept(f"the run goes on, and {run_dir} holds what it finds.")
 
         def tell(line: str) -> None:
             console.print(line, markup=False)
 
+        collect_presets(plugins)  # two of one name are refused now, not when the page is written
         machine = prepare(config)
         ranks.limit(config.rank_timeout_minutes)
         early = ranks.is_main and run_dir.exists() and (resume or overwrite)
@@ -252,7 +255,6 @@ def _finish(
         ),
     )
     results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
-    console.print(table(results), markup=False)
     odd: Sequence[Notice] = ()
     if log:
         log.results(loop, results)
@@ -262,9 +264,10 @@ def _finish(
             learned=bool(loop.groups),
             bounds=ways_to("bounds_spikes", config),
         )
+    save(loop, results=results, peak=peak, notices=odd)
+    console.print(table(results), markup=False)
     for notice in odd:
         console.print(f"notice   {notice}", markup=False)
-    save(loop, results=results, peak=peak, notices=odd)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     console.print(

@@ -145,24 +145,30 @@ def overlap_area(a: Boxes, b: Boxes, *, period: tuple[int, int] | None = None) -
     Returns:
         (n, m) int64; zero for boxes on different canvases.
     """
-    height = _overlap_length(a.yxyx[:, 0::2], b.yxyx[:, 0::2], period[0] if period else None)
-    width = _overlap_length(a.yxyx[:, 1::2], b.yxyx[:, 1::2], period[1] if period else None)
-    return height * width * (a.canvas[:, None] == b.canvas[None, :])
+    return _common(a.yxyx[:, None], b.yxyx, period) * (a.canvas[:, None] == b.canvas)
+
+
+def _common(a: Tensor, b: Tensor, period: tuple[int, int] | None) -> Tensor:
+    """Return the common area of boxes (..., 4) y0 x0 y1 x1 on one canvas, broadcast."""
+    height, width = period or (None, None)
+    return _overlap_length(a[..., 0::2], b[..., 0::2], height) * _overlap_length(
+        a[..., 1::2], b[..., 1::2], width
+    )
 
 
 def _overlap_length(a: Tensor, b: Tensor, period: int | None) -> Tensor:
-    """(n, m) common length of half-open intervals (n, 2) and (m, 2), on a circle if asked."""
-    if period is None or not len(a) or not len(b):
+    """Return the common length of half-open intervals (..., 2), broadcast, on a circle if asked."""
+    if period is None or not a.numel() or not b.numel():
         shifts = [0]
     else:
-        lowest = int((a[:, 0].min() - b[:, 1].max()) // period)
-        highest = int((a[:, 1].max() - b[:, 0].min()) // period)
+        lowest = int((a[..., 0].min() - b[..., 1].max()) // period)
+        highest = int((a[..., 1].max() - b[..., 0].min()) // period)
         shifts = [turn * period for turn in range(lowest, highest + 1)]
-    total = torch.zeros(len(a), len(b), dtype=torch.int64)
+    total = torch.zeros((), dtype=torch.int64)
     for shift in shifts:
-        start = torch.maximum(a[:, None, 0], b[None, :, 0] + shift)
-        stop = torch.minimum(a[:, None, 1], b[None, :, 1] + shift)
-        total += (stop - start).clamp_min(0)
+        start = torch.maximum(a[..., 0], b[..., 0] + shift)
+        stop = torch.minimum(a[..., 1], b[..., 1] + shift)
+        total = total + (stop - start).clamp_min(0)
     return total
 
 
@@ -185,9 +191,30 @@ def class_coverage(boxes: Boxes, placement: Placement) -> Tensor:
     every canvas is one cell, as with images per class.
     """
     layout = placement.layout
-    area = overlap_area(boxes, layout.cells, period=period_of(layout))
-    coverage = torch.zeros(len(boxes), placement.num_classes, dtype=torch.int64)
-    return coverage.index_add_(1, placement.cell_class, area)
+    num_classes, of_cell = placement.num_classes, placement.cell_class
+    box, cell = _on_one_canvas(boxes.canvas, layout.cells.canvas)
+    area = _common(boxes.yxyx[box], layout.cells.yxyx[cell], period_of(layout))
+    coverage = torch.zeros(len(boxes) * num_classes, dtype=torch.int64)
+    coverage.index_add_(0, box * num_classes + of_cell[cell], area)
+    return coverage.view(-1, num_classes)
+
+
+def _on_one_canvas(boxes: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair every box with each cell on its canvas: (p,) and (p,) their numbers.
+
+    With images per class a box meets a single cell. A table of all boxes and all cells would need
+    more memory than there is.
+
+    Args:
+        boxes: (n,) the canvas of every box.
+        cells: (m,) the canvas of every cell.
+    """
+    order = torch.argsort(cells, stable=True)
+    first = torch.searchsorted(cells[order], boxes)
+    count = torch.searchsorted(cells[order], boxes, right=True) - first
+    box = torch.arange(len(boxes)).repeat_interleave(count)
+    within = torch.arange(len(box)) - (count.cumsum(0) - count)[box]
+    return box, order[first[box] + within]
 
 
 def grid_cells(canvas_hw: tuple[int, int], grid_shape: tuple[int, int]) -> Tensor:

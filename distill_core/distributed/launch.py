@@ -19,6 +19,7 @@ EXIT_CODE_FILE = "DISTILL_EXIT_CODE_FILE"
 LAUNCHER = "DISTILL_LAUNCHER"
 # Seconds after which torch's launcher kills a process that it asked to end; a step may take long.
 _SHUTDOWN = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+_HANDLED = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
 def launched(environment: Mapping[str, str]) -> bool:
@@ -104,9 +105,7 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
-        if hasattr(signal, "SIGUSR1"):
-            # torch's launcher forwards SIGTERM, but would die from this signal.
-            signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        _take_signals()
         try:
             elastic_launch(config, sys.executable)("-m", "distill_core", *arguments)
         except ChildFailedError as error:
@@ -122,6 +121,16 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
         next=f"`distill run --resume --out {run_dir}` goes on from the last checkpoint, if there "
         "is one; a process that was killed may have needed more memory than there is.",
     )
+
+
+def _take_signals() -> None:
+    """Forward the signals from which torch's launcher would die, and keep what `nohup` ignores."""
+    for name in ("SIGUSR1", "SIGUSR2", "SIGXCPU"):
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        os.environ.setdefault(_HANDLED, "SIGTERM,SIGINT,SIGQUIT")
 
 
 def leave_exit_code(code: int) -> None:

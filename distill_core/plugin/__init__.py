@@ -120,7 +120,7 @@ TOOLS: Table = {
         "distill_core.engine.unroll": ("Batches", "Unrolled", "send", "unroll"),
     },
     "Files and memory": {
-        "distill_core.system.cache": ("cache_dir",),
+        "distill_core.system.cache": ("at_home", "cache_dir"),
         "distill_core.system.files": ("parse_json", "parse_toml", "read_tensors", "write_tensors"),
         "distill_core.system.kept": ("made_anew",),
         "distill_core.system.memory": ("PeakBytes",),

@@ -99,6 +99,7 @@ from distill_core.layout.ordering import class_means as class_means
 from distill_core.layout.ordering import cosine_distances as cosine_distances
 from distill_core.layout.ordering import neighbour_distance as neighbour_distance
 from distill_core.layout.ordering import ordering_score as ordering_score
+from distill_core.system.cache import at_home as at_home
 from distill_core.system.cache import cache_dir as cache_dir
 from distill_core.system.files import parse_json as parse_json
 from distill_core.system.files import parse_toml as parse_toml

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Generator, Tensor
 
+from distill_core.config.advice import lowering
 from distill_core.config.run_config import RunConfig
-from distill_core.contracts.algorithm import Algorithm, Estimate, Task
-from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.algorithm import Algorithm, Task
+from distill_core.contracts.components import Representation
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import Placement, check_class_grid
 from distill_core.contracts.network import Backbone
@@ -25,13 +26,14 @@ from distill_core.contracts.synthetic import SyntheticDataset, check_budget
 from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
-from distill_core.engine.memory_limit import ACTIVATION_CACHES, stay_within
-from distill_core.engine.memory_trial import MemoryTrial
 from distill_core.layout.class_order import order_classes
+from distill_core.run.batches import check_batches
 from distill_core.run.checks import check_synthetic, check_traits, watched
 from distill_core.run.plan import Plan
-from distill_core.system.arithmetic import inner_precision
+from distill_core.run.rehearsal import check_unseen, synthetic_of
+from distill_core.run.within_memory import within_memory
 from distill_core.system.cache import cache_dir
+from distill_core.system.out_of_memory import KEPT_SMALLER, memory_for
 from distill_core.training.expert_cache import Experts
 from registry import Plugins
 
@@ -106,11 +108,27 @@ def assemble(
         ExplainedError: a component cannot do what is configured, or two do not fit each other.
     """
     plan = Plan.of(config, plugins)
-    device = plan.device
-    if real is None:
-        if class_grid is None:
-            _rehearse(plan)
-        real = plan.real_data(check)
+    lower = lowering(config, "lower --ipc, or choose a smaller --repr or --labeler.")
+    with memory_for("the synthetic images and their labels", next=lower):
+        if real is None:
+            if class_grid is None:
+                _rehearse(plan)
+            with memory_for("the real images", next=KEPT_SMALLER):
+                real = plan.real_data(check)
+        return _assemble(plan, real, class_grid, notes, start=start, tell=tell)
+
+
+def _assemble(
+    plan: Plan,
+    real: RealData,
+    class_grid: Tensor | None,
+    notes: Mapping[str, str] | None,
+    *,
+    start: bool,
+    tell: Callable[[str], None],
+) -> Assembly:
+    """Make everything but the real data, which are there."""
+    config, device = plan.config, plan.device
     rng = Streams(config.seed)
     representation = _make_representation(plan, real)
     layout = representation.layout
@@ -139,7 +157,7 @@ def assemble(
     synthetic = synthetic.to(device)
     engine, algorithm = parts.engine, parts.algorithm
     if config.engine.max_memory and algorithm.learns:
-        engine = _within_memory(plan, task, engine, synthetic)
+        engine = within_memory(plan, task, engine, synthetic)
         algorithm = plan.make("algorithm", task=replace(task, engine=engine))
     return Assembly(
         config=config,
@@ -189,6 +207,8 @@ def _rehearse(plan: Plan) -> None:
     if found is not None:
         real, class_grid = found
         _make_parts(plan, real, _make_representation(plan, real), class_grid)
+    elif outline_of(plan.make("dataset")) is None:
+        check_unseen(plan)
 
 
 def _make_representation(plan: Plan, real: RealData) -> Representation:
@@ -200,20 +220,20 @@ def _make_parts(
     plan: Plan, real: RealData, representation: Representation, class_grid: Tensor
 ) -> _Parts:
     """Make the other parts, and check that they can work together."""
-    placement = Placement(representation.layout, class_grid)
-    labeler: Labeler = plan.make("labeler", placement=placement)
-    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
+    synthetic = synthetic_of(plan, real, representation, class_grid)
     check_budget(synthetic.budget(), plan.config.ipc)
     task, engine = _make_task(plan, real)
     algorithm: Algorithm = plan.make("algorithm", task=task)
-    check_traits(plan.config, synthetic, labeler, algorithm)
+    check_traits(plan.config, synthetic, algorithm)
+    check_batches(plan.config, synthetic, task, lambda: plan.make("algorithm", task=task))
     return _Parts(synthetic, task, engine, algorithm)
 
 
 def _make_task(plan: Plan, real: RealData) -> tuple[Task, Engine]:
     """What an algorithm is given; expert trajectories are kept in the cache."""
     config = plan.config
-    make_backbone = plan.networks(real.spec)
+    with memory_for("a network", next=lowering(config, "choose a smaller --backbone.")):
+        make_backbone = plan.networks(real.spec)
     engine = Engine.choose(
         config.engine,
         make_backbone(Generator().manual_seed(0)),
@@ -247,38 +267,27 @@ def _start_labels(
         )
 
 
-def _within_memory(plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset) -> Engine:
-    """Choose how many images are processed at a time, by short trial steps."""
-    trial = MemoryTrial(plan.device)
-
-    def predict(tried: Engine) -> Estimate | None:
-        trial_task = replace(task, engine=tried.recapturing())
-        algorithm: Algorithm = plan.make("algorithm", task=trial_task)
-        with inner_precision(plan.config):
-            return trial.run(lambda: algorithm.estimate(synthetic, rng=Streams(plan.config.seed)))
-
-    options = plan.config.engine
-    asked = (engine.activation_cache,)
-    caches = ACTIVATION_CACHES if options.activation_cache == "auto" else asked
-    return stay_within(
-        engine,
-        options.max_memory or "",
-        in_use=trial.in_use,
-        predict=predict,
-        largest=len(synthetic) if engine.splits else None,
-        caches=() if engine.graphs else caches,
-    )
-
-
-def assemble_algorithm(config: RunConfig, plugins: Plugins) -> Algorithm:
+def assemble_algorithm(
+    config: RunConfig, plugins: Plugins, check: Callable[[Algorithm], None]
+) -> Algorithm:
     """Make a run's algorithm without a synthetic dataset, for what it does ahead of a run.
+
+    Args:
+        config: the settings.
+        plugins: what is installed.
+        check: refuses an algorithm; called before the data are loaded, too, if their shape is
+            known.
 
     Raises:
         ExplainedError: a component cannot do what is asked.
     """
     plan = Plan.of(config, plugins, {"dataset", "backbone", "algorithm"})
+    if (spec := outline_of(plan.make("dataset"))) is not None:
+        task, _ = _make_task(plan, noise(spec, plan.device))
+        check(plan.make("algorithm", task=task))
     task, _ = _make_task(plan, plan.real_data())
     algorithm: Algorithm = plan.make("algorithm", task=task)
+    check(algorithm)
     return algorithm
 
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from distill_core.config.advice import ways_to
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, DivergenceError, HypergradientError
-from distill_core.contracts.components import Labeler
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.transfer import read
 from distill_core.run.divergence import SMALLER
@@ -60,6 +59,20 @@ def check_hypergradients(
     return {name: math.hypot(*norms[name]) for name in groups}
 
 
+def check_metrics(who: str, found: object) -> None:
+    """Refuse what is not a loss and other numbers by name.
+
+    Raises:
+        ContractError: naming the algorithm.
+    """
+    numbers = isinstance(found, Mapping) and all(
+        isinstance(name, str) and isinstance(number, (int, float)) for name, number in found.items()
+    )
+    if not (isinstance(found, Mapping) and numbers and "loss" in found):
+        shown = dict(found) if isinstance(found, Mapping) else type(found).__name__
+        _refuse(who, f"returns {shown} from `outer_step`", 'numbers by name, "loss" among them')
+
+
 def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
     """Refuse parameters that are not finite after an update.
 
@@ -89,9 +102,7 @@ def _each(
 TOLERANCE = 1e-4  # of the sum of a row of labels
 
 
-def check_traits(
-    config: RunConfig, synthetic: SyntheticDataset, labeler: Labeler, algorithm: Algorithm
-) -> None:
+def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algorithm) -> None:
     """Check that the parts of a run can work together.
 
     Raises:
@@ -104,7 +115,7 @@ def check_traits(
             expected="a representation or a labeler with parameters.",
             next="choose another --repr or --labeler, or --algo none to judge it as it is.",
         )
-    if algorithm.needs_simplex and not labeler.simplex:
+    if algorithm.needs_simplex and not synthetic.labeler.simplex:
         raise InputError(
             f"labeler '{config.labeler}' gives targets off the simplex, and algorithm "
             f"'{config.algo}' needs soft labels.",

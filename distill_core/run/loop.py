@@ -16,7 +16,12 @@ from distill_core.contracts.algorithm import DivergenceError
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.run.assemble import Assembly
 from distill_core.run.checkpoint import save_checkpoint
-from distill_core.run.checks import check_hypergradients, check_update, watched
+from distill_core.run.checks import (
+    check_hypergradients,
+    check_metrics,
+    check_update,
+    watched,
+)
 from distill_core.run.course import APPLIED
 from distill_core.run.divergence import LIMIT, SMALLER, check_loss, record
 from distill_core.run.state import LoopState
@@ -223,9 +228,11 @@ class OuterLoop(LoopState):
         trouble: DivergenceError | None = None
         try:
             with self._watch(), inner_precision(assembly.config):
-                metrics = dict(
-                    assembly.algorithm.outer_step(assembly.synthetic, step=self.step, rng=self.rng)
+                found = assembly.algorithm.outer_step(
+                    assembly.synthetic, step=self.step, rng=self.rng
                 )
+            check_metrics(assembly.algorithm_named, found)
+            metrics = dict(found)
             check_loss(metrics, step=self.step)
         except DivergenceError as error:
             trouble = error

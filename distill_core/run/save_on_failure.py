@@ -10,64 +10,79 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
 
-from distill_core.config.advice import at_most, counting
-from distill_core.contracts.algorithm import DivergenceError, HypergradientError
+from distill_core.config.advice import at_most, counting, lowering
+from distill_core.contracts.algorithm import DivergenceError
 from distill_core.distributed.ranks import RankLostError
+from distill_core.hookspecs import GROUP
 from distill_core.run.assemble import Assembly
 from distill_core.run.loop import OuterLoop
 from distill_core.system.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
 from distill_core.system.process import release_memory
 from registry import EnvironmentFault, ExplainedError
+from registry.blame import culprit
 
 
 @contextmanager
 def save_on_failure(loop: OuterLoop) -> Iterator[None]:
     """Save the state when the run fails, and say where it is and how to resume.
 
+    Anything but Ctrl-C is a failure, `sys.exit` in a plugin included. An error that is not
+    explained yet passes as it is, with a note.
+
     Raises:
         ExplainedError: of the kind of the error; its next step says how to resume.
     """
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         found = explained(error, loop)
-        if found is None or (isinstance(error, HypergradientError) and loop.step == 0):
+        machine = isinstance(found, EnvironmentFault)
+        if isinstance(error, KeyboardInterrupt) or (loop.step == 0 and not machine):
             raise
-        together = isinstance(error, DivergenceError)
-        if isinstance(found, OutOfMemory):  # saving needs memory, and the failed frames hold much
-            clear_frames(error.__traceback__)
-            release_memory()
-        step = None
-        vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
-        with suppress(Exception):  # the disk that is full is still full; the first error is told
-            # A directory that has vanished, perhaps with its disk, is not created again elsewhere.
-            step = None if vanished else loop.rescue(together=together)
-        saved = loop.saved_step if step is None else step
-        state = "there is no saved state yet"
-        if not loop.ranks.is_main:  # this rank speaks for one that does not answer
-            state = "what rank 0 has saved is kept"
-        if saved is not None:
-            state = f"the state is saved at outer step {saved}"
-        then = _next(found, state, loop)
-        found.next = f"{found.next} {then[0].upper()}{then[1:]}" if found.next else then
+        then = _saved(error, found, loop)
+        if found is None:
+            error.add_note(f"next: {then}")
+            raise
+        found.next = f"{found.next} {then}" if found.next else then
+        if found is error:
+            raise
         raise found from error
 
 
-def explained(error: Exception, loop: OuterLoop) -> ExplainedError | None:
-    """Return what failed if it was the machine, another process or the numbers; else None."""
+def _saved(error: BaseException, found: ExplainedError | None, loop: OuterLoop) -> str:
+    """Save the state, and return a sentence on where it is and how to go on."""
+    if isinstance(found, OutOfMemory):  # saving needs memory, and the failed frames hold much
+        clear_frames(error.__traceback__)
+        release_memory()
+    step = None
+    vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
+    with suppress(Exception):  # the disk that is full is still full; the first error is told
+        # A directory that has vanished, perhaps with its disk, is not created again elsewhere.
+        step = None if vanished else loop.rescue(together=isinstance(error, DivergenceError))
+    saved = loop.saved_step if step is None else step
+    state = "There is no saved state yet"
+    if not loop.ranks.is_main:  # this rank speaks for one that does not answer
+        state = "What rank 0 has saved is kept"
+    if saved is not None:
+        state = f"The state is saved at outer step {saved}"
+    return f"{state}; go on with {_how(found, loop)}."
+
+
+def explained(error: BaseException, loop: OuterLoop) -> ExplainedError | None:
+    """Return what failed if it is explained, or was the machine or the numbers; else None."""
     if is_out_of_memory(error):
         if loop.step >= loop.assembly.steps:  # evaluating, which takes no images in parts
             return out_of_memory(error, next="free memory, or choose another --device.")
         return out_of_memory(
             error,
             expected=f"room for an outer step with {loop.assembly.engine.images()}.",
-            next=f"{how_to_lower(loop.assembly)}.",
+            next=lowering(loop.assembly.config, f"{how_to_lower(loop.assembly)}."),
         )
     if isinstance(error, RankLostError):
         return RankLostError(error.what, expected=error.expected)
-    if isinstance(error, (EnvironmentFault, DivergenceError)):
+    if isinstance(error, ExplainedError):
         return error
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not culprit(error, GROUP, but="distill_core"):
         return EnvironmentFault(
             f"the system refused something: {error}.",
             expected="a run directory that is there and can be written, with room.",
@@ -76,7 +91,7 @@ def explained(error: Exception, loop: OuterLoop) -> ExplainedError | None:
     return None
 
 
-def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
+def _how(found: ExplainedError | None, loop: OuterLoop) -> str:
     how = f"`distill run --resume --out {loop.run_dir}`"
     if isinstance(found, RankLostError):
         how += ", with any number of processes"
@@ -84,7 +99,7 @@ def _next(found: ExplainedError, state: str, loop: OuterLoop) -> str:
         how += " with --on-divergence halve-lr"
     elif isinstance(found, OutOfMemory):
         how += " and such an option"
-    return f"{state}; go on with {how}."
+    return how
 
 
 def how_to_lower(assembly: Assembly) -> str:

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rich.console import Console
-
 from distill_core.distributed.ranks import SINGLE_PROCESS, RankLostError, Ranks
+from distill_core.system.screen import plain_console
 
-# Ctrl-C; the signal that ends a job; the one that clusters send shortly before a time limit.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-)
+# Ctrl-C; the signal that ends a job; a terminal that closes; those that clusters send shortly
+# before a time limit; and that of a limit of CPU time.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 class Stop:
@@ -50,11 +49,13 @@ class Stop:
         """
         del frame
         again, self.asked = self.asked, True
-        if not self.stepping or (again and number == signal.SIGINT):
+        if again and number != signal.SIGINT:  # the same wish, as a limit of CPU time repeats it
+            return
+        if again or not self.stepping:
             raise KeyboardInterrupt
         if self.ranks.is_main and not again:
             hint = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
-            Console(stderr=True).print(f"ending after this outer step{hint}")
+            plain_console(stderr=True).print(f"ending after this outer step{hint}")
 
     @contextmanager
     def steps(self) -> Iterator[None]:
@@ -68,15 +69,16 @@ class Stop:
 
 @contextmanager
 def stop_flag(ranks: Ranks = SINGLE_PROCESS) -> Iterator[Stop]:
-    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag inside this context.
+    """Turn the signals that end a run into a flag inside this context.
 
     Only the main thread can. In another thread, as in some notebook servers, nothing changes.
+    SIGHUP stays ignored where it is, as `nohup` leaves it.
     """
     stop = Stop(ranks)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    old = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    old = {number: signal.signal(number, stop.handle) for number in SIGNALS if _ends(number)}
     try:
         yield stop
     except RankLostError:
@@ -87,3 +89,7 @@ def stop_flag(ranks: Ranks = SINGLE_PROCESS) -> Iterator[Stop]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _ends(number: signal.Signals) -> bool:
+    return number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from registry import EnvironmentFault
 
@@ -16,8 +18,19 @@ ALLOCATORS = (
     "cudnn_status_alloc_failed",
     "cusolver_status_alloc_failed",
 )
+# Of what counts more bytes, or things, than any machine can.
+UNCOUNTABLE = (
+    "storage size calculation overflowed",
+    "overflow when unpacking long",
+    "array is too big",
+    "maximum allowed dimension exceeded",
+    "invalid size, tensor size is too large",
+)
 # PyTorch's text goes on about settings of its allocator, which help against fragments only.
 FACTS = re.compile(r"CUDA out of memory\..*? of which [^.]*(?:\.\d+)?[^.]* is free\.")
+
+
+KEPT_SMALLER = "free memory, or keep real images in half of it with -o data.storage=float16."
 
 
 class OutOfMemory(EnvironmentFault):
@@ -33,9 +46,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(part in text for part in ALLOCATORS)
-    )
+    if isinstance(error, (RuntimeError, TypeError, ValueError)):
+        parts = (*ALLOCATORS, *UNCOUNTABLE) if isinstance(error, RuntimeError) else UNCOUNTABLE
+        return any(part in text for part in parts)
+    return isinstance(error, MemoryError)
+
+
+@contextmanager
+def memory_for(what: str, *, next: str) -> Iterator[None]:
+    """Say what needed the memory, if it runs out inside this context, and what lowers that.
+
+    Raises:
+        OutOfMemory: it ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, expected=f"room for {what}.", next=next) from error
 
 
 def out_of_memory(error: BaseException, *, expected: str = "", next: str = "") -> OutOfMemory:

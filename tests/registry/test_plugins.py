@@ -86,12 +86,43 @@ def test_a_broken_import_is_kept_and_hurts_nobody(site: Path) -> None:
         plugins["brew"].entry("grinder")
 
 
-@pytest.mark.parametrize("source", ["raise SystemExit(3)", "import sys; sys.exit()", "a b"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise SystemExit(3)",
+        "import sys; sys.exit()",
+        "a b",
+        "class Own(BaseException): pass\nraise Own",
+        "class Own(KeyboardInterrupt): pass\nraise Own",
+        "class Own(Exception):\n    def __str__(self): return 1\nraise Own",
+    ],
+)
 def test_a_plugin_that_leaves_or_is_no_python_hurts_nobody(site: Path, source: str) -> None:
     install(site, "leaver", source)
     plugins = load(("memory", plugin(espresso)))
     assert plugins["brew"].names() == ["espresso"]
     assert list(reasons(plugins)) == ["leaver"]
+
+
+def test_ctrl_c_during_an_import_is_the_users(site: Path) -> None:
+    install(site, "slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load()
+
+
+@pytest.mark.parametrize("source", ["\n1 / 0", "\na b"])
+def test_the_place_of_a_fault_is_known(site: Path, source: str) -> None:
+    install(site, "faulty", source)
+    (failure,) = load().failures
+    assert failure.place == f"{site / 'faulty.py'}, line 2"
+
+
+def test_what_is_printed_at_import_is_no_result(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(site, "talker", f"print('hello')\n{BREW.format(name='robusta')}")
+    assert load()["brew"].names() == ["robusta"]
+    assert capsys.readouterr() == ("", "hello\n")
 
 
 def test_an_entry_point_that_names_no_module(site: Path) -> None:

@@ -17,6 +17,7 @@ from distill_core.plugin import (
     EnvironmentFault,
     InputError,
     RawData,
+    at_home,
     cache_dir,
 )
 
@@ -72,7 +73,7 @@ class TorchvisionSet:
         )
 
     def _part(self, *, train: bool) -> Any:
-        root = (self.options.root or cache_dir() / "data").expanduser()
+        root = at_home(self.options.root or cache_dir() / "data", "dataset.root")
         try:
             return self._open(root, self._which(train))
         except Exception as error:  # torchvision raises whatever its readers and urllib raise

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_core.plugin import InputError
+from distill_core.plugin import InputError, at_home
 
 LARGEST_FILE = 256 * 2**20  # bytes; an archive of a few kilobytes can hold a file of gigabytes
 DEEPEST = 32  # folders in folders
@@ -137,7 +137,7 @@ def open_tree(path: Path, *, next: str) -> Iterator[FileTree]:
     Raises:
         InputError: it is missing, or neither a folder nor an archive.
     """
-    path = path.expanduser()
+    path = at_home(path, "the path of the dataset")
     if path.is_dir():
         yield _folder(path)
         return

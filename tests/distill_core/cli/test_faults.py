@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 
+from distill_core.cli import main
 from tests.caches import make_cache
 from tests.distill_core.cli.fault_child import Limit, Signal, Spot, child
 from tests.distill_core.cli.small_args import arguments, distill
@@ -65,7 +66,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(spot, whole, cache, tmp_pa
 @pytest.mark.parametrize(
     ("number", "spot"),
     [
-        (signal.SIGUSR1, Spot("distill_core.run.loop", "OuterLoop._outer_step")),
+        (signal.SIGHUP, Spot("distill_core.run.loop", "OuterLoop._outer_step")),
         (signal.SIGTERM, Spot("distill_core.commands.run", "judge")),
         (signal.SIGUSR1, Spot("distill_core.run.recording", "RunLog.results")),
     ],
@@ -78,6 +79,20 @@ def test_a_signal_ends_with_130_and_the_way_to_go_on(number, spot, whole, cache,
     assert ended.stderr.splitlines()[-1] == f"  distill run --resume --out {out}"
     assert (out / ".lock").read_bytes() == b""
     assert distill("run", "--resume", "--out", str(out)).exit_code == 0
+    assert (out / "distilled.safetensors").read_bytes() == whole
+
+
+def test_a_reader_that_leaves_does_not_end_a_run(whole, cache, tmp_path, monkeypatch, capsys):
+    out, (reader, writer) = tmp_path / "run", os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as left:
+            main(arguments(out, *AUTOGRAD))
+    assert left.value.code == 0
+    assert capsys.readouterr().err == (
+        f"nothing more can be shown: Broken pipe; the run goes on, and {out} holds what it finds.\n"
+    )
     assert (out / "distilled.safetensors").read_bytes() == whole
 
 
@@ -111,7 +126,7 @@ WIDE = (
             "The state is saved at outer step 1",
         ),
         (Spot("distill_core.commands.run", "judge"), "or choose another --device."),
-        (Spot("distill_core.commands.run", "assemble"), "-o data.storage=float16"),
+        (Spot("distill_core.commands.run", "assemble"), "choose a smaller --backbone"),
     ],
     ids=["step", "evaluation", "loading"],
 )

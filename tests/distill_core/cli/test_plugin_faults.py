@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +13,11 @@ import torch
 
 from distill_core.config import discovery
 from distill_core.hookspecs import hookimpl
+from distill_core.run.checkpoint import has_checkpoint
 from registry import Component, InputError
+from registry.blame import _modules
 from tests.distill_core.cli.fakes import distill
+from tests.distill_core.cli.small_args import arguments
 
 
 class Faulty:
@@ -82,3 +87,69 @@ def test_a_factory_that_raises(run: Any) -> None:
     result = run(lambda: None)
     assert result.exit_code == 1
     assert result.stderr.startswith("orderer 'faulty' of plugin mine ((not installed) 0) raised")
+
+
+SOURCE = """
+from distill_core.builtin.algorithms.unrolled.ratbptt import RatBptt
+from distill_core.plugin import Component, hookimpl
+
+class Own(BaseException):
+    pass
+
+class Mine(RatBptt):
+    def outer_step(self, synthetic, *, step, rng):
+        if step == 1:
+            {fault}
+        return super().outer_step(synthetic, step=step, rng=rng)
+
+@hookimpl
+def distill_algorithms():
+    options = "distill_core.builtin.algorithms.unrolled.options:RatBpttOptions"
+    return [Component("mine", "own_plugin:Mine", options)]
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an installed plugin "own_plugin" of the distribution own-package 2.5."""
+    monkeypatch.delenv("DISTILL_LOAD_PLUGINS", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_plugin", raising=False)
+    info = tmp_path / "own_package-2.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-package\nVersion: 2.5\n")
+    (info / "entry_points.txt").write_text("[distill]\nown = own_plugin\n")
+    _modules.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise Own", "Own"),
+    ],
+)
+def test_an_outer_step_that_fails_is_named_with_its_place(
+    site: Path, fault: str, raised: str
+) -> None:
+    file, run = site / "own_plugin.py", site / "run"
+    file.write_text(SOURCE.format(fault=fault))
+    more = ("--algo", "mine", "-o", "engine.path=autograd", "-o", "run.checkpoint_minutes=60")
+    result = distill(*arguments(run, *more))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"plugin own (own-package 2.5) raised {raised} (in {file}, line 11, in Mine.outer_step).",
+        "Expected no error from a component; `distill_core.testing` checks the contract.",
+        "Next: use --traceback to see where it happened, and tell the author of the plugin. The "
+        f"state is saved at outer step 1; go on with `distill run --resume --out {run}`.",
+    ]
+    assert has_checkpoint(run)
+
+
+def test_what_a_plugin_prints_does_not_break_records(site: Path) -> None:
+    (site / "own_plugin.py").write_text("print('hello')")
+    result = distill("list", "orderer", "--json")
+    assert "hello" in result.stderr
+    assert json.loads(result.stdout)

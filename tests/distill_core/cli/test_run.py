@@ -343,3 +343,20 @@ def test_the_machine_is_shown_recorded_and_overridable(finished, tmp_path):
         assert tomllib.loads((again / "run.toml").read_text())["allocator"] == "stock"
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("algo.inner_lr=1e300", "nothing can be computed with algo.inner_lr=1e+300: math range"),
+        ("algo.steps=4611686018427387904", "there is not enough memory: "),
+    ],
+)
+def test_a_number_out_of_all_proportion_is_named(tmp_path, option, said):
+    names = "--repr images --labeler onehot --orderer identity --algo dd --device cpu"
+    result = distill("run", *names.split(), "--out", str(tmp_path / "run"), "-o", option)
+    first, _, then = result.stderr.splitlines()
+    assert first.startswith(said)
+    name, _, value = option.partition("=")
+    assert f"-o {name}={float(value) if 'e' in value else value}" in then
+    assert not (tmp_path / "run").exists()

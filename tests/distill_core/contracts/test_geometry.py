@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import one_hot
 
 from distill_core.contracts.geometry import (
     Boxes,
@@ -172,3 +173,13 @@ def test_check_class_grid_names_shape_and_missing_classes():
         check_class_grid(good, (2, 1))
     with pytest.raises(InputError, match=r"missing: \[1\]"):
         check_class_grid(torch.tensor([[0, 0]]), (1, 2))
+
+
+def test_coverage_needs_no_table_of_all_boxes_and_all_cells() -> None:
+    """Which would take 80 GB here."""
+    number = 100_000
+    boxes = Boxes.of(torch.arange(number).flip(0), torch.tensor([0, 0, 2, 3]).expand(number, 4))
+    slots = torch.arange(number) % 4
+    layout = Layout((2, 3), number, boxes, boxes, slots, (2, 2))
+    found = class_coverage(boxes, Placement(layout, torch.tensor([[3, 1], [0, 2]])))
+    assert torch.equal(found, 6 * one_hot(torch.tensor([3, 1, 0, 2])[slots], 4))

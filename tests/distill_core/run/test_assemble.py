@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from distill_core.config.discovery import discover
+from distill_core.config.run_config import resolve
+from distill_core.contracts.network import Backbone
 from distill_core.hookspecs import hookimpl
 from distill_core.run.assemble import assemble
+from distill_core.system.out_of_memory import OutOfMemory
 from registry import Component, ContractError, InputError, Options
 from tests.distill_core.small_run import SMALL, installed, small_assembly, small_config
 
@@ -53,6 +56,67 @@ def test_parts_that_do_not_fit_are_refused_before_data_are_loaded(tmp_path, monk
     fitting = small_config(**{**settings, "options": {"labeler": {"mode": "fixed"}}})
     with pytest.raises(InputError, match="download"):
         assemble(fitting, installed())
+
+
+def test_traits_are_checked_where_only_files_tell_the_shape(tmp_path):
+    """Nothing is read: there is no such folder."""
+    settings = {"dataset": "imagefolder", "algo": "dm", "ipc": 1.0}
+    folder = {"path": str(tmp_path / "none")}
+    config = small_config(**settings, options={"labeler": {}, "dataset": folder})
+    with pytest.raises(InputError, match="algorithm 'dm' does not learn labels"):
+        assemble(config, installed())
+    fixed = {"mode": "fixed"}
+    config = small_config(**settings, options={"labeler": fixed, "dataset": folder})
+    with pytest.raises(InputError, match="none"):
+        assemble(config, installed())
+
+
+class OnePixel(Backbone):
+    """Batch normalisation of a single pixel."""
+
+    def __init__(self, options, *, spec):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(spec.image_shape[0])
+        self.head = torch.nn.Linear(spec.image_shape[0], spec.num_classes)
+
+    def embed(self, images):
+        return self.norm(images.mean((2, 3), keepdim=True)).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("algo", "options", "of"),
+    [
+        ("mtt", {"batch": 9}, "the last batch of a pass, by algo.batch = 9"),
+        ("ratbptt", {"batch": 1, "window": 1, "total": 1}, "the training of judged networks"),
+        ("ratbptt", {"batch": 2, "window": 1, "total": 1}, ""),
+        ("bptt", {"batch": 1, "steps": 2}, "a step of algorithm 'bptt'"),
+    ],
+)
+def test_batch_normalisation_of_one_image_is_refused_before_data_are_loaded(
+    algo, options, of, monkeypatch
+):
+    class Loaded(Exception):
+        pass
+
+    def load(plan, check):
+        raise Loaded
+
+    monkeypatch.setattr("distill_core.run.plan.Plan.real_data", load)
+    plugins = discover(extra=[("mine", Offers("backbones", OnePixel))])
+    chosen = {"repr": "images", "labeler": "onehot", "orderer": "identity", "backbone": "made"}
+    settings = {**SMALL, **chosen, "algo": algo, "ipc": 1, "dataset": "digits"}
+    protocol = {"protocol": "dc"} if algo == "bptt" else {}  # batches of 256 there
+    settings = {**settings, "options": {"algo": options}, "evaluate": protocol}
+    config = resolve(settings, plugins)
+    with pytest.raises(InputError if of else Loaded, match=of or None):
+        assemble(config, plugins)
+
+
+def test_what_needed_the_memory_is_named():
+    with pytest.raises(OutOfMemory) as caught:
+        assemble(small_config(repr="images", ipc=1e17, options={"repr": {}}), installed())
+    assert caught.value.expected == "room for the synthetic images and their labels."
+    assert caught.value.next == "lower -o run.ipc=1e+17."
 
 
 def test_an_orderer_that_forgets_a_class_is_refused():

@@ -8,7 +8,7 @@ import torch
 
 from distill_core.contracts.algorithm import HypergradientError
 from distill_core.contracts.streams import seeded
-from distill_core.run.checks import check_hypergradients, check_synthetic, watched
+from distill_core.run.checks import check_hypergradients, check_metrics, check_synthetic, watched
 from distill_core.run.state import trained_groups
 from registry import ContractError
 from tests.distill_core.small_run import small_assembly
@@ -166,3 +166,13 @@ def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
         "Next: choose a labeler with fixed labels, or an algorithm that trains them."
     )
     check_hypergradients(groups, step=1, config=assembly.config)
+
+
+@pytest.mark.parametrize("found", [None, 0.5, {}, {"loss": "low"}, {"loss": torch.tensor(1.0)}])
+def test_an_outer_step_that_returns_no_numbers_is_refused_by_name(found):
+    with pytest.raises(ContractError, match=r"^algorithm 'own' of own \(own 2\) returns "):
+        check_metrics("algorithm 'own' of own (own 2)", found)
+
+
+def test_an_outer_step_returns_a_loss_and_other_numbers():
+    check_metrics("algorithm 'own'", {"loss": 1.0, "unmatched": 2})

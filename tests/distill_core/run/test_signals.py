@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from distill_core.distributed.ranks import RankLostError, Ranks
-from distill_core.run.signals import stop_flag
+from distill_core.run.signals import SIGNALS, stop_flag
 
 
 class Two(Ranks):
@@ -21,7 +21,7 @@ class Other(Two):
     rank = 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_a_flag_for_a_while(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(number)
     with stop_flag() as stop, stop.steps():
@@ -40,6 +40,26 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert stop()
+
+
+def test_a_terminal_that_closes_ends_a_run_unless_nohup_started_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_flag() as stop, stop.steps():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_is_repeated_does_not_disturb_the_end() -> None:
+    with stop_flag():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGXCPU)
+        os.kill(os.getpid(), signal.SIGXCPU)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +84,7 @@ def test_a_process_that_lost_another_has_time_to_say_so() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_outside_the_steps_the_first_signal_ends_at_once(number: int) -> None:
     with stop_flag() as stop:
         with stop.steps():

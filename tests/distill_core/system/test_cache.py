@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill_core.system.cache import cache_dir
+from registry import InputError
 
 
 def test_the_environment_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,3 +29,21 @@ def test_without_it_the_platform_does(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", platform)
     assert cache_dir() == Path.home() / place / "distill"
+
+
+@pytest.mark.parametrize("name", ["DISTILL_CACHE", "XDG_CACHE_HOME"])
+def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv("DISTILL_CACHE", raising=False)
+    monkeypatch.setenv(name, "~no-such-user/x")
+    with pytest.raises(InputError) as caught:
+        cache_dir()
+    assert caught.value.what == f"{name} is ~no-such-user/x, and there is no such home folder."
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a number for a user."""
+    for name in ("DISTILL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(InputError, match="DISTILL_CACHE, which is not set, is ~"):
+        cache_dir()

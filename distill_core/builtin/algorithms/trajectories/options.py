@@ -159,7 +159,7 @@ class MttOptions(Options):
         ge=1,
         description="synthetic images per step, in shuffled passes; all where there are fewer; "
         "default: twice the number of classes, 96 at least",
-        **about("images", MTT_CODE, counts="inner_batch"),
+        **about("images", MTT_CODE, counts="inner_batch", passes="synthetic"),
     )
     augment: shared.AugmentName = shared.augment(
         "dsa", " of the student's and of the experts' batches", MTT_CODE
