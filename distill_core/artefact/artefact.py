@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.kept import current_file, state_of_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import gathered_bytes, items
+from distill_core.contracts.data import can_be_shown
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget
 from distill_core.contracts.whitening import Whitening
@@ -169,8 +169,8 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
     shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
     if not all(isinstance(name, str) for name in names) or not isinstance(names, list):
         _refuse(file, "its class names are not a list of text", "a name for every class")
-    if any(unicodedata.category(letter) == "Cc" for name in names for letter in name):
-        _refuse(file, "a class name has control characters", "names that can be printed")
+    if not all(map(can_be_shown, names)):
+        _refuse(file, "a class name has characters that cannot be shown", "names to print")
     if images.dim() != 4 or tuple(images.shape[1:]) != shape or not len(images):
         _refuse(
             file,

@@ -22,7 +22,7 @@ from registry import (
 from registry.blame import culprit
 
 FAULT, MISTAKE, INTERRUPTED = 1, 2, 130
-BATCH_OF_ONE = "Expected more than 1 value per channel when training"  # PyTorch's
+BATCH_OF_ONE = "Expected more than 1 value per channel when training"  # PyTorch's; no torch here
 
 
 @dataclass

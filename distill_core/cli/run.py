@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 @with_sources
 @click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out.")
-@click.option("--overwrite", is_flag=True, help="Delete the run in --out, if it is alone there.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Delete the earlier run in --out; refused if other files lie there.",
+)
 @click.option("--procs", type=click.IntRange(min=1), help="Processes on this machine [default: 1].")
 @click.option(
     "--on-divergence",

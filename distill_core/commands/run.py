@@ -187,7 +187,7 @@ def _distill(
             complete = loop.run(stop)
     if not complete or any(ranks.any(stop())):
         raise Interrupted
-    with save_on_failure(loop):
+    with save_on_failure(loop, judging=True):
         return _finish(console, plugins, run_dir, loop=loop, log=log, save=save)
 
 
@@ -255,6 +255,7 @@ def _finish(
         ),
     )
     results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
+    save(loop, results=results, peak=peak)  # before anything else can fail
     odd: Sequence[Notice] = ()
     if log:
         log.results(loop, results)
@@ -264,7 +265,8 @@ def _finish(
             learned=bool(loop.groups),
             bounds=ways_to("bounds_spikes", config),
         )
-    save(loop, results=results, peak=peak, notices=odd)
+    if odd:
+        save(loop, results=results, peak=peak, notices=odd)
     console.print(table(results), markup=False)
     for notice in odd:
         console.print(f"notice   {notice}", markup=False)

@@ -38,13 +38,14 @@ def ways_to(effect: str, config: RunConfig) -> list[str]:
         f"-o {prefix}.{name}={value}"
         for prefix, options in config.options.items()
         for name, value in marked(options, effect).items()
+        if str(getattr(options, name)).lower() != value  # it is not so already
     ]
 
 
 def lowering(config: RunConfig, usual: str) -> str:
     """Return what lowers the memory that is needed: an option that is out of all proportion, or
     else what usually does."""
-    found = extremes(config)
+    found = [each for each in extremes(config) if float(each.partition("=")[2]) >= LARGE]
     return f"lower {' and '.join(f'-o {each}' for each in found)}." if found else usual
 
 

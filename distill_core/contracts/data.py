@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from distill_core.contracts.transfer import to_device
 from distill_core.contracts.whitening import Whitening
 
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout", "color")
+# Signs that turn the direction of what follows: a name could look like another text.
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -132,3 +135,16 @@ class RealData:
     fingerprint: str
     content: str = ""
     notes: tuple[str, ...] = ()
+
+
+def can_be_shown(name: str) -> bool:
+    """Say whether a class name can be printed as it is: no control characters, nothing that turns
+    the direction of writing.
+
+    >>> can_be_shown("zebra \u200d"), can_be_shown("a\x1b[31m"), can_be_shown("\u202egpj")
+    (True, False, False)
+    """
+    return all(
+        sign.isprintable() or (unicodedata.category(sign) in ("Zs", "Cf") and sign not in TURNING)
+        for sign in name
+    )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts.data import RawData
+from distill_core.system.units import shortened
 
 SAME = 0.01  # of the test images
 
@@ -17,12 +18,6 @@ def data_notes(raw: RawData) -> tuple[str, ...]:
         raw: checked raw data.
     """
     return (*raw.notes, *_untested(raw), *_seen(raw))
-
-
-def shortened(names: list[str]) -> str:
-    """Return at most ten names, and how many more there are."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
 
 
 def _untested(raw: RawData) -> tuple[str, ...]:

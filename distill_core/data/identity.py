@@ -16,6 +16,7 @@ from torch import Tensor, bincount
 
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import RawData, RealData
+from distill_core.system.units import shortened
 from registry import InputError
 
 SHOWN = 3  # classes that a message names
@@ -134,17 +135,14 @@ def _differences(old: Identity, new: Identity) -> Iterable[str]:
             for name, a, b in zip(old.class_names, before, after, strict=False)
             if a != b
         ]
-        yield from _shortened(changed)
+        yield from changed[:SHOWN]
+        if len(changed) > SHOWN:
+            yield f"and {len(changed) - SHOWN} more"
 
 
 def _classes(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names]
-    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(_shortened(quoted))}"
-
-
-def _shortened(texts: Sequence[str]) -> list[str]:
-    more = len(texts) - SHOWN
-    return [*texts[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    return f"{'class' if len(names) == 1 else 'classes'} {shortened(quoted, SHOWN)}"
 
 
 def _counts(labels: Tensor, num_classes: int) -> tuple[int, ...]:

@@ -6,25 +6,30 @@ the whitening.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
 
 from distill_core.config.sections import DataOptions
-from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
+from distill_core.contracts.data import (
+    AUGMENTATIONS,
+    DataSpec,
+    RawData,
+    RealData,
+    Split,
+    can_be_shown,
+)
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import chunks
-from distill_core.data.data_notes import data_notes, shortened
+from distill_core.data.data_notes import data_notes
 from distill_core.data.identity import Identity, content
 from distill_core.data.whitening import fit_whitening
 from distill_core.system.process import release_memory
+from distill_core.system.units import shortened
 from registry import InputError
 
 MOST_CLASSES = 10_000
-# Signs that turn the direction of what follows: a name could look like another text.
-TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def prepare(
@@ -129,20 +134,13 @@ def check_class_names(names: Sequence[str], source: str) -> None:
             expected=f"at most {MOST_CLASSES}: tables of classes by classes grow with the square.",
             next="check the path, or use fewer classes.",
         )
-    strange = [name for name in names if any(map(_is_strange, name))]
+    strange = [name for name in names if not can_be_shown(name)]
     if strange:
         raise InputError(
             f"{source} has a class name with characters that cannot be shown: {strange[0]!r:.60}.",
             expected="letters, digits, spaces and signs.",
             next="rename the class.",
         )
-
-
-def _is_strange(sign: str) -> bool:
-    if sign.isprintable():
-        return False
-    kind = unicodedata.category(sign)
-    return kind not in ("Zs", "Cf") or sign in TURNING
 
 
 def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distill_core.system.units import shortened
+
 SHOWN = 3  # runs that a line names of each kind
 
 
@@ -26,12 +28,8 @@ def other_data(runs: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
             found.setdefault(dataset, {}).setdefault(content, []).append(name)
     return [
         f"dataset '{dataset}' has other images in some runs: "
-        f"{' | '.join(map(_named, kinds.values()))}; their accuracies cannot be compared"
+        f"{' | '.join(shortened(names, SHOWN) for names in kinds.values())}; "
+        "their accuracies cannot be compared"
         for dataset, kinds in found.items()
         if len(kinds) > 1
     ]
-
-
-def _named(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join([*names[:SHOWN], *([f"and {more} more"] if more > 0 else [])])

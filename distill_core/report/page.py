@@ -55,7 +55,7 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
     timelapse = record.path / TIMELAPSE
     parts = [
         _section("Result", _facts(facts) + _data_notes(record)),
-        _section("To look at", _notices(record)),
+        _section("Warnings", _notices(record)),
         poster_html(record.path),
         _section("Time-lapse", f'<img class="time" alt="time-lapse" src="{data_uri(timelapse)}">')
         if timelapse.exists()

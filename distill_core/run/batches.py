@@ -9,7 +9,7 @@ from distill_core.contracts.algorithm import Algorithm, Task
 from distill_core.contracts.streams import Streams, seeded
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.evaluation.evaluate import protocol
-from distill_core.training.batch_of_one import check_batch, is_of_one, of_one, takes_one
+from distill_core.training.batch_of_one import is_of_one, of_one, takes_one
 from registry.options import marked
 
 
@@ -30,13 +30,12 @@ def check_batches(
     Raises:
         InputError: what has one image.
     """
-    network = task.new_backbone(seeded(0))
-    shape = synthetic.spec.image_shape
-    if takes_one(network, shape):
+    if takes_one(task.new_backbone(seeded(0)), synthetic.spec.image_shape):
         return
     algorithm = make()
     for of, size in _sizes(config, synthetic, algorithm):
-        check_batch(network, shape, size, of)
+        if size == 1:
+            raise of_one(of)
     if algorithm.learns:
         try:
             algorithm.estimate(synthetic, rng=Streams(config.seed))

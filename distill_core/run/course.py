@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from distill_core.evaluation.evaluate import Result
@@ -33,7 +33,7 @@ class Notice(NamedTuple):
 
 
 def notices(
-    metrics: Sequence[Mapping[str, Any]],
+    metrics: Iterable[Mapping[str, Any]],
     results: Mapping[str, Result],
     *,
     learned: bool,
@@ -48,7 +48,11 @@ def notices(
             a random one is a finding, not a fault.
         bounds: what to pass to the algorithm to bound spikes, if it has options for that.
     """
-    steps = [line for line in metrics if line.get("kind") == "step"]
+    steps = [
+        {name: line[name] for name in line if name in ("step", "loss") or name.startswith(APPLIED)}
+        for line in metrics
+        if line.get("kind") == "step"
+    ]
     found = [loss_rose([line["loss"] for line in steps if "loss" in line]), *spikes(steps, bounds)]
     if learned:
         found.append(not_better(results))

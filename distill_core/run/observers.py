@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,14 @@ class MetricsFile:
 
     def _drop_after(self, step: int) -> None:
         # Damaged lines are dropped, too.
-        lines = [line + b"\n" for line in lines_of(self.path) if _is_before(line, step)]
+        lines = [line + b"\n" for line in lines_of(self.path, most=None) if _is_before(line, step)]
         write_atomically(self.path, b"".join(lines))
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Return what was written, without damaged lines."""
-        return [parse_json(line) for line in lines_of(self.path) if _step_in(line) is not None]
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield what was written, without damaged lines."""
+        for line in lines_of(self.path, most=None):
+            if _step_in(line) is not None:
+                yield parse_json(line)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""

@@ -23,7 +23,7 @@ from registry.blame import culprit
 
 
 @contextmanager
-def save_on_failure(loop: OuterLoop) -> Iterator[None]:
+def save_on_failure(loop: OuterLoop, *, judging: bool = False) -> Iterator[None]:
     """Save the state when the run fails, and say where it is and how to resume.
 
     Anything but Ctrl-C is a failure, `sys.exit` in a plugin included. An error that is not
@@ -35,7 +35,7 @@ def save_on_failure(loop: OuterLoop) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        found = explained(error, loop)
+        found = explained(error, loop, judging=judging)
         machine = isinstance(found, EnvironmentFault)
         if isinstance(error, KeyboardInterrupt) or (loop.step == 0 and not machine):
             raise
@@ -68,10 +68,12 @@ def _saved(error: BaseException, found: ExplainedError | None, loop: OuterLoop) 
     return f"{state}; go on with {_how(found, loop)}."
 
 
-def explained(error: BaseException, loop: OuterLoop) -> ExplainedError | None:
+def explained(
+    error: BaseException, loop: OuterLoop, *, judging: bool = False
+) -> ExplainedError | None:
     """Return what failed if it is explained, or was the machine or the numbers; else None."""
     if is_out_of_memory(error):
-        if loop.step >= loop.assembly.steps:  # evaluating, which takes no images in parts
+        if judging:  # which takes no images in parts
             return out_of_memory(error, next="free memory, or choose another --device.")
         return out_of_memory(
             error,

@@ -73,16 +73,20 @@ def open_plain(path: Path, most: int | None = None) -> Iterator[BufferedReader]:
         yield file
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path, most: int | None = LOG) -> Iterator[bytes]:
     """Yield the lines of a file that a run appends to, without their ends; none if it is missing.
 
     Lines of more than a mebibyte, which no run writes, are left out.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; None, for a run's own file: as many as lie on the disk.
 
     Raises:
         OSError: it cannot be read.
         InputError: it is no plain file, or too large.
     """
-    with contextlib.suppress(FileNotFoundError), open_plain(path, LOG) as file:
+    with contextlib.suppress(FileNotFoundError), open_plain(path, most) as file:
         whole = True
         while part := file.readline(LINE):
             ends = part.endswith(b"\n")

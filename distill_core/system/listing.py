@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from distill_core.system.files import PART
+from distill_core.system.units import shortened
 
 # What file systems and desktops leave everywhere; it is nobody's work, and it is left.
 LITTER = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*")
@@ -70,8 +71,7 @@ def named(strangers: list[str], most: int = 5) -> str:
     >>> named(["a.txt", "b/"], most=1)
     "'a.txt' and 1 more"
     """
-    more = f" and {len(strangers) - most} more" if len(strangers) > most else ""
-    return ", ".join(repr(name) for name in strangers[:most]) + more
+    return shortened([repr(name) for name in strangers], most)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

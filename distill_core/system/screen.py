@@ -55,7 +55,7 @@ class Patient(io.BufferedIOBase):
         while len(data):
             count = self.stream.write(data)
             if count is None and not select.select([], [self.stream], [], PATIENCE)[1]:
-                return
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             data = data[count or 0 :]
         self.stream.flush()
 

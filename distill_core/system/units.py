@@ -1,8 +1,9 @@
-"""Amounts of memory and times, as people write them."""
+"""Amounts of memory, times and lists of names, as people write them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from registry import OptionError
 
@@ -64,3 +65,13 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+
+
+def shortened(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> shortened(["a", "b", "c"], most=1)
+    'a and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -32,11 +34,11 @@ class Images(Representation):
     Args:
         options: settings.
         spec: facts about the data.
-        ipc: images per class that are stored; None for 1. Times `downsample` squared, it is the
-            number of training images of a class, a whole number.
+        ipc: budget in images per class; None for 1. A whole number; or with `downsample` s, of
+            which a budget buys s * s times as many, at least 1 / (s * s).
 
     Raises:
-        InputError: that is not a whole number, or height and width are not multiples of
+        InputError: `ipc` is not such a number, or height and width are not multiples of
             `downsample`.
     """
 
@@ -81,15 +83,23 @@ def _per_class(ipc: float, options: ImagesOptions, spec: DataSpec) -> int:
             expected="height and width that are multiples of repr.downsample.",
             next="choose another -o repr.downsample.",
         )
-    number = ipc * factor**2
-    if number < 1 or number != int(number):
+    if factor > 1:  # as many as the budget buys
+        number = math.floor(ipc * factor**2 + 1e-9)
+        if number < 1:
+            raise InputError(
+                f"--ipc {ipc:g} does not buy an image at 1/{factor} of its sides for every class.",
+                expected=f"at least {math.ceil(1e4 / factor**2) / 1e4:g} images per class.",
+                next="raise --ipc, or use --repr poster, which shares pixels between classes.",
+            )
+        return number
+    if ipc < 1 or ipc != int(ipc):
         raise InputError(
-            f"representation 'images' cannot hold {number:g} images per class.",
+            f"representation 'images' cannot hold {ipc:g} images per class.",
             expected="a whole number of images per class, 1 or more.",
             next="use --repr poster, which shares pixels between classes, or --ipc "
-            f"{max(1, int(number)) / factor**2:g}.",
+            f"{max(1, int(ipc))}.",
         )
-    return int(number)
+    return int(ipc)
 
 
 def image_layout(spec: DataSpec, ipc: int) -> Layout:

@@ -21,6 +21,8 @@ from distill_core.commands.verify import verify
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.report.record import read_run
 from distill_core.run.directory import settings_of
+from distill_core.run.recording import RunLog
+from registry import EnvironmentFault
 from tests.distill_core.small_run import installed
 
 RUNS = sorted(path for path in (Path(__file__).parents[2] / "fixtures").glob("run-*"))
@@ -74,6 +76,23 @@ def test_a_finished_run_that_is_resumed_and_stopped_keeps_its_results(
     assert read_run(run_dir).verdict.results["distilled"].mean == pytest.approx(
         before["results"]["distilled"]["mean"]
     )
+
+
+def test_what_fails_after_the_judgement_does_not_lose_it(
+    run_dir: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = read_manifest(run_dir)["outer_steps"] + 1
+    longer = config_of(run_dir).model_copy(update={"steps": steps})
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(RunLog, "results", fail)
+    with pytest.raises(EnvironmentFault, match="the disk is full"):
+        run(longer, installed(), run_dir, resume=True, overwrite=False, quiet=True)
+    after = read_manifest(run_dir)
+    assert after["outer_steps"] == steps
+    assert after["results"]["distilled"]["accuracies"]
 
 
 def test_it_goes_on_to_the_end(run_dir: Path, own_cache: Path) -> None:

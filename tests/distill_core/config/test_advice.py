@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import Field
 
-from distill_core.config.advice import at_most, counting, ways_to
+from distill_core.config.advice import at_most, counting, lowering, ways_to
 from distill_core.config.run_config import RunConfig
 from registry import Options, about
 
@@ -52,3 +52,18 @@ def test_ways_to_an_effect_name_the_options_of_the_chosen_components() -> None:
     assert ways_to("fixes_labels", config) == ["-o labeler.kind=given"]
     assert ways_to("learns_labels", config) == ["-o algo.taught=true"]
     assert ways_to("whitens", config) == []
+
+
+def test_what_is_so_already_is_not_advised() -> None:
+    chosen = {"repr": "a", "labeler": "b", "orderer": "c", "algo": "d"}
+    done = {"labeler": Labels(kind="given"), "algo": Method(taught=True)}
+    config = RunConfig(**chosen, options=done)
+    assert ways_to("fixes_labels", config) == ways_to("learns_labels", config) == []
+
+
+def test_a_tiny_number_does_not_take_memory() -> None:
+    chosen = {"repr": "a", "labeler": "b", "orderer": "c", "algo": "d"}
+    config = RunConfig(**chosen, options={"algo": Method(photos=10**12, crowd=3)})
+    assert lowering(config, "usual") == "lower -o algo.photos=1000000000000."
+    slow = config.model_copy(update={"minutes": 1e-40, "options": {"algo": Method()}})
+    assert lowering(slow, "usual") == "usual"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -43,6 +44,22 @@ def test_a_reader_that_left_wants_no_more(monkeypatch: pytest.MonkeyPatch) -> No
         shown.check()
     assert sys.stdout is stream
     finish(stream)
+
+
+def test_a_reader_that_is_too_slow_cuts_the_output_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has made the pipe non-blocking, and nobody reads it."""
+    monkeypatch.setattr("distill_core.system.screen.PATIENCE", 0.05)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stream = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with screen() as shown:
+        print("x" * 2**21)
+        with pytest.raises(EnvironmentFault, match="the output is not complete"):
+            shown.check()
+    os.close(reader)
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 def test_output_that_is_cut_off_is_not_called_complete(monkeypatch: pytest.MonkeyPatch) -> None:

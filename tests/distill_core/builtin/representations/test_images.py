@@ -51,11 +51,11 @@ def test_a_fraction_of_an_image_is_refused_with_a_way_out(ipc, instead):
     assert caught.value.next.endswith(instead)
 
 
-@pytest.mark.parametrize(("ipc", "items"), [(1, 4), (0.25, 1), (2, 8), (0.75, 3)])
+@pytest.mark.parametrize(("ipc", "items"), [(1, 4), (0.25, 1), (2, 8), (0.75, 3), (0.3, 1)])
 def test_half_the_sides_hold_four_images_in_the_place_of_one(ipc, items):
     images = Images(ImagesOptions(downsample=2), spec=spec(5, (3, 4, 6)), ipc=ipc)
     assert images.pixels.shape == (5 * items, 3, 2, 3)
-    assert images.pixels.numel() == ipc * 5 * 3 * 4 * 6
+    assert images.pixels.numel() == items / 4 * 5 * 3 * 4 * 6 <= ipc * 5 * 3 * 4 * 6
     assert images.canvases().shape == (5 * items, 3, 4, 6)
 
 
@@ -71,7 +71,7 @@ def test_small_images_are_scaled_up_wherever_they_are_asked_for(make_real):
     ("options", "ipc", "what", "next"),
     [
         ({"downsample": 3}, 1, "4x4 pixels cannot be stored at 1/3", "repr.downsample"),
-        ({"downsample": 2}, 0.3, "cannot hold 1.2 images per class", "--ipc 0.25."),
+        ({"downsample": 4}, 0.06, "does not buy an image at 1/4 of its sides", "raise --ipc"),
     ],
 )
 def test_small_images_that_do_not_fit_are_refused(options, ipc, what, next):
