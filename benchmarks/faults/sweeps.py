@@ -18,7 +18,7 @@ import tomli_w
 from children import Shared, be, ended, start
 from reading import LostError, Seen, read_run_dir
 
-from distill_core.artefact.kept import state_of_set
+from distill_core.artefact.last_set import state_of_set
 from distill_core.commands import sweep_queue
 from distill_core.commands.sweep_cells import lock_log
 from distill_core.run.lock import owner_of

@@ -4,7 +4,7 @@ distilled.safetensors   images, soft labels and all parameters; see `packing.py`
 whitening.safetensors   must be applied to test images; large for ZCA, so kept apart
 poster.png, poster_grid.png
 manifest.json           written last: the record of the run and the SHA-256 of every file
-.previous               while these are replaced, the set before; see `kept.py`
+.previous               while these are replaced, the set before; see `last_set.py`
 
 Nothing is pickled.
 """
@@ -24,7 +24,7 @@ from torch.utils.data import TensorDataset
 from distill_core import __version__
 from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled, ImageTransform
-from distill_core.artefact.kept import current_file, state_of_set
+from distill_core.artefact.last_set import current_file, state_of_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.contracts.data import can_be_shown

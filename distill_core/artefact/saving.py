@@ -11,7 +11,7 @@ from typing import Any
 from distill_core import __version__
 from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
 from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, WHITENING
-from distill_core.artefact.kept import keep, release
+from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
@@ -44,7 +44,7 @@ class ArtefactWriter:
     ) -> None:
         """Write the files whose content is new, manifest.json last.
 
-        Until that one is written, readers find the set before it; see `kept.py`.
+        Until that one is written, readers find the set before it; see `last_set.py`.
 
         Args:
             synthetic: what was distilled.

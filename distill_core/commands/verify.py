@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distill_core.artefact.artefact import file_sha256, load, off_simplex
 from distill_core.artefact.contents import DISTILLED, MANIFEST
-from distill_core.artefact.kept import current
+from distill_core.artefact.last_set import current
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import state_of
 from distill_core.system.files import read_tensors

@@ -5,7 +5,7 @@ tensors      tensors.safetensors (images, labels), whitening.safetensors
 huggingface  train/*.png with train/metadata.jsonl, and README.md, the dataset card
 dd-ranking   images.pt, labels.pt, lr.pt; poster.safetensors and geometry.json
 
-Every folder has info.json: what it is, and how it was made.
+Every folder has info.json: what it is, how it was made, and what was written into it.
 
 May import: run and what stands below it.
 """
@@ -23,18 +23,12 @@ from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
 from distill_core.export.tensors import export_tensors
-from distill_core.system.door import read_plain
-from distill_core.system.files import parse_json, write_atomically
+from distill_core.export.written import INFO, names_in, strangers, written_in
+from distill_core.system.files import write_atomically
 from distill_core.system.folders import whole_folder
-from distill_core.system.listing import Listing, named
+from distill_core.system.listing import named
 from registry import ExplainedError, InputError, UnknownNameError
 
-INFO = "info.json"
-# What all formats write; a class has a folder "3_name". `--force` removes no folder with more.
-WRITTEN = Listing(
-    files=("*.safetensors", "*.pt", "geometry.json", "labels.json", "README.md", "run.toml", INFO),
-    folders={"train": ("*.png", "metadata.jsonl"), "[0-9]*_*": ("*.png",)},
-)
 Writer = Callable[[Distilled, Path], list[str]]
 
 
@@ -79,7 +73,8 @@ def export(
                 expected="a file that `distill run` wrote.",
                 next="restore it from a copy, or run again.",
             ) from error
-        write_atomically(folder / INFO, json.dumps(_info(distilled, form), indent=1).encode())
+        info = {**_info(distilled, form), "files": names_in(folder)}
+        write_atomically(folder / INFO, json.dumps(info, indent=1).encode())
         _check_free(out, force=force)  # still
     return [f"{form}: {out}", *lines]
 
@@ -94,25 +89,18 @@ def _check_free(out: Path, *, force: bool) -> None:
             expected="a free name, so that nothing is mixed up or lost.",
             next="pass --out DIR for another place, or --force to replace an earlier export.",
         )
-    if not _is_export(out):
+    if (written := written_in(out)) is None:
         raise InputError(
             f"{out} is not a folder that `distill export` made; it will not be deleted.",
             expected="an earlier export, which --force may replace.",
             next="pass --out DIR for another place.",
         )
-    if others := WRITTEN.strangers(out):
+    if others := strangers(out, written):
         raise InputError(
             f"{out} holds what no export wrote: {named(others)}. Nothing is deleted.",
             expected="a folder with files of an export alone, for --force.",
             next="move these elsewhere, or pass --out DIR for another place.",
         )
-
-
-def _is_export(out: Path) -> bool:
-    try:
-        return "distill_export" in parse_json(read_plain(out / INFO))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def _info(distilled: Distilled, form: str) -> dict[str, object]:

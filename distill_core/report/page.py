@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
-from distill_core.artefact.kept import current
+from distill_core.artefact.last_set import current
 from distill_core.hookspecs import Preset
 from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
 from distill_core.report.curves import budget_chart, curves

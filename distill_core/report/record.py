@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
-from distill_core.artefact.kept import current
+from distill_core.artefact.last_set import current
 from distill_core.artefact.manifest import read_manifest
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of

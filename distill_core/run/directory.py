@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from distill_core.artefact.contents import CONFIG, LOCK, RUN
-from distill_core.artefact.kept import keep
+from distill_core.artefact.last_set import keep
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
 from distill_core.system.door import check_folder, check_plain, read_plain

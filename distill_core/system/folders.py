@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
+import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill_core.system.files import cannot_write, flush_folder, part_of
+from distill_core.system.files import PART, cannot_write, flush_folder, part_of
 from registry import EnvironmentFault
 
 _HERE = -2 if sys.platform == "darwin" else -100  # AT_FDCWD: paths are as they are
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+# A folder of ours beside the target holds the old one, and a file that says that it is ours.
+_ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{8}\.aside")
+_OLD, _MARKER = "old", "made-by-distill"
 
 
 @contextlib.contextmanager
@@ -70,31 +74,57 @@ def _take_name(part: Path, target: Path, *, replace: bool) -> None:
         if not replace or not target.is_dir():
             raise
         if not exchange(part, target):
-            target.rename(_old(target))
-            part.rename(target)
-            shutil.rmtree(_old(target), ignore_errors=True)
+            _swap(part, target)
     flush_folder(target.parent)
 
 
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+def _swap(part: Path, target: Path) -> None:
+    """Put the old folder aside, so that the new one takes its name, in two steps."""
+    made = part_of(target)
+    aside = made.with_suffix(".aside")
+    made.mkdir()
+    (made / _MARKER).touch()
+    with _in_use(made):
+        made.rename(aside)
+        try:
+            target.rename(aside / _OLD)
+            part.rename(target)
+        finally:
+            _settle(aside, target)
+
+
+def _settle(aside: Path, target: Path) -> None:
+    """Remove the old folder; if the new one does not have the name, the old one gets it back."""
+    if not os.path.lexists(target) and (aside / _OLD).is_dir():
+        (aside / _OLD).rename(target)
+    _remove(aside, target)
 
 
 def _clear(target: Path) -> None:
     """Undo what a killed process has left: an old folder gets its name back, parts are removed."""
-    if (old := _old(target)).is_dir():
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(target)
-    for part in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
-        with contextlib.suppress(OSError), _in_use(part):  # or else somebody fills it now
-            shutil.rmtree(part, ignore_errors=True)
+    for path in sorted(target.parent.glob(".*/")):
+        aside, part = _ASIDE.fullmatch(path.name), PART.fullmatch(path.name)
+        if target.name not in (aside and aside[1], part and part[1]) or path.is_symlink():
+            continue
+        with contextlib.suppress(OSError), _in_use(path):  # or else somebody fills it now
+            if part:
+                _remove(path, target)
+            elif (path / _MARKER).is_file():
+                _settle(path, target)
+
+
+def _remove(folder: Path, target: Path) -> None:
+    """Take the name away before the files: who still uses it finds it gone, not half empty."""
+    gone = part_of(target)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _in_use(folder: Path) -> Iterator[int]:
     """Lock a folder, so that nobody takes it for one that a killed process has left.
+
+    Some file systems, as NFS, lock no folders; whatever they say, nobody holds it then.
 
     Raises:
         OSError: somebody else has locked it.
@@ -103,7 +133,11 @@ def _in_use(folder: Path) -> Iterator[int]:
     try:
         import fcntl  # as in `run/lock.py`, not on Windows
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                raise
         yield descriptor
     finally:
         os.close(descriptor)

@@ -61,8 +61,13 @@ class Listing:
         return [
             f"{path.relative_to(directory)}{'/' if _is(path, stat.S_IFDIR) else ''}"
             for path in found
-            if not _matches(path.name, LITTER)
+            if not is_litter(path.name)
         ]
+
+
+def is_litter(name: str) -> bool:
+    """Say whether file systems and desktops leave files of this name everywhere."""
+    return _matches(name, LITTER)
 
 
 def named(strangers: list[str], most: int = 5) -> str:

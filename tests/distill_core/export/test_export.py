@@ -132,6 +132,30 @@ def test_force_replaces_an_earlier_export_and_nothing_else(
     assert sorted(path.name for path in out.parent.iterdir()) == ["mine", "out"]
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "earlier version"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_of_the_user_that_looks_like_ours_is_not_deleted(
+    run_dir: Path, tmp_path: Path, form: str, listed: bool
+) -> None:
+    out = tmp_path / "out"
+    export(run_dir, out, form)
+    if not listed:
+        info = json.loads((out / "info.json").read_text())
+        del info["files"]
+        (out / "info.json").write_text(json.dumps(info))
+    for name in ("net.pt", "mine.safetensors", "2024_photos/1.png", "train/77.png", "0_0/77.png"):
+        made = not (out / name).parent.exists()
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("precious")
+        with pytest.raises(InputError, match="holds what no export wrote"):
+            export(run_dir, out, form, force=True)
+        assert (out / name).read_text() == "precious"
+        (out / name).unlink()
+        if made:
+            (out / name).parent.rmdir()
+    export(run_dir, out, form, force=True)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_failure_leaves_what_was_there(
     run_dir: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch

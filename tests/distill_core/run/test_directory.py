@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill_core.artefact.contents import CONFIG
-from distill_core.artefact.kept import current
+from distill_core.artefact.last_set import current
 from distill_core.config.settings import read_settings
 from distill_core.run.directory import (
     begin,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import sys
@@ -102,11 +104,84 @@ def test_a_file_system_that_cannot_exchange(
     fill(target, "2", replace=True)
     assert (target / "file").read_text() == "2"
     assert os.listdir(tmp_path) == ["out"]
-    target.rename(tmp_path / ".out.old")  # and killed
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_swap_that_is_killed_is_undone_or_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    target, rename, steps = tmp_path / "out", Path.rename, iter(range(9))
+    fill(target, "1")
+
+    def kill(path: Path, new: Path) -> None:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(path, new)
+
+    monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+    if not (pid := os.fork()):
+        monkeypatch.setattr(Path, "rename", kill)
+        with contextlib.suppress(BaseException):
+            fill(target, "2", replace=True)
+        os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     with whole_folder(target, replace=True):
-        assert (target / "file").read_text() == "2"
+        assert (target / "file").read_text() == ("1" if step < 4 else "2")
     assert os.listdir(tmp_path) == ["out"]
     assert os.listdir(target) == []
+
+
+def test_a_swap_that_fails_is_undone_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "out", Path.rename
+    fill(target, "1")
+
+    def refuse(path: Path, new: Path) -> None:
+        if new == target and path.suffix == ".part":
+            raise PermissionError
+        rename(path, new)
+
+    monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        fill(target, "2", replace=True)
+    assert (target / "file").read_text() == "1"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    "name", [".out.old", ".out.holidays.part", ".out.0123abcd.aside", ".out.0123abcd.old"]
+)
+def test_a_hidden_folder_of_the_user_beside_it_stays(
+    tmp_path: Path, name: str, exists: bool
+) -> None:
+    (tmp_path / name / "old").mkdir(parents=True)
+    (tmp_path / name / "thesis").write_text("precious")
+    if exists:
+        fill(tmp_path / "out", "1")
+    fill(tmp_path / "out", "2", replace=True)
+    assert (tmp_path / name / "thesis").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "out"])
+
+
+def test_a_file_system_that_locks_no_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.EBADF, "as NFS says")
+
+    killed(tmp_path / "out", "1")
+    monkeypatch.setattr("fcntl.flock", refuse)
+    fill(tmp_path / "out", "2")
+    assert os.listdir(tmp_path) == ["out"]
+    filled = whole_folder(tmp_path / "out", replace=True)
+    filled.__enter__()
+    fill(tmp_path / "out", "3", replace=True)  # cannot know that somebody fills it
+    with pytest.raises(EnvironmentFault):
+        filled.__exit__(None, None, None)
+    assert (tmp_path / "out" / "file").read_text() == "3"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="renameat2 is Linux's")

@@ -12,7 +12,7 @@ import torch
 from distill_core.artefact import artefact, saving
 from distill_core.artefact.artefact import file_sha256, load
 from distill_core.artefact.contents import KEPT
-from distill_core.artefact.kept import current, keep
+from distill_core.artefact.last_set import current, keep
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.data import RealData
