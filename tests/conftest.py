@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.data.prepare import prepare
 from tests.caches import own_cache
+
+# Under nohup it is ignored, and would be in every process that is started here.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands, which set the threads of the process

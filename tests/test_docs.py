@@ -29,7 +29,7 @@ from distill_core.artefact.artefact import load
 from distill_core.cli import COMMANDS, main
 from distill_core.cli import run as run_command
 from distill_core.commands import evaluate as cross_evaluate
-from distill_core.commands import preview
+from distill_core.commands import preview, sweep_queue
 from distill_core.commands import run as commands_run
 from distill_core.commands import sweep_cells as sweep_run
 from distill_core.commands.sweep import read_sweep
@@ -246,7 +246,7 @@ def _leave_out_what_takes_long(patch: pytest.MonkeyPatch, result: Path) -> None:
     patch.setattr(run_command, "check_processes", lambda number, device: None)
     patch.setattr(run_command, "launch", launch)
     patch.setattr(cross_evaluate, "cross_evaluate", judge)
-    patch.setattr(sweep_run, "run_cells", start)
+    patch.setattr(sweep_queue, "run_cells", start)
     patch.setattr(sweep_run, "submit_cells", start)
 
 

@@ -184,8 +184,8 @@ def _distill(
         if snapshots:
             snapshots.save_if_due(loop.step)
         with stop.steps(), save_on_failure(loop):
-            complete = loop.run(stop)
-    if not complete or any(ranks.any(stop())):
+            complete = loop.run(stop) and not any(ranks.any(stop()))
+    if not complete:
         raise Interrupted
     with save_on_failure(loop, judging=True):
         return _finish(console, plugins, run_dir, loop=loop, log=log, save=save)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNBALANCED = 1.5  # times as many images in the largest class as in the smallest
 
@@ -36,7 +36,7 @@ class ByClass:
             labels: (N,) int64 of the images.
             right: for each network, how many of each class it got right.
         """
-        counts = torch.bincount(labels.cpu(), minlength=len(names)).tolist()
+        counts = labels.cpu().bincount(minlength=len(names)).tolist()
         return ByClass(
             tuple(names),
             tuple(counts),

@@ -43,7 +43,7 @@ def save_on_failure(loop: OuterLoop, *, judging: bool = False) -> Iterator[None]
         if found is None:
             error.add_note(f"next: {then}")
             raise
-        found.next = f"{found.next} {then}" if found.next else then
+        found.next = f"{found.next} {then}" if found.next else then[0].lower() + then[1:]
         if found is error:
             raise
         raise found from error

@@ -96,7 +96,8 @@ def test_moved_data_are_accepted_and_told_to_the_cell(project: Path) -> None:
     (again,) = cells_of(project, there)
     assert again.state() == "interrupted"
     words = command(again, project / "out")
-    assert words[-3:] == ["--resume", "-o", f'dataset.path="{project / "moved"}"']
+    assert "--resume" in words
+    assert words[-2:] == ["-o", f'dataset.path="{project / "moved"}"']
 
 
 def test_other_data_at_the_new_place_are_refused(project: Path) -> None:

@@ -26,7 +26,7 @@ from tests.distill_core.small_run import save_artefact
 
 HOSTILE = (
     "../../escape",
-    "a`b```\n# heading",
+    "a`b``` # heading",
     "x | y: 'z'\\",
     "naïve 猫 \U0001f600",
     "/etc/passwd",
