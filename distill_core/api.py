@@ -21,6 +21,7 @@ from torch.utils.data import TensorDataset
 from distill_core.artefact.artefact import load
 from distill_core.artefact.contents import POSTER
 from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.last_set import current_file
 from distill_core.artefact.manifest import read_manifest
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
@@ -201,9 +202,12 @@ class DistillResult:
         """The picture: un-whitened, contrast stretched, enlarged."""
         from PIL import Image
 
-        with Image.open(BytesIO(read_plain(self.run_dir / POSTER, PICTURE))) as picture:
+        with Image.open(BytesIO(self._poster())) as picture:
             picture.load()
             return picture
+
+    def _poster(self) -> bytes:
+        return read_plain(current_file(self.run_dir / POSTER), PICTURE)
 
     def save(self, path: str | Path) -> Path:
         """Copy the run directory, for `distill_core.load` and the commands of `distill`.
@@ -262,7 +266,7 @@ class DistillResult:
 
     def _repr_html_(self) -> str:
         """The poster and the accuracies, for notebooks."""
-        data = base64.b64encode(read_plain(self.run_dir / POSTER, PICTURE)).decode()
+        data = base64.b64encode(self._poster()).decode()
         config = self.config
         title = " x ".join((config.repr, config.labeler, config.orderer, config.algo))
         rows = "".join(

@@ -18,12 +18,10 @@ import tomli_w
 from children import Shared, be, ended, start
 from reading import LostError, Seen, read_run_dir
 
-from distill_core.artefact.last_set import state_of_set
 from distill_core.commands import sweep_queue
 from distill_core.commands.sweep_cells import lock_log
 from distill_core.run.lock import owner_of
 from distill_core.system.files import parse_json
-from registry import ExplainedError
 
 SEEDS = (0, 1)
 PATIENCE = 120  # seconds
@@ -112,22 +110,11 @@ class Sweep:
     def read(self) -> None:
         """Read every cell; one that was finished must not have been made again."""
         for cell in self.cells:
-            self.seen[cell] = self._read_cell(cell)
+            self.seen[cell] = read_run_dir(cell, self.seen[cell], self.folder / "read")
             if self.seen[cell].judged:
                 inode = (cell / "manifest.json").stat().st_ino
                 if self.finished.setdefault(cell, inode) != inode:
                     raise LostError(f"{cell} was finished and made again:\n{self._log()}")
-
-    def _read_cell(self, cell: Path) -> Seen:
-        """Read a cell; what a run replaces meanwhile is read again."""
-        for _ in range(20):
-            before = state_of_set(cell)
-            try:
-                return read_run_dir(cell, self.seen[cell], self.folder / "read")
-            except (LostError, ExplainedError):
-                if state_of_set(cell) == before:
-                    raise
-        return read_run_dir(cell, self.seen[cell], self.folder / "read")
 
     def _driver(self) -> int:
         fakes = SimpleNamespace(Popen=Forked, DEVNULL=DEVNULL, STDOUT=STDOUT)

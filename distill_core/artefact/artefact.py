@@ -24,7 +24,7 @@ from torch.utils.data import TensorDataset
 from distill_core import __version__
 from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled, ImageTransform
-from distill_core.artefact.last_set import current_file, state_of_set
+from distill_core.artefact.last_set import current_file, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.contracts.data import can_be_shown
@@ -40,7 +40,6 @@ ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
 # Bytes of images that a file may make by its index tables: so many, and more for each of its own.
 # Posters of large images cut a pixel out a hundred times; a crafted file, a million times.
 LEAST_GATHERED, GATHERED = 2**28, 1024
-ATTEMPTS = 5  # to read a set that a running run replaces
 
 
 def load(path: str | Path) -> Distilled:
@@ -54,16 +53,14 @@ def load(path: str | Path) -> Distilled:
         InputError: a file is missing, truncated, changed since it was written, from a newer
             version of distill, no plain file, or its content cannot be trained on.
     """
-    named = Path(path)
-    file = named / DISTILLED if named.is_dir() else named.resolve() if named.is_symlink() else named
-    for _ in range(ATTEMPTS):
-        before = state_of_set(file.parent)
-        try:
-            return _load(current_file(file))
-        except InputError:
-            if state_of_set(file.parent) == before:
-                raise  # or else a run has replaced the files meanwhile
-    return _load(current_file(file))
+    file = file_of(Path(path))
+    # Every file has the checksum that another one names, so it need not be checked for a change.
+    return read_set(file.parent, lambda check: _load(current_file(file)))
+
+
+def file_of(named: Path) -> Path:
+    """Return the distilled.safetensors that a user names by itself, by a link, or by its folder."""
+    return named / DISTILLED if named.is_dir() else named.resolve() if named.is_symlink() else named
 
 
 def _load(path: Path) -> Distilled:

@@ -11,14 +11,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from distill_core.artefact.contents import CONFIG, KEPT, MANIFEST
 from distill_core.artefact.manifest import read_manifest
 from distill_core.system.door import open_plain, read_plain
 from distill_core.system.files import cannot_write, flush_folder, part_of, write_atomically
 from registry import EnvironmentFault, InputError
+
+ATTEMPTS = 5  # to read a set that a running run replaces
+T = TypeVar("T")
 
 
 def current(run_dir: Path) -> Path:
@@ -41,12 +46,47 @@ def current_file(path: Path) -> Path:
 
 
 def state_of_set(run_dir: Path) -> object:
-    """Return what changes when a set is replaced: a reader that failed meanwhile tries again."""
+    """Return what changes when a set is replaced."""
     try:
         found = (run_dir / MANIFEST).stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, (run_dir / KEPT).exists()
+
+
+def read_set(run_dir: Path, read: Callable[[Callable[[], None]], T]) -> T:
+    """Read files of a set that belong together; again if a run has replaced them meanwhile.
+
+    Args:
+        run_dir: where the set is.
+        read: reads it. It is given a function to call after its last file, which raises if the set
+            was replaced; it need not, if what it read shows by itself that it belongs together.
+
+    Returns:
+        What `read` returned.
+
+    Raises:
+        InputError: the set was replaced at each of five attempts.
+        Exception: what `read` raised, while nothing was replaced.
+    """
+    attempts = 0
+    while True:
+        before = state_of_set(run_dir)
+        attempts += 1
+        try:
+            return read(partial(_check_same, run_dir, before))
+        except (InputError, OSError):
+            if attempts == ATTEMPTS or state_of_set(run_dir) == before:
+                raise
+
+
+def _check_same(run_dir: Path, before: object) -> None:
+    if state_of_set(run_dir) != before:
+        raise InputError(
+            f"the result in {run_dir} was replaced while it was read.",
+            expected="a run that writes its result less often than it can be read.",
+            next="try again, or wait for the end of the run.",
+        )
 
 
 def keep(run_dir: Path) -> None:

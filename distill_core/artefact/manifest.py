@@ -47,3 +47,12 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
             next="use the version of distill that wrote it (its field versions.distill).",
         )
     return found
+
+
+def judged_manifest(run_dir: Path) -> dict[str, Any]:
+    """Return the manifest of a run that has been judged; empty if it has not, or none is there."""
+    try:
+        found = read_manifest(run_dir)
+    except InputError:
+        return {}
+    return found if found.get("results") else {}

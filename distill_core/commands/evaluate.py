@@ -14,6 +14,8 @@ from typing import Any
 
 from distill_core.artefact.artefact import load
 from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
+from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
@@ -163,10 +165,17 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
     check_there(run_dir)
     device = real.train.images.device
     if (run_dir / DISTILLED).exists():
-        distilled = load(run_dir)
-        only(data_of_artefact(run_dir), run_dir, config)(Identity.of(real))
+
+        def read(check: Callable[[], None]) -> tuple[Distilled, int]:
+            distilled = load(run_dir)
+            only(data_of_artefact(run_dir), run_dir, config)(Identity.of(real))
+            step = _step(run_dir)
+            check()
+            return distilled, step
+
+        distilled, step = read_set(run_dir, read)
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
-        return Candidate(batch, distilled.recipe, distilled.budget.ipc, _step(run_dir))
+        return Candidate(batch, distilled.recipe, distilled.budget.ipc, step)
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
     state = load_checkpoint(run_dir, config, plugins=plugins)
     only(data_of_state(state), run_dir, config)(Identity.of(real))

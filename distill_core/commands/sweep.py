@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import CONFIG
-from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.manifest import judged_manifest
 from distill_core.commands.sweep_paths import check_moved, check_places, from_file, moved
 from distill_core.config.discovery import preset_settings
 from distill_core.config.places import places_of
@@ -32,6 +32,7 @@ from distill_core.config.settings import (
     read_settings,
     set_option,
 )
+from distill_core.run.directory import settings_of
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")
@@ -58,11 +59,7 @@ class Cell:
 
     def results(self) -> dict[str, Any]:
         """Return the manifest; empty if the cell has no results yet."""
-        try:
-            record = read_manifest(self.run_dir)
-        except InputError:
-            return {}
-        return record if record.get("results") else {}
+        return judged_manifest(self.run_dir)
 
     def state(self) -> str:
         """Return "done", "interrupted" (it has a checkpoint) or "new"."""
@@ -245,7 +242,7 @@ def _check_unchanged(cell: Cell, plugins: Plugins) -> bool:
     """
     if not (cell.run_dir / CONFIG).exists():
         return False
-    before = resolve(read_settings(cell.run_dir / CONFIG), plugins)
+    before = resolve(settings_of(cell.run_dir), plugins)
     old, new = _compared(before), _compared(cell.config)
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     if changed:

@@ -14,18 +14,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from distill_core.artefact.contents import CONFIG
-from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.manifest import judged_manifest
 from distill_core.commands.sweep import MACHINE, Cell
 from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
 from distill_core.system.cores import count_cores
+from distill_core.system.door import open_plain, open_to_write
 from distill_core.system.files import write_atomically
 from registry import EnvironmentFault, InputError
 
-LOG_LINES = 4
+LOG_LINES, LOG_BYTES = 4, 2**16  # of the end of a log, to show
 INTERRUPTED = 130
 Told = Callable[[Cell, int], None]
 
@@ -68,12 +69,24 @@ def log_path(cell: Cell, out: Path) -> Path:
 
 
 def log_end(cell: Cell, out: Path) -> list[str]:
-    """Return the last lines of a cell's log."""
+    """Return the last lines of a cell's log; none if it cannot be read."""
     try:
-        text = log_path(cell, out).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        with open_plain(log_path(cell, out)) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            text = file.read(LOG_BYTES).decode(errors="replace")
+    except (OSError, InputError):
         return []
     return [line for line in text.splitlines() if line.strip()][-LOG_LINES:]
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to append to it, and to lock it; make it if it is missing.
+
+    Raises:
+        InputError: it is no plain file, or has a second name somewhere.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.fdopen(open_to_write(path, append=True), "ab")
 
 
 def environment(cell: Cell, parallel: int) -> dict[str, str]:
@@ -101,20 +114,12 @@ def lock_log(descriptor: int, *, wait: bool = False) -> bool:
 
 def run_job(run_dir: str, config: str, machine: list[str], log: str) -> None:
     """Run a cell in a job of a cluster, after other jobs of it; the job fails if the cell does."""
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as file:
+    with open_log(Path(log)) as file:
         lock_log(file.fileno(), wait=True)
-        if _has_results(Path(run_dir)):
+        if judged_manifest(Path(run_dir)):
             return
         arguments = start_or_resume(run_dir, config, machine)
         subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=True)
-
-
-def _has_results(run_dir: Path) -> bool:
-    try:
-        return bool(read_manifest(run_dir).get("results"))
-    except InputError:
-        return False
 
 
 def submit_cells(

@@ -20,6 +20,7 @@ from distill_core.commands.sweep_cells import (
     environment,
     lock_log,
     log_path,
+    open_log,
 )
 from distill_core.run.lock import owner_of
 from distill_core.system.children import end_with_parent
@@ -140,9 +141,7 @@ def _start(
     cell: Cell, *, out: Path, parallel: int, make: Callable[[Cell, Path], list[str]]
 ) -> subprocess.Popen[bytes] | str | None:
     """Start a cell; return who runs it if somebody else does, and None if it is done."""
-    log = log_path(cell, out)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as file:
+    with open_log(log_path(cell, out)) as file:
         if not lock_log(file.fileno()):
             return owner_of(cell.run_dir) or "another sweep"
         if cell.state() == "done":

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distill_core.artefact.artefact import file_sha256, load, off_simplex
 from distill_core.artefact.contents import DISTILLED, MANIFEST
-from distill_core.artefact.last_set import current
+from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import state_of
 from distill_core.system.files import read_tensors
@@ -46,7 +46,17 @@ def verify(run_dir: Path) -> list[Check]:
     Raises:
         InputError: there is no manifest.
     """
-    run_dir = current(run_dir)
+
+    def read(check: Callable[[], None]) -> list[Check]:
+        checks = _verify(current(run_dir))
+        if not all(each.passed for each in checks):
+            check()
+        return checks
+
+    return read_set(run_dir, read)
+
+
+def _verify(run_dir: Path) -> list[Check]:
     manifest = read_manifest(run_dir)
     checks = list(_files(run_dir, manifest))
     parts: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distill_core import __version__
-from distill_core.artefact.artefact import load
+from distill_core.artefact.artefact import file_of, load
 from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.last_set import read_set
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
@@ -61,22 +62,32 @@ def export(
     if form not in writers:
         raise UnknownNameError("format", form, known=writers, next="correct --format.")
     _check_free(out, force=force)
-    distilled = load(run_dir)
-    with whole_folder(out, replace=force) as folder:
-        try:
-            lines = writers[form](distilled, folder)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-            if isinstance(error, ExplainedError):
-                raise
-            raise InputError(
-                f"{distilled.path} cannot be written as {form} ({type(error).__name__}: {error}).",
-                expected="a file that `distill run` wrote.",
-                next="restore it from a copy, or run again.",
-            ) from error
-        info = {**_info(distilled, form), "files": names_in(folder)}
-        write_atomically(folder / INFO, json.dumps(info, indent=1).encode())
-        _check_free(out, force=force)  # still
-    return [f"{form}: {out}", *lines]
+
+    def write(check: Callable[[], None]) -> list[str]:
+        distilled = load(run_dir)
+        with whole_folder(out, replace=force) as folder:
+            lines = _fill(folder, distilled, form, writers[form])
+            check()  # the writers have read other files of the set
+            _check_free(out, force=force)  # still
+        return lines
+
+    return [f"{form}: {out}", *read_set(file_of(run_dir).parent, write)]
+
+
+def _fill(folder: Path, distilled: Distilled, form: str, writer: Writer) -> list[str]:
+    try:
+        lines = writer(distilled, folder)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        if isinstance(error, ExplainedError):
+            raise
+        raise InputError(
+            f"{distilled.path} cannot be written as {form} ({type(error).__name__}: {error}).",
+            expected="a file that `distill run` wrote.",
+            next="restore it from a copy, or run again.",
+        ) from error
+    info = {**_info(distilled, form), "files": names_in(folder)}
+    write_atomically(folder / INFO, json.dumps(info, indent=1).encode())
+    return lines
 
 
 def _check_free(out: Path, *, force: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from distill_core.artefact.artefact import load
 from distill_core.artefact.contents import POSTER
 from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.last_set import current_file, read_set
 from distill_core.artefact.pictures import (
     MIN_WIDTH,
     heat_map,
@@ -37,10 +38,16 @@ def poster_html(run_dir: Path) -> str:
     Raises:
         InputError: the artefact is missing or damaged.
     """
+    return read_set(run_dir, lambda check: _poster_html(run_dir, check))
+
+
+def _poster_html(run_dir: Path, check: Callable[[], None]) -> str:
     distilled = load(run_dir)
     tensors, _ = read_tensors(distilled.path, names=("pixels", "items", "cells"))
     try:
-        return _html(run_dir, distilled, tensors)
+        picture = data_uri(current_file(run_dir / POSTER))
+        check()
+        return _html(distilled, tensors, picture)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
@@ -51,7 +58,7 @@ def poster_html(run_dir: Path) -> str:
         ) from None
 
 
-def _html(run_dir: Path, distilled: Distilled, tensors: Mapping[str, torch.Tensor]) -> str:
+def _html(distilled: Distilled, tensors: Mapping[str, torch.Tensor], picture: str) -> str:
     count, _, height, width = tensors["pixels"].shape
     (picture_h, picture_w), corners, factor = sheet_size((count, height, width), MIN_WIDTH)
     chosen, sprite = _sprite(distilled)
@@ -79,7 +86,7 @@ def _html(run_dir: Path, distilled: Distilled, tensors: Mapping[str, torch.Tenso
         '<section id="poster"><h2>Distilled images</h2>'
         f"<label{'' if 'cells' in tensors else ' hidden'}>"
         '<input type="checkbox" id="grid" checked> class grid</label>'
-        f'<div class="sheet"><img alt="distilled images" src="{data_uri(run_dir / POSTER)}">'
+        f'<div class="sheet"><img alt="distilled images" src="{picture}">'
         f'<svg viewBox="{size}" id="overlay"><g id="cells">'
         f"{_cells(distilled, tensors.get('cells'), corners, factor)}</g>"
         '<rect id="box" width="0" height="0"/></svg></div>'

@@ -7,14 +7,14 @@ raises an `InputError` that gives the reason in one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
-from distill_core.artefact.last_set import current
+from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
@@ -109,6 +109,10 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         InputError: it is not a run, is damaged, or has no accuracy yet.
     """
+    return read_set(path, lambda check: _read_run(path, check))
+
+
+def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
     config = settings_of(current(path))
     if not (path / MANIFEST).exists():
         raise _unusable(path, f"it has no {MANIFEST} yet")
@@ -131,6 +135,7 @@ def read_run(path: Path) -> RunRecord:
         if isinstance(error, InputError):
             raise
         raise _damaged(path, f"{MANIFEST} or {EVALUATION} is damaged: {error!r}") from None
+    check()
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
     return RunRecord(path, config, manifest, tuple(judged), by_class)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_core.artefact.contents import METRICS
-from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.manifest import judged_manifest, read_manifest
 from distill_core.artefact.pictures import label_heat_map, patch_sheet, poster_array
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.evaluation.evaluate import Result
@@ -75,11 +75,7 @@ def save_result(
 
 
 def _is_judged(run_dir: Path, step: int) -> bool:
-    try:
-        record = read_manifest(run_dir)
-    except InputError:
-        return False
-    return bool(record.get("results")) and record.get("outer_steps") == step
+    return bool(record := judged_manifest(run_dir)) and record.get("outer_steps") == step
 
 
 def earlier_commands(run_dir: Path) -> list[list[str]]:

@@ -69,7 +69,7 @@ def open_plain(path: Path, most: int | None = None) -> Iterator[BufferedReader]:
         InputError: it is no plain file, larger, or almost all holes.
     """
     with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
-        _check_size(path, os.fstat(file.fileno()), most)
+        _check_size(path, file.fileno(), most)
         yield file
 
 
@@ -188,17 +188,36 @@ def _check_kind(path: Path, found: os.stat_result, wanted: int) -> None:
     )
 
 
-def _check_size(path: Path, found: os.stat_result, most: int | None) -> None:
+def _check_size(path: Path, descriptor: int, most: int | None) -> None:
+    found = os.fstat(descriptor)
     if most is not None and found.st_size > most:
         raise _too_large(path, _megabytes(found.st_size), most)
     stored = 512 * getattr(found, "st_blocks", found.st_size)
-    if found.st_size > HOLLOW and stored * DENSITY < found.st_size:
+    if found.st_size <= HOLLOW or stored * DENSITY >= found.st_size:
+        return
+    stored = max(stored, _data(descriptor, -(-found.st_size // DENSITY)))
+    if stored * DENSITY < found.st_size:
         raise InputError(
             f"{path} claims {_megabytes(found.st_size)}, of which {_megabytes(stored)} lie on the "
             "disk: the rest are holes.",
             expected="a file as distill wrote it.",
             next="ask who made it; `cp --sparse=never FILE COPY` fills the holes, if you must.",
         )
+
+
+def _data(descriptor: int, enough: int) -> int:
+    """Count the bytes of an open file that lie in no hole, up to `enough`.
+
+    Some file systems, as FUSE stores, tell no number of blocks, or too few.
+    """
+    total = end = 0
+    with contextlib.suppress(OSError, AttributeError):  # no more data, or the system has no holes
+        while total < enough:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+            total += end - start
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return total
 
 
 def _target(path: Path) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 import distill_core
 from distill_core.api import DistillResult
+from distill_core.artefact.last_set import keep
 from distill_core.config.settings import nested
 from distill_core.contracts.data import DataSpec, RawData
 from distill_core.data.in_memory import raw_data
@@ -95,6 +96,19 @@ def test_save_load_export_and_train(outcome: DistillResult, tmp_path: Path) -> N
     before = network[1].weight.clone()
     assert outcome.train(network) is network
     assert not torch.equal(network[1].weight, before)
+
+
+def test_the_poster_is_that_of_the_last_complete_set(
+    outcome: DistillResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = outcome.save(tmp_path / "saved")
+    before = outcome.poster.tobytes()
+    keep(saved)
+    (saved / "poster.png").unlink()
+    (saved / "poster.png").write_bytes(b"half")
+    monkeypatch.setattr(outcome, "run_dir", saved)
+    assert outcome.poster.tobytes() == before
+    assert "<img" in outcome._repr_html_()
 
 
 def test_evaluate_again(outcome: DistillResult) -> None:

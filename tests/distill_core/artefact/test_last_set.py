@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from distill_core.artefact import artefact, saving
 from distill_core.artefact.artefact import file_sha256, load
 from distill_core.artefact.contents import KEPT
-from distill_core.artefact.last_set import current, keep
+from distill_core.artefact.last_set import current, keep, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.data import RealData
@@ -140,6 +141,36 @@ def test_a_set_that_is_replaced_while_it_is_read_is_read_again(
     monkeypatch.setattr(artefact, "read_tensors", slow)
     assert load(run_dir).verified
     assert step_of(run_dir) == 2
+
+
+def test_a_set_that_vanishes_while_it_is_read_is_read_again(
+    run_dir: Path, real: RealData, synthetic: SyntheticDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, writes = artefact.gathered_bytes, [2]
+
+    def slow(tensors: dict[str, torch.Tensor]) -> int:
+        if writes:
+            save(ArtefactWriter(run_dir, real), synthetic, writes.pop())
+        return count(tensors)
+
+    keep(run_dir)
+    monkeypatch.setattr(artefact, "gathered_bytes", slow)
+    assert load(run_dir).path == run_dir / "distilled.safetensors"
+    assert step_of(run_dir) == 2
+
+
+def test_a_set_that_never_rests_is_refused(run_dir: Path) -> None:
+    def read(check: Callable[[], None]) -> None:
+        (run_dir / "manifest.json").touch()
+        attempts.append(1)
+        check()
+
+    attempts: list[int] = []
+    with pytest.raises(InputError, match="was replaced while it was read"):
+        read_set(run_dir, read)
+    assert len(attempts) == 5
+    with pytest.raises(ZeroDivisionError):
+        read_set(run_dir, lambda check: 1 / 0)
 
 
 def test_a_previous_set_that_is_a_link_is_not_followed(run_dir: Path, tmp_path: Path) -> None:

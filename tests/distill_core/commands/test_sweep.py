@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -144,6 +145,39 @@ def test_a_cell_made_with_other_settings_is_not_taken_for_this_one(tmp_path: Pat
     assert sweep(tmp_path, grid={"ipc": [0.8]}, base={**SMALL, "threads": 1})[0].state() == "done"
     with pytest.raises(InputError, match=r"made with steps = 4, not 5"):
         sweep(tmp_path, grid={"ipc": [0.8]}, base={**SMALL, "steps": 5})
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_a_pipe_or_a_link_in_the_place_of_a_file_is_refused(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    (cell,) = sweep(tmp_path)
+    cell.run_dir.mkdir(parents=True)
+    (cell.run_dir / "elsewhere").write_text(to_toml(cell.config))
+    put(cell.run_dir / "run.toml")
+    with pytest.raises(InputError, match=r"run\.toml is a (pipe|link)"):
+        sweep(tmp_path)
+    log = log_path(cell, tmp_path)
+    log.parent.mkdir()
+    put(log)
+    assert log_end(cell, tmp_path) == []
+    for start in (
+        lambda: run_cells([cell], tmp_path, parallel=1, ended=lambda cell, code: None),
+        lambda: run_job(str(cell.run_dir), "config.toml", [], str(log)),
+    ):
+        with pytest.raises(InputError, match=r"log is a (pipe|link)"):
+            start()
+    assert not (log.parent / "elsewhere").exists()
+
+
+def test_no_more_than_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
+    (cell,) = sweep(tmp_path)
+    log = log_path(cell, tmp_path)
+    log.parent.mkdir()
+    log.write_bytes(b"1\n2\n" + b"\xff" * 2**20 + b"\n3\n")
+    cut, last = log_end(cell, tmp_path)
+    assert last == "3"
+    assert len(cut) < 2**16
 
 
 def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:

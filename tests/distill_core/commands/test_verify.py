@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill_core.artefact.artefact import file_sha256
+from distill_core.artefact.artefact import file_sha256, load
+from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import read_manifest
 from distill_core.commands.verify import verify, within_spread
 from distill_core.system.files import read_tensors, write_tensors
@@ -46,6 +47,16 @@ def test_a_run_as_it_was_written_passes():
     checks = verify(FIXTURE)
     assert failed(FIXTURE) == {}
     assert {"budget", "class order", "labels", "distilled.safetensors"} <= {c.name for c in checks}
+
+
+def test_a_set_that_a_run_replaces_meanwhile_is_checked_again(run_dir, monkeypatch):
+    def slow(path):
+        release(run_dir)
+        return load(path)
+
+    keep(run_dir)
+    monkeypatch.setattr("distill_core.commands.verify.load", slow)
+    assert failed(run_dir) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.export import export
 from distill_core.export.images import class_folders
+from distill_core.system.files import read_tensors, write_tensors
 from distill_core.testing.small import image_layout, poster_layout, small_data
 from registry import EnvironmentFault, InputError, UnknownNameError
 from tests.distill_core.cli.fakes import distill
@@ -174,6 +177,39 @@ def test_a_failure_leaves_what_was_there(
         export(run_dir, tmp_path / "exports" / "new", form)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("form", ["tensors", "dd_ranking"])
+def test_an_export_of_a_live_run_is_of_one_set(
+    run_dir: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, new = tmp_path / "out", [tmp_path / "new"]
+    shutil.copytree(run_dir, new[0])
+    path = new[0] / "distilled.safetensors"
+    tensors, metadata = read_tensors(path)
+    with torch.no_grad():
+        tensors["labels"] = tensors["labels"].flip(0)
+    manifest = json.loads((new[0] / "manifest.json").read_text())
+    manifest["files"][path.name] = write_tensors(path, tensors, metadata)
+    (new[0] / "manifest.json").write_text(json.dumps(manifest))
+
+    def slow(path: Path, *names: object) -> object:
+        if new:
+            folder = new.pop()
+            for each in sorted(folder.iterdir()):
+                each.replace(run_dir / each.name)
+        return read_tensors(path, *names)
+
+    module = importlib.import_module(f"distill_core.export.{form}")
+    monkeypatch.setattr(module, "read_tensors", slow)
+    export(run_dir, out, form.replace("_", "-"))
+    file = "tensors.safetensors" if form == "tensors" else "poster.safetensors"
+    labels = load_file(out / file)["labels"]
+    assert torch.equal(labels, tensors["labels"])
+    if form == "dd_ranking":
+        chosen = json.loads((out / "geometry.json").read_text())["chosen"]
+        logits = torch.load(out / "labels.pt", weights_only=True)
+        assert torch.allclose(logits.exp(), labels[chosen], atol=1e-6)
 
 
 def test_an_unknown_format_is_refused(run_dir: Path, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from distill_core.system import door
 from distill_core.system.door import (
     HOLLOW,
     LINE,
@@ -112,6 +114,28 @@ def test_holes_are_no_content(tmp_path: Path) -> None:
     os.truncate(path, 2**40)
     with pytest.raises(InputError, match="the rest are holes"), open_plain(path):
         raise AssertionError
+
+
+def test_a_file_system_that_counts_no_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fstat = tmp_path / "file", os.fstat
+
+    def uncounted(descriptor: int) -> object:
+        found = fstat(descriptor)
+        return SimpleNamespace(
+            st_mode=found.st_mode, st_size=found.st_size, st_nlink=found.st_nlink, st_blocks=0
+        )
+
+    monkeypatch.setattr(door, "HOLLOW", 2**16)
+    path.write_bytes(b"0123" * 2**16)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", uncounted)
+        with open_plain(path) as file:
+            assert file.read(4) == b"0123"
+        os.truncate(path, 2**30)
+        with pytest.raises(InputError, match=r"0\.3 MB lie on the disk"), open_plain(path):
+            raise AssertionError
 
 
 @pytest.mark.parametrize("write", [open_to_write, lambda path: append_line(path, "x")])
