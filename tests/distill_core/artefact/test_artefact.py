@@ -156,7 +156,7 @@ def test_tables_that_would_fill_the_memory_are_refused(run_dir: Path) -> None:
             {"ipc": [1], "pixels": 1, "label_numbers": 1, "label_rows": 1},
             "budget has ipc",
         ),
-        ("class_names", ["\x1b[2J", "b", "c", "d", "e", "f"], "has control characters"),
+        ("class_names", ["\x1b[2J", "b", "c", "d", "e", "f"], "that cannot be shown"),
     ],
 )
 def test_what_is_shown_of_an_artefact_can_be_shown(
