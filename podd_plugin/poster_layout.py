@@ -87,6 +87,13 @@ def _stored_size(
 ) -> tuple[int, int]:
     """Stored height and width of each canvas, for a budget of `ipc` times the classes on it."""
     h, w = patch_hw
+    if options.downsample > min(patch_hw):
+        raise InputError(
+            f"a patch of {h}x{w} pixels would be less than a pixel at 1/{options.downsample} of "
+            "its sides.",
+            expected=f"repr.downsample of at most {min(patch_hw)}.",
+            next="lower -o repr.downsample.",
+        )
     least = (ceil(h / options.downsample), ceil(w / options.downsample))
     if options.size is not None:
         return _explicit_size(options.size, least)

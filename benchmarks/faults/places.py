@@ -46,7 +46,11 @@ NAMES = (
     *("run.toml", "metrics.jsonl", "manifest.json", "distilled.safetensors"),
     *("whitening.safetensors", "poster.png", "poster_grid.png", "poster.gif", "report.html"),
     *(".lock", CHECKPOINT, EVALUATION, SNAPSHOTS, "checkpoint/state.safetensors"),
-    *("checkpoint/previous.safetensors", "evaluation/evaluation.json", "evaluation/more.json"),
+    *(
+        "checkpoint/previous.safetensors",
+        "evaluation/evaluation-0a1b2c3d.json",
+        "evaluation/more-0a1b2c3d.json",
+    ),
     *("snapshots/step_0000000.png", "snapshots/step_0000009.png", ".run.toml.0a1b2c3d.part"),
     *("checkpoint/.state.safetensors.0a1b2c3d.part", "events.out.tfevents.0.host.1.0"),
 )

@@ -36,7 +36,7 @@ from registry import ExplainedError
 PLUGINS = discover()
 PRESETS = collect_presets(PLUGINS)
 CONFIG = resolve(SETTINGS, PLUGINS)
-EVALUATION, SNAPSHOT = "evaluation.json", "step_0000002.png"
+EVALUATION, SNAPSHOT = "evaluation-0a1b2c3d.json", "step_0000002.png"
 FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
 IN_REPORTS = {
     "manifest.json": "json",

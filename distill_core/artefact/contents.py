@@ -16,15 +16,15 @@ REPORT = "report.html"
 CHECKPOINT, EVALUATION, SNAPSHOTS = "checkpoint", "evaluation", "snapshots"
 STATE, PREVIOUS = "state.safetensors", "previous.safetensors"
 KEPT = ".previous"  # the last complete set, while its files are replaced
-EVENTS = "events.out.tfevents.*"  # TensorBoard's
+EVENTS = "events.out.tfevents.[0-9]*.*.[0-9]*"  # TensorBoard's: time, host, process
 
 SET = (CONFIG, MANIFEST, DISTILLED, WHITENING, POSTER, POSTER_GRID)
 RUN = Listing(
     files=(*SET, METRICS, LOCK, TIMELAPSE, REPORT, EVENTS),
     folders={
         CHECKPOINT: (STATE, PREVIOUS),
-        EVALUATION: ("*.json",),
-        SNAPSHOTS: ("step_*.png",),
+        EVALUATION: (f"*-{8 * '[0-9a-f]'}.json",),
+        SNAPSHOTS: ("step_[0-9][0-9][0-9][0-9][0-9][0-9][0-9]*.png",),
         KEPT: SET,
     },
 )

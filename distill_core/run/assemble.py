@@ -31,7 +31,7 @@ from distill_core.run.batches import check_batches
 from distill_core.run.checks import check_synthetic, check_traits, watched
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import check_unseen, synthetic_of
-from distill_core.run.within_memory import within_memory
+from distill_core.run.within_memory import check_budget_fits, within_memory
 from distill_core.system.cache import cache_dir
 from distill_core.system.out_of_memory import KEPT_SMALLER, memory_for
 from distill_core.training.expert_cache import Experts
@@ -212,6 +212,7 @@ def _rehearse(plan: Plan) -> None:
 
 
 def _make_representation(plan: Plan, real: RealData) -> Representation:
+    check_budget_fits(plan.config.ipc, real.spec)
     made: Representation = plan.make("representation", spec=real.spec, ipc=plan.config.ipc)
     return made
 

@@ -197,7 +197,7 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
             "draws from the generators that it is given, so that a seed decides everything",
         )
     for argument, copy in zip(arguments, copies, strict=True):
-        if not torch.equal(argument, copy):
+        if not torch.equal(argument.nan_to_num(), copy.nan_to_num()):  # NaN is not NaN
             _refuse(who, f"changes its arguments in `{call}`", "arguments as they were")
 
 

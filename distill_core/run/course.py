@@ -19,6 +19,7 @@ LOST = 0.2  # of the fall of the loss
 SPIKE = 50.0  # times the median of the norms before
 BEFORE = 50  # outer steps that this median is taken over
 BLOCKS = 20  # parts of a run whose mean losses are compared
+CEILING = 0.99  # accuracy of real images above which nothing can be much better
 SHORTEST = 5  # outer steps of a part: a mean of fewer says nothing
 
 
@@ -122,7 +123,7 @@ def not_better(results: Mapping[str, Result]) -> Notice | None:
     if distilled is None or random is None:
         return None
     error = math.hypot(*(_standard_error(each) for each in (distilled, random)))
-    if distilled.mean - random.mean > 2 * error:
+    if distilled.mean - random.mean > 2 * error or random.mean > CEILING:
         return None
     return Notice(
         f"the distilled data are not better than random real images of their budget: {distilled} "

@@ -1,10 +1,13 @@
-"""An engine within `--max-memory`, chosen by short trial steps of the run's own algorithm."""
+"""What fits in memory: the budget asked for, and an engine within `--max-memory`."""
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import replace
 
 from distill_core.contracts.algorithm import Algorithm, Estimate, Task
+from distill_core.contracts.data import DataSpec
 from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.engine.engine import Engine
@@ -12,6 +15,28 @@ from distill_core.engine.memory_limit import ACTIVATION_CACHES, stay_within
 from distill_core.engine.memory_trial import MemoryTrial
 from distill_core.run.plan import Plan
 from distill_core.system.arithmetic import inner_precision
+from registry import InputError
+
+COPIES = 4  # of each stored number: itself, its gradient, and two moments of Adam
+
+
+def check_budget_fits(ipc: float | None, spec: DataSpec) -> None:
+    """Refuse a budget that no run on this machine can hold, before anything is allocated.
+
+    Raises:
+        InputError: its float32 numbers, gradient and moments are more than the machine's memory.
+    """
+    if ipc is None:
+        return
+    needed = COPIES * 4 * ipc * spec.num_classes * math.prod(spec.image_shape)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"--ipc {ipc:g} needs {needed / 1e9:.3g} GB for the synthetic images, their gradient "
+            f"and the moments of Adam; this machine has {there / 1e9:.3g} GB.",
+            expected="a small training set: 0.1 to 100 images per class.",
+            next="lower --ipc.",
+        )
 
 
 def within_memory(plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset) -> Engine:

@@ -190,6 +190,7 @@ def test_a_smaller_poster_keeps_the_contract():
         (10, None, {"classes": "2x4"}, "2x4 has fewer places than the 10 classes", "repr.classes"),
         (10, None, {"classes": "3x4"}, "3x4 has more places than the 10 classes", "repr.classes"),
         (10, None, {"size": "15x100", "downsample": 2}, "15x100 pixels is smaller", "repr.size"),
+        (10, None, {"downsample": 33}, "less than a pixel at 1/33", "repr.downsample"),
         (40, None, {"size": "32x32", "classes": "1x40"}, "1x40 class cells do not fit", "--ipc"),
     ],
 )

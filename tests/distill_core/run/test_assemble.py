@@ -112,7 +112,8 @@ def test_batch_normalisation_of_one_image_is_refused_before_data_are_loaded(
         assemble(config, plugins)
 
 
-def test_what_needed_the_memory_is_named():
+def test_what_needed_the_memory_is_named(monkeypatch):
+    monkeypatch.setattr("distill_core.run.assemble.check_budget_fits", lambda ipc, spec: None)
     with pytest.raises(OutOfMemory) as caught:
         assemble(small_config(repr="images", ipc=1e17, options={"repr": {}}), installed())
     assert caught.value.expected == "room for the synthetic images and their labels."
@@ -231,3 +232,10 @@ def test_the_engine_and_the_experts_of_a_run_are_what_plugins_are_promised() -> 
     assert isinstance(task.engine, Engine)
     assert isinstance(task.experts, Experts)
     assert not isinstance(object(), Engine)
+
+
+def test_a_budget_beyond_the_machine_is_refused_before_it_is_allocated() -> None:
+    with pytest.raises(InputError) as caught:
+        small_assembly(ipc=1e12)
+    assert "--ipc 1e+12 needs " in caught.value.what
+    assert caught.value.next == "lower --ipc."

@@ -98,6 +98,7 @@ def test_other_metrics_are_not_gradients() -> None:
         ((0.5, 0.5, 0.5), (0.6, 0.6, 0.6), False),
         ((0.9,), (0.8,), True),
         ((0.8,), (0.8,), False),
+        ((1.0,), (1.0,), True),  # nothing can be better
     ],
 )
 def test_better_than_real_images_or_not(

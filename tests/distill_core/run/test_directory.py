@@ -73,7 +73,8 @@ def test_overwriting_removes_all_that_a_run_wrote_and_leaves_what_desktops_do(tm
     ours = (
         *("metrics.jsonl", "manifest.json", "report.html", "events.out.tfevents.1.host.2.0"),
         *(".poster.png.0a1b2c3d.part", "checkpoint/.state.safetensors.0a1b2c3d.part"),
-        *("checkpoint/previous.safetensors", "evaluation/convnet.json", "snapshots/step_1.png"),
+        *("checkpoint/previous.safetensors", "snapshots/step_0000001.png"),
+        "evaluation/convnet-recipe-0a1b2c3d.json",
     )
     for name in (*ours, ".lock", ".DS_Store", "snapshots/.DS_Store"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -88,6 +89,9 @@ STRANGERS = {
     "src/": lambda path: path.mkdir(),
     "checkpoint/thesis.tex": lambda path: path.write_text("x"),
     "snapshots/more/": lambda path: path.mkdir(),
+    "snapshots/step_mine.png": lambda path: path.write_text("x"),
+    "evaluation/my_notes.json": lambda path: path.write_text("x"),
+    "events.out.tfevents.mine": lambda path: path.write_text("x"),
     "report.html": lambda path: path.symlink_to("/etc/passwd"),
     "checkpoint": lambda path: path.symlink_to(path.parent.parent),
     "distilled.safetensors/": lambda path: path.mkdir(),
