@@ -14,21 +14,18 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from distill_core.builtin.representations.decoded import Decoded, as_many, uniform
 from distill_core.builtin.representations.images import image_layout
 from distill_core.builtin.representations.options import BasisOptions
 from distill_core.plugin import (
-    Boxes,
     DataSpec,
     InputError,
     Placement,
     RealData,
-    Representation,
-    gather_boxes,
-    to_device,
 )
 
 
-class Basis(Representation):
+class Basis(Decoded):
     """Items are coefficients times bases; as many for every class as the budget leaves room for.
 
     Each item is a canvas and a cell of its own, class by class, as in `images`.
@@ -60,24 +57,15 @@ class Basis(Representation):
         count = len(self.bases)
         base_bound = math.sqrt(6 / (count + self.bases[0].numel()))
         row_bound = math.sqrt(6 / (count + self.per_class))
-        self.bases.copy_(_uniform(self.bases, generator) * base_bound * self.options.init_scale)
-        self.coefficients.copy_(_uniform(self.coefficients, generator) * row_bound)
+        self.bases.copy_(uniform(self.bases, generator) * base_bound * self.options.init_scale)
+        self.coefficients.copy_(uniform(self.coefficients, generator) * row_bound)
 
-    def expand(self, boxes: Boxes) -> Tensor:
-        """Return the images at `boxes`: (n, C, h, w)."""
-        mixed = self._mixed(self.coefficients[to_device(boxes.canvas, self.coefficients.device)])
-        here = Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item)
-        return gather_boxes(mixed, here)
-
-    def canvases(self) -> Tensor:
-        """Return all images: (items, C, h, w)."""
-        return self._mixed(self.coefficients)
-
-    def _mixed(self, rows: Tensor) -> Tensor:
-        """Mix bases by rows of coefficients (n, bases): (n, C, h, w).
+    def decode(self, which: Tensor | slice) -> Tensor:
+        """Mix bases by the coefficients of items: (n, C, h, w).
 
         Scaling up is linear, so that it is done once for every base and not for every item.
         """
+        rows = self.coefficients[which]
         whole = functional.interpolate(self.bases, self.image_hw, mode="bilinear")
         return (rows @ whole.flatten(1)).view(len(rows), *whole.shape[1:])
 
@@ -92,22 +80,17 @@ def items_per_class(options: BasisOptions, spec: DataSpec, ipc: float) -> int:
     row, image = options.bases, channels * h * w
     bases = options.bases * channels * math.prod(_stored_hw(options, spec))
     room = ipc * spec.num_classes * image - bases
-    rows = math.floor(room / (spec.num_classes * row) + 1e-9)
-    if rows < 1:
-        least = (bases + spec.num_classes * row) / (spec.num_classes * image)
-        raise InputError(
+    least = (bases + spec.num_classes * row) / (spec.num_classes * image)
+    return as_many(
+        room / (spec.num_classes * row),
+        InputError(
             f"{options.bases} bases leave no room for coefficients at --ipc {ipc:g}.",
             expected=f"at least {least:.4g} images per class, for one row of every class.",
             next="pass fewer -o repr.bases, a larger -o repr.downsample, or a larger --ipc.",
-        )
-    return rows
+        ),
+    )
 
 
 def _stored_hw(options: BasisOptions, spec: DataSpec) -> tuple[int, int]:
     h, w = (max(1, side // options.downsample) for side in spec.image_shape[1:])
     return h, w
-
-
-def _uniform(like: Tensor, generator: Generator) -> Tensor:
-    """Numbers from -1 to 1."""
-    return 2 * torch.rand(like.shape, generator=generator) - 1

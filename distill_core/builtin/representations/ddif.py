@@ -14,24 +14,21 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
+from distill_core.builtin.representations.decoded import Decoded, as_many, uniform
 from distill_core.builtin.representations.images import image_layout
 from distill_core.builtin.representations.options import DdifOptions
 from distill_core.plugin import (
-    Boxes,
     DataSpec,
     InputError,
     Placement,
     RealData,
-    Representation,
     draw_real,
-    gather_boxes,
-    to_device,
 )
 
 FIT_LR = 5e-4  # published, Adam
 
 
-class Ddif(Representation):
+class Ddif(Decoded):
     """As many fields of every class as the budget buys.
 
     A field of width d takes a place u in [-1, 1]^2 through h1 = sin(w0i (W1 u + b1)), more layers
@@ -68,22 +65,13 @@ class Ddif(Representation):
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             into = weight.shape[2]
             bound = 1 / into if k == 0 else math.sqrt(6 / into) / self.options.w0
-            weight.copy_(_uniform(weight, generator) * bound)
-            bias.copy_(_uniform(bias, generator) / math.sqrt(into))
+            weight.copy_(uniform(weight, generator) * bound)
+            bias.copy_(uniform(bias, generator) / math.sqrt(into))
         if self.options.fit_steps:
             goal = draw_real(real, placement.cell_class, generator=generator)
             self._fit(goal.float() * self.options.init_scale)
 
-    def expand(self, boxes: Boxes) -> Tensor:
-        """Return the images at `boxes`: (n, C, h, w)."""
-        images = self._images(to_device(boxes.canvas, self.places.device))
-        return gather_boxes(images, Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item))
-
-    def canvases(self) -> Tensor:
-        """Return all images: (items, C, h, w)."""
-        return self._images(slice(None))
-
-    def _images(self, which: Tensor | slice) -> Tensor:
+    def decode(self, which: Tensor | slice) -> Tensor:
         """Evaluate fields at every pixel: (n, C, h, w)."""
         last = len(self.weights) - 1
         values = self.places.expand(len(self.weights[0][which]), *self.places.shape)
@@ -118,16 +106,11 @@ def fields_per_class(sides: list[int], spec: DataSpec, ipc: float) -> int:
     """
     image = math.prod(spec.image_shape)
     field = sum((into + 1) * out for into, out in pairwise(sides))
-    number = math.floor(ipc * image / field + 1e-9)
-    if number < 1:
-        raise InputError(
+    return as_many(
+        ipc * image / field,
+        InputError(
             f"a field of {field} numbers is larger than --ipc {ipc:g}.",
             expected=f"at least {field / image:.4g} images per class, for one field a class.",
             next="pass a smaller -o repr.width, or a larger --ipc.",
-        )
-    return number
-
-
-def _uniform(like: Tensor, generator: Generator) -> Tensor:
-    """Numbers from -1 to 1."""
-    return 2 * torch.rand(like.shape, generator=generator) - 1
+        ),
+    )

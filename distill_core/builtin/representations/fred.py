@@ -13,25 +13,22 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
+from distill_core.builtin.representations.decoded import Decoded, as_many
 from distill_core.builtin.representations.images import image_layout
 from distill_core.builtin.representations.options import FredOptions
 from distill_core.plugin import (
-    Boxes,
     DataSpec,
     InputError,
     Placement,
     RealData,
-    Representation,
     draw_real,
-    gather_boxes,
     starting_noise,
-    to_device,
 )
 
 PUBLISHED_SHARE = 16  # of 32x32 coefficients a channel, 64 are kept
 
 
-class Fred(Representation):
+class Fred(Decoded):
     """As many images of every class as the budget buys, each stored by kept DCT coefficients.
 
     Stored are the coefficients of every item, (items, C, m), and the places of the m kept ones for
@@ -78,29 +75,24 @@ class Fred(Representation):
         if self.options.init == "real":
             start = draw_real(real, placement.cell_class, generator=generator)
             whole = self._transform(start.float()).flatten(2)
-            index = self.kept[self.slot].long()[:, None].expand(self.coefficients.shape)
-            drawn = whole.gather(2, index)
+            drawn = whole.gather(2, self._places(slice(None)))
         else:
             shape = (self.coefficients.shape[1], *self.layout.canvas_hw)
             drawn = starting_noise(self.coefficients.shape, shape, generator=generator)
         self.coefficients.copy_(drawn * self.options.init_scale)
 
-    def expand(self, boxes: Boxes) -> Tensor:
-        """Return the images at `boxes`: (n, C, h, w)."""
-        images = self._images(to_device(boxes.canvas, self.coefficients.device))
-        return gather_boxes(images, Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item))
-
-    def canvases(self) -> Tensor:
-        """Return all images: (items, C, h, w)."""
-        return self._images(torch.arange(len(self.coefficients), device=self.slot.device))
-
-    def _images(self, which: Tensor) -> Tensor:
-        """Put coefficients at their places, and transform them back: (n, C, h, w)."""
+    def decode(self, which: Tensor | slice) -> Tensor:
+        """Put the coefficients of items at their places, and transform them back: (n, C, h, w)."""
         stored = self.coefficients[which]
-        index = self.kept[self.slot[which]].long()[:, None].expand(stored.shape)
         height, width = self.layout.canvas_hw
-        whole = stored.new_zeros(*stored.shape[:2], height * width).scatter(2, index, stored)
+        whole = stored.new_zeros(*stored.shape[:2], height * width)
+        whole = whole.scatter(2, self._places(which), stored)
         return self.down.T @ whole.view(*stored.shape[:2], height, width) @ self.across
+
+    def _places(self, which: Tensor | slice) -> Tensor:
+        """Return where the coefficients of items belong: (n, C, m)."""
+        places = self.kept[self.slot[which]].long()
+        return places[:, None].expand(-1, self.coefficients.shape[1], -1)
 
     def _transform(self, images: Tensor) -> Tensor:
         """Return the cosine transform of images (n, C, h, w)."""
@@ -126,15 +118,15 @@ def items_per_class(count: int, spec: DataSpec, ipc: float) -> int:
         InputError: not one.
     """
     channels, height, width = spec.image_shape
-    number = math.floor((ipc * channels * height * width - count) / (channels * count) + 1e-9)
-    if number < 1:
-        least = (channels + 1) * count / (channels * height * width)
-        raise InputError(
+    least = (channels + 1) * count / (channels * height * width)
+    return as_many(
+        (ipc * channels * height * width - count) / (channels * count),
+        InputError(
             f"{count} coefficients a channel do not fit in --ipc {ipc:g}.",
             expected=f"at least {least:.4g} images per class, for one item of every class.",
             next="pass fewer -o repr.coefficients, or a larger --ipc.",
-        )
-    return number
+        ),
+    )
 
 
 def _kept_count(options: FredOptions, spec: DataSpec) -> int:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
+from distill_core.builtin.representations.decoded import Decoded, as_many
 from distill_core.builtin.representations.options import ImagesOptions
 from distill_core.plugin import (
     Boxes,
@@ -15,18 +16,16 @@ from distill_core.plugin import (
     Layout,
     Placement,
     RealData,
-    Representation,
     class_grid_shape,
     downsample,
     draw_real,
     gather_boxes,
     starting_noise,
-    to_device,
     upsample,
 )
 
 
-class Images(Representation):
+class Images(Decoded):
     """A whole number of images per class, each on a canvas of its own.
 
     Items, canvases and cells are in the order of the slots of the class grid.
@@ -63,15 +62,13 @@ class Images(Representation):
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the images at `boxes`: (n, C, h, w)."""
-        if self.options.downsample == 1:
+        if self.options.downsample == 1:  # stored as they are: nothing to decode
             return gather_boxes(self.pixels, boxes)
-        stored = self.pixels[to_device(boxes.canvas, self.pixels.device)]
-        here = Boxes(torch.arange(len(boxes)), boxes.yxyx, boxes.item)
-        return gather_boxes(upsample(stored, self.options.downsample), here)
+        return super().expand(boxes)
 
-    def canvases(self) -> Tensor:
-        """Return all images: (items, C, h, w)."""
-        return upsample(self.pixels, self.options.downsample)
+    def decode(self, which: Tensor | slice) -> Tensor:
+        """Scale items up: (n, C, h, w)."""
+        return upsample(self.pixels[which], self.options.downsample)
 
 
 def _per_class(ipc: float, options: ImagesOptions, spec: DataSpec) -> int:
@@ -84,14 +81,14 @@ def _per_class(ipc: float, options: ImagesOptions, spec: DataSpec) -> int:
             next="choose another -o repr.downsample.",
         )
     if factor > 1:  # as many as the budget buys
-        number = math.floor(ipc * factor**2 + 1e-9)
-        if number < 1:
-            raise InputError(
+        return as_many(
+            ipc * factor**2,
+            InputError(
                 f"--ipc {ipc:g} does not buy an image at 1/{factor} of its sides for every class.",
                 expected=f"at least {math.ceil(1e4 / factor**2) / 1e4:g} images per class.",
                 next="raise --ipc, or use --repr poster, which shares pixels between classes.",
-            )
-        return number
+            ),
+        )
     if ipc < 1 or ipc != int(ipc):
         raise InputError(
             f"representation 'images' cannot hold {ipc:g} images per class.",
