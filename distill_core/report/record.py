@@ -7,7 +7,7 @@ raises an `InputError` that gives the reason in one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,8 @@ from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
-from distill_core.system.door import check_folder, lines_of, read_plain
-from distill_core.system.files import parse_json
+from distill_core.system.door import check_folder, read_plain
+from distill_core.system.files import objects_of, parse_json
 from registry import InputError
 
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
@@ -100,7 +100,7 @@ class RunRecord:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl without damaged ones; empty if there is no file."""
-        return list(_metrics(self.path))
+        return list(objects_of(self.path / METRICS))
 
 
 def read_run(path: Path) -> RunRecord:
@@ -146,7 +146,7 @@ def _evaluations(path: Path) -> list[Path]:
 
     Files that it does not list come first, by their own time.
     """
-    listed = [line.get("file") for line in _metrics(path)]
+    listed = [line.get("file") for line in objects_of(path / METRICS)]
     last = {name: k for k, name in enumerate(listed) if isinstance(name, str)}
     return sorted(
         check_folder(path / EVALUATION).glob("*.json"),
@@ -210,19 +210,6 @@ def _table(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _damaged(path, "it is not a table")
     return found
-
-
-def _metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl without damaged ones."""
-    return (line for line in map(_line, lines_of(path / METRICS)) if line)
-
-
-def _line(text: bytes) -> dict[str, Any] | None:
-    try:
-        found = parse_json(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _unusable(path: Path, why: str) -> InputError:

@@ -21,7 +21,7 @@ from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
 from distill_core.system.door import check_folder, check_plain, lines_of
-from distill_core.system.files import append_line, parse_json, write_atomically
+from distill_core.system.files import append_line, objects_of, parse_json, write_atomically
 
 STEP = re.compile(r"step_([0-9]+)")  # the names of pictures, without their endings
 
@@ -47,9 +47,7 @@ class MetricsFile:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield what was written, without damaged lines."""
-        for line in lines_of(self.path, most=None):
-            if _step_in(line) is not None:
-                yield parse_json(line)
+        return objects_of(self.path, most=None)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
@@ -74,17 +72,10 @@ class MetricsFile:
 
 def _is_before(line: bytes, step: int) -> bool:
     """Return whether a line is of this step or an earlier one; False if it is half-written."""
-    found = _step_in(line)
-    return found is not None and found <= step
-
-
-def _step_in(line: bytes) -> int | None:
-    """Return the step of a line; None if it is half-written."""
     try:
-        found = parse_json(line)["step"]
+        return bool(parse_json(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, int) else None
+        return False
 
 
 def hparams(config: RunConfig, ipc: float) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import re
 import secrets
 import shutil
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core.system.door import open_plain, open_to_write, path_of
+from distill_core.system.door import LOG, lines_of, open_plain, open_to_write, path_of
 from registry import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
@@ -202,6 +202,25 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def objects_of(path: Path, most: int | None = LOG) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines, without damaged lines; none if it is missing.
+
+    Args:
+        path: the file.
+        most: as of `lines_of`.
+
+    Raises:
+        OSError, InputError: as `lines_of`.
+    """
+    for line in lines_of(path, most):
+        try:
+            found = parse_json(line)
+        except ValueError:
+            continue
+        if found and isinstance(found, dict):
+            yield found
 
 
 def parse_toml(text: str) -> dict[str, Any]:
