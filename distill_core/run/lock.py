@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from distill_core.artefact.contents import LOCK
-from distill_core.system.door import open_to_write
+from distill_core.system.door import CAREFUL, open_to_write
 from distill_core.system.files import parse_json
 from registry import EnvironmentFault, InputError
 
@@ -63,7 +63,7 @@ def lock_run_dir(
 
 def owner_of(run_dir: Path) -> str:
     """Return who holds the lock of a run directory, as text; empty if nobody does."""
-    for place, flags in ((run_dir, os.O_RDONLY), (run_dir / LOCK, os.O_RDONLY | _PLAIN)):
+    for place, flags in ((run_dir, os.O_RDONLY), (run_dir / LOCK, os.O_RDONLY | CAREFUL)):
         with contextlib.suppress(OSError):
             descriptor = os.open(place, flags)
             try:
@@ -74,10 +74,6 @@ def owner_of(run_dir: Path) -> str:
             finally:
                 os.close(descriptor)
     return ""
-
-
-# A link would let the text of the lock go into another file, a pipe would block.
-_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class _Held:
@@ -206,7 +202,7 @@ def _claim() -> str:
 def _text(path: Path) -> str:
     """Return who wrote the file, as text; empty if nobody did."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _PLAIN)
+        descriptor = os.open(path, os.O_RDONLY | CAREFUL)
         try:
             owner = parse_json(os.read(descriptor, 1000))
         finally:

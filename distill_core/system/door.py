@@ -28,7 +28,7 @@ LOG, LINE = 2**29, 2**20  # bytes of a file of lines, two million or so, and of 
 # compress do not reach that with tensors.
 HOLLOW, DENSITY = 2**26, 16
 # O_NOFOLLOW: no link at the end of the path. O_NONBLOCK: a pipe is opened at once.
-_CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
@@ -162,7 +162,7 @@ def _open(path: Path, flags: int) -> int:
     """Open a plain file. What is no file is not opened at all: a device may act on that."""
     check_plain(path)
     try:
-        descriptor = os.open(path, flags | _CAREFUL, 0o644)
+        descriptor = os.open(path, flags | CAREFUL, 0o644)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):  # changed since it was checked
             check_plain(path)

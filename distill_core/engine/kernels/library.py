@@ -18,13 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distill_core.system.cache import cache_dir
+from distill_core.system.door import CAREFUL
 from distill_core.system.kept import LOG
 
 OPEN_FILES = "/proc/self/fd"  # where Linux names the open files of a process
 LARGEST_FILE = 64 * 2**20  # bytes; the library has some hundreds of thousands
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _READ_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-_READ_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def find(folder: Path, key: str, tell: Callable[[Path, str], None]) -> ctypes.CD
 def _load(path: Path, folder: int, key: str) -> ctypes.CDLL | str:
     """Load a file of an open folder, or say why not."""
     try:
-        with _opened(path, _READ_FILE, folder) as descriptor:
+        with _opened(path, os.O_RDONLY | CAREFUL, folder) as descriptor:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
                 return "is not a library"
