@@ -45,7 +45,7 @@ def ways_to(effect: str, config: RunConfig) -> list[str]:
 def lowering(config: RunConfig, usual: str) -> str:
     """Return what lowers the memory that is needed: an option that is out of all proportion, or
     else what usually does."""
-    found = [each for each in extremes(config) if float(each.partition("=")[2]) >= LARGE]
+    found = [f"{name}={value}" for name, value in _extremes(config) if value >= LARGE]
     return f"lower {' and '.join(f'-o {each}' for each in found)}." if found else usual
 
 
@@ -61,12 +61,7 @@ def extremes(config: RunConfig) -> list[str]:
     >>> extremes(config)
     ['algo.pixel_lr=1e+300']
     """
-    models = {
-        "run": config,
-        **{name: getattr(config, name) for name in SECTIONS if hasattr(config, name)},
-        **config.options,
-    }
-    return [each for name, model in models.items() for each in _extreme(name, model)]
+    return [f"{name}={value}" for name, value in _extremes(config)]
 
 
 def is_out_of_range(error: BaseException) -> bool:
@@ -96,8 +91,14 @@ def in_range(config: RunConfig) -> Iterator[None]:
         ) from error
 
 
-def _extreme(prefix: str, options: Options) -> Iterator[str]:
-    for name, value in options:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and name not in ANY_NUMBER and value and not SMALL < abs(value) < LARGE:
-            yield f"{prefix}.{name}={value}"
+def _extremes(config: RunConfig) -> Iterator[tuple[str, float]]:
+    models = {
+        "run": config,
+        **{name: getattr(config, name) for name in SECTIONS if hasattr(config, name)},
+        **config.options,
+    }
+    for prefix, options in models.items():
+        for name, value in options:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and name not in ANY_NUMBER and value and not SMALL < abs(value) < LARGE:
+                yield f"{prefix}.{name}", value
