@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_core.commands.run import machine_line, print_facts
+from distill_core.commands.run_facts import machine_line, print_facts
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.contracts.algorithm import Estimate
 from distill_core.contracts.components import Labeler

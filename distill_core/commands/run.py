@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from distill_core import __version__
 from distill_core.artefact.saving import ArtefactWriter
+from distill_core.commands.run_facts import machine_line, print_facts
 from distill_core.config.advice import in_range, ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
@@ -43,10 +42,9 @@ from distill_core.run.validation import (
     evaluator_of,
     validation_accuracies,
 )
-from distill_core.system.arithmetic import arithmetic_of
-from distill_core.system.devices import described, pick_device
+from distill_core.system.devices import pick_device
 from distill_core.system.memory import peak_memory
-from distill_core.system.process import Runtime, prepare
+from distill_core.system.process import prepare
 from distill_core.system.screen import kept, plain_console
 from distill_core.system.units import duration
 from registry import InputError, Plugins
@@ -276,35 +274,3 @@ def _finish(
         f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)", markup=False
     )
     return results
-
-
-def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
-    """Print data, pixels, budget, class order and engine of a run."""
-    config, layout = assembly.config, assembly.placement.layout
-    real = assembly.real
-    h, w = layout.canvas_hw
-    together = f", {processes} processes" if processes > 1 else ""
-    console.print(
-        f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
-        f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
-        f"data     {len(real.train)} training, {len(real.validation)} validation, "
-        f"{len(real.test)} test images; {real.spec.num_classes} classes"
-    )
-    for note in real.notes:
-        console.print(f"data     {note}", markup=False)
-    console.print(
-        f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
-        f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
-        f"budget   {assembly.synthetic.budget()}"
-    )
-    for name, note in assembly.notes.items():
-        console.print(f"order    {name}: {note}", markup=False)
-    console.print(f"engine   {assembly.engine.describe()}", markup=False)
-    for name, note in assembly.algorithm.notes().items():
-        console.print(f"{config.algo:<8} {name}: {note}", markup=False)
-
-
-def machine_line(config: RunConfig, device: torch.device, machine: Runtime) -> str:
-    """Return the line of the log about device, arithmetic and threads."""
-    how = arithmetic_of(config, device)
-    return f"machine  {described(device, config.device)}, {how}{how and ', '}{machine}"

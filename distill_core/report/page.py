@@ -17,6 +17,7 @@ from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_al
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.record import TABLES, RunRecord, read_run
+from distill_core.run.course import Notice
 from distill_core.system.files import write_atomically
 
 # Only what is in the file may be used; class names and notes are not to be trusted.
@@ -121,7 +122,7 @@ def _judgements(record: RunRecord) -> str:
 
 def _notices(record: RunRecord) -> str:
     found = record.manifest.get("notices", ())
-    return "".join(_note(f"{each['what']} Try: {each['next']}") for each in found)
+    return "".join(_note(str(Notice(each["what"], each["next"]))) for each in found)
 
 
 def _by_class(record: RunRecord) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distill_core.evaluation.evaluate import Result
+if TYPE_CHECKING:
+    from distill_core.evaluation.evaluate import Result
 
 APPLIED = "applied_"  # metrics: norm of a group's gradient as the outer optimizer got it, clipped
 LOST = 0.2  # of the fall of the loss

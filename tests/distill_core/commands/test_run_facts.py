@@ -5,7 +5,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from distill_core.commands.run import print_facts
+from distill_core.commands.run_facts import print_facts
 from distill_core.run.manifest import manifest
 from tests.distill_core.small_run import installed, small_assembly
 
