@@ -19,21 +19,9 @@ from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.testing.small import poster_layout, small_data
 from registry import EnvironmentFault, InputError
-from tests.distill_core.conftest import MakeSynthetic
 
 FILES = ("distilled.safetensors", "poster.png", "poster_grid.png", "manifest.json")
-
-
-@pytest.fixture(scope="module")
-def real() -> RealData:
-    return small_data(6)
-
-
-@pytest.fixture
-def synthetic(real: RealData, make_synthetic: MakeSynthetic) -> SyntheticDataset:
-    return make_synthetic(real, poster_layout())
 
 
 @pytest.fixture

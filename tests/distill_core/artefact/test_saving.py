@@ -11,20 +11,8 @@ from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.testing.small import poster_layout, small_data
-from tests.distill_core.conftest import MakeSynthetic
 
 WHITENING = "whitening.safetensors"
-
-
-@pytest.fixture(scope="module")
-def real() -> RealData:
-    return small_data(6)
-
-
-@pytest.fixture
-def synthetic(real: RealData, make_synthetic: MakeSynthetic) -> SyntheticDataset:
-    return make_synthetic(real, poster_layout())
 
 
 def save(writer: ArtefactWriter, synthetic: SyntheticDataset, step: int = 0) -> dict[str, int]:
