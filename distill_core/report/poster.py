@@ -45,7 +45,7 @@ def _poster_html(run_dir: Path, check: Callable[[], None]) -> str:
     distilled = load(run_dir)
     tensors, _ = read_tensors(distilled.path, names=("pixels", "items", "cells"))
     try:
-        picture = data_uri(current_file(run_dir / POSTER))
+        picture = _picture(current_file(run_dir / POSTER))
         check()
         return _html(distilled, tensors, picture)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
@@ -54,6 +54,17 @@ def _poster_html(run_dir: Path, check: Callable[[], None]) -> str:
         raise InputError(
             f"{distilled.path} cannot be shown ({type(error).__name__}: {error}).",
             expected="a file that `distill run` wrote.",
+            next="restore it from a copy, or run again.",
+        ) from None
+
+
+def _picture(path: Path) -> str:
+    try:
+        return data_uri(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}, the picture of the result, is missing.",
+            expected="all files that `distill run` wrote.",
             next="restore it from a copy, or run again.",
         ) from None
 

@@ -120,6 +120,13 @@ def test_everything_that_was_written_is_on_the_list(finished: Path) -> None:
     }
 
 
+def test_a_page_without_its_picture_says_so(finished: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(finished, tmp_path / "run")
+    (path / "poster.png").unlink()
+    with pytest.raises(InputError, match=r"poster\.png, the picture of the result, is missing"):
+        write_report([read_run(path)], {}, tmp_path / "page.html")
+
+
 @pytest.mark.parametrize("name", ["poster.png", "poster.gif", "metrics.jsonl", "evaluation"])
 def test_a_page_shows_nothing_that_lies_elsewhere(
     name: str, finished: Path, tmp_path: Path
