@@ -16,7 +16,6 @@ from gpu_setting import Clock, hypergradient, plugins
 from gpu_sizes import Job
 
 from distill_core.config.run_config import RunConfig, resolve
-from distill_core.config.settings import merge
 from distill_core.run.assemble import assemble
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.loop import OuterLoop
@@ -103,12 +102,7 @@ def _small(job: Job, algorithm: str, steps: int) -> RunConfig:
             "algo": QUICK.get(algorithm, {}),
         },
     }
-    component = plugins()["algorithm"][algorithm]
-    never = getattr(component.resolve_factory(), "learns_labels", True) is False
-    # Where there is such an option, labels are learned only when asked.
-    asked = "learn_labels" in component.resolve_options().model_fields
-    fixed = {"options": {"labeler": {"mode": "fixed"}}} if never or asked else {}
-    return resolve(merge(settings, fixed), plugins())
+    return resolve(settings, plugins())
 
 
 def _apart(one: OuterLoop, other: OuterLoop) -> float:

@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from distill_core import __version__
+from distill_core.config.labels import fixing
 from distill_core.config.run_config import RunConfig
 from distill_core.run.assemble import Assembly
 from distill_core.system.arithmetic import arithmetic_of
@@ -32,11 +33,22 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
         f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
         f"budget   {assembly.synthetic.budget()}"
     )
+    if fixed := _fixed_labels(assembly):
+        console.print(f"labels   {fixed}", markup=False)
     for name, note in assembly.notes.items():
         console.print(f"order    {name}: {note}", markup=False)
     console.print(f"engine   {assembly.engine.describe()}", markup=False)
     for name, note in assembly.algorithm.notes().items():
         console.print(f"{config.algo:<8} {name}: {note}", markup=False)
+
+
+def _fixed_labels(assembly: Assembly) -> str:
+    """Say which options fix the labels, where the algorithm would refuse others; else empty."""
+    config, algorithm = assembly.config, assembly.algorithm
+    found = fixing(config.options["labeler"])
+    if not found or not algorithm.learns or algorithm.learns_labels:
+        return ""
+    return f"{' and '.join(found)}, since algorithm '{config.algo}' learns no labels"
 
 
 def machine_line(config: RunConfig, device: torch.device, machine: Runtime) -> str:

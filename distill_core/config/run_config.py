@@ -1,7 +1,7 @@
 """The configuration of a run: one frozen model, read from defaults, a file or preset, and -o.
 
 Later ones win: defaults, preset or file, flags and `-o`. Nothing heavy is imported here, and of a
-component only its options model.
+component only its options model; of an algorithm its class, too, if the labels depend on it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, field_serializer
 
+from distill_core.config.labels import usable_labels
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from distill_core.hookspecs import BY_OPTION
 from registry import OptionError, Plugins, UnknownNameError
@@ -187,6 +188,10 @@ def resolve(
         for prefix, kind in BY_OPTION.items()
         if prefix not in unneeded
     }
+    if {"labeler", "algo"} <= set(options):
+        options["labeler"] = usable_labels(
+            options, given, plugins, labeler=config.labeler, algorithm=config.algo
+        )
     _check_validation(config)
     return config.model_copy(update={"options": options})
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from distill_core.commands.run_facts import print_facts
 from distill_core.run.manifest import manifest
 from tests.distill_core.small_run import installed, small_assembly
 
+LINE = "labels   labeler.mode=fixed, since algorithm 'dm' learns no labels"
 NOTE = "files with other endings than a picture's are not read: 2 .heic, 1 [b].txt."
 
 
@@ -19,3 +21,10 @@ def test_notes_on_the_data_are_printed_and_recorded() -> None:
     print_facts(Console(file=text, width=200), noted, 1)
     assert f"data     {NOTE}" in text.getvalue().splitlines()
     assert manifest(noted, installed(), step=0, seconds=0.0)["data_notes"] == [NOTE]
+
+
+@pytest.mark.parametrize("algorithm", ["dm", "ratbptt"])
+def test_labels_that_an_algorithm_fixes_are_told_in_one_line(algorithm: str) -> None:
+    text = StringIO()
+    print_facts(Console(file=text, width=200), small_assembly(algo=algorithm), 1)
+    assert (LINE in text.getvalue().splitlines()) == (algorithm == "dm")

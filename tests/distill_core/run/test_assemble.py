@@ -49,11 +49,11 @@ def test_a_given_class_grid_is_not_asked_for_again():
 
 def test_parts_that_do_not_fit_are_refused_before_data_are_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path))  # there is no CIFAR-10
-    settings = {"dataset": "cifar10", "algo": "dm", "ipc": 1.0, "options": {"labeler": {}}}
-    config = small_config(**settings)
+    settings = {"dataset": "cifar10", "algo": "dm", "ipc": 1.0}
+    config = small_config(**settings, options={"labeler": {"mode": "learned"}})
     with pytest.raises(InputError, match="algorithm 'dm' does not learn labels"):
         assemble(config, installed())
-    fitting = small_config(**{**settings, "options": {"labeler": {"mode": "fixed"}}})
+    fitting = small_config(**settings)
     with pytest.raises(InputError, match="download"):
         assemble(fitting, installed())
 
@@ -62,11 +62,10 @@ def test_traits_are_checked_where_only_files_tell_the_shape(tmp_path):
     """Nothing is read: there is no such folder."""
     settings = {"dataset": "imagefolder", "algo": "dm", "ipc": 1.0}
     folder = {"path": str(tmp_path / "none")}
-    config = small_config(**settings, options={"labeler": {}, "dataset": folder})
+    config = small_config(**settings, options={"labeler": {"mode": "learned"}, "dataset": folder})
     with pytest.raises(InputError, match="algorithm 'dm' does not learn labels"):
         assemble(config, installed())
-    fixed = {"mode": "fixed"}
-    config = small_config(**settings, options={"labeler": fixed, "dataset": folder})
+    config = small_config(**settings, options={"dataset": folder})
     with pytest.raises(InputError, match="none"):
         assemble(config, installed())
 

@@ -254,13 +254,13 @@ def test_the_estimate_is_what_a_step_takes_and_leaves_no_trace() -> None:
 def test_learned_labels_are_refused_before_any_work() -> None:
     assert not dm(real_data()).learns_labels
     with pytest.raises(InputError) as caught:
-        small_assembly(algo="dm")
+        small_assembly(algo="dm", options={"labeler": {"mode": "learned"}})
     assert str(caught.value) == (
         "algorithm 'dm' does not learn labels, and labeler 'poddl' has labels to learn.\n"
         "Expected fixed labels, or an algorithm that learns them.\n"
         "Next: pass -o labeler.mode=fixed or --labeler onehot."
     )
-    small_assembly(algo="dm", options={"labeler": {"mode": "fixed"}})
+    small_assembly(algo="dm")
 
 
 def test_it_learns() -> None:
