@@ -64,7 +64,11 @@ below. Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all o
 def configured(cell: Cell, steps: int) -> RunConfig:
     """Return the small run of a combination."""
     representation, labeler, algorithm = cell
-    quick = {"poster": {"patches": "2x5"}, "ddif": {"width": 3, "fit_steps": 2}}
+    quick = {
+        "poster": {"patches": "2x5"},
+        "ddif": {"width": 3, "fit_steps": 2},
+        "gsdd": {"fit_steps": 2},
+    }
     return small_config(
         repr=representation,
         labeler=labeler,

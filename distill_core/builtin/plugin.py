@@ -38,6 +38,12 @@ def distill_representations() -> list[Component]:
             "images drawn by small networks, each of its own",
         ),
         Component(
+            "gsdd",
+            f"{_HERE}.representations.gsdd:Gsdd",
+            f"{_HERE}.representations.options:GsddOptions",
+            "images as sums of a few coloured Gaussians",
+        ),
+        Component(
             "coreset",
             f"{_HERE}.representations.coreset:Coreset",
             f"{_HERE}.representations.options:CoresetOptions",

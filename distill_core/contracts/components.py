@@ -52,6 +52,13 @@ class Representation(nn.Module, ABC):
         del generator
         return self.layout.items[index]
 
+    def penalty(self) -> Tensor | None:
+        """Return a scalar whose gradient is added to every hypergradient; None for none.
+
+        For a regulariser of the parameters that needs neither images nor networks.
+        """
+        return None
+
     def project(self) -> None:
         """Put the parameters back into their feasible set, in place, after an update."""
         return

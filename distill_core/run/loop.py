@@ -203,6 +203,9 @@ class OuterLoop(LoopState):
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
         norms = check_hypergradients(self.groups, step=self.step, config=assembly.config)
         metrics |= {f"{APPLIED}{name}": norm for name, norm in norms.items()}
+        penalty = assembly.synthetic.representation.penalty()
+        if penalty is not None:  # after the check: it must not hide a missing hypergradient
+            penalty.backward()  # type: ignore[no-untyped-call]
         self.schedule.apply(self._progress())
         self._updating = True
         self.optimizer.step()

@@ -30,8 +30,8 @@ def check_representation(make: Callable[..., Representation], *, name: str = "un
     """Check a representation, on colour and grey images, with and without a budget.
 
     Layout and images fit the data; `reset`, `draw` and `expand` depend on their arguments alone;
-    the gradient is right; the state can be saved and loaded; `project` is idempotent; the pixels
-    keep to the budget.
+    the gradients of images and penalty are right; the state can be saved and loaded; `project` is
+    idempotent; the pixels keep to the budget.
 
     Args:
         make: called as `make(spec=DataSpec, ipc=float | None)`. It may refuse a budget.
@@ -68,6 +68,7 @@ def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: fl
     if list(representation.parameters()):
         exact = representation.double()
         check_gradient(who, exact, lambda: exact.expand(exact.layout.items))
+        _check_penalty(who, exact)
     _check_projection(who, make())
 
 
@@ -179,6 +180,19 @@ def _check_state(
         who,
         "gives other images after its state was saved and loaded",
     )
+
+
+def _check_penalty(who: str, exact: Representation) -> None:
+    penalty = exact.penalty()
+    if penalty is not None:
+        demand(penalty.ndim == 0, who, f"has a penalty of shape {tuple(penalty.shape)}, not ()")
+        check_gradient(f"{who} has a penalty that", exact, lambda: _penalty(exact))
+
+
+def _penalty(representation: Representation) -> Tensor:
+    found = representation.penalty()
+    assert found is not None
+    return found
 
 
 @torch.no_grad()

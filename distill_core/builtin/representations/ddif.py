@@ -69,7 +69,8 @@ class Ddif(Decoded):
             bias.copy_(uniform(bias, generator) / math.sqrt(into))
         if self.options.fit_steps:
             goal = draw_real(real, placement.cell_class, generator=generator)
-            self._fit(goal.float() * self.options.init_scale)
+            goal = goal.float() * self.options.init_scale
+            self.fit(goal, lr=FIT_LR, steps=self.options.fit_steps)
 
     def decode(self, which: Tensor | slice) -> Tensor:
         """Evaluate fields at every pixel: (n, C, h, w)."""
@@ -80,18 +81,6 @@ class Ddif(Decoded):
             if k < last:
                 values = torch.sin((self.options.w0_first if k == 0 else self.options.w0) * values)
         return values.view(*values.shape[:2], *self.layout.canvas_hw)
-
-    @torch.enable_grad()
-    def _fit(self, goal: Tensor) -> None:
-        """Fit each field to its image of `goal` (items, C, h, w), with mean squared error."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=FIT_LR)
-        for _ in range(self.options.fit_steps):
-            optimizer.zero_grad(set_to_none=True)
-            # Summed over the items: each is fitted as if it were alone.
-            loss = (self.canvases() - goal.to(self.places)).square().flatten(1).mean(1).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
 
 def fields_per_class(sides: list[int], spec: DataSpec, ipc: float) -> int:

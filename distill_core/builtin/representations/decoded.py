@@ -28,6 +28,20 @@ class Decoded(Representation):
         """Return all images: (items, C, h, w)."""
         return self.decode(slice(None))
 
+    @torch.enable_grad()
+    def fit(self, goal: Tensor, *, lr: float, steps: int) -> None:
+        """Fit each item to its image of `goal` (items, C, h, w): mean squared error, Adam."""
+        goal = goal.to(next(self.parameters()))
+        optimizer = torch.optim.Adam(self.parameters(), lr=lr)
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            # Summed over the items: each is fitted as if it were alone.
+            loss = (self.canvases() - goal).square().flatten(1).mean(1).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            self.project()
+        optimizer.zero_grad(set_to_none=True)
+
 
 def as_many(number: float, refusal: InputError) -> int:
     """Return how many whole items of a class a budget buys.

@@ -87,6 +87,33 @@ class DdifOptions(Options):
     init_scale: float = Field(1.0, gt=0, description="factor on the images to fit")
 
 
+class GsddOptions(Options):
+    """Settings of `gsdd`; the defaults are published for CIFAR-10 at one image per class."""
+
+    points: int | None = Field(
+        None,
+        ge=1,
+        description="Gaussians of an image; default: 22, and fewer for images below 20x20 pixels",
+        **about("Gaussians", "GSDD, Jiang et al. 2025"),
+    )
+    init: Literal["real", "noise"] = Field(
+        "real",
+        description="colours at the start: each image is fitted to a random real one of its "
+        "class, or Gaussian noise",
+        **about(source="GSDD"),
+    )
+    fit_steps: int = Field(
+        1000, ge=0, description="steps of that fit, once per run", **about("steps")
+    )
+    boundary: float = Field(
+        0.1,
+        ge=0,
+        description="weight of the loss that keeps Gaussians inside the image; 0: none",
+        **about(source="GSDD"),
+    )
+    init_scale: float = Field(1.0, gt=0, description="factor on the starting images")
+
+
 class CoresetOptions(Options):
     """Settings of `coreset`."""
 

@@ -110,6 +110,19 @@ def test_the_best_state_on_validation_is_kept(tmp_path):
         assert torch.equal(tensor, states[1][name])
 
 
+def test_the_gradient_of_a_penalty_is_added_to_the_hypergradient(tmp_path, monkeypatch):
+    gradients = {}
+    for name in ("without", "with"):
+        loop = OuterLoop(small_assembly(steps=1), tmp_path / name)
+        representation = loop.assembly.synthetic.representation
+        (pixels,) = representation.parameters()
+        if name == "with":
+            monkeypatch.setattr(representation, "penalty", lambda pixels=pixels: 3 * pixels.sum())
+        loop.run()
+        gradients[name] = pixels.grad
+    torch.testing.assert_close(gradients["with"], gradients["without"] + 3)
+
+
 def test_labels_stay_distributions_through_a_run(tmp_path):
     assembly = small_assembly(options={"algo": {"label_lr": 5.0}})
     OuterLoop(assembly, tmp_path).run()

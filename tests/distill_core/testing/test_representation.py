@@ -135,6 +135,16 @@ class Empty(Sound):
         self.pixels.requires_grad_(False)
 
 
+class WidePenalty(Sound):
+    def penalty(self) -> Tensor:
+        return self.pixels.sum(1)
+
+
+class WrongPenalty(Sound):
+    def penalty(self) -> Tensor:
+        return self.pixels.sum() - self.pixels.square().sum().detach()
+
+
 class Doubled(Sound):
     def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
         super().__init__(spec=spec, ipc=ipc)
@@ -159,6 +169,8 @@ class Doubled(Sound):
         (GlobalDraws, "changes the global random state during draw"),
         (Clockwork, "gives two different results for reset from equal generators"),
         (Empty, "cut off from its parameters"),
+        (WidePenalty, "has a penalty of shape (6, 8, 8), not ()"),
+        (WrongPenalty, "has a penalty that has the slope"),
         (Doubled, "makes parameter 'pixels' not in float32"),
         (lambda *, spec, ipc: nn.Linear(1, 1), "is not a Representation"),
     ],
