@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from registry.errors import OptionError, nearest
 
 OptionsT = TypeVar("OptionsT", bound="Options")
+NONE = "none"
 
 
 class Options(BaseModel):
@@ -31,6 +32,42 @@ class Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, given: Any) -> Any:
+        """Read the word "none" as None where the type has None: files have no other word for it."""
+        if not isinstance(given, Mapping):
+            return given
+        return {
+            name: None if value == NONE and _may_be_none(cls, name) else value
+            for name, value in given.items()
+        }
+
+
+def _may_be_none(model: type[BaseModel], name: str) -> bool:
+    """Return whether an option has None among its values, and not the word "none" itself."""
+    field = model.model_fields.get(name)
+    members = get_args(field.annotation) if field else ()
+    words = [word for each in members if get_origin(each) is Literal for word in get_args(each)]
+    return type(None) in members and NONE not in words
+
+
+def written(options: Options) -> dict[str, Any]:
+    """Return options as plain values for a file, which may have no word for None.
+
+    An option that is None is left out where that is its default, and is the word "none" elsewhere.
+
+    >>> class Tea(Options):
+    ...     grams: int | None = 3
+    ...     minutes: int | None = None
+    >>> written(Tea(grams=None))
+    {'grams': 'none'}
+    """
+    values = options.model_dump(mode="json")
+    defaults = {name: field.default for name, field in type(options).model_fields.items()}
+    kept = {n: v for n, v in values.items() if v is not None or defaults[n] is not None}
+    return {name: NONE if value is None else value for name, value in kept.items()}
 
 
 def about(unit: str = "", source: str = "", **marks: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from distill_core.config.labels import usable_labels
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from distill_core.hookspecs import BY_OPTION
 from registry import OptionError, Plugins, UnknownNameError
-from registry.options import Options, about, check_options
+from registry.options import Options, about, check_options, written
 
 
 class RunConfig(Options):
@@ -112,11 +112,7 @@ class RunConfig(Options):
 
     @field_serializer("options")
     def _written(self, options: Mapping[str, Options]) -> dict[str, dict[str, Any]]:
-        """TOML has no word for None, so an option that is None is left out everywhere."""
-        return {
-            prefix: each.model_dump(mode="json", exclude_none=True)
-            for prefix, each in options.items()
-        }
+        return {prefix: written(each) for prefix, each in options.items()}
 
     def chosen(self, option: str) -> str:
         """Return the component's name for an option prefix, for example "algo"."""

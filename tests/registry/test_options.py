@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from registry import OptionError, Options, check_options
+from registry.options import written
 from tests.registry.coffee import BrewOptions
 
 
@@ -125,3 +127,21 @@ def test_a_relation_explained_by_the_model_passes_unchanged() -> None:
 def test_a_relation_that_is_not_explained_still_says_why() -> None:
     text = message(Tea, {"leaf": "green", "minutes": 13})
     assert "thirteen minutes bring bad luck" in text
+
+
+class Cup(Options):
+    """Settings that may be None, and one with a "none" of its own."""
+
+    size: int | None = 3
+    lid: Literal["none", "wood"] | None = None
+    where: Path | None = None
+    sugar: int = 0
+
+
+def test_none_is_a_word_where_the_type_has_none() -> None:
+    given = {"size": "none", "lid": "none", "where": "none"}
+    checked = check_options(Cup, given, where="cup")
+    assert (checked.size, checked.lid, checked.where) == (None, "none", None)
+    assert written(checked) == {"size": "none", "lid": "none", "sugar": 0}
+    assert check_options(Cup, written(checked), where="cup") == checked
+    assert "brew.sugar = 'none' is not valid" in message(Cup, {"sugar": "none"})

@@ -305,3 +305,11 @@ def test_a_file_on_disk_gives_the_same_run(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(to_toml(config), encoding="utf-8")
     assert resolve(read_settings(path), PLUGINS) == config
+
+
+def test_the_value_of_a_preset_can_be_unset_and_stays_so() -> None:
+    raw = {**ALL, "options": {"repr": {"patches": "2x5"}}, "ipc": 0.5}
+    config = resolve(merge(raw, parse_overrides(["repr.patches=none", "run.ipc=none"])), PLUGINS)
+    assert "patches" not in config.written_options()["repr"]
+    assert config.ipc is None
+    assert resolve(tomllib.loads(to_toml(config)), PLUGINS) == config
