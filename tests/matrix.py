@@ -68,6 +68,7 @@ def configured(cell: Cell, steps: int) -> RunConfig:
         "poster": {"patches": "2x5"},
         "ddif": {"width": 3, "fit_steps": 2},
         "gsdd": {"fit_steps": 2},
+        "speed": {"tokens": 3, "dim": 4, "kept": 5, "fit_steps": 2},
     }
     return small_config(
         repr=representation,

@@ -44,6 +44,12 @@ def distill_representations() -> list[Component]:
             "images as sums of a few coloured Gaussians",
         ),
         Component(
+            "speed",
+            f"{_HERE}.representations.speed:Speed",
+            f"{_HERE}.representations.options:SpeedOptions",
+            "sparse mixtures of shared tokens, decoded patch by patch",
+        ),
+        Component(
             "coreset",
             f"{_HERE}.representations.coreset:Coreset",
             f"{_HERE}.representations.options:CoresetOptions",

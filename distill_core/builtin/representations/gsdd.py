@@ -100,7 +100,7 @@ class Gsdd(Decoded):
         xx, xy, yy = -s22 / (2 * det), s12 / det, -s11 / (2 * det)
         x, y = -2 * xx * u - xy * v, -2 * yy * v - xy * u
         polynomials = torch.stack([xx, xy, yy, x, y, -(x * u + y * v) / 2], dim=-1)
-        waves = torch.exp(polynomials @ self.monomials)
+        waves = (polynomials @ self.monomials).exp_()  # in place: these are the largest by far
         colours = (self.colours[which] * self.opacities[which][..., None]).transpose(1, 2)
         sums = (colours @ waves).view(*colours.shape[:2], SAMPLES * height, SAMPLES * width)
         return functional.avg_pool2d(sums, SAMPLES)

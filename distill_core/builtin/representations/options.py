@@ -103,7 +103,7 @@ class GsddOptions(Options):
         **about(source="GSDD"),
     )
     fit_steps: int = Field(
-        1000, ge=0, description="steps of that fit, once per run", **about("steps")
+        500, ge=0, description="steps of that fit, once per run", **about("steps")
     )
     boundary: float = Field(
         0.1,
@@ -112,6 +112,72 @@ class GsddOptions(Options):
         **about(source="GSDD"),
     )
     init_scale: float = Field(1.0, gt=0, description="factor on the starting images")
+
+
+class SpeedOptions(Options):
+    """Settings of `speed`; the defaults are published for CIFAR-10 at one image per class."""
+
+    tokens: int = Field(
+        16,
+        ge=1,
+        description="tokens that all images share (published for CIFAR-100: 64)",
+        **about("tokens", "SPEED, Wei et al. 2023"),
+    )
+    dim: int = Field(
+        32,
+        ge=1,
+        description="size of a token, a multiple of heads (published for CIFAR-100: 96)",
+        **about("numbers", "SPEED"),
+    )
+    heads: int = Field(
+        2,
+        ge=1,
+        description="maps of every image, each for its share of a token (CIFAR-100: 3)",
+        **about("maps", "SPEED"),
+    )
+    kept: int = Field(
+        48,
+        ge=1,
+        description="entries that are kept of every map, the largest",
+        **about("entries", "SPEED"),
+    )
+    blocks: int = Field(
+        1,
+        ge=1,
+        description="blocks of the decoder (published for CIFAR-100: 2)",
+        **about("blocks", "SPEED"),
+    )
+    patch: int = Field(
+        4,
+        ge=1,
+        description="side of the patches that an image is made of (published for 64x64: 8)",
+        **about("pixels", "SPEED"),
+    )
+    fit_steps: int = Field(
+        1000,
+        ge=0,
+        description="steps that fit everything to random real images of the classes, at the "
+        "start: the first half with whole maps, of which the largest entries are then chosen; 0: "
+        "the largest of random maps",
+        **about("steps"),
+    )
+    sparsity: float = Field(
+        3e-6,
+        ge=0,
+        description="weight of the sum of all entries, without sign, while whole maps are fitted",
+        **about(source="SPEED, while distilling"),
+    )
+    init_scale: float = Field(1.0, gt=0, description="factor on the images to fit")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.dim % self.heads:
+            raise OptionError(
+                f"option repr.dim = {self.dim} cannot be split into {self.heads} heads.",
+                expected="repr.dim that is a multiple of repr.heads.",
+                next="correct -o repr.dim or -o repr.heads.",
+            )
+        return self
 
 
 class CoresetOptions(Options):

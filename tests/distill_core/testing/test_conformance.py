@@ -45,7 +45,11 @@ def image_folder(folder: Path) -> dict[str, Any]:
 
 SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("representation", "ddif"): lambda folder: {"fit_steps": 3},  # of 5,000
-    ("representation", "gsdd"): lambda folder: {"fit_steps": 3},  # of 1,000
+    ("representation", "gsdd"): lambda folder: {"fit_steps": 3},  # of 500
+    ("representation", "speed"): lambda folder: {
+        **{"tokens": 3, "dim": 4, "kept": 5},  # larger ones need larger images
+        "fit_steps": 3,  # of 1,000
+    },
     ("orderer", "given"): grid_file,
     ("dataset", "imagefolder"): image_folder,
     ("dataset", "shapes"): lambda folder: {"size": 8, "train_per_class": 3, "test_per_class": 2},
