@@ -27,9 +27,16 @@ class PosterOptions(Options):
         None,
         description="rows x columns of patches on each canvas; they may repeat on a small one. "
         "Default: about 4 for each class and at least 96 in all, as most of the paper's "
-        "(6x16 for 2x5 classes), 1.2 for each class for images below 28 pixels, and no two in one "
-        "place",
+        "(6x16 for 2x5 classes), 1.2 for each class for images below 28 pixels, no two in one "
+        "place, and see density",
         **about("patches", "PoDD, section 5.1"),
+    )
+    density: Literal["passes", "published"] = Field(
+        "passes",
+        description="where patches is not set: passes: fewer patches, but at least one for each "
+        "class, so that an inner loop sees each some 30 times, as the published long loops do; "
+        "published: as many as the paper has, whatever the inner loop",
+        **about(source="published: PoDD, section 5.1", absent="published"),
     )
     classes: GridShape | None = Field(
         None,

@@ -31,6 +31,7 @@ class Poster(Representation):
         options: settings.
         spec: facts about the data.
         ipc: pixel budget, images per class; None for that of option `size`, or 0.9.
+        item_draws: patches that an inner loop of the algorithm draws; None: it has no such loop.
 
     Raises:
         InputError: the budget or size is smaller than a patch, the class grid does not fit the
@@ -40,10 +41,17 @@ class Poster(Representation):
         class from section 6.
     """
 
-    def __init__(self, options: PosterOptions, *, spec: DataSpec, ipc: float | None = None) -> None:
+    def __init__(
+        self,
+        options: PosterOptions,
+        *,
+        spec: DataSpec,
+        ipc: float | None = None,
+        item_draws: int | None = None,
+    ) -> None:
         super().__init__()
         self.options = options
-        self.layout, self._cell_grid = poster_layout(options, spec, ipc)
+        self.layout, self._cell_grid = poster_layout(options, spec, ipc, item_draws)
         stored_hw = (side // options.downsample for side in self.layout.canvas_hw)
         shape = (self.layout.num_canvases, spec.image_shape[0], *stored_hw)
         self.pixels = nn.Parameter(torch.zeros(shape))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def poster_layout(
-    options: PosterOptions, spec: DataSpec, ipc: float | None
+    options: PosterOptions, spec: DataSpec, ipc: float | None, item_draws: int | None = None
 ) -> tuple[Layout, tuple[int, int]]:
     """Lay out a poster.
 
@@ -39,6 +39,7 @@ def poster_layout(
         spec: facts about the data.
         ipc: budget of stored pixels, images per class; None for what option `size` needs, or the
             default.
+        item_draws: patches that an inner loop of the algorithm draws; None: it has no such loop.
 
     Returns:
         The layout, and rows and columns of class cells on each canvas.
@@ -67,6 +68,7 @@ def poster_layout(
         num_images=spec.num_classes * max(1, round(images)),
         num_canvases=num_canvases,
         small=spec.is_small,
+        item_draws=item_draws if options.density == "passes" else None,
         least=(ceil(size[0] / patch_hw[0]), ceil(size[1] / patch_hw[1])),
         most=size if options.cyclic else (size[0] - patch_hw[0] + 1, size[1] - patch_hw[1] + 1),
     )

@@ -12,6 +12,7 @@ ASPECT_TOLERANCE = 0.02
 LEAST_PATCHES = 96
 PATCHES_PER_IMAGE = 4
 PATCHES_PER_SMALL_IMAGE = 1.2
+PASSES = 30
 
 
 def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:
@@ -64,6 +65,7 @@ def patch_grid(
     num_images: int,
     num_canvases: int,
     small: bool = False,
+    item_draws: int | None = None,
     least: tuple[int, int] = (1, 1),
     most: tuple[float, float] = (inf, inf),
 ) -> tuple[int, int]:
@@ -72,22 +74,29 @@ def patch_grid(
     In all max(96, 4 * num_images) patches, as near as whole numbers allow, spread over the
     canvases in the aspect ratio of `shape`: the paper's 6x16 for a 2x5 class grid, 20x20 for
     10x10 and 20x40 for 10x20 (not its 30x60 for CUB-200). For small images 1.2 * num_images, which
-    was best on 8x8 digits (docs/results.md).
+    was best on 8x8 digits (docs/results.md). But no more than an inner loop sees 30 times each, and
+    at least num_images: the published loops see each 37 times and more, and a shorter loop learns
+    little of many patches (docs/results.md).
 
     Args:
         shape: rows and columns with the aspect ratio of a canvas.
         num_images: images at the same budget: classes times images per class, at least one each.
         num_canvases: number of posters.
         small: images are below 28 pixels.
+        item_draws: patches that an inner loop draws, counted with repeats; None: no such bound.
         least: how many it takes on each axis to reach from border to border.
         most: how many different places there are on each axis; never more patches than that.
 
     >>> patch_grid((2, 5), num_images=10, num_canvases=1)
     (6, 16)
+    >>> patch_grid((10, 10), num_images=100, num_canvases=1, item_draws=60 * 50)
+    (10, 10)
     """
     total: float = max(LEAST_PATCHES, PATCHES_PER_IMAGE * num_images)
     if small:
         total = PATCHES_PER_SMALL_IMAGE * num_images
+    if item_draws is not None:
+        total = min(total, max(num_images, item_draws / PASSES))
     total /= num_canvases
     rows = _within(sqrt(total * shape[0] / shape[1]), least[0], most[0])
     cols = _within(total / rows, least[1], most[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,13 @@ class Builder:
                 next=f"{'; '.join(filter(None, (fix, self.kind.hints.contract)))}.",
             )
         return made
+
+    def takes(self, name: str) -> bool:
+        """Return whether the factory has a parameter of this name, for what not all need."""
+        try:
+            return name in inspect.signature(self._factory).parameters
+        except (TypeError, ValueError):  # a factory in C tells nothing
+            return False
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call code of the component; an exception leaves with the component's name on it.

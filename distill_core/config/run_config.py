@@ -15,8 +15,8 @@ from pydantic import Field, field_serializer
 from distill_core.config.labels import usable_labels
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from distill_core.hookspecs import BY_OPTION
-from registry import OptionError, Plugins, UnknownNameError
-from registry.options import Options, about, check_options, written
+from registry import Components, OptionError, Plugins, UnknownNameError
+from registry.options import Options, about, check_options, marked, written
 
 
 class RunConfig(Options):
@@ -148,7 +148,9 @@ def resolve(
 ) -> RunConfig:
     """Check settings against the run's model and every chosen component's, and fill defaults.
 
-    The result holds every option, so that it reproduces the run even if a default changes.
+    The result holds every option, so that it reproduces the run even if a default changes. Settings
+    that a run wrote have a `format`; an option that they lack is newer than that run, and takes
+    what its mark `absent` says, if it has one.
 
     Args:
         settings: as `merge` makes them.
@@ -174,13 +176,14 @@ def resolve(
             check_options(model, settings[section], where=section)
     unneeded = {each for each in BY_OPTION if default_choice(each) is None} - set(needed)
     settings = {**settings, **dict.fromkeys(unneeded, "")}
+    of_run = settings.pop("format", None) is not None
     config = check_options(RunConfig, {**settings, "options": {}}, where="run")
     given = check_options(_Tables, {"options": settings.get("options", {})}, where="run").options
     for prefix in given:
         if prefix not in BY_OPTION:
             raise UnknownNameError("kind of option", prefix, known=BY_OPTION, next="correct it.")
     options = {
-        prefix: plugins[kind.name].check(config.chosen(prefix), given.get(prefix, {}))
+        prefix: _checked(plugins[kind.name], config.chosen(prefix), given.get(prefix, {}), of_run)
         for prefix, kind in BY_OPTION.items()
         if prefix not in unneeded
     }
@@ -190,6 +193,15 @@ def resolve(
         )
     _check_validation(config)
     return config.model_copy(update={"options": options})
+
+
+def _checked(kind: Components, name: str, given: Mapping[str, Any], of_run: bool) -> Options:
+    """Check the options of a component; `of_run` says that a run wrote them, all that it had."""
+    options = kind.check(name, given)
+    if not (of_run and given):
+        return options
+    newer = {each: was for each, was in marked(options, "absent").items() if each not in given}
+    return kind.check(name, {**given, **newer}) if newer else options
 
 
 def _check_validation(config: RunConfig) -> None:

@@ -38,7 +38,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(data: bytes, path: Path) -> dict[str, Any]:
-    """Read the content of a TOML configuration file.
+    """Read the content of a TOML configuration file; key `format` says that a run wrote it.
 
     Args:
         data: the content.
@@ -51,7 +51,7 @@ def parse_settings(data: bytes, path: Path) -> dict[str, Any]:
         settings = parse_toml(data.decode())
     except ValueError as error:
         raise _unreadable(path, error) from None
-    written = settings.pop("format", FORMAT)
+    written = settings.get("format", FORMAT)
     if written != FORMAT:
         raise InputError(
             f"{path} has format {written!r}.",

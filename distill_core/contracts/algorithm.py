@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Generator, nn
 from torch.optim import Optimizer
 
-from distill_core.contracts.data import RealData
+from distill_core.contracts.data import DataSpec, RealData
 from distill_core.contracts.derivatives import Engine
 from distill_core.contracts.experts import Experts
 from distill_core.contracts.network import Backbone
@@ -44,6 +44,24 @@ class Task:
     new_backbone: Callable[[Generator], Backbone]
     engine: Engine
     experts: Experts | None = None
+
+
+@runtime_checkable
+class DrawsItems(Protocol):
+    """Options of an algorithm that trains networks on batches of items, for `item_draws`.
+
+    A representation whose number of items is free may have a parameter `item_draws: int | None`: it
+    is what the run's algorithm says here, None if that says nothing.
+    """
+
+    def item_draws(self, spec: DataSpec) -> int | None:
+        """Return how many items the longest inner loop draws in all, counted with repeats."""
+        ...
+
+
+def item_draws(options: object, spec: DataSpec) -> int | None:
+    """Return what the options of an algorithm say of an inner loop's draws; None: nothing."""
+    return options.item_draws(spec) if isinstance(options, DrawsItems) else None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ class Representation(nn.Module, ABC):
     """Owns the synthetic pixels and turns them into training images.
 
     Made by `factory(options, spec=DataSpec, ipc=float | None)`, on the CPU; `ipc` is the pixel
-    budget in images per class that the user asked for, None for the component's own default.
+    budget in images per class that the user asked for, None for the component's own default. A
+    factory with a parameter `item_draws: int | None` is given that, too (see `DrawsItems`): how
+    many items an inner loop draws, for a representation that chooses its number of items.
     Its parameters are the group "data"; without parameters, only labels can be learned.
     Stored numbers are counted from `state_dict()`, so an index table must be a non-persistent
     buffer.

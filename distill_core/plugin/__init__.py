@@ -50,7 +50,7 @@ CONTRACTS: Table = {
         "distill_core.contracts.components": ("Labeler", "Orderer"),
     },
     "Algorithms": {
-        "distill_core.contracts.algorithm": ("Algorithm", "Estimate", "Task"),
+        "distill_core.contracts.algorithm": ("Algorithm", "DrawsItems", "Estimate", "Task"),
         "distill_core.contracts.derivatives": ("Engine", "Features", "InnerLoss", "Jacobian"),
         "distill_core.contracts.experts": ("ExpertRecipe", "Experts"),
         "distill_core.contracts.recipes": ("Recipe",),

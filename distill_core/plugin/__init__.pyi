@@ -3,6 +3,7 @@
 from distill_core.config.grid_shape import GridShape as GridShape
 from distill_core.contracts.algorithm import Algorithm as Algorithm
 from distill_core.contracts.algorithm import DivergenceError as DivergenceError
+from distill_core.contracts.algorithm import DrawsItems as DrawsItems
 from distill_core.contracts.algorithm import Estimate as Estimate
 from distill_core.contracts.algorithm import Task as Task
 from distill_core.contracts.components import Dataset as Dataset

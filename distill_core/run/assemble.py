@@ -213,8 +213,7 @@ def _rehearse(plan: Plan) -> None:
 
 def _make_representation(plan: Plan, real: RealData) -> Representation:
     check_budget_fits(plan.config.ipc, real.spec)
-    made: Representation = plan.make("representation", spec=real.spec, ipc=plan.config.ipc)
-    return made
+    return plan.representation(real.spec)
 
 
 def _make_parts(

@@ -190,7 +190,7 @@ def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any
     """Fill in the defaults of options that are newer than the checkpoint."""
     try:
         if plugins:
-            return resolve(config, plugins).model_dump(mode="json")
+            return resolve({"format": CHECKPOINT_FORMAT, **config}, plugins).model_dump(mode="json")
         own = RunConfig.model_validate({**config, "options": {}}).model_dump(mode="json")
         return {**own, "options": config.get("options", {})}
     except (ValueError, ExplainedError):  # an option that is gone: the comparison names it

@@ -10,6 +10,8 @@ import torch
 from torch import Generator
 
 from distill_core.config.run_config import RunConfig
+from distill_core.contracts.algorithm import item_draws
+from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
 from distill_core.data.identity import Identity
@@ -60,6 +62,16 @@ class Plan:
     def make(self, kind: str, **runtime: Any) -> Any:
         """Make the component of a kind from its arguments at run time."""
         return self.builders[kind](**runtime)
+
+    def representation(self, spec: DataSpec) -> Representation:
+        """Make the representation; one that takes `item_draws` is told those of the algorithm."""
+        runtime: dict[str, Any] = {"spec": spec, "ipc": self.config.ipc}
+        if self.builders["representation"].takes("item_draws"):
+            runtime["item_draws"] = self.call(
+                "algorithm", item_draws, self.config.options["algo"], spec
+            )
+        made: Representation = self.make("representation", **runtime)
+        return made
 
     def call(self, kind: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the component of a kind; exceptions carry its name."""

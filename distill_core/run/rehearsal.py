@@ -30,7 +30,7 @@ def check_unseen(plan: Plan) -> None:
     """
     real = noise(STAND_IN, plan.device)
     try:
-        representation = plan.make("representation", spec=STAND_IN, ipc=plan.config.ipc)
+        representation = plan.representation(STAND_IN)
         class_grid = torch.arange(STAND_IN.num_classes)
         class_grid = class_grid.reshape(representation.layout.grid_shape)
         synthetic = synthetic_of(plan, real, representation, class_grid)

@@ -97,6 +97,15 @@ def test_any_layout_is_sound_or_refused_with_a_reason(num_classes, ipc, hw, cycl
     assert made.expand(layout.items).shape == (len(layout.items), 1, *hw)
 
 
+@pytest.mark.parametrize(
+    ("options", "patches"),
+    [({}, 100), ({"density": "published"}, 400), ({"patches": "5x6"}, 30)],
+)
+def test_a_short_inner_loop_has_fewer_patches(options, patches):
+    made = Poster(PosterOptions(**options), spec=spec(100), ipc=0.4, item_draws=3000)
+    assert len(made.layout.items) == patches
+
+
 def test_above_one_image_each_class_has_a_poster_and_finer_cells():
     layout = poster(ipc=10).layout
     assert layout.num_canvases == 10

@@ -89,6 +89,20 @@ def test_published_patch_grids(shape, classes, patches):
     assert patch_grid(shape, num_images=classes, num_canvases=1) == patches
 
 
+@pytest.mark.parametrize(
+    ("num_images", "item_draws", "patches"),
+    [
+        (100, 300 * 96, (20, 20)),  # the published loop bounds nothing
+        (100, 60 * 50, (10, 10)),
+        (100, 1, (10, 10)),  # one for each class at least
+        (100, 200 * 30, (14, 14)),
+    ],
+)
+def test_no_more_patches_than_an_inner_loop_sees_thirty_times(num_images, item_draws, patches):
+    found = patch_grid((1, 1), num_images=num_images, num_canvases=1, item_draws=item_draws)
+    assert found == patches
+
+
 @given(
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.integers(1, 500),

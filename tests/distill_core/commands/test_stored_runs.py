@@ -50,6 +50,10 @@ def test_it_loads_and_keeps_its_claims(run_dir: Path) -> None:
     assert [check for check in verify(run_dir) if not check.passed] == []
 
 
+def test_an_option_that_came_later_means_what_it_did_then(run_dir: Path) -> None:
+    assert config_of(run_dir).written_options()["repr"].get("density") == "published"
+
+
 def test_it_is_judged(run_dir: Path, own_cache: Path) -> None:
     found = cross_evaluate(run_dir, {"convnet": config_of(run_dir)}, installed())
     results = found.results["convnet"]

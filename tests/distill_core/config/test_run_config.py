@@ -17,7 +17,15 @@ from distill_core.config.grid_shape import GridShape
 from distill_core.config.run_config import resolve, to_toml
 from distill_core.config.settings import merge, parse_overrides, read_settings
 from distill_core.hookspecs import KINDS, hookimpl
-from registry import Component, InputError, OptionError, Options, Plugins, UnknownNameError
+from registry import (
+    Component,
+    InputError,
+    OptionError,
+    Options,
+    Plugins,
+    UnknownNameError,
+    about,
+)
 
 NAMES = {"repr": "alpha", "labeler": "alpha", "orderer": "alpha", "algo": "alpha"}
 ALL = {**NAMES, "dataset": "alpha", "backbone": "alpha"}
@@ -36,6 +44,7 @@ class AlphaOptions(Options):
     text: str = Field("", description="text")
     betas: tuple[float, float] = Field((0.9, 0.999), description="betas")
     names: list[str] = Field(default_factory=list, description="names")
+    newer: str = Field("now", description="newer", **about(absent="before"))
 
 
 def fake_plugins() -> Plugins:
@@ -297,6 +306,26 @@ def test_merging_with_nothing_or_itself_changes_nothing(
     assert {
         name: merged[name] for name in other if name not in {"options", "data", "evaluate"}
     } == {name: other[name] for name in other if name not in {"options", "data", "evaluate"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "newer"),
+    [
+        ("format = 1\n", "before"),  # a run wrote all that it had
+        ("", "now"),
+    ],
+)
+def test_an_option_that_an_older_run_lacks_means_what_it_did_then(
+    text: str, newer: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.toml"
+    lines = [*(f'{kind} = "alpha"' for kind in ALL), "[options.repr]", "flag = true"]
+    path.write_text(text + "\n".join(lines))
+    config = resolve(read_settings(path), PLUGINS)
+    assert config.options["repr"].newer == newer
+    # No options at all were written: another component was chosen since.
+    assert config.options["labeler"].newer == "now"
+    assert resolve(read_settings(path), PLUGINS) == config
 
 
 def test_a_file_on_disk_gives_the_same_run(tmp_path: Path) -> None:

@@ -40,6 +40,32 @@ def test_parts_fit_together_and_are_on_the_device():
     assert assembly.synthetic.budget().ipc <= 0.8
 
 
+@pytest.mark.parametrize(
+    ("algo", "items"), [("ratbptt", 8), ("bptt", 12), ("dm", 96)], ids=["ratbptt", "bptt", "dm"]
+)
+def test_a_representation_may_ask_how_many_items_an_inner_loop_draws(algo, items):
+    lengths = {
+        "ratbptt": {"window": 2, "total": 30, "batch": 8, "real_batch": 16},
+        "bptt": {"steps": 30, "batch": 12, "real_per_class": 2},
+        "dm": {},
+    }
+    config = resolve(
+        {
+            **SMALL,
+            "algo": algo,
+            "options": {
+                **SMALL["options"],
+                "repr": {},
+                "labeler": {"mode": "fixed"},
+                "algo": lengths[algo],
+                "dataset": {**SMALL["options"]["dataset"], "size": 28},
+            },
+        },
+        installed(),
+    )
+    assert len(assemble(config, installed()).synthetic) == items
+
+
 def test_a_given_class_grid_is_not_asked_for_again():
     grid = torch.arange(6).reshape(2, 3)
     assembly = assemble(small_config(), installed(), class_grid=grid, notes={"kept": "yes"})

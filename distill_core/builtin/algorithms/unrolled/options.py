@@ -5,12 +5,15 @@ no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from distill_core.builtin.algorithms import shared_options as shared
 from distill_core.plugin import OptionError, Options, about
+
+if TYPE_CHECKING:
+    from distill_core.plugin import DataSpec
 
 
 def _balanced() -> Any:
@@ -105,6 +108,11 @@ class BpttOptions(Options):
         **about(source="published code"),
     )
     augment: shared.AugmentName = shared.inner_augment("none", "published code")
+
+    def item_draws(self, spec: DataSpec) -> int:
+        """Return how many items an inner loop draws."""
+        del spec
+        return self.steps * self.batch
 
 
 CurriculumName = Literal["random", "fixed", "staged", "window", "none"]
@@ -242,6 +250,10 @@ class RatBpttOptions(Options):
         resolved = Resolved(**values, label_lr=label_lr)
         _check_lengths(self, resolved.window, resolved.total, default=int(defaults["window"]))
         return resolved
+
+    def item_draws(self, spec: DataSpec) -> int:
+        """Return how many items the longest inner loop draws."""
+        return self.resolve_defaults(small=spec.is_small).total * self.batch
 
     @model_validator(mode="after")
     def _check(self) -> Self:
