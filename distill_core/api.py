@@ -26,6 +26,7 @@ from distill_core.artefact.manifest import read_manifest
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
 from distill_core.config.discovery import discover, preset_settings
+from distill_core.config.networks import rows_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, nested
 from distill_core.contracts.data import AUGMENTATIONS
@@ -55,7 +56,7 @@ def distill(
     labeler: str | None = None,
     orderer: str | None = None,
     algorithm: str | None = None,
-    backbone: str | None = None,
+    backbone: str | Sequence[str] | None = None,
     ipc: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
@@ -75,7 +76,9 @@ def distill(
         test: test images of your own; default: a fifth of every class.
         class_names: names of your own classes, in label order.
         augmentations: operations that keep the labels of your own images.
-        representation, labeler, orderer, algorithm, backbone: names, as `distill list` shows.
+        representation, labeler, orderer, algorithm: names, as `distill list` shows.
+        backbone: a name, such as "convnet" or "timm:resnet18"; of several the first distills, and
+            the others judge the result, too: `DistillResult.by_network`.
         ipc: pixel budget in images per class.
         steps: outer steps.
         minutes: time limit of the outer steps, if it comes before `steps`.
@@ -129,12 +132,12 @@ def distill(
     config = resolve(merge(preset_settings(preset, plugins) if preset else {}, stronger), plugins)
     if out is not None:
         check_new(Path(out), overwrite=overwrite)
-        results = _run(config, plugins, Path(out), overwrite=overwrite, verbose=verbose)
-        return DistillResult(Path(out), config, plugins, results)
+        networks = _run(config, plugins, Path(out), overwrite=overwrite, verbose=verbose)
+        return DistillResult(Path(out), config, plugins, networks)
     run_dir = Path(tempfile.mkdtemp(prefix="distill-"))
     try:
-        results = _run(config, plugins, run_dir, overwrite=False, verbose=verbose)
-        outcome = DistillResult(run_dir, config, plugins, results)
+        networks = _run(config, plugins, run_dir, overwrite=False, verbose=verbose)
+        outcome = DistillResult(run_dir, config, plugins, networks)
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
@@ -142,16 +145,22 @@ def distill(
     return outcome
 
 
-def _run(config: RunConfig, plugins: Any, run_dir: Path, **how: bool) -> Any:
+def _run(
+    config: RunConfig, plugins: Any, run_dir: Path, **how: bool
+) -> dict[str, dict[str, Result]]:
+    """Return the results of the run's own backbone, and of the others that judge, by name."""
+    others: dict[str, dict[str, Result]] = {}
     try:
-        return run_command.run(
+        own = run_command.run(
             config,
             plugins,
             run_dir,
             resume=False,
             overwrite=how["overwrite"],
             quiet=not how["verbose"],
+            judged=others.__setitem__,
         )
+        return {config.named("backbone"): own, **others}
     except run_command.Interrupted:
         raise KeyboardInterrupt("the run was ended; what `out` names can be resumed") from None
 
@@ -170,6 +179,7 @@ class DistillResult:
         run_dir: its files; deleted with this object, unless `out` was given.
         config: the resolved configuration.
         results: accuracies on the test set: "distilled", and the controls "random" and "full".
+        by_network: the same for each network that judges, by name; the run's own is the first.
         distilled: the distilled dataset, as `distill_core.load` gives it.
         notices: what is odd about the course of the run or its results, with what to try.
     """
@@ -179,9 +189,10 @@ class DistillResult:
         run_dir: Path,
         config: RunConfig,
         plugins: Plugins,
-        results: dict[str, Result],
+        by_network: dict[str, dict[str, Result]],
     ) -> None:
-        self.run_dir, self.config, self.results = run_dir, config, results
+        self.run_dir, self.config, self.by_network = run_dir, config, by_network
+        self.results = by_network[config.named("backbone")]
         self.distilled: Distilled = load(run_dir)
         self.notices = tuple(Notice(**each) for each in read_manifest(run_dir)["notices"])
         self._plugins = plugins
@@ -243,7 +254,7 @@ class DistillResult:
         """Train fresh networks on it and on its controls, as `distill evaluate` does.
 
         Args:
-            backbones: names; default: the run's own.
+            backbones: names, such as "timm:resnet18"; default: the run's own.
             metrics: "lrs", "ars".
             evaluate: options of `evaluate`, such as protocol="dc", nets=3 or controls=False.
 
@@ -251,10 +262,7 @@ class DistillResult:
             ExplainedError: a name or an option is wrong.
         """
         settings = self.config.model_dump(mode="json", exclude_none=True)
-        configs = {}
-        for name in backbones or (self.config.backbone,):
-            changed = merge(settings, {"backbone": name, "evaluate": evaluate})
-            configs[name] = resolve(changed, self._plugins)
+        configs = rows_of(settings, backbones, self._plugins, {"evaluate": evaluate})
         return cross_evaluate(self.run_dir, configs, self._plugins, metrics=metrics)
 
     def train(self, network: Network, *, seed: int = 0) -> Network:

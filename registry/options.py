@@ -85,8 +85,12 @@ def about(unit: str = "", source: str = "", **marks: str) -> dict[str, Any]:
     return {"json_schema_extra": {**stated, "marks": marks} if marks else stated}
 
 
-def marked(options: Options, mark: str) -> dict[str, str]:
+def marked(options: Options | type[Options], mark: str) -> dict[str, str]:
     """Return the options that `about` gave a mark: what the mark says, by the option's name.
+
+    Args:
+        options: a model or its values.
+        mark: the name of the mark.
 
     >>> from pydantic import Field
     >>> class Tea(Options):
@@ -94,7 +98,8 @@ def marked(options: Options, mark: str) -> dict[str, str]:
     >>> marked(Tea(), "weaker")
     {'grams': '1'}
     """
-    extras = {name: field.json_schema_extra for name, field in type(options).model_fields.items()}
+    model = options if isinstance(options, type) else type(options)
+    extras = {name: field.json_schema_extra for name, field in model.model_fields.items()}
     marks: dict[str, Any] = {
         name: extra.get("marks", {}) for name, extra in extras.items() if isinstance(extra, dict)
     }

@@ -29,16 +29,40 @@ SETTINGS: dict[str, tuple[Any, str]] = {
 }
 
 
-def with_settings(names: Iterable[str] = SETTINGS) -> Callable[[Function], Function]:
-    """Give a command a flag for each of these settings; one that is not given is None."""
+# What flags that can be given again mean then.
+AGAIN = {"backbone": "Network to distill with; again for more that judge the result."}
+
+
+def with_settings(
+    names: Iterable[str] = SETTINGS, again: Iterable[str] = ()
+) -> Callable[[Function], Function]:
+    """Give a command a flag for each of these settings; one that is not given is None.
+
+    Args:
+        names: the settings.
+        again: those of them whose flag can be given more than once.
+    """
 
     def decorate(function: Function) -> Function:
         for name in reversed([*names]):
             kind, text = SETTINGS[name]
-            function = click.option(f"--{name}", type=kind, help=text)(function)
+            many = name in again
+            function = click.option(
+                f"--{name}",
+                type=kind,
+                help=AGAIN[name] if many else text,
+                multiple=many,
+                callback=_several if many else None,
+            )(function)
         return function
 
     return decorate
+
+
+def _several(context: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """Return one value as it is, several as a list, and None for none."""
+    del context, parameter
+    return [*values] if len(values) > 1 else next(iter(values), None)
 
 
 def with_sources(function: Function) -> Function:

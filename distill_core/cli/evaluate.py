@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distill_core.cli.names import ComponentName
 from distill_core.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from distill_core.config.run_config import RunConfig
     from distill_core.evaluation.evaluate import Result
     from distill_core.evaluation.scores import Score
-    from registry import Plugins
 
 MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--backbone", "backbones", multiple=True, help="Network; again for more rows.")
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    type=ComponentName("backbone"),
+    help="Network, such as timm:resnet18; again for more rows.",
+)
 @click.option("-o", "overrides", multiple=True, metavar="KIND.FIELD=VALUE", help="One option.")
 @click.option("--nets", type=int, help="Fresh networks for mean and deviation.")
 @click.option("--protocol", help="How they are trained: recipe, podd, rat, dc, mtt or frepo.")
@@ -48,6 +53,7 @@ def command(
     also written to RUN/evaluation.
     """
     from distill_core.config.discovery import discover
+    from distill_core.config.networks import rows_of
     from distill_core.config.places import places_of
     from distill_core.config.run_config import resolve
     from distill_core.run.directory import settings_of
@@ -56,7 +62,7 @@ def command(
     settings = settings_of(run)
     allowed = (*MAY_SET, *places_of(resolve(settings, plugins)))
     changed = changes(overrides, {"nets": nets, "protocol": protocol}, allowed)
-    configs = rows(settings, {**changed, "device": device}, backbones, plugins)
+    configs = rows_of(settings, backbones, plugins, {**changed, "device": device})
 
     from distill_core.commands.evaluate import cross_evaluate
     from distill_core.system.process import prepare
@@ -115,28 +121,6 @@ def changes(
     given = {name: value for name, value in flags.items() if value is not None}
     changed.setdefault("evaluate", {}).update(given)
     return changed
-
-
-def rows(
-    settings: dict[str, Any],
-    changed: dict[str, Any],
-    backbones: tuple[str, ...],
-    plugins: Plugins,
-) -> dict[str, RunConfig]:
-    """Return the configuration for each row of the table, by backbone.
-
-    Options of the run's own backbone are kept, unless `changed` sets them.
-    """
-    from distill_core.config.run_config import resolve
-    from distill_core.config.settings import merge
-
-    names = backbones or (str(settings.get("backbone", "")),)
-    found = {}
-    for name in dict.fromkeys(names):
-        chosen = {"backbone": name} if name else {}
-        config = resolve(merge(settings, {**changed, **chosen}), plugins)
-        found[config.backbone] = config
-    return found
 
 
 def show(results: dict[str, dict[str, Result]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import click
 
@@ -18,15 +19,21 @@ HEADERS = ("kind", "name", "plugin", "version", "summary")
 
 @click.command()
 @click.argument("kind", required=False, type=KindName())
+@click.option(
+    "--filter", "pattern", help="Names like this only, such as 'resnet*'; also models of timm."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of records.")
-def command(kind: str | None, as_json: bool) -> None:
+def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     """Show what can be chosen, and who provides it.
 
     KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it.
     """
     kinds = KINDS if kind is None else (find_kind(kind),)
     plugins = discover()
-    print_listing(HEADERS, rows(plugins, kinds), title="Components", as_json=as_json)
+    found = rows(plugins, kinds) if pattern is None else matching(plugins, kinds, pattern)
+    print_listing(HEADERS, found, title="Components", as_json=as_json)
+    if pattern is not None and not found:
+        click.echo(f"Nothing is called {pattern}; a * stands for any letters.", err=True)
     failed = [failure.provider.entry_point for failure in plugins.failures]
     if failed:
         click.echo(
@@ -44,4 +51,26 @@ def rows(plugins: Plugins, kinds: Sequence[Kind]) -> list[tuple[str, ...]]:
             provider = entry.provider
             version = f"{provider.distribution} {provider.version}"
             found.append((kind.name, name, provider.entry_point, version, entry.item.summary))
+    return found
+
+
+def matching(plugins: Plugins, kinds: Sequence[Kind], pattern: str) -> list[tuple[str, ...]]:
+    """Return the rows whose names match a shell pattern, whole names of models among them.
+
+    Args:
+        plugins: what is installed.
+        kinds: those that are listed.
+        pattern: of a component ("convnet"), of a model ("resnet*"), or of both ("timm:res*").
+    """
+    from distill_core.config.named_models import all_models
+
+    found: list[tuple[str, ...]] = []
+    for row in rows(plugins, kinds):
+        kind, name, plugin, version, _ = row
+        if fnmatchcase(name, pattern):
+            found.append(row)
+        for model in all_models(plugins[kind][name].resolve_options()):
+            whole = f"{name}:{model}"
+            if fnmatchcase(model, pattern) or fnmatchcase(whole, pattern):
+                found.append((kind, whole, plugin, version, ""))
     return found

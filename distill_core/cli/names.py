@@ -31,6 +31,12 @@ class ComponentName(StringParamType):
             catalogue = discover()[find_kind(self.option or ctx.params.get("kind") or "").name]
         except ExplainedError:
             return []
+        name, colon, _ = incomplete.partition(":")
+        if colon and name in catalogue:
+            from distill_core.config.named_models import all_models
+
+            whole = (f"{name}:{each}" for each in all_models(catalogue[name].resolve_options()))
+            return [CompletionItem(each) for each in whole if each.startswith(incomplete)]
         return [
             CompletionItem(name, help=component.summary)
             for name, component in catalogue.items()

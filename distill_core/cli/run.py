@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@with_settings()
+@with_settings(again=("backbone",))
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/...].")
 @with_sources
 @click.option("--dry-run", is_flag=True, help="Show configuration, budget and cost, then stop.")

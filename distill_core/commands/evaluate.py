@@ -17,13 +17,13 @@ from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
+from distill_core.commands.judges import Judges
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
-from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import Batch
 from distill_core.data.identity import Identity
-from distill_core.engine.forward import how_trained
-from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
+from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
+from distill_core.evaluation.evaluate import AfterNet, Result
 from distill_core.evaluation.judge import Candidate, judge
 from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
@@ -31,13 +31,13 @@ from distill_core.run.checkpoint import has_checkpoint, load_checkpoint, read_ch
 from distill_core.run.directory import check_files, settings_of
 from distill_core.run.known_data import UNCHECKED, data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
-from distill_core.run.plan import Plan
 from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
 from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
-from distill_core.training.batch_of_one import check_batch
 from registry import InputError, Plugins
+
+LONGEST_ROWS = 120  # characters of a file's name for its rows
 
 
 @dataclass(frozen=True)
@@ -94,36 +94,54 @@ def cross_evaluate(
     check_files(run_dir)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
-    makers, engines = {}, {}
     check_there(run_dir)
     real = load_real(first, plugins, only(data_of(run_dir, tell), run_dir, first))
     check_split(metrics, real)
     for note in real.notes:
         tell(f"data: {note}")
-    for row, config in configs.items():
-        makers[row] = Plan.of(config, plugins, {"backbone"}).networks(real.spec)
-        engines[row] = how_trained(makers[row](seeded(0)), device)
-        tell(f"{row}: networks by {engines[row]}")
+    judges = Judges.of(configs, plugins, real.spec)
+    engines = judges.engines(device)
+    for row, how in engines.items():
+        tell(f"{row}: networks by {how}")
     candidate = find_candidate(run_dir, first, plugins, real)
-    for row, config in configs.items():
-        size = min(
-            candidate.training_recipe(config.evaluate).batch_size, len(candidate.batch.images)
-        )
-        network = makers[row](seeded(0))
-        check_batch(network, real.spec.image_shape, size, f"the training of '{row}' on the result")
+    recipe = candidate.training_recipe(first.evaluate)
+    judges.check(real.spec, min(recipe.batch_size, len(candidate.batch.images)))
+    evaluators = judges.evaluators(real, after_net=after_net)
     results, scores = {}, {}
     for row, config in configs.items():
-
-        def tell_row(name: str, net: int, accuracy: float, row: str = row) -> None:
-            after_net(f"{row}, {name}", net, accuracy)
-
-        evaluator = Evaluator.of(config, real, makers[row], after_net=tell_row)
-        results[row] = judge(candidate, evaluator, config.evaluate)
+        results[row] = judge(candidate, evaluators[row], config.evaluate)
         if metrics:
-            scores[row] = measure_scores(candidate, evaluator, config.evaluate, metrics)
+            scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
     found = CrossEvaluation(results, scores, engines)
-    _record(run_dir, configs, found, metrics, candidate.step)
+    record(run_dir, configs, found, metrics, candidate.step)
     return found
+
+
+def judge_again(
+    run_dir: Path,
+    judges: Judges,
+    candidate: Candidate,
+    real: RealData,
+    *,
+    ranks: Ranks = SINGLE_PROCESS,
+    after_net: AfterNet = lambda name, net, accuracy: None,
+) -> dict[str, dict[str, Result]]:
+    """Judge what a run has just distilled by further networks; recorded as by `cross_evaluate`.
+
+    Args:
+        run_dir: the run.
+        judges: the networks; with none, nothing is done.
+        candidate: what was distilled.
+        real: the real data.
+        ranks: share the networks; only rank 0 writes.
+        after_net: as of `Judges.evaluators`.
+    """
+    results = judges.judge(candidate, judges.evaluators(real, ranks, after_net))
+    if results and ranks.is_main:
+        engines = judges.engines(real.train.images.device)
+        found = CrossEvaluation(results, {}, engines)
+        record(run_dir, judges.configs, found, (), candidate.step)
+    return results
 
 
 def data_of(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Identity | None:
@@ -203,19 +221,27 @@ def _plain(table: Mapping[str, Mapping[str, Result | Score]]) -> dict[str, dict[
     }
 
 
-def _record(
+def record(
     run_dir: Path,
     configs: Mapping[str, RunConfig],
     found: CrossEvaluation,
     metrics: Collection[str],
     step: int,
 ) -> None:
-    """Write evaluation/NAME.json, whose name is the same for the same settings, and one line."""
+    """Write evaluation/NAME.json, whose name is the same for the same settings, and one line.
+
+    Args:
+        run_dir: the run.
+        configs: by row.
+        found: by row, too.
+        metrics: scores that were asked for.
+        step: outer steps of the run.
+    """
     settings = {
         row: {
-            "backbone": config.backbone,
+            "backbone": config.named("backbone"),
             "options": config.component("backbone")["options"],
-            "evaluate": config.evaluate.model_dump(mode="json"),
+            "evaluate": config.evaluate.model_dump(mode="json", exclude={"backbones"}),
         }
         for row, config in configs.items()
     }
@@ -224,7 +250,8 @@ def _record(
     asked = [step, settings, *([sorted(metrics)] if metrics else [])]
     key = json.dumps(asked, sort_keys=True).encode()
     protocol_name = next(iter(configs.values())).evaluate.protocol
-    name = "-".join((*configs, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
+    rows = "-".join(configs).replace(":", "-")[:LONGEST_ROWS]
+    name = "-".join((rows, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
     path = check_folder(run_dir / EVALUATION) / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=1).encode())
     means = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distill_core.commands.judges import check_outline, further_judges
 from distill_core.commands.run_facts import machine_line, print_facts
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.contracts.algorithm import Estimate
@@ -31,8 +32,10 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
     console = plain_console()
     console.print(to_toml(config), markup=False)
     machine = prepare(config, processes)
+    check_outline(config, plugins)
     assembly = assemble(config, plugins, start=False)
     check_validation(assembly)
+    further_judges(assembly, plugins)
     print_facts(console, assembly, processes)
     if type(assembly.synthetic.labeler).start is not Labeler.start:
         console.print(

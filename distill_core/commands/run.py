@@ -16,6 +16,8 @@ from typing import Any
 from rich.console import Console
 
 from distill_core.artefact.saving import ArtefactWriter
+from distill_core.commands.evaluate import judge_again
+from distill_core.commands.judges import Judges, check_outline, further_judges
 from distill_core.commands.run_facts import machine_line, print_facts
 from distill_core.config.advice import in_range, ways_to
 from distill_core.config.discovery import collect_presets
@@ -49,6 +51,8 @@ from distill_core.system.screen import kept, plain_console
 from distill_core.system.units import duration
 from registry import InputError, Plugins
 
+Judged = Callable[[str, dict[str, Result]], None]
+
 
 class Interrupted(Exception):
     """The user ended the run; its state is saved."""
@@ -64,6 +68,7 @@ def run(
     ranks: Ranks = SINGLE_PROCESS,
     quiet: bool = False,
     command: Sequence[str] = (),
+    judged: Judged = lambda row, results: None,
 ) -> dict[str, Result]:
     """Distill, save and judge; return the results by name.
 
@@ -76,6 +81,7 @@ def run(
         ranks: the processes of the run; each calls this.
         quiet: print nothing.
         command: the words of the command line, for the record; empty from Python.
+        judged: called with the name and the results of each further network that judges.
 
     Raises:
         Interrupted: a signal ended the run; the state is saved.
@@ -108,7 +114,9 @@ def run(
         console.print(machine_line(config, device, machine), markup=False)
         console.print(f"loading  {config.dataset}")
         check = only(known, run_dir, config)
+        check_outline(config, plugins)
         assembly = _assemble(config, plugins, state, ranks, tell=tell, check=check)
+        judges = further_judges(assembly, plugins)
         print_facts(console, assembly, ranks.size)
         if ranks.is_main:
             if resume:
@@ -126,6 +134,8 @@ def run(
                 console,
                 plugins,
                 assembly,
+                judges=judges,
+                judged=judged,
                 run_dir=run_dir,
                 state=state,
                 log=log,
@@ -148,6 +158,8 @@ def _distill(
     plugins: Plugins,
     assembly: Assembly,
     *,
+    judges: Judges,
+    judged: Judged,
     run_dir: Path,
     state: dict[str, Any],
     log: RunLog | None,
@@ -186,7 +198,9 @@ def _distill(
     if not complete:
         raise Interrupted
     with save_on_failure(loop, judging=True):
-        return _finish(console, plugins, run_dir, loop=loop, log=log, save=save)
+        return _finish(
+            console, plugins, run_dir, loop=loop, log=log, save=save, judges=judges, judged=judged
+        )
 
 
 def _assemble(
@@ -237,6 +251,8 @@ def _finish(
     loop: OuterLoop,
     log: RunLog | None,
     save: Callable[..., None],
+    judges: Judges,
+    judged: Judged,
 ) -> dict[str, Result]:
     assembly = loop.result
     config = assembly.config
@@ -245,14 +261,14 @@ def _finish(
         save(loop)
     peak = peak_memory(assembly.device)
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
-    evaluator = evaluator_of(
-        assembly,
-        ranks=loop.ranks,
-        after_net=lambda name, net, accuracy: console.print(
-            f"         {NAMES[name]}: network {net + 1} {100 * accuracy:.2f} %"
-        ),
-    )
-    results = judge(candidate_of(assembly, step=loop.step), evaluator, config.evaluate)
+
+    def after_net(name: str, net: int, accuracy: float) -> None:
+        found = NAMES.get(name, name)
+        console.print(f"         {found}: network {net + 1} {100 * accuracy:.2f} %", markup=False)
+
+    candidate = candidate_of(assembly, step=loop.step)
+    evaluator = evaluator_of(assembly, ranks=loop.ranks, after_net=after_net)
+    results = judge(candidate, evaluator, config.evaluate)
     save(loop, results=results, peak=peak)  # before anything else can fail
     odd: Sequence[Notice] = ()
     if log:
@@ -266,6 +282,12 @@ def _finish(
     if odd:
         save(loop, results=results, peak=peak, notices=odd)
     console.print(table(results), markup=False)
+    others = judge_again(
+        run_dir, judges, candidate, assembly.real, ranks=loop.ranks, after_net=after_net
+    )
+    for row, found in others.items():
+        judged(row, found)
+        console.print(f"{row}: {table(found)}", markup=False)
     for notice in odd:
         console.print(f"notice   {notice}", markup=False)
     if loop.ranks.is_main:

@@ -8,6 +8,7 @@ An options model states a mark with `about(..., MARK=VALUE)`:
   be smaller;
 - `fixes_labels=VALUE`: with this value, as users type it, a labeler's labels are not learned;
 - `learns_labels=VALUE`: with this value an algorithm learns labels;
+- `models=IMPORT_STRING`: it names one of many models; see `named_models.py`;
 - `bounds_spikes=VALUE`: with this value, an algorithm bounds gradients far longer than usual.
 """
 

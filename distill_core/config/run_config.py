@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import Field, field_serializer
 
 from distill_core.config.labels import usable_labels
+from distill_core.config.named_models import by_name, first_distills, full_name
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from distill_core.hookspecs import BY_OPTION
 from registry import Components, OptionError, Plugins, UnknownNameError
@@ -119,6 +120,11 @@ class RunConfig(Options):
         name: str = getattr(self, option)
         return name
 
+    def named(self, option: str) -> str:
+        """Return the component as users type it: with its model, as "timm:resnet18", if it makes
+        many."""
+        return full_name(self.chosen(option), self.options[option])
+
     def written_options(self) -> dict[str, dict[str, Any]]:
         """Return the options of the components as files have them, by kind."""
         return self._written(self.options)
@@ -161,6 +167,7 @@ def resolve(
     Raises:
         UnknownNameError, OptionError: what is wrong, with the nearest valid name.
     """
+    settings = by_name(first_distills(settings), plugins)
     missing = [name for name in needed if not settings.get(name)]
     if missing:
         flags = [f"--{name}" for name in needed]

@@ -70,6 +70,11 @@ class EvaluateOptions(Options):
     select: Literal["last", "best"] = Field(
         "last", description="keep the last state, or the best one on the validation split"
     )
+    backbones: tuple[str, ...] = Field(
+        (),
+        description="further networks that judge the result, each as --backbone names it, such as "
+        "timm:resnet18; the controls are judged with each, too",
+    )
     controls: bool = Field(
         True, description="also train on random real images of the same pixel budget and on all"
     )

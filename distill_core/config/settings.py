@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
+from distill_core.config.named_models import first_distills
 from distill_core.config.run_config import RunConfig, default_choice
 from distill_core.config.sections import SECTIONS
 from distill_core.hookspecs import BY_OPTION, KINDS
@@ -157,6 +158,7 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
     Where `stronger` chooses another component of a kind, the options that `weaker` had for the
     old one are dropped: they belong to it.
     """
+    weaker, stronger = first_distills(weaker), first_distills(stronger)
     result = dict(weaker)
     options = dict(result.get("options", {}))
     for kind in BY_OPTION:

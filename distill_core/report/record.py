@@ -53,8 +53,8 @@ class Judgement:
     """Accuracies of fresh networks of one backbone.
 
     Attributes:
-        name: the backbone.
-        backbone: name, width where it has one, and the number of networks.
+        name: the backbone, such as "timm:resnet18".
+        backbone: the name, width where it has one, and the number of networks.
         results: by "distilled", "random" and "full"; the controls may be missing.
         notes: further facts, each with the result that it is about.
     """
@@ -92,7 +92,7 @@ class RunRecord:
     @property
     def verdict(self) -> Judgement:
         """The newest judgement by the run's own kind of backbone, or else the newest of all."""
-        own = self.manifest["components"]["backbone"]["name"]
+        own = _named(self.manifest["components"]["backbone"])
         return next(
             (each for each in reversed(self.judgements) if each.name == own), self.judgements[-1]
         )
@@ -121,7 +121,7 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
     try:
         chosen = manifest["components"]["backbone"]
         if manifest["results"]:
-            judged.append(_judgement(chosen["name"], chosen["options"], manifest["results"]))
+            judged.append(_judgement(_named(chosen), chosen["options"], manifest["results"]))
         for each in _evaluations(path):
             body = _table(each)
             if body["outer_steps"] != manifest["outer_steps"]:
@@ -161,6 +161,11 @@ def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]
     shown = f"{name}{width}, {nets} net{'s' if nets != 1 else ''}"
     notes = [f"{what}: {note}" for what in found for note in results[what].get("notes", ())]
     return Judgement(name, shown, found, tuple(notes))
+
+
+def _named(backbone: Mapping[str, Any]) -> str:
+    """Return the whole name of a network, such as "timm:resnet18"; once only a part was written."""
+    return str(backbone.get("named", backbone["name"]))
 
 
 def _by_class(results: Mapping[str, Any]) -> dict[str, ByClass]:

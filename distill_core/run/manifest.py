@@ -86,8 +86,10 @@ def _arithmetic(config: RunConfig, device: torch.device) -> dict[str, str]:
 def _component(plugins: Plugins, kind: str, option: str, assembly: Assembly) -> dict[str, Any]:
     found = assembly.config.component(option)
     provider = plugins[kind].entry(found["name"]).provider
+    named = assembly.config.named(option)
     return {
         "name": found["name"],
+        **({} if named == found["name"] else {"named": named}),
         "plugin": provider.entry_point,
         "distribution": provider.distribution,
         "version": provider.version,

@@ -18,6 +18,7 @@ from distill_core.artefact.last_set import keep
 from distill_core.config.settings import nested
 from distill_core.contracts.data import DataSpec, RawData
 from distill_core.data.in_memory import raw_data
+from distill_core.report.record import read_run
 from registry import InputError, OptionError, UnknownNameError
 from tests.caches import make_cache
 from tests.distill_core.small_run import SMALL
@@ -249,3 +250,29 @@ def test_names_may_be_an_array():
     images, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
     found = raw_data((images, labels), class_names=np.array(["cat", "dog"]))  # type: ignore[arg-type]
     assert found.spec.class_names == ("cat", "dog")
+
+
+def test_the_first_of_several_networks_distills_and_all_judge(
+    outcome: DistillResult, tmp_path: Path
+) -> None:
+    networks = ["convnet", "timm:test_resnet"]
+    result = small(
+        backbone=networks, out=tmp_path / "run", options={**OPTIONS, "evaluate.controls": False}
+    )
+    assert [*result.by_network] == networks
+    assert result.results is result.by_network["convnet"]
+    assert torch.equal(result.distilled.images, outcome.distilled.images)
+    record = read_run(tmp_path / "run")
+    assert [each.name for each in record.judgements] == networks
+    assert record.verdict.name == "convnet"
+    assert "<td>timm:test_resnet, 2 nets</td>" in (tmp_path / "run" / "report.html").read_text()
+    again = result.evaluate(["timm:test_resnet"], controls=False)
+    assert again.results["timm:test_resnet"]["distilled"].accuracies == (
+        result.by_network["timm:test_resnet"]["distilled"].accuracies
+    )
+
+
+def test_a_network_that_cannot_judge_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="no timm model named 'resnte18'"):
+        small(backbone=["convnet", "timm:resnte18"], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

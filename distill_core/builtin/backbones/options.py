@@ -44,4 +44,8 @@ class ConvNetOptions(Options):
 class TimmOptions(Options):
     """Settings of `timm`."""
 
-    name: str = Field("resnet10t", description="a model name of timm, for example resnet10t")
+    name: str = Field(
+        "resnet10t",
+        description="a model name of timm, for example resnet10t; also --backbone timm:NAME",
+        **about(models="distill_core.builtin.backbones.timm_names:names"),
+    )

@@ -73,8 +73,8 @@ def _make(name: str, spec: DataSpec) -> nn.Module:
             "timm model",
             name,
             known=difflib.get_close_matches(name, names, n=8, cutoff=0),
-            next=f"pass -o backbone.name=NAME; those are the nearest of {len(names)}, which "
-            "timm.list_models() lists.",
+            next="pass --backbone timm:NAME; those are the nearest of "
+            f"{len(names)}: `distill list backbones --filter 'resnet*'` searches all.",
         )
     channels, height, width = spec.image_shape
     settings: dict[str, Any] = {"in_chans": channels, "num_classes": spec.num_classes}
@@ -104,5 +104,5 @@ def _unusable(name: str, why: str) -> InputError:
         f"timm model '{name}' cannot be used: {why.rstrip('.')}.",
         expected="a model that takes images of this size and ends in one linear layer, for "
         "example resnet10t.",
-        next="choose another -o backbone.name, or another -o dataset.size where there is one.",
+        next="choose another --backbone timm:NAME, or another -o dataset.size where there is one.",
     )

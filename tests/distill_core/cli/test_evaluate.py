@@ -35,23 +35,23 @@ def test_a_row_for_each_backbone(run_dir: Path) -> None:
     result = distill(
         "evaluate",
         str(run_dir),
-        *("--backbone", "convnet", "--backbone", "timm"),
+        *("--backbone", "convnet", "--backbone", "timm", "--backbone", "timm:test_resnet"),
         *("-o", "evaluate.steps=2", "--nets", "1", "--protocol", "dc"),
     )
     assert result.exit_code == 0, result.stderr
-    lines = [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()[:3]]
+    lines = [[cell.strip() for cell in line.split("\t")] for line in result.stdout.splitlines()[:4]]
     assert lines[0] == ["backbone", "distilled", "random real images", "full training set"]
-    assert [line[0] for line in lines[1:]] == ["convnet", "timm"]
+    assert [line[0] for line in lines[1:]] == ["convnet", "timm:resnet10t", "timm:test_resnet"]
     assert all(cell.endswith("%") for line in lines[1:] for cell in line[1:])
     assert "1 real image(s) per class, whole" in result.stdout
     assert "convnet, distilled: network 1" in result.stderr
-    assert "timm: networks by autograd (no kernels for this TimmBackbone)\n" in result.stderr
+    assert "timm:test_resnet: networks by autograd (no kernels for this Timm" in result.stderr
     (path,) = (run_dir / "evaluation").iterdir()
     record = json.loads(path.read_text())
-    assert record["engines"]["timm"] == "autograd (no kernels for this TimmBackbone)"
+    assert record["engines"]["timm:test_resnet"] == "autograd (no kernels for this TimmBackbone)"
     settings = record["settings"]
     assert settings["convnet"]["options"]["width"] == 4  # as the run's
-    assert settings["timm"]["evaluate"]["protocol"] == "dc"
+    assert settings["timm:test_resnet"]["evaluate"]["protocol"] == "dc"
 
 
 def test_options_of_the_backbone(run_dir: Path) -> None:

@@ -103,3 +103,14 @@ def test_json_has_the_documented_shape(arguments: tuple[str, ...], keys: set[str
     records = found if isinstance(found, list) else [found]
     assert records
     assert all(set(record) == keys for record in records)
+
+
+def test_a_filter_searches_models_too() -> None:
+    lines = distill("list", "backbones", "--filter", "resnet1?").stdout.splitlines()[1:]
+    names = [line.split("\t")[1].strip() for line in lines]
+    assert names == ["timm:resnet18"]
+    assert "timm:resnet18" in distill("list", "--filter", "timm:*18").stdout
+    assert "\tconvnet\t" in distill("list", "--filter", "conv*t").stdout
+    nothing = distill("list", "orderer", "--filter", "resnet*")
+    assert nothing.exit_code == 0
+    assert nothing.stderr == "Nothing is called resnet*; a * stands for any letters.\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ from distill_core.builtin.backbones.timm_backbone import (
     TimmOptions,
     _switch_off_chance,
 )
+from distill_core.builtin.backbones.timm_names import names
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.network import FlatModel
 from distill_core.contracts.streams import seeded
@@ -28,6 +30,10 @@ from tests.distill_core.engine.small import Listed, graph_unroll
 def made(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> TimmBackbone:
     spec = DataSpec("tiny", ("a", "b", "c", "d"), shape, ())
     return TimmBackbone(TimmOptions(name=name), spec=spec)
+
+
+def test_its_names_are_read_without_importing_it() -> None:
+    assert [*names()] == sorted(timm.list_models())
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
@@ -120,4 +126,4 @@ def test_an_unknown_model() -> None:
         made("resnet10")
     assert caught.value.nearest == "resnet10t"
     assert len(caught.value.known) == 8
-    assert "timm.list_models()" in caught.value.next
+    assert "distill list backbones --filter" in caught.value.next
