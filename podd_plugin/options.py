@@ -13,13 +13,17 @@ from podd_plugin.poster_size import DEFAULT_IPC
 if TYPE_CHECKING:
     from podd_plugin.clip_text import ClipModel
 
+DECODED_AREA = 4.0
+BLOCKS = {"frequencies": 1, "bases": 4}
+
 
 class PosterOptions(Options):
     """Settings of `poster`."""
 
     size: GridShape | None = Field(
         None,
-        description="stored height x width of each canvas; default: the largest that the "
+        description="stored height x width of each canvas, or decoded ones if it is not stored as "
+        "pixels; default: the largest that the "
         f"budget allows, in the shape of the class grid (without --ipc: {DEFAULT_IPC} IPC)",
         **about("pixels", "PoDD, section 4.1"),
     )
@@ -60,6 +64,26 @@ class PosterOptions(Options):
         "up bilinearly before they are cut: at 2 the same pixels make a poster of 4 times the area",
         **about(source="IDC, Kim et al. 2022, for images"),
     )
+    canvas: Literal["pixels", "frequencies", "bases", "lowrank"] = Field(
+        "pixels",
+        description="what is stored of canvases: their pixels; the lowest frequencies of every "
+        "block; bases that all blocks share, and a mixture for every block; or thin factors of "
+        "every channel",
+        **about(source="FreD, Shin et al. 2023, and Deng and Russakovsky 2022, for images"),
+    )
+    area: float | None = Field(
+        None,
+        ge=1,
+        description="how many times as many pixels a decoded canvas has as its numbers would "
+        f"make; not with canvas pixels; default {DECODED_AREA:g}",
+    )
+    blocks: int | None = Field(
+        None,
+        ge=1,
+        description="blocks on each side of a class cell; with canvas frequencies "
+        f"(default {BLOCKS['frequencies']}) and bases (default {BLOCKS['bases']})",
+        **about("blocks"),
+    )
     init: Literal["noise", "paper", "blend", "real"] = Field(
         "noise",
         description="starting pixels: noise of the published code's scale, the paper's N(0, 1), "
@@ -67,6 +91,30 @@ class PosterOptions(Options):
         **about(source="PoDD, section 4.1; published code"),
     )
     init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        read_by = {"area": "frequencies, bases or lowrank", "blocks": "frequencies or bases"}
+        for option, canvases in read_by.items():
+            if getattr(self, option) is not None and self.canvas not in canvases:
+                raise OptionError(
+                    f"option repr.{option} has no effect with repr.canvas = {self.canvas}.",
+                    expected=f"repr.canvas = {canvases} with repr.{option}.",
+                    next="drop it, or choose another -o repr.canvas.",
+                )
+        return self
+
+    @property
+    def decoded_area(self) -> float:
+        """Pixels of a decoded canvas, in units of the pixels that its numbers would make."""
+        if self.canvas == "pixels":
+            return 1
+        return DECODED_AREA if self.area is None else self.area
+
+    @property
+    def cell_blocks(self) -> int:
+        """Blocks on each side of a class cell; 0 if a canvas has none."""
+        return BLOCKS.get(self.canvas, 0) if self.blocks is None else self.blocks
 
 
 class PoddlOptions(Options):

@@ -17,15 +17,17 @@ from distill_core.plugin import (
     upsample,
 )
 from podd_plugin.options import PosterOptions
+from podd_plugin.poster_canvas import decoded_canvas
 from podd_plugin.poster_init import area_grid, mosaic, real_areas, unit_areas
-from podd_plugin.poster_layout import poster_layout
+from podd_plugin.poster_layout import poster_layout, stored_numbers
 
 
 class Poster(Representation):
     """One canvas for all classes, or one for each; items are patches of an image's size.
 
-    Stored are the canvases, or with option `downsample` smaller ones that are scaled up. Items are
-    listed canvas by canvas, column by column as in the published code.
+    Stored are the canvases, or with option `downsample` smaller ones that are scaled up; with
+    option `canvas` they are decoded from other numbers first. Items are listed canvas by canvas,
+    column by column as in the published code.
 
     Args:
         options: settings.
@@ -35,7 +37,8 @@ class Poster(Representation):
 
     Raises:
         InputError: the budget or size is smaller than a patch, the class grid does not fit the
-            classes, or there are more class cells than pixels on a side.
+            classes, there are more class cells than pixels on a side, or the budget is too small
+            for what a canvas is decoded from.
 
     Source: Shul et al. 2024 (arXiv:2403.12040), section 4.1; cyclic posters and posters per
         class from section 6.
@@ -52,19 +55,24 @@ class Poster(Representation):
         super().__init__()
         self.options = options
         self.layout, self._cell_grid = poster_layout(options, spec, ipc, item_draws)
-        stored_hw = (side // options.downsample for side in self.layout.canvas_hw)
-        shape = (self.layout.num_canvases, spec.image_shape[0], *stored_hw)
-        self.pixels = nn.Parameter(torch.zeros(shape))
+        height, width = (side // options.downsample for side in self.layout.canvas_hw)
+        self._shape = (self.layout.num_canvases, spec.image_shape[0], height, width)
+        if options.canvas == "pixels":
+            self.pixels = nn.Parameter(torch.zeros(self._shape))
+        else:
+            rows, cols = (side * options.cell_blocks for side in self._cell_grid)
+            numbers = stored_numbers(spec, ipc)
+            self.canvas = decoded_canvas(options.canvas, self._shape, numbers, (rows, cols))
 
     @torch.no_grad()
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
         """Draw the starting pixels, as option `init` says."""
         init = self.options.init
-        item_shape = (self.pixels.shape[1], *self.layout.items.hw)
+        item_shape = (self._shape[1], *self.layout.items.hw)
         if init == "noise":
-            start = starting_noise(self.pixels.shape, item_shape, generator=generator)
+            start = starting_noise(self._shape, item_shape, generator=generator)
         elif init == "paper":
-            start = torch.randn(self.pixels.shape, generator=generator)
+            start = torch.randn(self._shape, generator=generator)
         else:
             cells = placement.cell_class.reshape(self.layout.num_canvases, -1)
             classes = cells[:, area_grid(self._cell_grid, self.layout.canvas_hw, item_shape[1:])]
@@ -75,7 +83,11 @@ class Poster(Representation):
                 areas = drawn.reshape(*classes.shape, *item_shape)
             whole = torch.stack([mosaic(each, self.layout.canvas_hw) for each in areas])
             start = downsample(whole, self.options.downsample)
-        self.pixels.copy_(start * self.options.init_scale)
+        start = start * self.options.init_scale
+        if self.options.canvas == "pixels":
+            self.pixels.copy_(start)
+        else:
+            self.canvas.start(start)
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the patches at `boxes`: (n, C, h, w)."""
@@ -83,4 +95,5 @@ class Poster(Representation):
 
     def canvases(self) -> Tensor:
         """Return the posters: (canvases, C, H, W)."""
-        return upsample(self.pixels, self.options.downsample, wraps=self.options.cyclic)
+        stored = self.pixels if self.options.canvas == "pixels" else self.canvas()
+        return upsample(stored, self.options.downsample, wraps=self.options.cyclic)

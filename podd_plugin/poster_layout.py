@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import ceil, floor, sqrt
+from math import ceil, floor, prod, sqrt
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,14 +52,13 @@ def poster_layout(
     per_class = (ipc or 0) > 1 if options.per_class is None else options.per_class
     num_canvases = spec.num_classes if per_class else 1
     on_canvas = (1, 1) if per_class else (rows, cols)
-    stored = _stored_size(options, patch_hw, on_canvas, DEFAULT_IPC if ipc is None else ipc)
-    size = (stored[0] * options.downsample, stored[1] * options.downsample)
-    images = size[0] * size[1] / (patch_hw[0] * patch_hw[1] * on_canvas[0] * on_canvas[1])
-    stored_images = images / options.downsample**2
     # Above 1 IPC the grid of cells, and with it a label grid, grows by sqrt(IPC) per side. A canvas
     # that is scaled up has no more labels than others of its budget.
-    finer = max(1, round(sqrt(stored_images if ipc is None else ipc)))
+    finer = max(1, round(sqrt(_stored_images(options, patch_hw, on_canvas, ipc))))
     cell_grid = (on_canvas[0] * finer, on_canvas[1] * finer)
+    stored = _stored_size(options, patch_hw, on_canvas, cell_grid, ipc)
+    size = (stored[0] * options.downsample, stored[1] * options.downsample)
+    images = size[0] * size[1] / (patch_hw[0] * patch_hw[1] * on_canvas[0] * on_canvas[1])
     _check_cells(cell_grid, size)
     slots = torch.arange(rows * cols).reshape(num_canvases, *on_canvas)
     slots = slots.repeat_interleave(finer, 1).repeat_interleave(finer, 2)
@@ -84,10 +83,32 @@ def poster_layout(
     return layout, cell_grid
 
 
+def stored_numbers(spec: DataSpec, ipc: float | None) -> int:
+    """Return how many numbers the budget has for all canvases that are decoded from them."""
+    # check_budget of the core allows the same rounding error.
+    wanted = DEFAULT_IPC if ipc is None else ipc
+    return floor(wanted * spec.num_classes * prod(spec.image_shape) * (1 + 1e-9))
+
+
+def _stored_images(
+    options: PosterOptions, patch_hw: tuple[int, int], on_canvas: tuple[int, int], ipc: float | None
+) -> float:
+    """Images of every class that the stored numbers of a canvas would make."""
+    if ipc is not None:
+        return ipc
+    if options.size is None or options.canvas != "pixels":
+        return DEFAULT_IPC
+    return prod(options.size) / (prod(patch_hw) * prod(on_canvas))
+
+
 def _stored_size(
-    options: PosterOptions, patch_hw: tuple[int, int], on_canvas: tuple[int, int], ipc: float
+    options: PosterOptions,
+    patch_hw: tuple[int, int],
+    on_canvas: tuple[int, int],
+    cell_grid: tuple[int, int],
+    ipc: float | None,
 ) -> tuple[int, int]:
-    """Stored height and width of each canvas, for a budget of `ipc` times the classes on it."""
+    """Height and width of each canvas before it is scaled up, for `ipc` times the classes on it."""
     h, w = patch_hw
     if options.downsample > min(patch_hw):
         raise InputError(
@@ -97,11 +118,31 @@ def _stored_size(
             next="lower -o repr.downsample.",
         )
     least = (ceil(h / options.downsample), ceil(w / options.downsample))
+    blocks = (cell_grid[0] * options.cell_blocks, cell_grid[1] * options.cell_blocks)
     if options.size is not None:
+        _check_blocks(options.size, blocks)
         return _explicit_size(options.size, least)
+    pixels = (DEFAULT_IPC if ipc is None else ipc) * options.decoded_area
     # check_budget of the core allows the same rounding error.
-    budget = floor(ipc * on_canvas[0] * on_canvas[1] * h * w * (1 + 1e-9))
-    return poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), least)
+    budget = floor(pixels * on_canvas[0] * on_canvas[1] * h * w * (1 + 1e-9))
+    size = poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), least)
+    if not options.cell_blocks:
+        return size
+    # Blocks are of one size: the nearest below that reaches over a patch.
+    up = (-(-side // count) * count for side, count in zip(least, blocks, strict=True))
+    down = (side // count * count for side, count in zip(size, blocks, strict=True))
+    height, width = map(max, up, down)
+    return height, width
+
+
+def _check_blocks(size: tuple[int, int], blocks: tuple[int, int]) -> None:
+    if any(count and side % count for side, count in zip(size, blocks, strict=True)):
+        raise InputError(
+            f"a canvas of {size[0]}x{size[1]} pixels cannot be cut into {blocks[0]}x{blocks[1]} "
+            "blocks of one size.",
+            expected=f"height and width that are multiples of {blocks[0]} and {blocks[1]}.",
+            next="correct -o repr.size=HEIGHTxWIDTH, leave it out, or choose -o repr.blocks.",
+        )
 
 
 def _patches(

@@ -101,6 +101,7 @@ TOOLS: Table = {
     },
     "Real images": {
         "distill_core.data.augment": ("Augmentation", "Draw"),
+        "distill_core.data.cosines": ("cosine_basis",),
         "distill_core.data.downsample": ("downsample", "upsample"),
         "distill_core.data.initial_pixels": ("draw_real", "starting_noise"),
         "distill_core.data.picture_files": ("decode_picture", "picture_size"),

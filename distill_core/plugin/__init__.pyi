@@ -46,6 +46,7 @@ from distill_core.contracts.transfer import wait as wait
 from distill_core.contracts.whitening import Whitening as Whitening
 from distill_core.data.augment import Augmentation as Augmentation
 from distill_core.data.augment import Draw as Draw
+from distill_core.data.cosines import cosine_basis as cosine_basis
 from distill_core.data.downsample import downsample as downsample
 from distill_core.data.downsample import upsample as upsample
 from distill_core.data.initial_pixels import draw_real as draw_real

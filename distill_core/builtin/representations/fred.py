@@ -8,8 +8,6 @@ Source: FreD, Shin et al. 2023 (arXiv:2311.08819).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Generator, Tensor, nn
 
@@ -21,6 +19,7 @@ from distill_core.plugin import (
     InputError,
     Placement,
     RealData,
+    cosine_basis,
     draw_real,
     starting_noise,
 )
@@ -97,18 +96,6 @@ class Fred(Decoded):
     def _transform(self, images: Tensor) -> Tensor:
         """Return the cosine transform of images (n, C, h, w)."""
         return self.down.to(images) @ images @ self.across.to(images).T
-
-
-def cosine_basis(size: int) -> Tensor:
-    """Return the orthonormal DCT-II as a matrix (frequencies, places).
-
-    >>> cosine_basis(1).tolist()
-    [[1.0]]
-    """
-    place = torch.arange(size, dtype=torch.float64) + 0.5
-    waves = torch.cos(math.pi / size * torch.arange(size)[:, None] * place)
-    waves[0] /= math.sqrt(2)
-    return (waves * math.sqrt(2 / size)).float()
 
 
 def items_per_class(count: int, spec: DataSpec, ipc: float) -> int:

@@ -1,4 +1,4 @@
-"""FreD: the transform against SciPy, the choice of frequencies against plain loops."""
+"""FreD: the choice of frequencies against plain loops."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.fft import dctn, idctn
 
-from distill_core.builtin.representations.fred import Fred, FredOptions, cosine_basis
+from distill_core.builtin.representations.fred import Fred, FredOptions
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Placement
 from distill_core.contracts.streams import seeded
@@ -29,13 +27,6 @@ def started(real, grid=None, **options) -> Fred:
     placement = Placement(made.layout, grid.reshape(made.layout.grid_shape))
     made.reset(placement, real, generator=seeded(0, "init"))
     return made
-
-
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_the_transform_is_the_orthonormal_one_of_scipy(height: int, width: int) -> None:
-    image = np.random.default_rng(0).normal(size=(height, width))
-    down, across = cosine_basis(height).numpy(), cosine_basis(width).numpy()
-    np.testing.assert_allclose(down @ image @ across.T, dctn(image, norm="ortho"), atol=1e-5)
 
 
 def test_the_published_budget_counts_the_places_too() -> None:

@@ -1,0 +1,177 @@
+"""Posters whose canvas is decoded: against plain loops, their budget, their start, their layout."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.fft import idctn
+
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.geometry import Placement
+from distill_core.contracts.streams import seeded
+from distill_core.testing import check_representation
+from distill_core.testing.assertions import perturb
+from podd_plugin.options import PosterOptions
+from podd_plugin.poster import Poster
+from podd_plugin.poster_canvas import lowest_frequencies
+from registry import InputError, OptionError, check_options
+
+DECODED = ("frequencies", "bases", "lowrank")
+
+
+def spec(num_classes: int = 10, shape: tuple[int, int, int] = (3, 32, 32)) -> DataSpec:
+    return DataSpec("made", tuple(map(str, range(num_classes))), shape, ())
+
+
+def started(real, ipc: float = 1, **options) -> Poster:
+    made = Poster(PosterOptions(**options), spec=real.spec, ipc=ipc)
+    grid = torch.arange(real.spec.num_classes).reshape(made.layout.grid_shape)
+    made.reset(Placement(made.layout, grid), real, generator=seeded(0, "init"))
+    return made
+
+
+def stored(made: Poster) -> int:
+    return sum(tensor.numel() for tensor in made.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("canvas", "shapes"),
+    [
+        ("frequencies", {"coefficients": (1, 2, 5, 3, 1024)}),
+        ("bases", {"bases": (33, 3, 16, 16), "coefficients": (1, 8, 20, 33)}),
+        ("lowrank", {"columns": (1, 3, 128, 22), "rows": (1, 3, 22, 320)}),
+    ],
+)
+def test_one_image_per_class_makes_a_canvas_of_four_times_its_pixels(canvas, shapes) -> None:
+    made = Poster(PosterOptions(canvas=canvas), spec=spec(), ipc=1)
+    assert {name: tuple(t.shape) for name, t in made.canvas.state_dict().items()} == shapes
+    assert made.layout.canvas_hw == (128, 320)
+    assert len(made.layout.items) == 8 * 20
+    assert len(made.layout.cells) == 10
+    assert stored(made) == sum(tensor.numel() for tensor in made.canvas.parameters())
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    options=st.fixed_dictionaries(
+        {
+            "canvas": st.sampled_from(DECODED),
+            "area": st.floats(1, 6),
+            "downsample": st.integers(1, 2),
+            "per_class": st.booleans(),
+        }
+    ),
+    num_classes=st.integers(2, 7),
+    ipc=st.floats(1, 5),
+)
+def test_any_budget_is_kept(options, num_classes, ipc):
+    made = Poster(PosterOptions(**options), spec=spec(num_classes, (3, 8, 8)), ipc=ipc)
+    assert stored(made) <= ipc * num_classes * 3 * 64 * (1 + 1e-9)
+    assert tuple(made.canvases().shape[-2:]) == made.layout.canvas_hw
+    assert made.expand(made.layout.items).shape == (len(made.layout.items), 3, 8, 8)
+
+
+def blocks_of(made: Poster, grid: tuple[int, int]) -> list[tuple[int, int, slice, slice]]:
+    height, width = (side // count for side, count in zip(made.layout.canvas_hw, grid, strict=True))
+    return [
+        (row, col, slice(row * height, (row + 1) * height), slice(col * width, (col + 1) * width))
+        for row, col in product(*map(range, grid))
+    ]
+
+
+def test_blocks_are_inverse_transforms_of_their_lowest_frequencies(make_real) -> None:
+    made = started(make_real(4, (2, 4, 6)), canvas="frequencies").double()
+    perturb(made, 0.1, seed=0)
+    coefficients = made.canvas.coefficients.detach().numpy()
+    count, (canvas,) = coefficients.shape[-1], made.canvases().detach().numpy()
+    blocks = blocks_of(made, (2, 2))
+    height, width = canvas[0][blocks[0][2:]].shape
+    order = sorted(
+        product(range(height), range(width)),
+        key=lambda place: (place[0] / height) ** 2 + (place[1] / width) ** 2,
+    )[:count]
+    for row, col, down, across in blocks:
+        for channel in range(2):
+            waves = np.zeros((height, width))
+            for place, value in zip(sorted(order), coefficients[0, row, col, channel], strict=True):
+                waves[place] = value
+            block = idctn(waves, norm="ortho")
+            np.testing.assert_allclose(canvas[channel, down, across], block, atol=1e-6)
+
+
+def test_blocks_are_mixtures_of_shared_bases(make_real) -> None:
+    made = started(make_real(4, (2, 4, 6)), canvas="bases", blocks=2).double()
+    perturb(made, 0.1, seed=0)
+    bases, rows = (made.canvas.state_dict()[name] for name in ("bases", "coefficients"))
+    (canvas,) = made.canvases().detach()
+    for row, col, down, across in blocks_of(made, (4, 4)):
+        block = sum(share * base for share, base in zip(rows[0, row, col], bases, strict=True))
+        torch.testing.assert_close(canvas[:, down, across], block, atol=1e-12, rtol=0)
+
+
+def test_channels_are_products_of_their_factors(make_real) -> None:
+    made = started(make_real(4, (2, 4, 6)), canvas="lowrank").double()
+    columns, rows = made.canvas.columns, made.canvas.rows
+    (canvas,) = made.canvases().detach()
+    for channel in range(2):
+        whole = sum(
+            torch.outer(column, row)
+            for column, row in zip(columns[0, channel].T, rows[0, channel], strict=True)
+        )
+        torch.testing.assert_close(canvas[channel], whole.detach(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("canvas", DECODED)
+def test_it_starts_as_near_to_the_same_start_in_pixels_as_its_numbers_allow(canvas, make_real):
+    """No small change of the numbers brings it nearer: the gradient of the error vanishes there."""
+    real = make_real(4, (2, 4, 6))
+    made = started(real, canvas=canvas, init="real", area=2)
+    size = made.layout.canvas_hw
+    (whole,) = started(real, init="real", size="{}x{}".format(*size)).pixels.detach()
+    error = (made.canvases()[0] - whole).square().sum()
+    assert 0 < float(error.detach()) < 0.9 * float(whole.square().sum())
+    for gradient in torch.autograd.grad(error, list(made.parameters())):
+        assert float(gradient.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("canvas", DECODED)
+@pytest.mark.parametrize(
+    "more", [{}, {"downsample": 2, "cyclic": True}, {"per_class": True, "init": "real"}]
+)
+def test_it_keeps_the_contract(canvas, more) -> None:
+    make = partial(Poster, PosterOptions(canvas=canvas, area=2, **more))
+    check_representation(make, name="poster")
+
+
+def test_frequencies_are_in_order_of_their_length() -> None:
+    assert lowest_frequencies((1, 4)).tolist() == [0, 1, 2, 3]
+    assert lowest_frequencies((2, 2)).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "ipc", "what"),
+    [
+        ({"canvas": "bases", "blocks": 1, "area": 40}, 0.2, "a base with its coefficients takes"),
+        ({"canvas": "lowrank", "area": 500}, 0.2, "rank 1 of every channel takes"),
+        ({"canvas": "frequencies", "size": "33x40"}, 1, "cannot be cut into 2x5 blocks"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, ipc, what) -> None:
+    with pytest.raises(InputError) as caught:
+        Poster(PosterOptions(**options), spec=spec(), ipc=ipc)
+    assert what in caught.value.what
+    assert caught.value.next
+
+
+@pytest.mark.parametrize(
+    "options", [{"area": 2}, {"blocks": 2}, {"canvas": "lowrank", "blocks": 2}]
+)
+def test_options_without_effect_are_refused(options) -> None:
+    with pytest.raises(OptionError, match=r"has no effect with repr\.canvas = "):
+        check_options(PosterOptions, options, where="repr")
