@@ -31,12 +31,14 @@ class Preset:
         summary: one line for `distill presets`.
         config: the same keys as a configuration file.
         reported: the accuracy that a paper reports, with its source; empty if none does.
+        benched: `distill bench` measures it where no preset is named.
     """
 
     name: str
     summary: str
     config: Mapping[str, Any] = field(default_factory=dict)
     reported: str = ""
+    benched: bool = True
 
 
 @hookspec

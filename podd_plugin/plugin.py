@@ -60,8 +60,9 @@ def distill_orderers() -> list[Component]:
 
 @hookimpl
 def distill_presets() -> list[Preset]:
-    """Offer the configurations of the paper, and some for a laptop."""
+    """Offer the configurations of the paper and of its baselines, and some for a laptop."""
+    from podd_plugin.baselines import baseline_presets
     from podd_plugin.presets import presets
     from podd_plugin.quick import quick_presets
 
-    return [*quick_presets(), *presets()]
+    return [*quick_presets(), *presets(), *baseline_presets()]

@@ -74,12 +74,14 @@ class Line:
 
 
 def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
-    """Return the first preset of each dataset, network and algorithm's options.
+    """Return the first preset of each dataset, network and algorithm's options that is `benched`.
 
     Presets that differ in the poster's size or the labels alone cost about the same.
     """
     found: dict[str, str] = {}
     for name, preset in presets.items():
+        if not preset.benched:
+            continue
         config = resolve(preset.config, plugins)
         kinds = ("dataset", "backbone", "algo")
         parts = [config.component(kind) for kind in kinds]

@@ -90,7 +90,7 @@ def test_a_terminal_gets_a_drawn_table(
     [
         (("list",), {"kind", "name", "plugin", "version", "summary"}),
         (("presets",), {"preset", "plugin", "summary", "reported"}),
-        (("presets", "quick-digits"), {"name", "summary", "config", "reported"}),
+        (("presets", "quick-digits"), {"name", "summary", "config", "reported", "benched"}),
         (
             ("show", "orderer", "poco"),
             {"kind", "name", "summary", "provider", "source", "options"},

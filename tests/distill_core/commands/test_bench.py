@@ -33,6 +33,8 @@ def test_one_preset_of_each_kind_of_cost() -> None:
     datasets = {found[name].config["dataset"] for name in found}
     assert datasets == {found[name].config["dataset"] for name in chosen}
     assert len(chosen) < len(found) / 3
+    assert all(found[name].benched for name in chosen)
+    assert not all(preset.benched for preset in found.values())
     assert chosen[0] == next(iter(found))
 
 

@@ -1,0 +1,43 @@
+"""Presets of the paper's Table 2: all its figures, and settings that the components accept."""
+
+from __future__ import annotations
+
+import pytest
+
+from distill_core.config.run_config import resolve
+from podd_plugin.baselines import baseline_presets
+from tests.distill_core.small_run import installed
+
+PRESETS = {preset.name: preset for preset in baseline_presets()}
+# Table 2 of arXiv:2403.12040, typed once more: CIFAR-10, CIFAR-100, CUB-200, Tiny ImageNet.
+TABLE = """
+bptt    49.1±0.6 21.3±0.6 -        -
+frepo   45.6±0.1 26.3±0.1 -        16.9±0.1
+rcig    49.6±1.2 35.5±0.7 -        22.4±0.3
+ratbptt 53.2±0.7 35.3±0.4 13.8±0.3 20.1±0.3
+dsa     28.8±0.7 13.9±0.3 1.3±0.1  6.6±0.2
+dm      26.0±0.8 11.4±0.3 1.6±0.1  3.9±0.2
+mtt     46.3±0.8 24.3±0.3 2.2±0.1  8.8±0.3
+ftd     46.8±0.3 25.2±0.2 -        10.4±0.3
+tesla   48.5±0.8 24.8±0.4 -        -
+"""
+DATASETS = ("cifar10", "cifar100", "cub200", "tiny-imagenet")
+
+
+def test_every_figure_of_the_table_has_a_preset():
+    rows = [line.split() for line in TABLE.strip().splitlines()]
+    printed = {
+        f"{method}-{dataset}": f"{figure.replace('±', ' +- ')} % (PoDD paper, Table 2)"
+        for method, *figures in rows
+        for dataset, figure in zip(DATASETS, figures, strict=True)
+        if figure != "-"
+    }
+    assert {name: preset.reported for name, preset in PRESETS.items()} == printed
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_components_accept_it(name):
+    config = resolve(PRESETS[name].config, installed())
+    assert config.ipc == 1
+    assert config.data.validation == 0
+    assert config.algo == name.partition("-")[0]
