@@ -20,7 +20,17 @@ SPEED_SECONDS = 1.0
 
 def examine() -> Iterator[Finding]:
     """Run all checks in order; a check that fails is a finding itself."""
-    for check in (_versions, _device, _machine, _kernels, _cache, _folder, _plugins, _speed):
+    for check in (
+        _versions,
+        _device,
+        _machine,
+        _kernels,
+        _cache,
+        _pictures,
+        _folder,
+        _plugins,
+        _speed,
+    ):
         yield from _safely(check)
 
 
@@ -93,6 +103,18 @@ def _cache() -> Iterator[Finding]:
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
     found = f"{cache}, {size_text(sum(path.stat().st_size for path in files))}"
     yield _writable("cache", cache, found, "set DISTILL_CACHE to a folder that can be written")
+
+
+def _pictures() -> Iterator[Finding]:
+    from distill_core.data.picture_space import LIMIT, kept_sets, limit, pictures_dir
+    from distill_core.system.units import size_text
+
+    sets = kept_sets()
+    found = (
+        f"{len(sets)} set{'' if len(sets) == 1 else 's'} in {pictures_dir()}, "
+        f"{size_text(sum(sets.values()))} of {size_text(limit())} ({LIMIT})"
+    )
+    yield Finding("decoded pictures", "ok", found)
 
 
 def _folder() -> Iterator[Finding]:

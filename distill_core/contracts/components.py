@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-from distill_core.contracts.data import RawData, RealData
+from distill_core.contracts.data import RawData, RealData, Room, Sources
 from distill_core.contracts.experts import Experts
 from distill_core.contracts.geometry import Boxes, Layout, Placement
 
@@ -134,4 +134,20 @@ class Dataset(Protocol):
 
     def load(self) -> RawData:
         """Read everything. A missing or unusable file raises `InputError` naming it."""
+        ...
+
+
+@runtime_checkable
+class KeptDataset(Dataset, Protocol):
+    """A dataset whose images are kept once they are read: mapped into memory, they need no reading.
+
+    Images that do not fit into memory are of such datasets.
+    """
+
+    def sources(self) -> Sources:
+        """Say what `load` reads, without reading it."""
+        ...
+
+    def load_into(self, room: Room) -> RawData:
+        """As `load`, which is `load_into(Room())`: all images lie in tensors that `room` gave."""
         ...

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -50,6 +53,44 @@ class DataSpec:
         return min(self.image_shape[1:]) < 28
 
 
+class Room:
+    """Gives memory for the images of a dataset: here from the process's own.
+
+    `distill_core/data/pixel_room.py` gives files that are mapped into memory.
+    """
+
+    def empty(self, shape: tuple[int, int, int, int]) -> Tensor:
+        """Return a tensor of bytes (N, C, h, w), of any content, to be filled from its start."""
+        return torch.empty(shape, dtype=torch.uint8)
+
+    def filled(self, count: int) -> None:
+        """Be told that `count` more images are in their place."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a dataset reads. While it is as it was, so is what `load` returns, which is then kept.
+
+    Attributes:
+        files: every file and folder that `load` looks at, by a name that says nothing of where
+            they lie as a whole.
+        how: all else that `load` depends on, as text: the options without the place, and a version
+            of the code that reads.
+    """
+
+    files: Mapping[str, Path]
+    how: str
+
+
+Known = Callable[[str, Callable[[], Any]], Any]
+
+
+def find_anew(question: str, find: Callable[[], Any]) -> Any:
+    """Return what `find` finds: nothing is known of these images from earlier."""
+    del question
+    return find()
+
+
 @dataclass(frozen=True)
 class RawData:
     """What `Dataset.load` returns.
@@ -60,6 +101,8 @@ class RawData:
         train_labels: (N,) int64, 0 to K - 1.
         test_images, test_labels: likewise.
         notes: sentences on what was left out or lost in reading, for console, manifest and report.
+        known: set by the core. `known(question, find)` returns the JSON value that `find()` returns
+            for these images, from earlier if it was asked before.
     """
 
     spec: DataSpec
@@ -68,6 +111,7 @@ class RawData:
     test_images: Tensor
     test_labels: Tensor
     notes: tuple[str, ...] = ()
+    known: Known = find_anew
 
 
 @dataclass(frozen=True)

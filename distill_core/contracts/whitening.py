@@ -127,7 +127,7 @@ class Whitening:
         if self.kind == "none":
             return images
         if self.kind == "standardise":
-            return (images - _per_channel(values["mean"])) / _per_channel(values["std"])
+            return (images - _per_channel(values["mean"])).div_(_per_channel(values["std"]))
         flat = images.flatten(1)
         flat = normalise(flat) if self.kind == "zca" else flat - values["mean"]
         return (flat @ values["matrix"]).reshape(images.shape)
@@ -178,8 +178,7 @@ def normalise(flat: Tensor) -> Tensor:
 
 def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Return pixels from 0 to 1; bytes are divided by 255."""
-    scale = 1 if images.is_floating_point() else 255
-    return images.to(dtype) / scale
+    return images.to(dtype) / 1 if images.is_floating_point() else images.to(dtype).div_(255)
 
 
 def _per_channel(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData
+from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, find_anew
 from distill_core.contracts.streams import seeded
 from distill_core.data.own_items import as_colour, as_tensor, is_picture, read_items, read_list
 from distill_core.data.picture_notes import PictureNotes
@@ -79,6 +79,7 @@ def raw_data(
             train_labels=data.train_labels.cpu(),
             test_images=data.test_images.cpu(),
             test_labels=data.test_labels.cpu(),
+            known=find_anew,
         )
         check_raw(raw)
         return raw

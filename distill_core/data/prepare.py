@@ -61,7 +61,12 @@ def prepare(
     generator = seeded(seed, "validation split")
     held = held_out(raw.train_labels, options.validation, generator=generator)
     whitening = fit_whitening(
-        options.whitening, raw.train_images[~held], strength=options.zca_strength
+        options.whitening,
+        raw.train_images,
+        strength=options.zca_strength,
+        index=(~held).nonzero().flatten(),
+        known=raw.known,
+        part=f"training images without {options.validation} by seed {seed}",
     )
     release_memory()  # used by the fit, before the largest tensors are made
     local = whitening.to(device)

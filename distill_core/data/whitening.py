@@ -13,13 +13,23 @@ import hashlib
 import torch
 from torch import Tensor
 
-from distill_core.contracts.whitening import KINDS, Whitening, chunks, normalise, unit_range
+from distill_core.contracts.data import Known, find_anew
+from distill_core.contracts.whitening import KINDS, Whitening, normalise, unit_range
+from distill_core.data.walk import walk
 from distill_core.system.cache import cache_dir
 from distill_core.system.kept import Misfit, keep_tensors, kept_tensors, made_anew
 from registry import UnknownNameError
 
 
-def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
+def fit_whitening(
+    kind: str,
+    images: Tensor,
+    *,
+    strength: float,
+    index: Tensor | None = None,
+    known: Known = find_anew,
+    part: str = "all",
+) -> Whitening:
     """Fit a whitening, or read its matrix from the cache if it was fitted before.
 
     ZCA on d = C h w numbers per image takes O(N d^2 + d^3) time and 8 d^2 bytes for each of a few
@@ -28,7 +38,10 @@ def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
 
     Args:
         kind: "none", "standardise", "zca" or "zca_kornia".
-        images: (N, C, h, w) uint8, the training split; N >= 1.
+        images: (N, C, h, w) uint8, N >= 1.
+        index: (n,) int64, the images of the training split; None: all.
+        known: of the raw data.
+        part: says to `known` which images `index` chooses.
         strength: regulariser of ZCA. For zca in units of the covariance's mean eigenvalue; for
             zca_kornia absolute, for pixels from 0 to 1.
 
@@ -42,10 +55,13 @@ def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
     if kind == "none":
         return Whitening(kind)
     if kind == "standardise":
-        return Whitening(kind, _fit_channels(images))
+        found = known(f"channels of {part}", lambda: _plain(_fit_channels(images, index)))
+        return Whitening(kind, {name: torch.tensor(value) for name, value in found.items()})
     if kind not in KINDS:
         raise UnknownNameError("whitening", kind, known=KINDS, next="pass -o data.whitening=NAME.")
-    images_digest = _digest(kind, images, strength)
+    images_digest = known(
+        f"digest of {part} for {kind} {strength!r}", lambda: _digest(kind, images, index, strength)
+    )
     path = cache_dir() / "whitening" / f"{images_digest}.safetensors"
     key = {"whitening": kind, "strength": strength, "images": images_digest}
     d = images[0].numel()
@@ -56,22 +72,36 @@ def fit_whitening(kind: str, images: Tensor, *, strength: float) -> Whitening:
         made_anew(path, str(misfit))
     except FileNotFoundError:
         pass
-    tensors = _fit_zca(images, strength) if kind == "zca" else _fit_kornia(images, strength)
+    fit = _fit_zca if kind == "zca" else _fit_kornia
+    tensors = fit(images, index, strength)
     keep_tensors(path, tensors, key)
     return Whitening(kind, tensors)
 
 
-def _digest(kind: str, images: Tensor, strength: float) -> str:
-    digest = hashlib.sha256(f"{kind} {strength!r} {tuple(images.shape)}".encode())
-    digest.update(images.contiguous().flatten().numpy().data)
+def _digest(kind: str, images: Tensor, index: Tensor | None, strength: float) -> str:
+    shape = (_count(images, index), *images.shape[1:])
+    digest = hashlib.sha256(f"{kind} {strength!r} {shape}".encode())
+    for some in walk(images, index):
+        digest.update(some.contiguous().flatten().numpy().data)
     return digest.hexdigest()
 
 
-def _fit_channels(images: Tensor) -> dict[str, Tensor]:
+def _count(images: Tensor, index: Tensor | None) -> int:
+    return len(images if index is None else index)
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: tensor.tolist() for name, tensor in tensors.items()}
+
+
+def _fit_channels(images: Tensor, index: Tensor | None) -> dict[str, Tensor]:
     """Exact mean and standard deviation of each channel, from its 256 counts."""
-    counts = torch.stack(
-        [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
-    ).double()
+    channels = range(images.shape[1])
+    found = torch.zeros(len(channels), 256, dtype=torch.int64)
+    for some in walk(images, index):
+        for c in channels:
+            found[c] += torch.bincount(some[:, c].flatten(), minlength=256)
+    counts = found.double()
     share = counts / counts.sum(1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ levels
@@ -80,27 +110,27 @@ def _fit_channels(images: Tensor) -> dict[str, Tensor]:
     return {"mean": mean.float(), "std": torch.where(std > 0, std, 1.0).float()}
 
 
-def _fit_zca(images: Tensor, strength: float) -> dict[str, Tensor]:
+def _fit_zca(images: Tensor, index: Tensor | None, strength: float) -> dict[str, Tensor]:
     d = images[0].numel()
     covariance = torch.zeros(d, d, dtype=torch.float64)
-    for chunk in chunks(images):
-        covariance += _gram(normalise(unit_range(images[chunk], torch.float64).flatten(1)))
-    covariance /= len(images)
+    for some in walk(images, index):
+        covariance += _gram(normalise(unit_range(some, torch.float64).flatten(1)))
+    covariance /= _count(images, index)
     mean_eigenvalue = float(covariance.trace()) / d
     # The covariance of constant images is zero.
     return {"matrix": _inverse_root(covariance, strength * (mean_eigenvalue or 1.0))}
 
 
-def _fit_kornia(images: Tensor, strength: float) -> dict[str, Tensor]:
+def _fit_kornia(images: Tensor, index: Tensor | None, strength: float) -> dict[str, Tensor]:
     d = images[0].numel()
     mean = torch.zeros(d, dtype=torch.float64)
-    for chunk in chunks(images):
-        mean += unit_range(images[chunk], torch.float64).flatten(1).sum(0)
-    mean /= len(images)
+    for some in walk(images, index):
+        mean += unit_range(some, torch.float64).flatten(1).sum(0)
+    mean /= _count(images, index)
     covariance = torch.zeros(d, d, dtype=torch.float64)
-    for chunk in chunks(images):
-        covariance += _gram(unit_range(images[chunk], torch.float64).flatten(1) - mean)
-    covariance /= max(len(images) - 1, 1)
+    for some in walk(images, index):
+        covariance += _gram(unit_range(some, torch.float64).flatten(1) - mean)
+    covariance /= max(_count(images, index) - 1, 1)
     return {"matrix": _inverse_root(covariance, strength), "mean": mean.float()}
 
 

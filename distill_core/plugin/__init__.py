@@ -58,12 +58,14 @@ CONTRACTS: Table = {
         "distill_core.contracts.synthetic": ("Batch", "Budget", "SyntheticDataset"),
     },
     "Datasets": {
-        "distill_core.contracts.components": ("Dataset",),
+        "distill_core.contracts.components": ("Dataset", "KeptDataset"),
         "distill_core.contracts.data": (
             "AUGMENTATIONS",
             "DataSpec",
             "RawData",
             "RealData",
+            "Room",
+            "Sources",
             "Split",
         ),
         "distill_core.contracts.whitening": ("Whitening",),

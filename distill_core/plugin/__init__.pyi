@@ -7,6 +7,7 @@ from distill_core.contracts.algorithm import DrawsItems as DrawsItems
 from distill_core.contracts.algorithm import Estimate as Estimate
 from distill_core.contracts.algorithm import Task as Task
 from distill_core.contracts.components import Dataset as Dataset
+from distill_core.contracts.components import KeptDataset as KeptDataset
 from distill_core.contracts.components import Labeler as Labeler
 from distill_core.contracts.components import Orderer as Orderer
 from distill_core.contracts.components import Representation as Representation
@@ -14,6 +15,8 @@ from distill_core.contracts.data import AUGMENTATIONS as AUGMENTATIONS
 from distill_core.contracts.data import DataSpec as DataSpec
 from distill_core.contracts.data import RawData as RawData
 from distill_core.contracts.data import RealData as RealData
+from distill_core.contracts.data import Room as Room
+from distill_core.contracts.data import Sources as Sources
 from distill_core.contracts.data import Split as Split
 from distill_core.contracts.derivatives import Engine as Engine
 from distill_core.contracts.derivatives import Features as Features

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,10 @@ from pathlib import Path
 from distill_core.artefact.contents import LOCK
 from distill_core.system.door import CAREFUL, open_to_write
 from distill_core.system.files import parse_json
+from distill_core.system.flock import HELD, flock
 from registry import EnvironmentFault, InputError
 
 PATIENCE = 0.3  # seconds; who asks whether a lock is held has it for a moment
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
@@ -67,9 +66,9 @@ def owner_of(run_dir: Path) -> str:
         with contextlib.suppress(OSError):
             descriptor = os.open(place, flags)
             try:
-                _flock(descriptor, shared=True)
+                flock(descriptor, shared=True)
             except OSError as error:
-                if error.errno in _HELD:
+                if error.errno in HELD:
                     return _text(run_dir / LOCK) or "a run that just began"
             finally:
                 os.close(descriptor)
@@ -91,10 +90,10 @@ class _Held:
         except OSError as error:
             raise _fault(self.path, error) from error
         try:
-            _flock(self.folder, patience=PATIENCE)
+            flock(self.folder, patience=PATIENCE)
         except OSError as error:
             # NFS locks no directory, since it cannot be open for writing.
-            if error.errno in _HELD and error.errno != errno.EACCES:
+            if error.errno in HELD and error.errno != errno.EACCES:
                 raise _in_use(self.run_dir) from None
         self.file = self._locked_file()
 
@@ -141,7 +140,7 @@ class _Held:
         while True:
             descriptor = _open(self.path)
             try:
-                _flock(descriptor, patience=PATIENCE)
+                flock(descriptor, patience=PATIENCE)
                 if _same(descriptor, self.path.lstat()):
                     return descriptor
             except FileNotFoundError:
@@ -150,7 +149,7 @@ class _Held:
                 os.close(descriptor)
                 if isinstance(error, EnvironmentFault):
                     raise
-                if error.errno in _HELD:
+                if error.errno in HELD:
                     raise _in_use(self.run_dir) from None
                 raise _fault(self.path, error) from error
             os.close(descriptor)
@@ -161,32 +160,6 @@ def _open(path: Path) -> int:
         return open_to_write(path)
     except OSError as error:
         raise _fault(path, error) from error
-
-
-def _flock(descriptor: int, *, shared: bool = False, patience: float = 0.0) -> None:
-    """Lock a file or folder that is open.
-
-    Raises:
-        OSError: it is held by another process, or cannot be locked.
-        EnvironmentFault: this system has no such locks.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        raise EnvironmentFault(
-            "the run directory cannot be locked: this system has no flock.",
-            expected="Linux, macOS or another Unix; runs are not made on Windows.",
-            next="use the Windows Subsystem for Linux.",
-        ) from None
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if error.errno not in _HELD or time.monotonic() >= until:
-                raise
-        time.sleep(0.02)
 
 
 def _same(descriptor: int, found: os.stat_result) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
 from distill_core.data.identity import Identity
+from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import prepare
 from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
@@ -83,8 +85,8 @@ class Plan:
 
     def raw_data(self) -> RawData:
         """Load the dataset as it is."""
-        raw: RawData = self.call("dataset", self.make("dataset").load)
-        return raw
+        dataset, call = self.make("dataset"), partial(self.call, "dataset")
+        return Reader(dataset, call, name=self.name("dataset")).read()
 
     def real_data(self, check: Callable[[Identity], None] = lambda identity: None) -> RealData:
         """Load, split and whiten the dataset, and move it to the device.

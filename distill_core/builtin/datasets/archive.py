@@ -10,9 +10,9 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from distill_core.builtin.datasets.options import Cub200Options, TinyImagenetOptions
-from distill_core.builtin.datasets.pictures import read_pictures
-from distill_core.builtin.datasets.tree import FileTree, open_tree
-from distill_core.plugin import DataSpec, PictureNotes, RawData, cache_dir
+from distill_core.builtin.datasets.pictures import READER, read_pictures
+from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
+from distill_core.plugin import DataSpec, PictureNotes, RawData, Room, Sources, cache_dir
 
 Labelled = list[tuple[str, int]]  # picture files and their classes
 
@@ -63,20 +63,34 @@ class Archive(ABC):
         Raises:
             InputError: the folder, a list or an image is missing or damaged; it is named.
         """
+        return self.load_into(Room())
+
+    def sources(self) -> Sources:
+        """Return the files of the folder, or the archive."""
+        how = f"{READER} {self.options.size}"
+        return Sources(files_to_read(self._root(), next=self.advice), how)
+
+    def load_into(self, room: Room) -> RawData:
+        """Read all images into memory that is given."""
         notes = PictureNotes()
-        root = self.options.root or self._default_root()
-        with open_tree(root, next=self.advice) as opened:
+        with open_tree(self._root(), next=self.advice) as opened:
             tree = opened.holding(self.marker, next=self.advice)
-            names, train, test = self.lists(tree)
-            files = [file for file, _ in train + test]
-            images = read_pictures(tree, files, size=self.options.size, colour="rgb", notes=notes)
-        labels = torch.tensor([label for _, label in train + test])
+            names, *parts = self.lists(tree)
+            train_images, test_images = read_pictures(
+                tree,
+                [[file for file, _ in part] for part in parts],
+                size=self.options.size,
+                colour="rgb",
+                notes=notes,
+                room=room,
+            )
+        train_labels, test_labels = (torch.tensor([label for _, label in part]) for part in parts)
         return RawData(
             spec=self._spec(names),
-            train_images=images[: len(train)],
-            train_labels=labels[: len(train)],
-            test_images=images[len(train) :],
-            test_labels=labels[len(train) :],
+            train_images=train_images,
+            train_labels=train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
             notes=notes.lines(),
         )
 
@@ -84,7 +98,9 @@ class Archive(ABC):
         shape = (3, self.options.size, self.options.size)
         return DataSpec(self.name, names, shape, self.augmentations)
 
-    def _default_root(self) -> Path:
+    def _root(self) -> Path:
+        if self.options.root:
+            return self.options.root
         folder = cache_dir() / "data" / self.folder
         archive = folder.with_name(f"{self.folder}.zip")
         return archive if archive.exists() and not folder.exists() else folder

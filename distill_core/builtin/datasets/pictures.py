@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from distill_core.builtin.datasets.options import Colour
 from distill_core.builtin.datasets.tree import FileTree
-from distill_core.plugin import InputError, PictureNotes, decode_picture, picture_size
+from distill_core.plugin import InputError, PictureNotes, Room, decode_picture, picture_size
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 LARGEST_DEFAULT = 256
+READER = 1  # raised when the same files and options come to give other pixels or notes
 MODES: dict[Colour, str | None] = {"auto": None, "grey": "L", "rgb": "RGB"}
 
 
@@ -27,12 +27,13 @@ def is_picture(file: str) -> bool:
 
 def read_pictures(
     tree: FileTree,
-    files: Sequence[str],
+    parts: Sequence[Sequence[str]],
     *,
-    size: int | None,
+    size: int,
     colour: Colour,
     notes: PictureNotes | None = None,
-) -> Tensor:
+    room: Room | None = None,
+) -> list[Tensor]:
     """Read images: shorter side scaled to `size` (antialiased), centre cut out.
 
     Transparent images are laid on white; 16-bit grey becomes 8-bit; orientation tags of cameras
@@ -40,36 +41,55 @@ def read_pictures(
 
     Args:
         tree: where they lie.
-        files: N >= 1 paths.
-        size: pixels; None: the shorter side of the first image.
+        parts: paths of the N images of each part.
+        size: pixels.
         colour: "auto" is grey if every image is, otherwise rgb.
         notes: counts what is lost.
+        room: gives the memory.
 
     Returns:
-        (N, C, size, size) uint8; C is 1 for grey and 3 for rgb.
+        For each part (N, C, size, size) uint8; C is 1 for grey and 3 for rgb.
 
     Raises:
         InputError: an image is damaged or of a mode without a meaning; the file is named.
     """
-    size = size or _default_size(tree, files[0])
-    images = np.empty((len(files), 3, size, size), dtype=np.uint8)
-    colourful = False
-    for image, file in zip(images, files, strict=True):
-        picture = decode_picture(
-            tree.read(file),
-            tree.where(file),
-            hw=(size, size),
-            mode=MODES[colour],
-            notes=notes,
-            name=file,
-        )
-        pixels = np.asarray(picture)
-        colourful |= pixels.ndim == 3
-        image[:] = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
-    return torch.from_numpy(images if colourful else images[:, :1].copy())
+    room = room or Room()
+    channels = 3 if colour == "rgb" else 1
+    images = [room.empty((len(files), channels, size, size)) for files in parts]
+    for part, files in enumerate(parts):
+        for k, file in enumerate(files):
+            picture = decode_picture(
+                tree.read(file),
+                tree.where(file),
+                hw=(size, size),
+                mode=MODES[colour],
+                notes=notes,
+                name=file,
+            )
+            pixels = np.array(picture)
+            if pixels.ndim == 3 and channels == 1:
+                channels = 3
+                filled = [*map(len, parts[:part]), k]
+                images = _in_colour(images, filled, room)
+            images[part][k] = from_numpy(pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels)
+            room.filled(1)
+    return images
 
 
-def _default_size(tree: FileTree, file: str) -> int:
+def _in_colour(grey: Sequence[Tensor], filled: Sequence[int], room: Room) -> list[Tensor]:
+    """Room for as many images in colour, with the first ones of each part, which are grey."""
+    images = [room.empty((len(each), 3, *each.shape[2:])) for each in grey]
+    for new, old, count in zip(images, grey, filled, strict=False):
+        new[:count] = old[:count]
+    return images
+
+
+def usual_size(tree: FileTree, file: str) -> int:
+    """Return the shorter side of an image, for all of them where no size is given.
+
+    Raises:
+        InputError: it is more than `LARGEST_DEFAULT`, or the file is no image.
+    """
     width, height = picture_size(tree.read(file), tree.where(file))
     size = min(width, height)
     if size > LARGEST_DEFAULT:

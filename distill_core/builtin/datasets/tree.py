@@ -157,6 +157,23 @@ def open_tree(path: Path, *, next: str) -> Iterator[FileTree]:
         yield _archive(path, archive)
 
 
+def files_to_read(path: Path, *, next: str) -> dict[str, Path]:
+    """Return all that reading a folder or an archive looks at, by names relative to it.
+
+    Args:
+        path: as of `open_tree`.
+        next: likewise.
+
+    Raises:
+        InputError: it is missing, or cannot be listed.
+    """
+    plain = at_home(path, "the path of the dataset")
+    if not plain.is_dir():
+        return {"archive": plain}
+    with open_tree(path, next=next) as tree:
+        return {name: plain / name for name in (*tree.files, *tree.folders)}
+
+
 def _folder(path: Path) -> FileTree:
     files: list[str] = []
     folders: list[str] = []

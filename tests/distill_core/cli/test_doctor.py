@@ -34,9 +34,24 @@ def test_a_machine_that_can_run(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stdout
     assert found["C kernels"]["state"] == "warn"
     assert "DISTILL_KERNELS is off" in found["C kernels"]["found"]
-    assert {"torch", "device", "threads", "cache", "plugins", "speed"} <= set(found)
+    assert {"torch", "device", "threads", "cache", "decoded pictures", "plugins", "speed"} <= set(
+        found
+    )
     assert all(bool(f["next"]) == (f["state"] != "ok") for f in found.values())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_decoded_pictures_are_shown_and_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "pictures" / "0123"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    (folder / "train_images.bin").write_bytes(bytes(2**20 - 2))
+    (finding,) = doctor._pictures()
+    assert "1 set in" in finding.found
+    assert "1 MiB of 20.00 GiB" in finding.found
+    result = distill("doctor", "--clear-pictures")
+    assert result.output == "1 MiB of decoded pictures deleted from the cache\n"
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

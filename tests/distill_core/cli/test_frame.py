@@ -32,7 +32,7 @@ FLAGS = {
     "bench": "--device --json --path --preset --quick",
     "sweep": "--cluster --cpus --dry-run --gpus --json --out --parallel --partition --report "
     "--time -o file",
-    "doctor": "--json",
+    "doctor": "--clear-pictures --json",
     "completion": "shell",
     "export": "--force --format --json --license --out run",
     "verify": "--evaluate --json -o run",

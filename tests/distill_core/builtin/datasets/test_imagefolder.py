@@ -12,7 +12,7 @@ from PIL import Image
 
 from distill_core.builtin.datasets.class_folders import find_parts, unwrapped
 from distill_core.builtin.datasets.imagefolder import ImageFolder, ImageFolderOptions
-from distill_core.builtin.datasets.pictures import read_pictures
+from distill_core.builtin.datasets.pictures import read_pictures, usual_size
 from distill_core.builtin.datasets.tree import open_tree
 from distill_core.contracts.data import AUGMENTATIONS, RawData
 from distill_core.data.data_notes import data_notes
@@ -299,7 +299,7 @@ def test_cifar10_from_its_archive(test_data: Callable[[str], Path]) -> None:
         assert [len(files) for files in test.values()] == [1000] * 10
         assert list(train)[:3] == ["airplane", "automobile", "bird"]
         files = [found[-1] for found in train.values()]
-        images = read_pictures(tree, files, size=None, colour="auto")
+        (images,) = read_pictures(tree, [files], size=usual_size(tree, files[0]), colour="auto")
         for file, image in zip(files, images, strict=True):
             expected = np.asarray(Image.open(BytesIO(tree.read(file))))
             assert np.array_equal(expected, image.permute(1, 2, 0))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from distill_core.builtin.datasets.pictures import is_picture, read_pictures
+from distill_core.builtin.datasets.pictures import is_picture, read_pictures, usual_size
 from distill_core.builtin.datasets.tree import open_tree
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import encoded, folder, png
@@ -25,7 +25,13 @@ def _read(
     files = [f"{number}.png" for number in range(len(contents))]
     folder(tmp_path, dict(zip(files, contents, strict=True)))
     with open_tree(tmp_path, next="look.") as tree:
-        return read_pictures(tree, files, size=size, colour=colour)  # type: ignore[arg-type]
+        (images,) = read_pictures(
+            tree,
+            [files],
+            size=size or usual_size(tree, files[0]),
+            colour=colour,  # type: ignore[arg-type]
+        )
+        return images
 
 
 def _noise(width: int, height: int) -> Image.Image:

@@ -1,0 +1,32 @@
+"""One pass over many images, chunk by chunk, that leaves no more of them in memory than a few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from distill_core.contracts.whitening import chunks
+from distill_core.system.mapped import let_go
+
+RESIDENT = 2**28  # bytes of a map that are read before they leave the memory of the process
+
+
+def walk(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
+    """Yield images (N, C, h, w) in chunks of about two million numbers.
+
+    Args:
+        images: in memory, or mapped.
+        index: (n,) int64, which ones and in which order; None: all.
+    """
+    if index is None:
+        index = torch.arange(len(images))
+    read = 0
+    for chunk in chunks(images[:1].expand(len(index), -1, -1, -1)):
+        found = images[index[chunk]]
+        yield found
+        read += found.nbytes
+        if read > RESIDENT:
+            let_go()
+            read = 0

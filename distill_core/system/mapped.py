@@ -1,0 +1,70 @@
+"""Files of numbers as tensors: mapped into memory, so that several processes share one copy."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+def reserved(path: Path, size: int) -> None:
+    """Make a file that has all its space on the disk: writing to its map cannot fail later.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be made.
+    """
+    with open(path, "xb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        for start in range(0, size, 2**24):  # macOS
+            file.write(bytes(min(2**24, size - start)))
+
+
+def mapped(
+    path: Path, shape: tuple[int, ...], dtype: torch.dtype, *, writing: bool = False
+) -> Tensor:
+    """Map a file into memory as a tensor.
+
+    Args:
+        path: a file with as many bytes as the tensor.
+        shape: of the tensor.
+        dtype: of the tensor.
+        writing: what is written to the tensor is written to the file; otherwise it must not be
+            written to.
+
+    Raises:
+        OSError: it cannot be opened, or has another size.
+    """
+    import torch
+
+    size = math.prod(shape) * dtype.itemsize
+    with open(path, "r+b" if writing else "rb") as file:
+        if os.fstat(file.fileno()).st_size != size:
+            raise OSError(f"{path} does not have {size} bytes")
+        if not size:
+            return torch.empty(shape, dtype=dtype)
+        # PyTorch warns of memory that cannot be written to; a copy is made of what is written.
+        access = mmap.ACCESS_WRITE if writing else mmap.ACCESS_COPY
+        memory = mmap.mmap(file.fileno(), size, access=access)
+    _MAPS.add(memory)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
+
+
+def let_go() -> None:
+    """Take the pages of all maps from this process's memory; the system keeps what it has room for.
+
+    What was read stays in its page cache, and is there again when it is touched.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for memory in list(_MAPS):
+            memory.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,242 @@
+"""Decoded pictures are kept, found again by content, and made anew when they do not fit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill_core.config.sections import DataOptions
+from distill_core.contracts.data import DataSpec, RawData, Room, Sources
+from distill_core.data import kept_pictures, pixel_room, prepare
+from distill_core.data.identity import Identity
+from distill_core.data.kept_pictures import Reader
+from distill_core.data.picture_space import clear_pictures, kept_sets, pictures_dir
+from distill_core.data.pixel_room import NoRoom
+from registry import InputError
+
+SHAPE = (3, 4, 4)
+
+
+@dataclass
+class Made:
+    """A dataset of one file, whose bytes seed its images."""
+
+    file: Path
+    how: str = "1"
+    loads: int = 0
+    meanwhile: Callable[[], None] = lambda: None
+
+    def sources(self) -> Sources:
+        return Sources({"file": self.file}, self.how)
+
+    def load(self) -> RawData:
+        return self.load_into(Room())
+
+    def load_into(self, room: Room) -> RawData:
+        self.loads += 1
+        generator = torch.Generator().manual_seed(len(self.file.read_bytes()))
+        parts = []
+        for count in (20, 6):
+            images = room.empty((count, *SHAPE))
+            images.copy_(torch.randint(0, 256, images.shape, generator=generator))
+            room.filled(count)
+            parts += [images, torch.arange(count) % 2]
+        self.meanwhile()
+        return RawData(DataSpec("made", ("a", "b"), SHAPE, ("flip",)), *parts, notes=("noted",))
+
+
+def _read(dataset: Any, **settings: Any) -> RawData:
+    return Reader(dataset, lambda call, *given: call(*given), "made", **settings).read()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_pictures, "WORTH_BYTES", 0)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    file = tmp_path / "data"
+    file.write_bytes(b"pictures")
+    os.utime(file, (1, 1))
+    return Made(file)
+
+
+def test_what_is_kept_is_what_was_loaded(made: Made) -> None:
+    plain = made.load()
+    first, second = _read(made), _read(made)
+    assert made.loads == 2
+    for found in (first, second):
+        assert (found.spec, found.notes) == (plain.spec, plain.notes)
+        for name in ("train_images", "train_labels", "test_images", "test_labels"):
+            assert torch.equal(getattr(found, name), getattr(plain, name))
+    options = DataOptions()
+    prepared = [
+        prepare.prepare(raw, options, seed=0, device=torch.device("cpu"))
+        for raw in (plain, first, second)
+    ]
+    assert len({real.fingerprint for real in prepared}) == 1
+    assert len({real.content for real in prepared}) == 1
+    assert all(torch.equal(real.train.images, prepared[0].train.images) for real in prepared)
+
+
+@pytest.mark.parametrize("change", ["move", "touch", "copy"])
+def test_the_same_content_is_found_again(made: Made, change: str, tmp_path: Path) -> None:
+    _read(made)
+    if change == "touch":
+        os.utime(made.file)
+    else:
+        other = tmp_path / "elsewhere"
+        (shutil.move if change == "move" else shutil.copy)(made.file, other)
+        made.file = other
+    _read(made)
+    assert made.loads == 1
+
+
+def test_other_content_with_the_old_size_and_time_is_read(made: Made) -> None:
+    _read(made)
+    made.file.write_bytes(b"PICTURES")
+    os.utime(made.file, (1, 1))
+    _read(made)
+    made.how = "2"
+    _read(made)
+    assert made.loads == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "version", "record"])
+def test_what_does_not_fit_is_made_anew(
+    made: Made, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = _read(made).train_images.clone()
+    (folder,) = kept_sets()
+    file, record = folder / "train_images.bin", folder / "record.json"
+    data = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(data[:-1])
+    elif damage == "changed":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "gone":
+        file.unlink()
+    else:
+        said = record.read_text()
+        new = "{" if damage == "record" else said.replace('"format": 1', '"format": 0')
+        record.write_text(new)
+    assert torch.equal(_read(made).train_images, plain)
+    assert made.loads == 2
+    assert "it is made anew" in caplog.text
+    _read(made)
+    assert made.loads == 2
+
+
+def test_a_digest_is_compared_only_when_the_stamp_has_changed(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _read(made)
+    with monkeypatch.context() as patch:
+        patch.setattr("distill_core.data.picture_set.file_digest", lambda path: pytest.fail("read"))
+        _read(made)
+    (folder,) = kept_sets()
+    os.utime(folder / "test_images.bin")
+    _read(made)
+    assert made.loads == 1
+
+
+def test_what_was_found_out_is_not_found_out_again(made: Made, monkeypatch: Any) -> None:
+    raw = _read(made)
+    of = Identity.of_raw(raw, DataOptions(), 0)
+    monkeypatch.setattr("distill_core.data.identity._found_digest", lambda *_: pytest.fail("again"))
+    assert Identity.of_raw(_read(made), DataOptions(), 0) == of
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, size: int) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pixel_room, "reserved", full)
+    assert len(_read(made).train_images) == 20
+    assert "decoded at each start" in caplog.text
+    assert "No space left" in caplog.text
+    assert [path.suffix for path in pictures_dir().glob(".*")] == [".lock"]
+    with pytest.raises(NoRoom, match="No space left"):
+        _read(made, must=True)
+
+
+def test_a_set_larger_than_the_limit_is_not_kept(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DISTILL_PICTURES", "0.1KB")
+    _read(made)
+    assert "more than decoded pictures may" in caplog.text
+    assert kept_sets() == {}
+    monkeypatch.setenv("DISTILL_PICTURES", "much")
+    with pytest.raises(InputError, match="DISTILL_PICTURES is 'much'"):
+        _read(made)
+
+
+def test_those_used_longest_ago_go_first(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = []
+    for number in range(3):
+        made.how = str(number)
+        _read(made)
+        (new,) = set(kept_sets()) - set(sets)
+        sets.append(new)
+        os.utime(new / "record.json", (number, number))
+    monkeypatch.setenv("DISTILL_PICTURES", f"{3 * sum(kept_sets().values()) // 3000}KB")
+    made.how = "0"
+    _read(made)  # used again
+    made.how = "new"
+    _read(made)
+    assert sets[0] in kept_sets()
+    assert sets[1] not in kept_sets()
+    assert clear_pictures() > 0
+    assert kept_sets() == {}
+
+
+def test_two_at_once_decode_once(made: Made) -> None:
+    begun, lines = threading.Event(), list[str]()
+    other = Made(made.file)
+    waiting = threading.Thread(target=lambda: _read(other, tell=lines.append))
+
+    def meanwhile() -> None:
+        waiting.start()
+        while not lines:
+            begun.wait(0.01)
+
+    made.meanwhile = meanwhile
+    _read(made)
+    waiting.join()
+    assert (made.loads, other.loads) == (1, 0)
+    assert "another run prepares these pictures" in lines[0]
+
+
+def test_a_file_that_changes_meanwhile_is_refused(made: Made) -> None:
+    made.meanwhile = lambda: made.file.write_bytes(b"others")  # type: ignore[assignment]
+    with pytest.raises(InputError, match="have changed while they were read"):
+        _read(made)
+    assert kept_sets() == {}
+
+
+def test_few_small_files_are_not_kept(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_pictures, "WORTH_BYTES", 100)
+    _read(made)
+    assert kept_sets() == {}
+
+
+def test_a_missing_file_is_told_by_the_dataset(made: Made) -> None:
+    made.file.unlink()
+    with pytest.raises(FileNotFoundError):
+        _read(made)
