@@ -35,13 +35,11 @@ def final_state(loop: OuterLoop) -> dict[str, torch.Tensor]:
     stop_after=st.integers(1, 4),
     inner=st.sampled_from(["adam", "sgd"]),
     labeler=st.sampled_from(["poddl", "soft"]),
+    curriculum=st.sampled_from(["random", "adaptive"]),
 )
-def test_resume_is_bit_exact_at_any_step(stop_after, inner, labeler, tmp_path_factory):
-    changes = {
-        "labeler": labeler,
-        "steps": 5,
-        "options": {"algo": {"inner_optimizer": inner, "batch": 4}},
-    }
+def test_resume_is_bit_exact_at_any_step(stop_after, inner, labeler, curriculum, tmp_path_factory):
+    algo = {"inner_optimizer": inner, "batch": 4, "curriculum": curriculum}
+    changes = {"labeler": labeler, "steps": 5, "options": {"algo": {**algo, "epoch_steps": 2}}}
     whole = Recorder()
     straight = OuterLoop(
         small_assembly(**changes), tmp_path_factory.mktemp("whole"), observers=[whole]

@@ -88,6 +88,21 @@ class InnerLoop:
             rates=rates,
         )
 
+    @torch.no_grad()
+    def gradient_norms(self, synthetic: SyntheticDataset, steps: int, rng: Streams) -> Tensor:
+        """Train a new network for some steps; return the norm of each gradient: (steps,).
+
+        Nothing is kept of the training, and nothing can be differentiated.
+        """
+        loss = self.fresh(rng)
+        batches, theta = self.batches(synthetic, steps=steps, rng=rng), loss.model.theta
+        state, norms = self.optimizer.init(theta), []
+        for step in range(steps):
+            gradient = loss.evaluate(theta, batches(step)).gradient
+            norms.append(gradient.norm())
+            theta, state = self.optimizer.update(theta, gradient, state, self.optimizer.lr)
+        return torch.stack(norms)
+
     def outer_loss(self, loss: InnerLoss, theta: Tensor, index: Tensor, rng: Streams) -> OuterLoss:
         """Mean loss at theta (P,) on the real images `index` (N,), augmented anew."""
         real = self.task.real

@@ -4,12 +4,16 @@ no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from distill_core.builtin.algorithms import shared_options as shared
+from distill_core.builtin.algorithms.unrolled.lengths import (
+    CurriculumName,
+    Resolved,
+    check_lengths,
+)
 from distill_core.plugin import OptionError, Options, about
 
 if TYPE_CHECKING:
@@ -115,9 +119,6 @@ class BpttOptions(Options):
         return self.steps * self.batch
 
 
-CurriculumName = Literal["random", "fixed", "staged", "window", "none"]
-
-
 # Of both papers on CIFAR-10; and, for images below 28 pixels, what was measured on digits.
 PUBLISHED: dict[str, Any] = {
     "window": 60,
@@ -162,14 +163,23 @@ class RatBpttOptions(Options):
     curriculum: CurriculumName = Field(
         "random",
         description="steps before the window: random; fixed (total - window); staged (more when "
-        "the loss stalls); window (none, but a random length from window to total); none",
-        **about(source="RaT-BPTT; published code"),
+        "the loss stalls); window (none, but a random length from window to total); none; "
+        "adaptive (a dry run of total steps without derivatives says where; its draw can serve "
+        "several outer steps with epoch_steps, 10 in the published code)",
+        **about(source="RaT-BPTT; published code; adaptive: AT-BPTT, Li et al. 2025"),
     )
     min_offset: int = Field(
         0,
         ge=0,
         description="fewest steps before the window, with curriculum random or staged",
         **about("steps", "published code"),
+    )
+    spread: int | None = Field(
+        None,
+        ge=0,
+        description="how much the length of an adaptive window varies, up and down (published: 10 "
+        "of 40, 20 and 30 of 100); default: a quarter of window, or what total leaves room for",
+        **about("steps", "AT-BPTT"),
     )
     epoch_steps: int = Field(
         1,
@@ -180,7 +190,7 @@ class RatBpttOptions(Options):
     patience: int = Field(
         600,
         ge=1,
-        description="outer steps without a new low before a staged curriculum goes on",
+        description="outer steps without a new low before a staged or adaptive curriculum goes on",
         **about("outer steps", "published code"),
     )
     inner_optimizer: Literal["adam", "sgd"] = Field(
@@ -247,8 +257,10 @@ class RatBpttOptions(Options):
         chosen = {name: getattr(self, name) for name in defaults}
         values = {n: defaults[n] if chosen[n] is None else chosen[n] for n in defaults}
         label_lr = self.label_lr or values["pixel_lr"] / (SMALL_LABEL_DIVISOR if small else 1)
-        resolved = Resolved(**values, label_lr=label_lr)
-        _check_lengths(self, resolved.window, resolved.total, default=int(defaults["window"]))
+        room = max(0, values["total"] - values["window"])
+        spread = min(values["window"] // 4, room) if self.spread is None else self.spread
+        resolved = Resolved(**values, label_lr=label_lr, spread=spread)
+        self._check_lengths(resolved.window, resolved.total, default=defaults["window"])
         return resolved
 
     def item_draws(self, spec: DataSpec) -> int:
@@ -258,7 +270,13 @@ class RatBpttOptions(Options):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.window is not None and self.total is not None:
-            _check_lengths(self, self.window, self.total, default=PUBLISHED["window"])
+            self._check_lengths(self.window, self.total, default=PUBLISHED["window"])
+        if self.spread is not None and self.curriculum != "adaptive":
+            raise OptionError(
+                f"option algo.spread has no effect with algo.curriculum = {self.curriculum}.",
+                expected="algo.curriculum = adaptive with algo.spread.",
+                next="drop it, or pass -o algo.curriculum=adaptive.",
+            )
         if self.inner_optimizer == "adam" and self.weight_decay:
             raise OptionError(
                 f"option algo.weight_decay = {self.weight_decay:g} has no effect.",
@@ -267,29 +285,12 @@ class RatBpttOptions(Options):
             )
         return self
 
-
-@dataclass(frozen=True)
-class Resolved:
-    """The options whose defaults depend on the size of the images, with their values."""
-
-    window: int
-    total: int
-    inner_lr: float
-    real_batch: int
-    pixel_lr: float
-    label_lr: float
-
-
-def _check_lengths(options: RatBpttOptions, window: int, total: int, *, default: float) -> None:
-    if options.curriculum != "none" and window > total:
-        raise OptionError(
-            f"option algo.window = {window} is longer than algo.total = {total}.",
-            expected="1 <= window <= total.",
-            next=f"pass -o algo.window={default:g} (the default), or raise -o algo.total.",
-        )
-    if options.curriculum in {"random", "staged"} and options.min_offset > total - window:
-        raise OptionError(
-            f"option algo.min_offset = {options.min_offset} leaves no room for the window.",
-            expected=f"0 <= min_offset <= total - window = {total - window}.",
-            next="lower -o algo.min_offset, or raise -o algo.total.",
+    def _check_lengths(self, window: int, total: int, *, default: float) -> None:
+        check_lengths(
+            self.curriculum,
+            window=window,
+            total=total,
+            min_offset=self.min_offset,
+            spread=self.spread or 0,
+            default=default,
         )

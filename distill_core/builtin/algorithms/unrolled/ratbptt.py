@@ -70,6 +70,7 @@ class RatBptt(Algorithm):
             options.min_offset,
             options.epoch_steps,
             options.patience,
+            self.resolved.spread,
         )
 
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
@@ -81,7 +82,8 @@ class RatBptt(Algorithm):
         self, synthetic: SyntheticDataset, *, step: int, rng: Streams
     ) -> Mapping[str, float]:
         """Leave the gradient of the outer loss through the window in `.grad`, clipped."""
-        offset, window = self._curriculum.next(step, rng["curriculum"])
+        norms = partial(self._loop.gradient_norms, synthetic, self.resolved.total, rng)
+        offset, window = self._curriculum.next(step, rng["curriculum"], norms)
         loss = self._loop.fresh(rng)
         trained = self._loop.train(synthetic, loss, (offset, window), rng)
         index = self.task.real.train.draw(self.resolved.real_batch, generator=rng["real"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_core.builtin.algorithms.unrolled.curriculum import Curriculum
-from distill_core.builtin.algorithms.unrolled.options import CurriculumName
+from distill_core.builtin.algorithms.unrolled.lengths import CurriculumName
 from distill_core.contracts.streams import seeded
 
 
@@ -20,12 +21,17 @@ from distill_core.contracts.streams import seeded
     seed=st.integers(0, 99),
 )
 def test_the_window_always_fits(name: CurriculumName, window: int, room: int, seed: int) -> None:
-    curriculum = Curriculum(name, window, window + room, min_offset=room // 2, patience=1)
+    spread = min(window - 1, room)
+    curriculum = Curriculum(
+        name, window, window + room, min_offset=room // 2, patience=1, spread=spread
+    )
     generator = seeded(seed)
+    norms = 3 * torch.rand(window + room, generator=generator)
     for step in range(30):
-        offset, length = curriculum.next(step, generator)
+        offset, length = curriculum.next(step, generator, lambda: norms)
         assert offset >= 0
-        assert length >= window
+        assert length >= window - (spread if name == "adaptive" else 0) >= 1
+        assert length <= curriculum.longest()
         assert offset + length <= window + room
         curriculum.observe(1.0)
 
@@ -87,3 +93,35 @@ def test_the_mean_changes_nothing() -> None:
         curriculum = Curriculum(name, 2, 5)
         curriculum.mean()
         assert curriculum.state_dict() == {}
+
+
+def test_an_adaptive_draw_serves_an_epoch_and_survives_a_checkpoint() -> None:
+    asked = []
+
+    def norms() -> torch.Tensor:
+        asked.append(1)
+        return torch.arange(40.0) / 20
+
+    curriculum, generator = Curriculum("adaptive", 8, 40, epoch_steps=4, spread=3), seeded(0)
+    drawn = [curriculum.next(step, generator, norms) for step in range(6)]
+    assert len(asked) == 2
+    assert len(set(drawn[:4])) == 1
+    resumed = Curriculum("adaptive", 8, 40, epoch_steps=4, spread=3)
+    resumed.load_state_dict(curriculum.state_dict())
+    assert resumed.next(6, seeded(1), norms) == drawn[5]
+    assert len(asked) == 2
+
+
+def test_an_adaptive_curriculum_goes_through_three_stages_when_the_loss_stalls() -> None:
+    curriculum = Curriculum("adaptive", 4, 20, patience=3)
+    stages = []
+    for loss in [5.0, 4.0, *[9.0] * 20]:
+        curriculum.observe(loss)
+        stages.append(int(curriculum.state_dict().get("stage", 0)))
+    # Two falls, three steps without a new low; a stage later the first loss is a new low.
+    assert stages == [*[0] * 4, *[1] * 4, *[2] * 14]
+
+
+def test_the_dry_run_counts_as_steps_before_the_window() -> None:
+    assert Curriculum("adaptive", 40, 200, spread=10).mean() == (80 + 200, 40)
+    assert Curriculum("adaptive", 40, 200, epoch_steps=10, spread=10).mean() == (80 + 20, 40)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distill_core.builtin.algorithms.unrolled.options import RatBpttOptions, Resolved
+from distill_core.builtin.algorithms.unrolled.lengths import Resolved
+from distill_core.builtin.algorithms.unrolled.options import RatBpttOptions
 from distill_core.builtin.algorithms.unrolled.ratbptt import RatBptt
 from distill_core.builtin.backbones.convnet import ConvNet, ConvNetOptions
 from distill_core.builtin.labelers.onehot import Onehot
@@ -325,11 +326,32 @@ def test_it_learns() -> None:
         {"curriculum": "staged", "patience": 1, "inner_optimizer": "sgd"},
         {"curriculum": "window", "augment": "dsa", "label_clip": True, "batch": 3},
         {"batch": 3, "balanced": True},
+        {"curriculum": "adaptive", "window": 2, "total": 4, "patience": 1},
     ],
 )
 def test_it_keeps_the_contract(settings: dict[str, Any]) -> None:
     options = check_options(RatBpttOptions, {"window": 1, "total": 3, **settings}, where="algo")
     check_algorithm(partial(RatBptt, options), name="ratbptt")
+
+
+@pytest.mark.parametrize("inner", ["adam", "sgd"])
+def test_the_dry_run_trains_as_pytorch_does(inner: str) -> None:
+    real = real_data()
+    synthetic, algorithm = images_set(real), ratbptt(real, inner_optimizer=inner, augment="none")
+    found = algorithm._loop.gradient_norms(synthetic, 4, Streams(3))
+    backbone, (images, labels) = (
+        algorithm.task.new_backbone(Streams(3)["backbone"]),
+        synthetic.all(),
+    )
+    make = torch.optim.Adam if inner == "adam" else partial(torch.optim.SGD, momentum=0.9)
+    optimizer = make(backbone.parameters(), lr=0.01)
+    for norm in found:
+        optimizer.zero_grad()
+        cross_entropy(backbone(images.detach()), labels.detach()).backward()
+        gradients = torch.cat([each.grad.flatten() for each in backbone.parameters()])
+        torch.testing.assert_close(norm, gradients.norm())
+        optimizer.step()
+    assert all(parameter.grad is None for parameter in synthetic.parameters())
 
 
 def test_state_holds_the_averages_and_the_curriculum() -> None:
@@ -452,15 +474,28 @@ def test_settings_that_do_not_fit_each_other(settings: dict[str, Any], text: str
 def test_defaults_are_the_papers_but_for_small_images() -> None:
     options = RatBpttOptions(total=80)
     assert options.resolve_defaults(small=False) == Resolved(
-        window=60, total=80, inner_lr=1e-3, real_batch=5000, pixel_lr=1e-3, label_lr=1e-3
+        window=60, total=80, inner_lr=1e-3, real_batch=5000, pixel_lr=1e-3, label_lr=1e-3, spread=15
     )
     assert options.resolve_defaults(small=True) == Resolved(
-        window=30, total=80, inner_lr=3e-3, real_batch=256, pixel_lr=0.03, label_lr=0.01
+        window=30, total=80, inner_lr=3e-3, real_batch=256, pixel_lr=0.03, label_lr=0.01, spread=7
     )
     notes = ratbptt(real_data()).notes()
     assert notes["inner loop"] == "window 30 of at most 50 steps, adam at 0.01"
     with pytest.raises(OptionError, match=r"algo\.window = 60 is longer than algo\.total = 50"):
         ratbptt(real_data(), window=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"spread": 2}, "algo.spread has no effect with algo.curriculum = random"),
+        ({"curriculum": "adaptive", "window": 4, "total": 9, "spread": 4}, "does not fit a window"),
+        ({"curriculum": "adaptive", "window": 8, "total": 9, "spread": 2}, "does not fit a window"),
+    ],
+)
+def test_a_spread_that_does_not_fit_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(OptionError, match=sentence):
+        check_options(RatBpttOptions, settings, where="algo")
 
 
 def test_a_poster_without_overlap_and_fixed_labels_is_images_per_class() -> None:
