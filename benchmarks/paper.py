@@ -1,0 +1,211 @@
+"""The tables and figures of the PoDD paper, each by one command.
+
+    python benchmarks/paper.py --table 1 --out runs/paper --data cifar10=cifar10.zip \
+        --data cifar100=cifar100.zip --embeddings cifar10=cifar10.npz
+    python benchmarks/paper.py --figure 6 --out runs/paper --data cifar10=cifar10.zip --seeds 0-2
+    python benchmarks/paper.py --ablation order --out runs/paper --data cifar10=cifar10.zip
+    python benchmarks/paper.py --figure 7 --data cifar100=cifar100.zip --embeddings ...
+    python benchmarks/paper.py --table 1 --full --out runs/paper      # published settings: a GPU
+    python benchmarks/paper.py --table 1 --out runs/paper --report    # what is there, run nothing
+
+Every run is a process of one thread. Start the command twice to use two cores: a run that the other
+has claimed is left to it. It may be ended at any moment; the same command goes on. Finished cells
+are kept in --book, which `--report` prints: the mean and deviation over seeds of test accuracies.
+Nothing is chosen by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from first_command import numbers
+from paper_book import curves, keep, mean, of, read, recorded, table
+from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, place
+
+from distill_core.plugin import cosine_distances, ordering_score
+
+BOOK = Path(__file__).parent / "paper.json"
+PICTURES = ("figure 8", "figure 9")
+
+
+def scale_of(args: argparse.Namespace, cell: Cell) -> str:
+    """Name the scale of a run: what may differ between rows that must not be mixed."""
+    if args.full:
+        return "published"
+    steps = cell.steps or args.steps
+    length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
+    return ", ".join([length, *args.option])
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Say whether this process has the run to itself; the system frees it if it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> list[str]:
+    """Return the command that begins a run, or goes on with it."""
+    begin = [sys.executable, "-m", "distill_core", "run"]
+    if (run_dir / "run.toml").exists():
+        return [*begin, "--resume", str(run_dir)]
+    words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
+    if args.full:
+        return [*begin, *words, *_options(args.option)]
+    core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
+    steps = cell.steps or args.steps
+    length = ["-o", "run.minutes=none", "--steps", str(steps)] if steps else [
+        "--steps", "1000000", "--minutes", str(args.minutes)
+    ]  # fmt: skip
+    return [*begin, *words, *length, *_options(core)]
+
+
+def _options(pairs: list[str]) -> list[str]:
+    return [word for pair in pairs for word in ("-o", pair)]
+
+
+def run_all(cells: list[Cell], args: argparse.Namespace) -> None:
+    """Make every run that is not there, seed by seed, so that all rows grow together."""
+    for seed in args.seeds:
+        for cell in cells:
+            scale = scale_of(args, cell)
+            done = {(each["cell"], each["scale"], each["seed"]) for each in read(args.book)}
+            if (cell.key, scale, seed) in done:
+                continue
+            name = f"{cell.key}-{scale}-{seed}".replace(" ", "-").replace(",", "")
+            run_dir = args.out / name.replace("=", "-")
+            with claimed(args.out / "claims" / name) as ours:
+                if not ours:
+                    print(f"{name}: another process has it")
+                    continue
+                subprocess.run(command(cell, seed, run_dir, args), check=True)
+                record = recorded(cell, seed, scale, run_dir)
+            if record is None:
+                raise SystemExit(f"{run_dir} has no results: the run was ended. Start this again.")
+            keep(args.book, record)
+
+
+def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
+    """Yield Markdown of what is there."""
+    records = read(args.book)
+    scales = dict.fromkeys(scale_of(args, cell) for cell in cells)
+    for scale in scales:
+        rows = [cell for cell in cells if scale_of(args, cell) == scale]
+        yield from (f"**{part}, {scale}**", "", *table(rows, records, scale), "")
+        if args.curves:
+            yield from (*curves(rows, records, scale), "")
+    if part == "ablation order":
+        yield correlation(cells, args)
+    if part in PICTURES:
+        for cell in cells:
+            for found in args.out.glob(f"{cell.key}-*/poster_grid.png"):
+                target = args.out / f"{part.replace(' ', '-')}-{found.parent.name}.png"
+                shutil.copyfile(found, target)
+                yield f"picture: {target}"
+
+
+def correlation(cells: list[Cell], args: argparse.Namespace) -> str:
+    """Correlate scores of class orders, by the embeddings of the names, with test accuracies."""
+    file = args.embeddings.get("cifar10")
+    if file is None:
+        return "Correlation: pass --embeddings cifar10=FILE.npz for the scores of the orders."
+    stored = np.load(file, allow_pickle=False)
+    names = [str(name) for name in stored["names"]]
+    distances = cosine_distances(torch.from_numpy(stored["embeddings"].astype(np.float64)))
+    records = read(args.book)
+    scores, accuracies = [], []
+    for cell in cells:
+        found = of(cell, records, scale_of(args, cell))
+        if found:
+            grid = [[names.index(name) for name in row] for row in found[0]["order"]]
+            scores.append(ordering_score(torch.tensor(grid), distances))
+            accuracies.append(statistics.fmean(map(mean, found)))
+    if len(scores) < 3:
+        return f"Correlation: {len(scores)} orders are too few (paper: {CORRELATION}, 5 orders)."
+    found_r = statistics.correlation(scores, accuracies)
+    return f"Correlation of {len(scores)} orders: {found_r:.2f} (paper: {CORRELATION}, 5 orders)."
+
+
+def figure_7(args: argparse.Namespace) -> str:
+    """Return PoCO's grid of CIFAR-100 beside the printed one, with their scores."""
+    words = ["order", "--orderer", "poco", "--compare", "published", "--compare", "qap"]
+    words += ["--out", str(args.out / "figure-7.png"), *place(Cell("cifar100", "", ()), args)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "distill_core", *words], check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def pairs(text: str) -> tuple[str, str]:
+    """Read NAME=PATH."""
+    name, equals, path = text.partition("=")
+    if name not in DATASETS or not equals:
+        raise argparse.ArgumentTypeError(f"DATASET=PATH, with a dataset of {', '.join(DATASETS)}")
+    return name, path
+
+
+def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
+    """Read the command line: which part, and its settings."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--table", choices=("1", "2"))
+    which.add_argument("--figure", choices=("6", "7", "8", "9"))
+    which.add_argument("--ablation", choices=("order",))
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="run directories")
+    parser.add_argument("--book", type=Path, default=BOOK, help="JSON of the finished cells")
+    parser.add_argument("--data", type=pairs, action="append", default=[], metavar="DATASET=PATH")
+    parser.add_argument(
+        "--embeddings", type=pairs, action="append", default=[], metavar="DATASET=FILE.npz"
+    )
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
+    parser.add_argument("--steps", type=int, help="outer steps of a run instead")
+    parser.add_argument("--orders", type=int, default=ORDERS, help="random class orders")
+    parser.add_argument("--full", action="store_true", help="the published settings")
+    parser.add_argument("--only", nargs="+", help="names of some cells, such as 'poster 0.4'")
+    parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
+    parser.add_argument("--curves", action="store_true", help="print accuracy against steps, too")
+    parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
+    args = parser.parse_args(words)
+    args.data, args.embeddings = dict(args.data), dict(args.embeddings)
+    kind = next(kind for kind in ("table", "figure", "ablation") if getattr(args, kind))
+    part = f"{kind} {getattr(args, kind)}"
+    if not (args.full or args.report or args.data):
+        parser.error("say where images are: --data DATASET=PATH")
+    return part, args
+
+
+def main() -> None:
+    part, args = arguments()
+    if part == "figure 7":
+        print(figure_7(args))
+        return
+    if args.report and not args.data:
+        args.data = dict.fromkeys(DATASETS, "")
+    cells = [cell for cell in PARTS[part](args) if not args.only or cell.name in args.only]
+    if not cells:
+        raise SystemExit("no such cells: --only takes the names of the table, see --report.")
+    if not args.report:
+        run_all(cells, args)
+    print("\n".join(report(part, cells, args)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Finished cells of benchmarks/paper.py: kept in one JSON file, and printed as Markdown."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paper_cells import Cell
+
+from distill_core.system.files import write_atomically
+
+Record = dict[str, Any]
+
+
+def recorded(cell: Cell, seed: int, scale: str, run_dir: Path) -> Record | None:
+    """Return what is kept of a finished run; None if it is not finished."""
+    try:
+        manifest = json.loads((run_dir / "manifest.json").read_text())
+    except FileNotFoundError:
+        return None
+    if not manifest["results"]:
+        return None
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "cell": cell.key,
+        "scale": scale,
+        "seed": seed,
+        "steps": manifest["outer_steps"],
+        "seconds": round(manifest["seconds"]),
+        "ipc": manifest["budget"]["ipc"],
+        "labels": manifest["budget"]["label_numbers"],
+        "curve": [
+            [line["step"], round(100 * statistics.fmean(line["accuracies"]), 2)]
+            for line in lines
+            if line["kind"] == "validation"
+        ],
+        "test": [round(100 * each, 2) for each in manifest["results"]["distilled"]["accuracies"]],
+        "order": manifest["class_order"],
+    }
+
+
+def keep(book: Path, record: Record) -> None:
+    """Add a record to the file; several processes may do so at once."""
+    book.parent.mkdir(parents=True, exist_ok=True)
+    with book.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        records = [each for each in read(book) if identity(each) != identity(record)]
+        write_atomically(book, (json.dumps([*records, record], indent=1) + "\n").encode())
+
+
+def read(book: Path) -> list[Record]:
+    """Return all records."""
+    return json.loads(book.read_text()) if book.exists() else []
+
+
+def identity(record: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Return what tells a record from all others."""
+    return record["cell"], record["scale"], record["seed"]
+
+
+def table(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iterator[str]:
+    """Yield Markdown: a row for each cell, with the paper's figure and ours over seeds."""
+    yield "| dataset | cell | paper | ours, over seeds | seeds x networks | outer steps | minutes |"
+    yield "|---|---|---|---|---|---|---|"
+    for cell in cells:
+        ours = _ours(of(cell, records, scale))
+        yield f"| {' | '.join((cell.dataset, cell.name, cell.printed or '-', *ours))} |"
+
+
+def of(cell: Cell, records: Sequence[Record], scale: str) -> list[Record]:
+    """Return the records of a cell at a scale, by seed."""
+    found = [each for each in records if (each["cell"], each["scale"]) == (cell.key, scale)]
+    return sorted(found, key=lambda each: each["seed"])
+
+
+def mean(record: Record) -> float:
+    """Return the test accuracy of a run over its networks, percent."""
+    return statistics.fmean(record["test"])
+
+
+def _ours(found: Sequence[Record]) -> list[str]:
+    if not found:
+        return ["not measured", "", "", ""]
+    means = [mean(each) for each in found]
+    spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else " (one seed)"
+    return [
+        f"{statistics.fmean(means):.1f}{spread}",
+        f"{len(found)} x {len(found[0]['test'])}",
+        _range([each["steps"] for each in found]),
+        _range([round(each["seconds"] / 60) for each in found]),
+    ]
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def curves(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iterator[str]:
+    """Yield validation accuracies against outer steps, and where each curve heads."""
+    for cell in cells:
+        for record in of(cell, records, scale):
+            points = ", ".join(f"{step}: {accuracy:.1f}" for step, accuracy in record["curve"])
+            fit = limit_of(record["curve"])
+            heads = f"; fitted limit {fit:.1f}" if fit is not None else ""
+            yield f"- {cell.dataset}, {cell.name}, seed {record['seed']}: {points or 'none'}{heads}"
+
+
+def limit_of(curve: Sequence[Sequence[float]]) -> float | None:
+    """Fit accuracy = limit - slope / sqrt(step), by least squares, and return the limit.
+
+    None of fewer than four points. A guide to whether curves cross, no promise.
+
+    >>> limit_of([(step, 40 - 100 / step**0.5) for step in (100, 200, 300, 400)])
+    40.0
+    """
+    if len(curve) < 4:
+        return None
+    x = [step**-0.5 for step, _ in curve]
+    slope, limit = statistics.linear_regression(x, [accuracy for _, accuracy in curve])
+    del slope
+    return round(limit, 6)

@@ -1,0 +1,214 @@
+"""The runs behind each table and figure of the PoDD paper, as words for `distill run`.
+
+Two scales: `--full` is the published setting, for a GPU; the other one is for a core of a CPU, with
+the settings of the preset `cifar10-cpu-hour` and networks of width 32.
+"""
+
+from __future__ import annotations
+
+import random
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from results import METHODS
+
+from podd_plugin.baselines import baseline_presets
+from podd_plugin.presets import IPCS, presets
+
+DATASETS = ("cifar10", "cifar100", "cub200", "tiny-imagenet")
+PUBLISHED = {
+    preset.name: preset.reported.partition(" %")[0] for preset in (*presets(), *baseline_presets())
+}
+# Figure 6, CIFAR-10 at 1 IPC after 500 steps: rows x columns here are columns x rows there.
+PATCHES = {
+    "2x5": "45.15",
+    "3x8": "47.28",
+    "4x10": "56.77",
+    "5x12": "54.14",
+    "6x16": "56.73",
+    "7x18": "55.55",
+    "8x20": "57.61",
+}
+ORDERS = 8
+CORRELATION = "0.76"  # section 5.3, of 5 orders
+# More items than an inner batch: with fewer, the number of patches would change the batch, too.
+INNER_BATCH = 40
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run, repeated for each seed.
+
+    Attributes:
+        dataset: what it is measured on.
+        name: what differs from the others of its table.
+        words: arguments of `distill run` besides data, seed, length and place.
+        printed: the paper's figure, empty where it has none.
+        steps: outer steps, if the paper fixes them.
+    """
+
+    dataset: str
+    name: str
+    words: tuple[str, ...]
+    printed: str = ""
+    steps: int | None = None
+
+    @property
+    def key(self) -> str:
+        """A name for files, the same in every table that has this run."""
+        return f"{self.dataset}-{self.name}".replace(" ", "-")
+
+
+def options(*pairs: str) -> tuple[str, ...]:
+    """Return `-o` words."""
+    return tuple(word for pair in pairs for word in ("-o", pair))
+
+
+def table_1(args: Namespace) -> list[Cell]:
+    """Posters of 0.3 to 1 IPC beside learned images of 1 IPC."""
+    return [
+        cell
+        for dataset in datasets(args)
+        for cell in (images(dataset, args), *(poster(dataset, ipc, args) for ipc in IPCS))
+    ]
+
+
+def table_2(args: Namespace) -> list[Cell]:
+    """Every method with images of 1 IPC, and the poster of 1 IPC."""
+    return [
+        cell
+        for dataset in datasets(args)
+        for cell in (
+            *(baseline(dataset, method, args) for method in METHODS if method not in ("dd", "dc")),
+            poster(dataset, 1.0, args),
+        )
+        if cell is not None
+    ]
+
+
+def figure_6(args: Namespace) -> list[Cell]:
+    """CIFAR-10 at 1 IPC with more and more patches."""
+    batch = () if args.full else options(f"algo.batch={INNER_BATCH}")
+    base = poster("cifar10", 1.0, args).words
+    return [
+        Cell(
+            "cifar10",
+            f"{patches} patches",
+            (*base, *batch, *options(f"repr.patches={patches}")),
+            printed,
+            500,
+        )
+        for patches, printed in PATCHES.items()
+    ]
+
+
+def ablation_order(args: Namespace) -> list[Cell]:
+    """CIFAR-10 at 0.3 IPC for 250 steps, with random class orders and nothing else changed."""
+    base = poster("cifar10", 0.3, args).words
+    cells = []
+    for number in range(args.orders):
+        grid = list(range(10))
+        random.Random(number).shuffle(grid)
+        file = args.out / "orders" / f"{number}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"[{grid[:5]}, {grid[5:]}]\n")
+        given = ("--orderer", "given", *options(f"orderer.file={file.resolve()}"))
+        cells.append(
+            Cell("cifar10", f"order {number}", (*without(base, "orderer"), *given), "", 250)
+        )
+    return cells
+
+
+def figure_8(args: Namespace) -> list[Cell]:
+    """The poster whose neighbouring classes share colours: table 1's of CIFAR-10 at 1 IPC."""
+    return [poster("cifar10", 1.0, args)]
+
+
+def figure_9(args: Namespace) -> list[Cell]:
+    """CIFAR-10 at 10 IPC with a poster for each class, by TESLA as in section 6."""
+    if args.full:
+        method = ("--algo", "tesla", *options("data.whitening=zca_kornia"))
+    else:
+        method = ("--algo", "tesla", *METHODS["tesla"])
+    parts = ("--repr", "poster", "--labeler", "poddl", "--orderer", "poco", "--ipc", "10")
+    return [
+        Cell("cifar10", "a poster per class", (*parts, *options("labeler.mode=fixed"), *method))
+    ]
+
+
+PARTS: dict[str, Callable[[Namespace], list[Cell]]] = {
+    "table 1": table_1,
+    "table 2": table_2,
+    "figure 6": figure_6,
+    "ablation order": ablation_order,
+    "figure 8": figure_8,
+    "figure 9": figure_9,
+}
+
+
+def poster(dataset: str, ipc: float, args: Namespace) -> Cell:
+    """The poster of a budget: the paper's preset, or the one for a core."""
+    name = f"podd-{dataset}-{ipc}"
+    if args.full:
+        return Cell(dataset, f"poster {ipc}", ("--preset", name), PUBLISHED[name])
+    # The number of patches follows from the inner loop: see `repr.density`.
+    own = options("labeler.pooling=nearest", "repr.patches=none")
+    words = (*on_a_core(dataset), *own, "--ipc", str(ipc))
+    return Cell(dataset, f"poster {ipc}", words, PUBLISHED[name])
+
+
+def images(dataset: str, args: Namespace) -> Cell:
+    """RaT-BPTT's row: learned images of 1 IPC by the same algorithm."""
+    name = f"ratbptt-{dataset}"
+    if args.full:
+        return Cell(dataset, "images 1.0", ("--preset", name), PUBLISHED[name])
+    parts = ("--repr", "images", "--labeler", "soft", "--orderer", "identity", "--ipc", "1")
+    return Cell(dataset, "images 1.0", (*on_a_core(dataset), *parts), PUBLISHED[name])
+
+
+def on_a_core(dataset: str) -> tuple[str, ...]:
+    """The settings of the preset for an hour; of many classes, with a larger inner batch."""
+    words = ("--preset", "cifar10-cpu-hour")
+    return words if dataset == "cifar10" else (*words, *options("algo.batch=50"))
+
+
+def baseline(dataset: str, method: str, args: Namespace) -> Cell | None:
+    """A row of table 2; None if it has no figure for this dataset."""
+    name = f"{method}-{dataset}"
+    if name not in PUBLISHED:
+        return None
+    if method == "ratbptt":
+        return images(dataset, args)
+    if args.full:
+        return Cell(dataset, f"images {method}", ("--preset", name), PUBLISHED[name])
+    words = ("--preset", name, *METHODS[method])
+    return Cell(dataset, f"images {method}", words, PUBLISHED[name])
+
+
+def datasets(args: Namespace) -> list[str]:
+    """The datasets whose files were named, or the published ones for `--full`."""
+    return [name for name in DATASETS if args.full or name in args.data]
+
+
+def without(words: tuple[str, ...], prefix: str) -> tuple[str, ...]:
+    """Return words without `-o PREFIX.*`."""
+    kept: list[str] = []
+    for word in words:
+        if word.startswith(f"{prefix}."):
+            kept.pop()  # its -o
+        else:
+            kept.append(word)
+    return tuple(kept)
+
+
+def place(cell: Cell, args: Namespace) -> tuple[str, ...]:
+    """Return the words that say where the images and the embeddings of class names are."""
+    words: tuple[str, ...] = ()
+    if path := args.data.get(cell.dataset):
+        words = ("--dataset", "imagefolder", *options(f"dataset.path={Path(path).resolve()}"))
+    file = args.embeddings.get(cell.dataset)
+    if file and "given" not in cell.words and "identity" not in cell.words:
+        words += options("orderer.similarity=file", f"orderer.file={Path(file).resolve()}")
+    return words

@@ -1,0 +1,155 @@
+"""The paper's tables and figures: what each runs, what is kept of it, and what is printed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill_core.config.discovery import collect_presets
+from distill_core.config.run_config import resolve
+from distill_core.config.settings import merge, parse_overrides
+from distill_core.plugin import cosine_distances, ordering_score
+from podd_plugin.presets import presets
+from tests.distill_core.small_run import installed
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def paper() -> Any:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import paper
+
+        yield paper
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def asked(paper: ModuleType, *words: str) -> tuple[str, Any]:
+    return paper.arguments([*words, "--data", "cifar10=c10.zip", "--data", "cifar100=c100.zip"])
+
+
+def record(cell: Any, scale: str, seed: int, *test: float, **more: Any) -> dict[str, Any]:
+    kept = {"cell": cell.key, "scale": scale, "seed": seed, "steps": 10, "seconds": 60}
+    return {**kept, "curve": [], "test": list(test), **more}
+
+
+@pytest.mark.parametrize("part", [("--table", "1"), ("--table", "2"), ("--figure", "6")])
+@pytest.mark.parametrize("full", [(), ("--full",)], ids=["core", "full"])
+def test_every_run_is_a_configuration_that_holds(paper, part, full):
+    name, args = asked(paper, *part, *full)
+    known = collect_presets(installed())
+    for cell in paper.PARTS[name](args):
+        words = [*cell.words, *paper.place(cell, args)]
+        flags = dict(zip(words[::2], words[1::2], strict=True))
+        pairs = [value for flag, value in zip(words[::2], words[1::2], strict=True) if flag == "-o"]
+        assert set(flags) <= {
+            "-o", "--preset", "--dataset", "--ipc", "--repr", "--labeler", "--orderer"
+        }  # fmt: skip
+        chosen = {
+            flag[2:]: value for flag, value in flags.items() if flag not in ("-o", "--preset")
+        }
+        config = resolve(
+            merge(
+                known[flags["--preset"]].config if "--preset" in flags else {},
+                merge(chosen, parse_overrides(pairs)),
+            ),
+            installed(),
+        )
+        assert config.dataset in ("imagefolder", "cub200", "tiny_imagenet")
+
+
+def test_the_published_scale_is_the_presets(paper):
+    name, args = asked(paper, "--table", "1", "--full")
+    cells = paper.PARTS[name](args)
+    run = {cell.words for cell in cells}
+    assert {("--preset", preset.name) for preset in presets()} < run
+    assert {cell.printed for cell in cells} >= {"59.1 +- 0.5", "53.2 +- 0.7", "34.7 +- 0.2"}
+
+
+def test_orders_differ_in_nothing_but_the_order(paper, tmp_path):
+    name, args = asked(paper, "--ablation", "order", "--out", str(tmp_path))
+    cells = paper.PARTS[name](args)
+    grids = [Path(cell.words[-1].partition("=")[2]).read_text() for cell in cells]
+    assert len(set(grids)) == 8
+    assert len({cell.words[:-1] for cell in cells}) == 1
+    assert {cell.steps for cell in cells} == {250}
+
+
+def test_a_table_has_means_over_seeds_and_no_seed_twice(paper, tmp_path):
+    name, args = asked(paper, "--table", "1", "--book", str(tmp_path / "book.json"))
+    cell = paper.PARTS[name](args)[1]
+    scale = paper.scale_of(args, cell)
+    for seed, test in ((0, (40.0, 42.0)), (1, (43.0, 45.0)), (0, (41.0, 43.0))):
+        paper.keep(args.book, record(cell, scale, seed, *test))
+    text = "\n".join(paper.report(name, [cell], args))
+    assert "| cifar10 | poster 1.0 | 59.1 +- 0.5 | 43.0 +- 1.4 | 2 x 2 | 10 | 1 |" in text
+
+
+def test_other_options_and_lengths_are_other_rows(paper):
+    for words in ((), ("--minutes", "5"), ("--steps", "9"), ("-o", "backbone.width=8")):
+        name, args = asked(paper, "--table", "1", *words)
+        cell = paper.PARTS[name](args)[0]
+        wanted = {(): "60 minutes", ("--steps", "9"): "9 steps", ("--minutes", "5"): "5 minutes"}
+        expected = wanted.get(words, "60 minutes, backbone.width=8")
+        assert paper.scale_of(args, cell) == expected
+
+
+def test_orders_are_scored_as_in_the_paper(paper, tmp_path):
+    names = [f"class {number}" for number in range(10)]
+    embeddings = np.random.default_rng(0).normal(size=(10, 4))
+    np.savez(tmp_path / "names.npz", embeddings=embeddings, names=np.array(names))
+    words = ("--out", str(tmp_path), "--book", str(tmp_path / "book.json"))
+    place = ("--embeddings", f"cifar10={tmp_path / 'names.npz'}")
+    name, args = asked(paper, "--ablation", "order", "--orders", "5", *words, *place)
+    cells = paper.PARTS[name](args)
+    distances = cosine_distances(torch.from_numpy(embeddings))
+    for number, cell in enumerate(cells):
+        grid = torch.randperm(10, generator=torch.Generator().manual_seed(number)).view(2, 5)
+        accuracy = 50 - 3 * ordering_score(grid, distances)
+        order = [[names[label] for label in row] for row in grid.tolist()]
+        paper.keep(args.book, record(cell, "250 steps", 0, accuracy, order=order))
+    assert paper.correlation(cells, args).startswith("Correlation of 5 orders: -1.00")
+
+
+def test_a_claimed_run_is_left_to_its_owner(paper, tmp_path):
+    with paper.claimed(tmp_path / "run") as first:
+        assert first
+        with paper.claimed(tmp_path / "run") as second:
+            assert not second
+    with paper.claimed(tmp_path / "run") as again:
+        assert again
+
+
+def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 3), ("test", 1)):
+        for label in range(10):
+            for number in range(count):
+                path = tmp_path / "data" / split / f"class{label}" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+    small = ("backbone.width=4", "algo.window=2", "algo.total=2", "algo.real_batch=8",
+             "evaluate.nets=1", "evaluate.steps=2", "evaluate.every=0", "evaluate.select=last",
+             "data.whitening=standardise")  # fmt: skip
+    words = ["--table", "1", "--steps", "1", "--seeds", "0", "--only", "poster 0.4"]
+    words += ["--out", str(tmp_path / "out"), "--book", str(tmp_path / "book.json")]
+    words += ["--data", f"cifar10={tmp_path / 'data'}"]
+    words += [word for option in small for word in ("-o", option)]
+    monkeypatch.setattr(sys, "argv", ["paper.py", *words])
+    paper.main()
+    kept = paper.read(tmp_path / "book.json")
+    assert [(each["cell"], each["steps"], len(each["test"])) for each in kept] == [
+        ("cifar10-poster-0.4", 1, 1)
+    ]
+    assert 0.39 < kept[0]["ipc"] <= 0.4
+    monkeypatch.setattr(paper.subprocess, "run", lambda *args, **kwargs: pytest.fail("run twice"))
+    paper.main()
