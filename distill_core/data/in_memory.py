@@ -16,7 +16,14 @@ from torch import Tensor
 
 from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, find_anew
 from distill_core.contracts.streams import seeded
-from distill_core.data.own_items import as_colour, as_tensor, is_picture, read_items, read_list
+from distill_core.data.own_items import (
+    as_colour,
+    as_labels,
+    as_tensor,
+    is_picture,
+    read_items,
+    read_list,
+)
 from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.prepare import MOST_CLASSES, check_raw, held_out
 from distill_core.hookspecs import hookimpl
@@ -100,7 +107,9 @@ def raw_data(
             )
     c, h, w = images.shape[1:]
     spec = DataSpec(NAME, tuple(map(str, names)), (c, h, w), tuple(augmentations))
-    raw = RawData(spec, images, labels, test_images, test_labels, notes.lines())
+    raw = RawData(
+        spec, images, labels, test_images, test_labels, (*notes.lines(), *_channel_note(c))
+    )
     check_raw(raw)
     return raw
 
@@ -121,7 +130,7 @@ def _arrays(data: Any, part: str, notes: PictureNotes) -> tuple[Tensor, Tensor, 
             next="pass dataset=(images, labels), or the name of a dataset.",
         )
     pixels = _bytes(as_tensor(images, f"{part} images"), part, notes)
-    classes = _classes(labels, part)
+    classes = as_labels(labels, part)
     if len(pixels) != len(classes):
         raise InputError(
             f"there are {len(pixels)} {part} images and {len(classes)} {part} labels.",
@@ -151,16 +160,27 @@ def _bytes(images: Tensor, part: str, notes: PictureNotes) -> Tensor:
         )
     if images.dtype == torch.uint8 or not len(images):
         return images
-    low, high = float(images.min()), float(images.max())
+    values = images if images.is_floating_point() else images.numpy()  # PyTorch sorts no uint16
+    low, high = (0.0, 0.0) if images.is_complex() else (float(values.min()), float(values.max()))
     if not images.is_floating_point() or not (low >= 0 and high <= 1):
         raise InputError(
             f"the {part} images are {images.dtype} from {low:g} to {high:g}.",
             expected="torch.uint8 from 0 to 255, or floating point from 0 to 1.",
             next="leave normalisation out, since distill whitens by itself; convert whole numbers "
-            "to uint8.",
+            "to uint8, those of 16 bits by images // 257.",
         )
     notes.see_floats(high, f"{part} images")
     return (images * 255).round().to(torch.uint8)
+
+
+def _channel_note(channels: int) -> tuple[str, ...]:
+    """What is to be known of images of which one channel may be no colour."""
+    if channels not in {2, 4}:
+        return ()
+    return (
+        f"the images have {channels} channels, and all of them are distilled; if the last is "
+        "transparency, pass PIL images, which are put on white, or leave that channel out.",
+    )
 
 
 def _number_of_classes(labels: Tensor) -> int:
@@ -173,15 +193,3 @@ def _number_of_classes(labels: Tensor) -> int:
             next="number the classes; np.unique(labels, return_inverse=True)[1] does.",
         )
     return largest + 1
-
-
-def _classes(labels: Any, part: str) -> Tensor:
-    values = as_tensor(labels, f"{part} labels")
-    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
-    if not whole or values.ndim != 1 or not len(values):
-        raise InputError(
-            f"the {part} labels are {values.dtype} of shape {tuple(values.shape)}.",
-            expected="(N,) whole numbers from 0 to K - 1.",
-            next="number the classes; argmax(1) turns one-hot rows into numbers.",
-        )
-    return values.long()

@@ -20,7 +20,8 @@ from torch.utils.data import ConcatDataset, Subset
 from distill_core.data.picture_files import readable
 from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.resize import plain_picture
-from registry import InputError
+from registry import ExplainedError, InputError
+from registry.blame import place_in
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,12 +42,12 @@ def read_items(data: Any, part: str, notes: PictureNotes) -> tuple[Tensor, list[
         (N, C, H, W) of the images' type, the N labels, and whether all images are PIL images.
 
     Raises:
-        InputError: there are no items, one is no pair, or images do not fit each other.
+        InputError: there are no items, one fails or is no pair, or images do not fit each other.
     """
     data = _with_right_loader(data, notes)
     images, labels, pictures = [], [], []
     for k in range(len(data)):
-        item = data[k]
+        item = _item(data, k, part)
         if not (isinstance(item, tuple | list) and len(item) == 2):
             raise InputError(
                 f"item {k} of the {part} data is a {type(item).__name__}.",
@@ -57,6 +58,30 @@ def read_items(data: Any, part: str, notes: PictureNotes) -> tuple[Tensor, list[
         labels.append(item[1])
         pictures.append(is_picture(item[0]))
     return _stacked(images, pictures, part), labels, all(pictures)
+
+
+def _item(data: Any, k: int, part: str) -> Any:
+    """One item of a Dataset; what its code raises is told with the item's number.
+
+    Raises:
+        InputError: the code failed, or refused what it read.
+    """
+    where = f"item {k} of the {part} data cannot be read"
+    try:
+        return data[k]
+    except ExplainedError as error:
+        raise InputError(
+            f"{where}: {error.what}", expected=error.expected, next=error.next
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        place = place_in(error, type(data).__module__)
+        raise InputError(
+            f"{where}: {type(error).__name__}: {error}{place and f' ({place})'}.",
+            expected="a Dataset that gives a pair for every number below its length.",
+            next=f"see what data[{k}] does.",
+        ) from error
 
 
 def read_list(images: Sequence[Image], part: str, notes: PictureNotes) -> Tensor:
@@ -84,8 +109,53 @@ def as_tensor(value: Any, what: str) -> Tensor:
         raise InputError(
             f"the {what} cannot be read as numbers ({type(value).__name__}).",
             expected="a tensor, a NumPy array or a PIL image.",
-            next="convert them first.",
+            next="convert them first; numbers of one shape and type can be read.",
         ) from None
+
+
+def as_labels(labels: Any, part: str) -> Tensor:
+    """Return labels as a tensor on the CPU, (N,) of whole numbers.
+
+    Args:
+        labels: N numbers, in a tensor, an array or a sequence.
+        part: "training" or "test", for errors.
+
+    Raises:
+        InputError: one is no number, which is named; or they are not whole, or negative.
+    """
+    array = isinstance(labels, np.ndarray)
+    if isinstance(labels, list | tuple) or (array and labels.dtype.kind == "O"):
+        for k, label in enumerate(labels):
+            if isinstance(label, str | bytes) or label is None:
+                raise _no_number(f"label {k} of the {part} data is {label!r}")
+        labels = list(labels)
+    elif array and labels.dtype.kind in "US" and labels.size:
+        raise _no_number(f"the {part} labels are text, as {labels.flat[0].item()!r}")
+    values = as_tensor(labels, f"{part} labels")
+    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+    if not whole or values.ndim != 1 or not len(values):
+        raise InputError(
+            f"the {part} labels are {values.dtype} of shape {tuple(values.shape)}.",
+            expected="(N,) whole numbers from 0 to K - 1.",
+            next="number the classes; argmax(1) turns one-hot rows into numbers.",
+        )
+    values = values.long()
+    if int(values.min()) < 0:
+        raise InputError(
+            f"label {int(values.argmin())} of the {part} data is {int(values.min())}.",
+            expected="(N,) whole numbers from 0 to K - 1.",
+            next="number the classes from 0, and leave out images without a class.",
+        )
+    return values
+
+
+def _no_number(what: str) -> InputError:
+    return InputError(
+        f"{what}, which is no number.",
+        expected="(N,) whole numbers from 0 to K - 1.",
+        next="`names, labels = numpy.unique(labels, return_inverse=True)` numbers the classes; "
+        "pass the names as class_names=names. Leave out images without a class.",
+    )
 
 
 def as_colour(images: Tensor) -> Tensor:

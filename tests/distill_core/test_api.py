@@ -215,7 +215,7 @@ IMAGES, LABELS = arrays()
         ((IMAGES.astype(np.int64), LABELS), "int64"),
         ((np.full((60, 3, 8, 8), np.nan), LABELS), "nan"),
         ((IMAGES, LABELS[:50]), "training labels"),
-        ((IMAGES, LABELS - 1), "from -1 to 4"),
+        ((IMAGES, LABELS - 1), "label 0 of the training data is -1"),
         ((IMAGES, LABELS * 2), "no training images of: 1, 3"),
         ((IMAGES, LABELS / 2), "whole numbers"),
         ((IMAGES, np.eye(6)[LABELS]), "argmax"),

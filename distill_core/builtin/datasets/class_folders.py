@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import PurePosixPath
+from typing import Literal
 
 from distill_core.builtin.datasets.pictures import is_picture
 from distill_core.builtin.datasets.tree import FileTree
@@ -22,6 +23,7 @@ ROLES = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
 Classes = dict[str, list[str]]  # image files by class
+Folders = Literal["auto", "classes"]  # what the folders at the top are
 
 
 def unwrapped(tree: FileTree) -> FileTree:
@@ -31,13 +33,17 @@ def unwrapped(tree: FileTree) -> FileTree:
     return tree
 
 
-def find_parts(tree: FileTree) -> tuple[list[Classes], list[str]]:
+def find_parts(tree: FileTree, folders: Folders = "auto") -> tuple[list[Classes], list[str]]:
     """Return files by class, of training and test part or of the one part, and what is left out.
+
+    Args:
+        tree: the folders, without those around them.
+        folders: what those at the top are; "auto": what their names and contents say.
 
     Raises:
         InputError: the folders are none of the layouts; they are named.
     """
-    roles = _roles(tree)
+    roles = {} if folders == "classes" else _roles(tree)
     if not roles:
         classes = _training_classes(tree, "")
         return [classes], _left_out(tree, {"": classes})
@@ -49,17 +55,30 @@ def find_parts(tree: FileTree) -> tuple[list[Classes], list[str]]:
 
 
 def _roles(tree: FileTree) -> dict[str, list[str]]:
-    """Folders by the part that their names speak of; empty if they are classes of such names."""
+    """Folders by the part that their names speak of; empty if they are classes of such names.
+
+    Raises:
+        InputError: they can be either, since they have pictures in place of class folders.
+    """
     folders = tree.top_folders()
     found: dict[str, list[str]] = {}
     for name in folders:
         if role := ROLES.get(name.lower()):
             found.setdefault(role, []).append(name)
     named = [name for names in found.values() for name in names]
+    are_classes = bool(named) and all(_is_class(tree, name) for name in named)
     is_split = "train" in found and len(found) > 1
-    if not is_split and len(named) < len(folders) and all(_is_class(tree, name) for name in named):
+    if not are_classes:
+        return found
+    if len(named) < len(folders) and not is_split:
         return {}
-    return found
+    raise InputError(
+        f"{tree.path} has the folders {' and '.join(named)} with pictures in them, and no class "
+        "folders inside: these can be classes of such names, or parts that are not sorted.",
+        expected=LAYOUT,
+        next="-o dataset.folders=classes reads each folder as a class; if they are parts, sort "
+        "their pictures into a folder for each class.",
+    )
 
 
 def _is_class(tree: FileTree, folder: str) -> bool:
@@ -85,11 +104,18 @@ def _chosen(tree: FileTree, roles: dict[str, list[str]]) -> tuple[str, str | Non
             f"{tree.path} has no folder {'test or val' if train else 'train'}, "
             f"but has: {', '.join(tree.top_folders())}.",
             expected=LAYOUT,
-            next="add the folder, or point -o dataset.path to the folder of the classes; a class "
-            "may have such a name if its images lie in its folder directly.",
+            next="add the folder, or point -o dataset.path to the folder of the classes; if these "
+            "are classes, pass -o dataset.folders=classes.",
         )
     if not test:
-        return train, val, []
+        return (
+            train,
+            val,
+            [
+                f"{val}/ is the test part; -o dataset.folders=classes reads {train} and {val} as "
+                "classes."
+            ],
+        )
     inside = tree.inside(test)
     known = _same_names(_folders_with_pictures(tree.inside(train)))
     if any(_plain(name) in known for name in _folders_with_pictures(inside)):

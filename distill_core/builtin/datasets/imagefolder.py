@@ -48,7 +48,7 @@ class ImageFolder:
         notes = PictureNotes()
         with open_tree(self.options.path, next=NEXT) as opened:
             tree = unwrapped(opened)
-            parts, left_out = find_parts(tree)
+            parts, left_out = find_parts(tree, self.options.folders)
             classes = tuple(parts[0])
             files = [file for part in parts for found in part.values() for file in found]
             index = {name: label for label, name in enumerate(classes)}

@@ -20,6 +20,11 @@ class ImageFolderOptions(Options):
     """Settings of `imagefolder`."""
 
     path: Path = Field(description="folder or .zip with train/CLASS/*, test/CLASS/* or CLASS/*")
+    folders: Literal["auto", "classes"] = Field(
+        "auto",
+        description="the folders in it: each a class; or what their names and contents say, where "
+        "train and test are parts",
+    )
     size: int | None = Field(
         None,
         ge=4,

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_core.plugin import InputError, at_home
+from distill_core.plugin import InputError, at_home, shown
 
 LARGEST_FILE = 256 * 2**20  # bytes; an archive of a few kilobytes can hold a file of gigabytes
 DEEPEST = 32  # folders in folders
 MOST_LINKS = 32  # ways to one folder
+UNIX = 3  # the system that a member of an archive was written on
 LEFT_BEHIND = {
     *("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "lost+found"),
     *("$RECYCLE.BIN", "System Volume Information"),
@@ -249,17 +250,25 @@ def _check_depth(path: Path, name: str) -> None:
 def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
     members: dict[str, str] = {}  # as stored, by the path that is shown
     folders = set()
-    for name in archive.namelist():
-        # Some writers for Windows separate folders by backslashes, others begin with "./".
-        plain = name if "/" in name else name.replace("\\", "/")
+    for member in archive.infolist():
+        # Some writers for Windows separate folders by backslashes, in all places or in some;
+        # others begin with "./".
+        name, plain = member.filename, member.filename.replace("\\", "/")
         parts = [part for part in plain.rstrip("/").split("/") if part not in {"", "."}]
         if not parts or _wanted(parts) != parts:
             continue
         _check_depth(path, plain)
+        _check_separators(path, member)
+        file = "/".join(parts)
         if plain.endswith("/"):
-            folders.add("/".join(parts))
-        else:
-            members["/".join(parts)] = name
+            folders.add(file)
+        elif members.setdefault(file, name) != name:
+            raise InputError(
+                f"{path} has two members for {shown(file)}: {shown(members[file])} and "
+                f"{shown(name)}.",
+                expected="one file for each name; / and \\ both separate folders.",
+                next="make the archive anew, with one of them.",
+            )
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
     def read(file: str) -> bytes:
@@ -269,6 +278,17 @@ def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
             return opened.read(size)  # no more is unpacked than was declared
 
     return FileTree(path, tuple(sorted(members)), tuple(sorted(folders)), read)
+
+
+def _check_separators(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuse a name with both separators from Unix, where a backslash can be part of a name."""
+    name = member.filename
+    if "\\" in name and "/" in name and member.create_system == UNIX:
+        raise InputError(
+            f"{path} has a member with / and \\ in its name: {shown(name)}.",
+            expected="folders separated by one of them, so that it is sure where a class ends.",
+            next="make the archive anew, or unpack it and pass -o dataset.path=FOLDER.",
+        )
 
 
 def _wanted(names: Iterable[str]) -> list[str]:

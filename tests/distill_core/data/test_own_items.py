@@ -200,3 +200,67 @@ def test_single_pictures_warn_of_what_is_lost(tmp_path: Path) -> None:
 def test_a_loader_needs_one_or_three_channels() -> None:
     with pytest.raises(InputError, match="images of 2 channels"):
         PictureLoader((2, 8, 8))("x.png")
+
+
+class _Own(Dataset[Any]):
+    """Four small images of two classes, of which one may fail or have an odd label."""
+
+    def __init__(self, odd: Any) -> None:
+        self.odd = odd
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, k: int) -> tuple[torch.Tensor, Any]:
+        if k == 2 and isinstance(self.odd, Exception):
+            raise self.odd
+        return torch.zeros(3, 8, 8, dtype=torch.uint8), self.odd if k == 2 else k % 2
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad bytes"), KeyError("x"), InputError("no file.", next="look.")]
+)
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, range(4))])
+def test_an_item_that_fails_is_named(error: Exception, wrap: Callable[[Any], Any]) -> None:
+    with pytest.raises(InputError, match="item 2 of the training data cannot be read: ") as raised:
+        raw_data(wrap(_Own(error)))
+    assert raised.value.next
+    assert raised.value.__cause__ is error
+    with pytest.raises(InputError, match="item 2 of the test data"):
+        raw_data(_Own(0), wrap(_Own(error)))
+
+
+def test_out_of_memory_is_no_fault_of_an_item() -> None:
+    with pytest.raises(MemoryError):
+        raw_data(_Own(MemoryError()))
+
+
+@pytest.mark.parametrize("odd", ["cat", None, -1])
+def test_a_label_that_is_no_class_is_named(odd: object) -> None:
+    images, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), [0, 1, odd, 1]
+    for data in (_Own(odd), (images, labels), (images, np.array(labels, dtype=object))):
+        with pytest.raises(InputError, match=f"label 2 of the training data is {odd!r}") as raised:
+            raw_data(data)
+        assert "classes" in raised.value.next
+
+
+def test_labels_that_are_text_can_be_numbered_as_the_error_says() -> None:
+    images, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), np.array(["cat", "dog"] * 2)
+    with pytest.raises(InputError, match="labels are text, as 'cat'") as raised:
+        raw_data((images, labels))
+    assert "names, labels = numpy.unique(labels, return_inverse=True)" in raised.value.next
+    names, numbers = np.unique(labels, return_inverse=True)
+    assert raw_data((images, numbers), class_names=names).spec.class_names == ("cat", "dog")
+
+
+def test_transparency_in_arrays_is_noted() -> None:
+    for channels, lines in ((1, 0), (2, 1), (3, 0), (4, 1)):
+        raw = raw_data((torch.zeros(4, channels, 8, 8, dtype=torch.uint8), [0, 1, 0, 1]))
+        assert len(raw.notes) == lines
+    assert "if the last is transparency, pass PIL images" in raw.notes[0]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int64, np.complex64])
+def test_numbers_that_are_no_pixels_are_named(kind: type) -> None:
+    with pytest.raises(InputError, match=rf"training images are torch\.{kind.__name__}"):
+        raw_data((np.full((4, 3, 8, 8), 999, kind), [0, 1, 0, 1]))

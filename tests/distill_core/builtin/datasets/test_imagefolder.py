@@ -189,10 +189,34 @@ def test_a_class_may_be_named_as_a_part_inside_the_parts(tmp_path: Path) -> None
     assert len(raw.train_images) == len(raw.test_images) == 10
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train", "Val", "bus")])
-def test_parts_without_class_folders_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="train has 0 class folders"):
-        _load(folder(tmp_path, _tree(dict.fromkeys(parts, MANY))))
+@pytest.mark.parametrize(
+    "names", [("train", "valid"), ("train", "test"), ("test", "valid"), ("train", "Val", "bus")]
+)
+@pytest.mark.parametrize("start", ["", "train/", "a/valid/"])
+def test_classes_named_as_all_parts_are_told_apart_by_the_user(
+    tmp_path: Path, names: tuple[str, ...], start: str
+) -> None:
+    path = folder(tmp_path, _tree({f"{start}{name}": MANY for name in names}))
+    with pytest.raises(InputError, match="can be classes of such names, or parts") as raised:
+        _load(path)
+    assert raised.value.next.startswith("-o dataset.folders=classes reads each folder as a class")
+    assert _load(path, folders="classes").spec.class_names == tuple(sorted(names))
+
+
+def test_two_classes_named_as_parts_lie_inside_parts(tmp_path: Path) -> None:
+    layout = {f"{part}/{name}": MANY for part in ("train", "valid") for name in ("train", "valid")}
+    raw = _load(folder(tmp_path, _tree(layout)))
+    assert raw.spec.class_names == ("train", "valid")
+    assert len(raw.train_images) == len(raw.test_images) == 10
+
+
+def test_classes_with_folders_inside_are_not_silently_parts(tmp_path: Path) -> None:
+    layout = {f"{name}/{day}": MANY for name in ("train", "valid") for day in ("monday", "friday")}
+    path = folder(tmp_path, _tree(layout))
+    assert _load(path).notes == (
+        "valid/ is the test part; -o dataset.folders=classes reads train and valid as classes.",
+    )
+    assert _load(path, folders="classes").spec.class_names == ("train", "valid")
 
 
 @pytest.mark.parametrize("test", ["test/", "test/unknown/"])

@@ -181,10 +181,15 @@ def test_archives_of_other_writers_are_read(tmp_path: Path, written: str) -> Non
         assert tree.read("data/cat/x.txt") == b"one"
 
 
-def test_a_backslash_beside_slashes_is_part_of_a_name(tmp_path: Path) -> None:
-    path = archive(tmp_path / "data.zip", {"data/a\\b/x.txt": b"one"})
-    with open_tree(path, next="look.") as tree:
-        assert tree.files == ("data/a\\b/x.txt",)
+def test_a_backslash_beside_slashes_is_refused_where_it_can_be_part_of_a_name(
+    tmp_path: Path,
+) -> None:
+    refused = _refusal(archive(tmp_path / "data.zip", {"data/a\\b/x.txt": b"one"}))
+    assert "a member with / and \\ in its name: data/a\\b/x.txt" in refused.what
+    with open_tree(
+        archive(tmp_path / "data.zip", {"__MACOSX/a\\b": b"", "a\\b": b""}), next=""
+    ) as tree:
+        assert tree.files == ("a/b",)
 
 
 def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:
@@ -230,3 +235,28 @@ def test_folders_in_folders_without_end_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "deep.zip", {"a/" * 30_000 + "x.png": b""})
     with pytest.raises(InputError, match="more than 32 deep"), open_tree(path, next="look."):
         pass
+
+
+def test_separators_may_be_mixed_in_an_archive_from_windows(tmp_path: Path) -> None:
+    path = tmp_path / "data.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for name in ("t\\cat/1", "t/cat\\2", "t/dog/3", "t\\dog\\4", "t\\emu\\"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = 0
+            made.writestr(member, name[-1:])
+    with open_tree(path, next="look.") as tree:
+        assert tree.files == ("t/cat/1", "t/cat/2", "t/dog/3", "t/dog/4")
+        assert tree.inside("t").top_folders() == ["cat", "dog", "emu"]
+        assert [tree.read(file) for file in tree.files] == [b"1", b"2", b"3", b"4"]
+
+
+def test_separators_may_differ_between_members(tmp_path: Path) -> None:
+    files = {"t/cat/1": b"1", "t\\cat\\2": b"2", "t\\dog\\3": b"3"}
+    with open_tree(archive(tmp_path / "data.zip", files), next="look.") as tree:
+        assert tree.files == ("t/cat/1", "t/cat/2", "t/dog/3")
+
+
+@pytest.mark.parametrize("twin", ["a\\b.png", "./a/b.png"])
+def test_two_members_of_one_name_are_refused(tmp_path: Path, twin: str) -> None:
+    refused = _refusal(archive(tmp_path / "data.zip", {"a/b.png": b"1", twin: b"2"}))
+    assert f"two members for a/b.png: a/b.png and {twin}" in refused.what
