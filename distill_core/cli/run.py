@@ -75,10 +75,10 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     """Distill, in this process or together with others."""
     main = ranks is None or ranks.is_main
 
-    from distill_core.artefact.contents import CONFIG
     from distill_core.commands import run as run_command
     from distill_core.distributed.ranks import SINGLE_PROCESS
     from distill_core.run.checkpoint import has_checkpoint
+    from distill_core.run.directory import is_of
 
     going_on = f"distill run --resume --out {plan.run_dir}"
     try:
@@ -99,7 +99,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
         if not main:
             raise
         where = "From the last checkpoint" if has_checkpoint(plan.run_dir) else "To begin again"
-        known = (plan.run_dir / CONFIG).exists()
+        known = given["resume"] or is_of(plan.run_dir, plan.config)  # --overwrite deletes late
         click.echo(f"Interrupted. {where}:\n  {going_on}" if known else "Interrupted.", err=True)
         return INTERRUPTED
     return 0

@@ -16,19 +16,16 @@ from typing import Any
 from rich.console import Console
 
 from distill_core.artefact.saving import ArtefactWriter
-from distill_core.commands.evaluate import judge_again
 from distill_core.commands.judges import Judges, check_outline, further_judges
+from distill_core.commands.run_end import Judged, finish
 from distill_core.commands.run_facts import machine_line, print_facts
-from distill_core.config.advice import in_range, ways_to
+from distill_core.config.advice import in_range
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.evaluation.evaluate import Result
-from distill_core.evaluation.judge import NAMES, judge, table
-from distill_core.report.page import report_of
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.checkpoint import state_to_resume
-from distill_core.run.course import Notice, notices
 from distill_core.run.directory import begin, check_files, write_config
 from distill_core.run.known_data import Check, data_to_resume, only
 from distill_core.run.lock import lock_run_dir
@@ -38,20 +35,15 @@ from distill_core.run.progress import ConsoleProgress
 from distill_core.run.recording import RunLog, earlier_commands, save_result
 from distill_core.run.save_on_failure import save_on_failure
 from distill_core.run.signals import Stop, stop_flag
+from distill_core.run.start import Start
 from distill_core.run.validation import (
-    candidate_of,
     check_validation,
-    evaluator_of,
     validation_accuracies,
 )
 from distill_core.system.devices import pick_device
-from distill_core.system.memory import peak_memory
 from distill_core.system.process import prepare
 from distill_core.system.screen import kept, plain_console
-from distill_core.system.units import duration
 from registry import InputError, Plugins
-
-Judged = Callable[[str, dict[str, Result]], None]
 
 
 class Interrupted(Exception):
@@ -98,10 +90,12 @@ def run(
         collect_presets(plugins)  # two of one name are refused now, not when the page is written
         machine = prepare(config)
         ranks.limit(config.rank_timeout_minutes)
-        early = ranks.is_main and run_dir.exists() and (resume or overwrite)
+        start = Start(run_dir)
+        early = run_dir.exists() and (resume or overwrite)
         still_ours = _nothing_to_check
-        if early:
+        if ranks.is_main and early:
             still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
+            lock.enter_context(start.undone_if_refused())
             check_files(run_dir)
         state = (
             state_to_resume(run_dir, config, tell, plugins=plugins)
@@ -118,89 +112,96 @@ def run(
         assembly = _assemble(config, plugins, state, ranks, tell=tell, check=check)
         judges = further_judges(assembly, plugins)
         print_facts(console, assembly, ranks.size)
-        if ranks.is_main:
-            if resume:
-                write_config(run_dir, config)
-            else:
-                if not early:
-                    still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
-                begin(run_dir, config, overwrite=overwrite)
+        if ranks.is_main and not early:  # a run that is killed among its experts can be resumed
+            still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
+            lock.enter_context(start.undone_if_refused())
+            begin(run_dir, config, overwrite=overwrite)
         console.print(f"run      {run_dir}", markup=False)
-        step = int(state.get("step", 0))
+        assembly.algorithm.prepare(tell)
         commands = earlier_commands(run_dir) if resume and ranks.is_main else []
-        log = RunLog(run_dir, step) if ranks.is_main else None
+        commands += [list(command)] if command else []
+        loop, save = _loop(
+            plugins, assembly, run_dir, ranks, still_ours=still_ours, commands=commands
+        )
+        if state:
+            loop.load_state_dict(state)
+        ranks.broadcast(ranks.gather(None))  # nothing is changed or deleted before all are ready
+        if ranks.is_main and early:
+            _take_over(run_dir, config, start, resume=resume)
+        log = RunLog(run_dir, loop.step) if ranks.is_main else None
         try:
             return _distill(
-                console,
-                plugins,
-                assembly,
-                judges=judges,
-                judged=judged,
-                run_dir=run_dir,
-                state=state,
-                log=log,
-                stop=stop,
-                ranks=ranks,
-                still_ours=still_ours,
-                commands=[*commands, command] if command else commands,
+                console, plugins, loop, log=log, stop=stop, save=save, judges=judges, judged=judged
             )
         finally:
             if log:
                 log.board.close()
 
 
+def _take_over(run_dir: Path, config: RunConfig, start: Start, *, resume: bool) -> None:
+    """Change what an earlier run has left: go on with it, or delete it."""
+    if resume:
+        write_config(run_dir, config)
+        start.over()
+    else:
+        begin(run_dir, config, overwrite=True)
+        start.emptied()
+
+
 def _nothing_to_check() -> None:
     """Rank 0 alone has the lock, and writes."""
+
+
+def _loop(
+    plugins: Plugins,
+    assembly: Assembly,
+    run_dir: Path,
+    ranks: Ranks,
+    *,
+    still_ours: Callable[[], None],
+    commands: Sequence[Sequence[str]],
+) -> tuple[OuterLoop, Callable[..., None]]:
+    """Return the outer loop, without observers, and the function that saves its artefact."""
+    writer = ArtefactWriter(run_dir, assembly.real, before_save=still_ours)
+    save = partial(save_result, plugins, writer, commands=commands)
+    loop = OuterLoop(
+        assembly,
+        run_dir,
+        validate=lambda: validation_accuracies(loop.result, ranks),
+        before_save=still_ours,
+        on_checkpoint=lambda: save(loop),
+        ranks=ranks,
+    )
+    return loop, save
 
 
 def _distill(
     console: Console,
     plugins: Plugins,
-    assembly: Assembly,
+    loop: OuterLoop,
     *,
-    judges: Judges,
-    judged: Judged,
-    run_dir: Path,
-    state: dict[str, Any],
     log: RunLog | None,
     stop: Stop,
-    ranks: Ranks,
-    still_ours: Callable[[], None],
-    commands: Sequence[Sequence[str]],
+    save: Callable[..., None],
+    judges: Judges,
+    judged: Judged,
 ) -> dict[str, Result]:
-    config, step = assembly.config, int(state.get("step", 0))
-    assembly.algorithm.prepare(lambda line: console.print(line, markup=False))
-    spent = float(state.get("seconds", 0.0)) / 60
-    left = None if config.minutes is None else max(config.minutes - spent, 0.0)
-    snapshots = (
-        Snapshots(run_dir, lambda: loop.result, step=step, seconds=60 * spent)
-        if ranks.is_main
-        else None
-    )
-    writer = ArtefactWriter(run_dir, assembly.real, before_save=still_ours)
-    save = partial(save_result, plugins, writer, commands=commands)
-    with ConsoleProgress(console, steps=assembly.steps, step=step, minutes=left) as progress:
-        loop = OuterLoop(
-            assembly,
-            run_dir,
-            observers=[*log.observers, snapshots, progress] if log and snapshots else (),
-            validate=lambda: validation_accuracies(loop.result, ranks),
-            before_save=still_ours,
-            on_checkpoint=lambda: save(loop),
-            ranks=ranks,
-        )
-        if state:
-            loop.load_state_dict(state)
-        if snapshots:
+    assembly, config, ranks = loop.assembly, loop.assembly.config, loop.ranks
+    left = None if config.minutes is None else max(config.minutes - loop.seconds / 60, 0.0)
+    progress = ConsoleProgress(console, steps=assembly.steps, step=loop.step, minutes=left)
+    with progress:
+        if log:
+            snapshots = Snapshots(
+                loop.run_dir, lambda: loop.result, step=loop.step, seconds=loop.seconds
+            )
+            loop.observers = [*log.observers, snapshots, progress]
             snapshots.save_if_due(loop.step)
         with stop.steps(), save_on_failure(loop):
             complete = loop.run(stop) and not any(ranks.any(stop()))
     if not complete:
         raise Interrupted
     with save_on_failure(loop, judging=True):
-        return _finish(
-            console, plugins, run_dir, loop=loop, log=log, save=save, judges=judges, judged=judged
-        )
+        return finish(console, plugins, loop, log=log, save=save, judges=judges, judged=judged)
 
 
 def _assemble(
@@ -239,60 +240,5 @@ def _assemble(
                 expected=f"{fingerprint[:12]}..., the same files for every process.",
                 next="copy the data files of one machine to all.",
             )
-    ranks.broadcast(ranks.gather(None))  # nothing is written or deleted before all are ready
+    ranks.broadcast(ranks.gather(None))  # nothing is written before all are ready
     return assembly
-
-
-def _finish(
-    console: Console,
-    plugins: Plugins,
-    run_dir: Path,
-    *,
-    loop: OuterLoop,
-    log: RunLog | None,
-    save: Callable[..., None],
-    judges: Judges,
-    judged: Judged,
-) -> dict[str, Result]:
-    assembly = loop.result
-    config = assembly.config
-    if config.evaluate.select == "best":
-        loop.use_best()  # the last checkpoint's artefact holds the last state
-        save(loop)
-    peak = peak_memory(assembly.device)
-    console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
-
-    def after_net(name: str, net: int, accuracy: float) -> None:
-        found = NAMES.get(name, name)
-        console.print(f"         {found}: network {net + 1} {100 * accuracy:.2f} %", markup=False)
-
-    candidate = candidate_of(assembly, step=loop.step)
-    evaluator = evaluator_of(assembly, ranks=loop.ranks, after_net=after_net)
-    results = judge(candidate, evaluator, config.evaluate)
-    save(loop, results=results, peak=peak)  # before anything else can fail
-    odd: Sequence[Notice] = ()
-    if log:
-        log.results(loop, results)
-        odd = notices(
-            log.metrics.lines(),
-            results,
-            learned=bool(loop.groups),
-            bounds=ways_to("bounds_spikes", config),
-        )
-    if odd:
-        save(loop, results=results, peak=peak, notices=odd)
-    console.print(table(results), markup=False)
-    others = judge_again(
-        run_dir, judges, candidate, assembly.real, ranks=loop.ranks, after_net=after_net
-    )
-    for row, found in others.items():
-        judged(row, found)
-        console.print(f"{row}: {table(found)}", markup=False)
-    for notice in odd:
-        console.print(f"notice   {notice}", markup=False)
-    if loop.ranks.is_main:
-        console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
-    console.print(
-        f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)", markup=False
-    )
-    return results

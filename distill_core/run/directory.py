@@ -76,10 +76,15 @@ def begin(run_dir: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 def write_config(run_dir: Path, config: RunConfig) -> None:
     """Write the configuration of a run, with the version of its format, unless it is the same."""
-    data, path = f"format = {FORMAT}\n{to_toml(config)}".encode(), run_dir / CONFIG
-    if not path.exists() or read_plain(path) != data:
+    if not is_of(run_dir, config):
         keep(run_dir)  # the result that is there was made with the other one
-        write_atomically(path, data)
+        write_atomically(run_dir / CONFIG, _text_of(config))
+
+
+def is_of(run_dir: Path, config: RunConfig) -> bool:
+    """Return whether a directory has exactly this configuration."""
+    path = run_dir / CONFIG
+    return path.exists() and read_plain(path) == _text_of(config)
 
 
 def check_files(run_dir: Path) -> None:
@@ -120,6 +125,10 @@ def settings_of(run_dir: Path) -> dict[str, object]:
             expected="the file that `distill run` wrote.",
             next="give permission, or restore it from a copy.",
         ) from None
+
+
+def _text_of(config: RunConfig) -> bytes:
+    return f"format = {FORMAT}\n{to_toml(config)}".encode()
 
 
 def _empty(run_dir: Path) -> None:

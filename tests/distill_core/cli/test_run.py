@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import distill_core
+from distill_core.builtin.algorithms.unrolled.ratbptt import RatBptt
+from registry import InputError
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
 from tests.forks import fork_distill
@@ -159,6 +161,49 @@ def test_a_mistake_with_overwrite_costs_nothing(finished, tmp_path):
     result = distill(*arguments(copy, "--overwrite", "-o", "dataset.size=9999"))
     assert result.exit_code == 2
     assert (copy / "distilled.safetensors").exists()
+
+
+def _contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("method", ["prepare", "outer_step"])
+def test_a_start_that_is_refused_leaves_nothing(method, monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise InputError("no.", expected="yes.", next="look.")
+
+    monkeypatch.setattr(RatBptt, method, refuse)
+    for more in ((), ("--overwrite",)):
+        result = distill(*arguments(tmp_path / "some" / "where", *more))
+        assert result.exit_code == 2, result.output
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [("--overwrite", "--seed", "3"), ("--resume", "--steps", "9")])
+@pytest.mark.parametrize("error", [InputError("no."), KeyboardInterrupt()])
+def test_before_the_first_step_an_earlier_run_stays_as_it_was(
+    finished, more, error, monkeypatch, tmp_path
+):
+    out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / ".lock").unlink()
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(RatBptt, "prepare", refuse)
+    before = _contents(copy)
+    args = ["run", "--out", str(copy), *more] if "--resume" in more else arguments(copy, *more)
+    result = distill(*args)
+    after = _contents(copy)
+    if isinstance(error, KeyboardInterrupt):
+        assert result.exit_code == 130
+        assert ("--resume --out" in result.stderr) == ("--resume" in more)
+        assert after.pop(copy / ".lock") == b""
+    else:
+        assert result.exit_code == 2
+    assert after == before
 
 
 def test_a_finished_run_goes_on_with_more_steps(finished, tmp_path):
