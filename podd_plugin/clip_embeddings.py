@@ -11,7 +11,14 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from distill_core.plugin import InputError, cache_dir, made_anew, read_tensors, write_tensors
+from distill_core.plugin import (
+    ANY_SIDE,
+    Misfit,
+    cache_dir,
+    keep_tensors,
+    kept_tensors,
+    made_anew,
+)
 from podd_plugin.clip_text import ClipModel, embed_text, identity
 
 NAME = "embeddings"
@@ -34,20 +41,24 @@ def name_embeddings(model: ClipModel, prompts: Sequence[str], names: Sequence[st
     Source: averaging over prompts, Radford et al. 2021 (arXiv:2103.00020), section 3.1.4.
     """
     record = _record(model, prompts, names)
-    kept = _read(record)
-    if kept is not None:
-        return kept
-    if _path(record).exists():
-        made_anew(_path(record), "does not hold these embeddings, with their digest")
+    try:
+        return _read(record, names)
+    except Misfit as misfit:
+        made_anew(_path(record), str(misfit))
+    except FileNotFoundError:
+        pass
     embedded = embed_text(model, record["texts"]).view(len(prompts), len(names), -1)
     made = embedded[0] if len(prompts) == 1 else normalize(embedded, dim=-1).mean(0)
-    write_tensors(_path(record), {NAME: made}, {**record, "sha256": _digest(made)})
+    keep_tensors(_path(record), {NAME: made}, record)
     return made
 
 
 def is_cached(model: ClipModel, prompts: Sequence[str], names: Sequence[str]) -> bool:
     """Say whether `name_embeddings` would need no model."""
-    return _read(_record(model, prompts, names)) is not None
+    try:
+        return bool(len(_read(_record(model, prompts, names), names)))
+    except (Misfit, FileNotFoundError):
+        return False
 
 
 def _record(model: ClipModel, prompts: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
@@ -57,23 +68,16 @@ def _record(model: ClipModel, prompts: Sequence[str], names: Sequence[str]) -> d
     return {"model": identity(model), "prompts": len(prompts), "texts": texts}
 
 
-def _read(record: dict[str, Any]) -> Tensor | None:
-    """What is in the cache, if it is whole and means the same; else it is made anew."""
-    try:
-        tensors, said = read_tensors(_path(record), [NAME])
-    except InputError:
-        return None
-    found = tensors.get(NAME)
-    if found is None or said != {**record, "sha256": _digest(found)}:
-        return None
-    return found
+def _read(record: dict[str, Any], names: Sequence[str]) -> Tensor:
+    """What is in the cache: (K, d).
+
+    Raises:
+        FileNotFoundError: nothing.
+        Misfit: something else.
+    """
+    return kept_tensors(_path(record), record, {NAME: (len(names), ANY_SIDE)})[NAME]
 
 
 def _path(record: dict[str, Any]) -> Path:
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     return cache_dir() / "clip" / f"{digest.hexdigest()[:32]}.safetensors"
-
-
-def _digest(embeddings: Tensor) -> str:
-    content = embeddings.contiguous().numpy()
-    return hashlib.sha256(f"{content.dtype} {content.shape}".encode() + content.data).hexdigest()

@@ -284,7 +284,7 @@ def _after_order_classes(names: Names, printed: str) -> None:
 
 
 def _after_write_a_plugin(names: Names, printed: str) -> None:
-    plain, chain, from_three = map(float, re.findall(r"ordering score on .*: ([\d.]+)", printed))
+    plain, chain, from_three = map(float, re.findall(r"score: ([\d.]+) on class-mean", printed))
     assert plain < chain < from_three
 
 

@@ -7,9 +7,10 @@ from dataclasses import asdict
 import click
 
 from distill_core.cli.errors import FAULT
-from distill_core.cli.tables import print_json, print_table
+from distill_core.cli.tables import print_json
 
 HEADERS = ("what", "state", "found", "next")
+WIDTHS = 14, 6  # of what and state, in signs
 
 
 @click.command()
@@ -34,11 +35,19 @@ def command(as_json: bool, clear_pictures: bool) -> int:
         return 0
     from distill_core.commands.doctor import examine
 
-    findings = list(examine())
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:  # each line as it comes: compiling kernels, for one, takes a while
+            if len(findings) == 1:
+                click.echo(_line(HEADERS))
+            click.echo(_line((finding.what, finding.state, finding.found, finding.next)))
     if as_json:
         print_json([asdict(finding) for finding in findings])
-    else:
-        print_table(
-            HEADERS, [(f.what, f.state, f.found, f.next) for f in findings], title="This machine"
-        )
     return FAULT if any(finding.state == "broken" for finding in findings) else 0
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    """Pad the columns whose widths are known ahead, and join them with tabs, as tables do."""
+    what, state, *others = cells
+    return "\t".join((what.ljust(WIDTHS[0]), state.ljust(WIDTHS[1]), *others)).rstrip()

@@ -68,6 +68,8 @@ def command(
         print_json(ordered.as_dict())
     else:
         _print(ordered)
+        if out is None:
+            click.echo(f"both are in {Path.cwd()}; --out PICTURE.png names another place")
 
 
 def _png(out: Path | None) -> Path | None:
@@ -81,6 +83,8 @@ def _png(out: Path | None) -> Path | None:
 
 
 def _print(ordered: Ordered) -> None:
+    from distill_core.layout.class_order import note_lines
+
     record: dict[str, Any] = ordered.as_dict()
     rows, cols = record["grid_shape"]
     print_table(
@@ -88,12 +92,18 @@ def _print(ordered: Ordered) -> None:
         [(str(row + 1), *names) for row, names in enumerate(record["grid"])],
         title=f"{record['dataset']} by {record['orderer']}, {rows}x{cols}",
     )
-    for note, text in record["notes"].items():
-        click.echo(f"{note}: {text}")
+    for line in note_lines(record["notes"]):
+        click.echo(line)
     click.echo()
     scores = [
         (s.order, f"{s.score:.5g}", f"{s.neighbour_distance:.5g}", f"{s.on_images:.5g}")
         for s in ordered.scores
     ]
-    print_table(HEADERS, scores, title=f"Scores by {ordered.measured_by}, higher is better")
+    print_table(HEADERS, scores, title=f"Scores by {ordered.measured_by}")
+    click.echo(
+        f"Scores by {ordered.measured_by}: 1 over their sum over all pairs of neighbours; the "
+        "highest is best."
+    )
     click.echo(f"\npicture: {ordered.picture}\ngrid: {ordered.grid_file}")
+    if ordered.earlier:
+        click.echo(f"another grid was there: it is {ordered.earlier} now")

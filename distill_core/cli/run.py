@@ -57,6 +57,11 @@ def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
     if given["dry_run"]:
         return plan.preview(wanted)
     if wanted > 1:
+        if procs is None:  # a preset or a file decided
+            click.echo(
+                f"procs    {wanted} processes share each outer step, as run.procs says; --procs 1 "
+                "makes the run with one"
+            )
         patience = 60 * plan.config.rank_timeout_minutes
         return launch(display.arguments, wanted, run_dir=plan.run_dir, patience=patience)
     return _run(plan, display.arguments, **given)

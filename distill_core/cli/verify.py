@@ -55,7 +55,7 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
 def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     from distill_core.artefact.manifest import read_manifest
     from distill_core.cli.evaluate import changes
-    from distill_core.commands.evaluate import data_of, find_candidate
+    from distill_core.commands.evaluate import find_candidate
     from distill_core.commands.verify import Check, within_spread
     from distill_core.config.discovery import discover
     from distill_core.config.places import places_of
@@ -63,6 +63,7 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     from distill_core.config.settings import merge
     from distill_core.evaluation.evaluate import Evaluator
     from distill_core.evaluation.judge import judge
+    from distill_core.run.checkpoint import data_of
     from distill_core.run.directory import settings_of
     from distill_core.run.known_data import only
     from distill_core.run.plan import Plan

@@ -27,9 +27,9 @@ from distill_core.evaluation.evaluate import AfterNet, Result
 from distill_core.evaluation.judge import Candidate, judge
 from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
-from distill_core.run.checkpoint import has_checkpoint, load_checkpoint, read_checkpoint
+from distill_core.run.checkpoint import data_of, has_checkpoint, load_checkpoint
 from distill_core.run.directory import check_files, settings_of
-from distill_core.run.known_data import UNCHECKED, data_of_artefact, data_of_state, only
+from distill_core.run.known_data import data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of
 from distill_core.system.devices import pick_device
@@ -142,22 +142,6 @@ def judge_again(
         found = CrossEvaluation(results, {}, engines)
         record(run_dir, judges.configs, found, (), candidate.step)
     return results
-
-
-def data_of(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Identity | None:
-    """Return the data of a run, from its artefact or from its checkpoint; None: not known.
-
-    Args:
-        run_dir: the run directory.
-        tell: called if there is something to judge that does not say what the data were.
-    """
-    known = data_of_artefact(run_dir)
-    saved = has_checkpoint(run_dir)
-    if saved and not (run_dir / DISTILLED).exists():
-        known = data_of_state(read_checkpoint(run_dir)[0])
-    if known is None and saved:
-        tell(UNCHECKED)
-    return known
 
 
 def check_there(run_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from distill_core.contracts.streams import Streams
 from distill_core.layout.class_order import ON_IMAGES, ClassOrder, order_classes
 from distill_core.layout.ordering import class_grid_shape
 from distill_core.run.assemble import load_real
+from distill_core.system.door import read_plain
 from distill_core.system.files import write_atomically
 from registry import InputError, OptionError, Options, Plugins
 
@@ -56,6 +58,7 @@ class Ordered:
         measured_by: which distances the scores use.
         picture: the PNG.
         grid_file: the class names as JSON, for orderer `given`.
+        earlier: another grid file that was there, under its new name.
     """
 
     config: RunConfig
@@ -65,6 +68,7 @@ class Ordered:
     measured_by: str
     picture: Path
     grid_file: Path
+    earlier: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -80,6 +84,7 @@ class Ordered:
             "scores": [score.as_dict() for score in self.scores],
             "picture": str(self.picture),
             "grid_file": str(self.grid_file),
+            **({"earlier_grid_file": str(self.earlier)} if self.earlier else {}),
         }
 
 
@@ -143,7 +148,7 @@ def order_dataset(request: Request) -> Ordered:
     grid_file = request.out.with_suffix(".grid.json")
     write_atomically(request.out, to_png(order_picture(first.grid, real)))
     rows = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in names)
-    write_atomically(grid_file, f"[{rows}]\n".encode())
+    earlier = _write_grid(grid_file, f"[{rows}]\n".encode())
     return Ordered(
         config=config,
         order=first,
@@ -152,7 +157,26 @@ def order_dataset(request: Request) -> Ordered:
         measured_by=ON_IMAGES if first.distances is None else f"the distances of {first.orderer}",
         picture=request.out,
         grid_file=grid_file,
+        earlier=earlier,
     )
+
+
+def _write_grid(path: Path, grid: bytes) -> Path | None:
+    """Write a grid; another one that is there, and which may be edited by hand, is kept beside it.
+
+    Returns:
+        Where the other one is, or None.
+    """
+    if not path.exists():
+        write_atomically(path, grid)
+        return None
+    other = read_plain(path)
+    if other == grid:
+        return None
+    beside = path.with_suffix(f".{hashlib.sha256(other).hexdigest()[:8]}.json")
+    write_atomically(beside, other)
+    write_atomically(path, grid)
+    return beside
 
 
 def _rival(text: str, shared: Mapping[str, Any], plugins: Plugins) -> tuple[str, str, Options]:

@@ -25,9 +25,9 @@ from distill_core.config.run_config import RunConfig
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.evaluation.evaluate import Result
 from distill_core.run.assemble import Assembly, assemble
-from distill_core.run.checkpoint import state_to_resume
+from distill_core.run.checkpoint import data_of, state_to_resume
 from distill_core.run.directory import begin, check_files, write_config
-from distill_core.run.known_data import Check, data_to_resume, only
+from distill_core.run.known_data import Check, only
 from distill_core.run.lock import lock_run_dir
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import Snapshots
@@ -42,7 +42,7 @@ from distill_core.run.validation import (
 )
 from distill_core.system.devices import pick_device
 from distill_core.system.process import prepare
-from distill_core.system.screen import kept, plain_console
+from distill_core.system.screen import plain_console, unseen_results
 from registry import InputError, Plugins
 
 
@@ -82,7 +82,7 @@ def run(
     """
     with in_range(config), stop_flag(ranks) as stop, ExitStack() as lock:
         console = plain_console(quiet=quiet or not ranks.is_main)
-        kept(f"the run goes on, and {run_dir} holds what it finds.")
+        unseen_results(f"the run goes on, and {run_dir} holds what it finds.")
 
         def tell(line: str) -> None:
             console.print(line, markup=False)
@@ -102,7 +102,11 @@ def run(
             if resume and ranks.is_main
             else {}
         )
-        known = data_to_resume(run_dir, state, tell) if ranks.is_main else None
+        known = (
+            data_of(run_dir, lambda line: tell(f"resume   {line}"), state=state)
+            if resume and ranks.is_main
+            else None
+        )
         state = ranks.broadcast(state)
         device = pick_device(ranks.device(config.device))
         console.print(machine_line(config, device, machine), markup=False)

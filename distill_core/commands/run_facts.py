@@ -8,6 +8,7 @@ from rich.console import Console
 from distill_core import __version__
 from distill_core.config.labels import fixing
 from distill_core.config.run_config import RunConfig
+from distill_core.layout.class_order import note_lines
 from distill_core.run.assemble import Assembly
 from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.devices import described
@@ -18,7 +19,6 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
     """Print data, pixels, budget, class order and engine of a run."""
     config, layout = assembly.config, assembly.placement.layout
     real = assembly.real
-    h, w = layout.canvas_hw
     together = f", {processes} processes" if processes > 1 else ""
     console.print(
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
@@ -29,17 +29,29 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
     for note in real.notes:
         console.print(f"data     {note}", markup=False)
     console.print(
-        f"pixels   {layout.num_canvases} canvas(es) of {h}x{w}, {len(layout.items)} training "
+        f"pixels   {_canvases(assembly)}, {len(layout.items)} training "
         f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
         f"budget   {assembly.synthetic.budget()}"
     )
     if fixed := _fixed_labels(assembly):
         console.print(f"labels   {fixed}", markup=False)
-    for name, note in assembly.notes.items():
-        console.print(f"order    {name}: {note}", markup=False)
+    for line in note_lines(assembly.notes):
+        console.print(f"order    {line}", markup=False)
     console.print(f"engine   {assembly.engine.describe()}", markup=False)
     for name, note in assembly.algorithm.notes().items():
         console.print(f"{config.algo:<8} {name}: {note}", markup=False)
+
+
+def _canvases(assembly: Assembly) -> str:
+    """Say how large the canvases are and, if other numbers are stored, how many of these."""
+    layout, channels = assembly.placement.layout, assembly.real.spec.image_shape[0]
+    h, w = layout.canvas_hw
+    canvases = f"{layout.num_canvases} canvas(es) of {h}x{w}"
+    shown = layout.num_canvases * channels * h * w
+    stored = round(assembly.synthetic.budget().pixels * channels)
+    if stored == shown:
+        return canvases
+    return f"{stored:,} stored numbers, decoded to {canvases} ({shown:,} numbers)"
 
 
 def _fixed_labels(assembly: Assembly) -> str:

@@ -91,9 +91,9 @@ def check_moved(cells: Sequence[tuple[Path, RunConfig]], plugins: Plugins) -> No
 
 
 def _check_group(group: Sequence[tuple[Path, RunConfig]], plugins: Plugins) -> None:
-    from distill_core.commands.evaluate import data_of
     from distill_core.data.identity import Identity
     from distill_core.data.prepare import check_raw
+    from distill_core.run.checkpoint import data_of
     from distill_core.run.known_data import only
     from distill_core.run.plan import Plan
 

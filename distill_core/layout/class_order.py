@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
@@ -14,6 +14,7 @@ from distill_core.layout.ordering import class_means, cosine_distances, ordering
 from registry import Builder
 
 ON_IMAGES = "class-mean images"
+OWN_SCORE, IMAGE_SCORE = "ordering_score", f"ordering score on {ON_IMAGES}"  # names of notes
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ def order_classes(
     grid = check_class_grid(grid, grid_shape)
     notes = dict(getattr(orderer, "notes", {}))
     score = ordering_score(grid, cosine_distances(class_means(real)))
-    notes[f"ordering score on {ON_IMAGES}"] = f"{score:.6g}"
+    notes[IMAGE_SCORE] = f"{score:.6g}"
     name = builder.entry.item.name
     return ClassOrder(name, grid, notes, getattr(orderer, "distances", None))
+
+
+def note_lines(notes: Mapping[str, str]) -> list[str]:
+    """Return the notes on a class order as lines for people, its scores as one sentence.
+
+    >>> note_lines({"similarity": "clip", OWN_SCORE: "0.08", IMAGE_SCORE: "0.3"})[1]
+    'score: 0.3 on class-mean images, 0.08 by its own distances; the higher, the more alike \
+are neighbours'
+    """
+    scores = {IMAGE_SCORE: f"on {ON_IMAGES}", OWN_SCORE: "by its own distances"}
+    lines = [f"{name}: {text}" for name, text in notes.items() if name not in scores]
+    found = [f"{notes[name]} {how}" for name, how in scores.items() if name in notes]
+    if found:
+        lines.append(f"score: {', '.join(found)}; the higher, the more alike are neighbours")
+    return lines

@@ -125,7 +125,13 @@ TOOLS: Table = {
     "Files and memory": {
         "distill_core.system.cache": ("at_home", "cache_dir"),
         "distill_core.system.files": ("parse_json", "parse_toml", "read_tensors", "write_tensors"),
-        "distill_core.system.kept": ("made_anew",),
+        "distill_core.system.kept": (
+            "ANY_SIDE",
+            "Misfit",
+            "keep_tensors",
+            "kept_tensors",
+            "made_anew",
+        ),
         "distill_core.system.memory": ("PeakBytes",),
     },
 }

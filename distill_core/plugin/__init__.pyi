@@ -110,6 +110,10 @@ from distill_core.system.files import parse_json as parse_json
 from distill_core.system.files import parse_toml as parse_toml
 from distill_core.system.files import read_tensors as read_tensors
 from distill_core.system.files import write_tensors as write_tensors
+from distill_core.system.kept import ANY_SIDE as ANY_SIDE
+from distill_core.system.kept import Misfit as Misfit
+from distill_core.system.kept import keep_tensors as keep_tensors
+from distill_core.system.kept import kept_tensors as kept_tensors
 from distill_core.system.kept import made_anew as made_anew
 from distill_core.system.memory import PeakBytes as PeakBytes
 from registry import Component as Component

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.contents import CHECKPOINT, PREVIOUS, RUN, STATE
+from distill_core.artefact.contents import CHECKPOINT, DISTILLED, PREVIOUS, RUN, STATE
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
-from distill_core.run.known_data import data_of_artefact, data_of_state
+from distill_core.data.identity import Identity
+from distill_core.run.known_data import UNCHECKED, data_of_artefact, data_of_state
 from distill_core.system.door import check_folder
 from distill_core.system.files import parse_json, read_tensors, remove_parts, write_tensors
 from distill_core.system.state_tree import decode, encode
@@ -102,7 +103,7 @@ def load_checkpoint(
     state, written = read_checkpoint(run_dir, tell)
     old, new = _completed(written, plugins), config.model_dump(mode="json")
     # Without the fingerprint of the data, another place may have other data.
-    moves = places_of(config) if data_of_state(state) or data_of_artefact(run_dir) else ()
+    moves = places_of(config) if data_of(run_dir, state=state) else ()
     _check_config(old, new, checkpoint_path(run_dir), (*MAY_CHANGE, *moves))
     return state
 
@@ -152,6 +153,34 @@ def state_to_resume(
         return load_checkpoint(run_dir, config, tell, plugins=plugins)
     tell("resume   there is no checkpoint yet: the run begins with its first outer step")
     return {}
+
+
+def data_of(
+    run_dir: Path,
+    tell: Callable[[str], None] = lambda line: None,
+    *,
+    state: Mapping[str, Any] | None = None,
+) -> Identity | None:
+    """Return the data that a run has used, from its artefact or its checkpoint; None: not known.
+
+    Args:
+        run_dir: the run directory.
+        tell: called if there is a result that does not say what the data were.
+        state: of the checkpoint to go on with, which speaks before the artefact; None: the artefact
+            speaks, and the checkpoint is read only where there is none.
+
+    Raises:
+        InputError: the checkpoint is needed and cannot be read.
+    """
+    if state is None:
+        known, saved = data_of_artefact(run_dir), has_checkpoint(run_dir)
+        if saved and not (run_dir / DISTILLED).exists():
+            known = data_of_state(read_checkpoint(run_dir)[0])
+    else:
+        known, saved = data_of_state(state) or data_of_artefact(run_dir), bool(state)
+    if saved and known is None:
+        tell(UNCHECKED)
+    return known
 
 
 def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:

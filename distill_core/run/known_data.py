@@ -43,19 +43,3 @@ def only(known: Identity | None, run_dir: Path, config: RunConfig) -> Check:
             known.refuse_other(found, whose=str(run_dir), elsewhere=how_to_move(config))
 
     return check
-
-
-def data_to_resume(
-    run_dir: Path, state: Mapping[str, Any], tell: Callable[[str], None]
-) -> Identity | None:
-    """Return the data to go on with: those of the checkpoint, or for an older one the artefact's.
-
-    Args:
-        run_dir: the run directory.
-        state: of its checkpoint; empty: the run has none yet, and any data will do.
-        tell: called if nothing says which data the run has used.
-    """
-    known = data_of_state(state) or (data_of_artefact(run_dir) if state else None)
-    if state and known is None:
-        tell(f"resume   {UNCHECKED}")
-    return known

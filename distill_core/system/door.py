@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
+from distill_core.system.units import megabytes
 from registry import InputError
 
 TEXT = 16 * 2**20  # bytes of a configuration, a manifest, an evaluation: parsed, it takes 20 times
@@ -191,14 +192,14 @@ def _check_kind(path: Path, found: os.stat_result, wanted: int) -> None:
 def _check_size(path: Path, descriptor: int, most: int | None) -> None:
     found = os.fstat(descriptor)
     if most is not None and found.st_size > most:
-        raise _too_large(path, _megabytes(found.st_size), most)
+        raise _too_large(path, megabytes(found.st_size), most)
     stored = 512 * getattr(found, "st_blocks", found.st_size)
     if found.st_size <= HOLLOW or stored * DENSITY >= found.st_size:
         return
     stored = max(stored, _data(descriptor, -(-found.st_size // DENSITY)))
     if stored * DENSITY < found.st_size:
         raise InputError(
-            f"{path} claims {_megabytes(found.st_size)}, of which {_megabytes(stored)} lie on the "
+            f"{path} claims {megabytes(found.st_size)}, of which {megabytes(stored)} lie on the "
             "disk: the rest are holes.",
             expected="a file as distill wrote it.",
             next="ask who made it; `cp --sparse=never FILE COPY` fills the holes, if you must.",
@@ -239,10 +240,6 @@ def _led_out(path: Path, what: str) -> InputError:
 def _too_large(path: Path, size: str, most: int) -> InputError:
     return InputError(
         f"{path} has {size}, too many for a file of its kind.",
-        expected=f"at most {_megabytes(most)}.",
+        expected=f"at most {megabytes(most)}.",
         next="check what it is, and where it came from.",
     )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

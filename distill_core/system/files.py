@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_core.system.door import LOG, lines_of, open_plain, open_to_write, path_of
+from distill_core.system.units import megabytes
 from registry import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_atomically(path: Path, data: bytes, *, keep: Path | None = None) -> No
         os.replace(beside, path)
         flush_folder(path.parent)
     except OSError as error:
-        raise cannot_write(path, error, f" ({_megabytes(len(data))})") from error
+        raise cannot_write(path, error, f" ({megabytes(len(data))})") from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -274,7 +275,7 @@ def _plain(tensor: Tensor) -> Tensor:
 def _check_header(file: BufferedReader) -> None:
     length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER:
-        raise ValueError(f"its header has {_megabytes(length)}, at most {_megabytes(MOST_HEADER)}")
+        raise ValueError(f"its header has {megabytes(length)}, at most {megabytes(MOST_HEADER)}")
 
 
 def _unusable(path: Path, why: str) -> InputError:
@@ -289,9 +290,5 @@ def _free_space(folder: Path) -> str:
     """Say how much space is free, in the nearest folder above that exists."""
     for place in (folder, *folder.absolute().parents):
         with contextlib.suppress(OSError):
-            return f"{_megabytes(shutil.disk_usage(place).free)} are free there"
+            return f"{megabytes(shutil.disk_usage(place).free)} are free there"
     return "its free space is not known"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

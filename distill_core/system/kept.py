@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("distill")
 DIGESTS = "sha256"
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # ANY_SIDE for a side of any length
+ANY_SIDE = -1
 
 
 class Misfit(Exception):
@@ -64,7 +65,7 @@ def kept_tensors(
     Args:
         path: the file.
         key: what they must have been made from.
-        shapes: the tensors to read, each float32 of this shape and finite.
+        shapes: the tensors to read, each float32 of this shape (`ANY_SIDE`: any side) and finite.
         others: further entries of the record, which are not compared.
         without_digests: called for a file of an earlier version, which has none; None: such a file
             does not fit.
@@ -103,11 +104,17 @@ def _table(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(tensor: Tensor | None, shape: Shape) -> None:
     """Refuse a tensor of another shape or type, or with numbers that are not finite."""
-    if tensor is None or tuple(tensor.shape) != shape or str(tensor.dtype) != "torch.float32":
+    if tensor is None or not _fits(tensor, shape) or str(tensor.dtype) != "torch.float32":
         found = "nothing" if tensor is None else f"{tuple(tensor.shape)} of {tensor.dtype}"
         raise Misfit(f"holds {found} instead of {shape} of torch.float32")
     if not bool(tensor.isfinite().all()):
         raise Misfit("holds numbers that are not finite")
+
+
+def _fits(tensor: Tensor, shape: Shape) -> bool:
+    return tensor.ndim == len(shape) and all(
+        wanted in {ANY_SIDE, side} for side, wanted in zip(tensor.shape, shape, strict=True)
+    )
 
 
 def tensor_digest(tensor: Tensor) -> str:

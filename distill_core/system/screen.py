@@ -81,17 +81,17 @@ class Screen:
     Attributes:
         out: where `sys.stdout` goes, if it is known.
         results: where records for other programs go.
-        kept: where the results are, besides the screen; empty: nowhere.
+        elsewhere: where the results are, besides the screen; empty: nowhere.
     """
 
     out: Patient | None = None
     results: TextIO | None = None
-    kept: str = ""
+    elsewhere: str = ""
 
     def refused(self, stream: Patient, error: Exception) -> None:
         """Say once that output is lost, where a command goes on for long."""
-        if stream is self.out and self.kept:
-            _say(f"nothing more can be shown: {_reason(error)}; {self.kept}")
+        if stream is self.out and self.elsewhere:
+            _say(f"nothing more can be shown: {_reason(error)}; {self.elsewhere}")
 
     def check(self) -> None:
         """Refuse to call output complete that is not.
@@ -102,7 +102,7 @@ class Screen:
             EnvironmentFault: some of it could not be written.
         """
         lost = self.out.lost if self.out else None
-        if lost and not self.kept and getattr(lost, "errno", None) != errno.EPIPE:
+        if lost and not self.elsewhere and getattr(lost, "errno", None) != errno.EPIPE:
             raise EnvironmentFault(
                 f"the output is not complete: {_reason(lost)}.",
                 expected="a terminal, a pipe or a file that takes all of it, with room.",
@@ -171,9 +171,9 @@ def results() -> TextIO:
     return _screen.results or sys.stdout
 
 
-def kept(where: str) -> None:
+def unseen_results(where: str) -> None:
     """State that the command goes on without a screen, and where its results are then."""
-    _screen.kept = where
+    _screen.elsewhere = where
 
 
 def _apart() -> Callable[[], None]:

@@ -54,6 +54,15 @@ def size_text(size: float) -> str:
     return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
+def megabytes(size: int) -> str:
+    """Write the size of a file or of free space, as tools for disks do.
+
+    >>> megabytes(1_234_567_890)
+    '1,234.6 MB'
+    """
+    return f"{size / 1e6:,.1f} MB"
+
+
 def duration(seconds: float) -> str:
     """Write a time for people.
 

@@ -113,7 +113,8 @@ def test_a_damaged_file_is_recognised_and_made_anew(model, cache, damage, caplog
     assert not is_cached(model, ["{}"], NAMES)
     assert torch.equal(name_embeddings(model, ["{}"], NAMES), first)
     assert file.read_bytes() == whole
-    assert f"{file} does not hold these embeddings, with their digest: it is made" in caplog.text
+    assert f"cache    {file} " in caplog.text
+    assert ": it is made anew" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_said(model, tmp_path, monkeypatch):

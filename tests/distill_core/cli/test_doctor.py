@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 
@@ -62,6 +63,20 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("cache")]
     assert "broken" in line
     assert "set DISTILL_CACHE" in line
+
+
+def test_lines_come_while_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+
+    def slow() -> Iterator[doctor.Finding]:
+        yield doctor.Finding("first", "ok", "there")
+        assert [line.split("\t")[0].strip() for line in lines] == ["what", "first"]
+        yield doctor.Finding("second", "warn", "slow", "wait")
+
+    monkeypatch.setattr(doctor, "examine", slow)
+    monkeypatch.setattr(click, "echo", lines.append)
+    assert not distill("doctor").exception
+    assert lines[2].split() == ["second", "warn", "slow", "wait"]
 
 
 def test_a_check_that_fails_is_a_finding() -> None:

@@ -38,6 +38,26 @@ def test_the_grid_is_printed_drawn_and_compared() -> None:
     assert [name for row in rows for name in row] == names
 
 
+def test_it_says_what_it_has_written_and_where_and_keeps_an_edited_grid(tmp_path: Path) -> None:
+    args = ("order", "--dataset", "digits", "--orderer", "identity")
+    first = distill(*args)
+    assert f"both are in {tmp_path}; --out PICTURE.png names another place" in first.output
+    assert "the highest is best." in first.output
+    grid = tmp_path / "order-digits-identity.grid.json"
+    again = distill(*args)
+    assert "another grid was there" not in again.output
+    grid.write_text("[edited]")
+    (line,) = [each for each in distill(*args).output.splitlines() if "another grid" in each]
+    kept = line.split()[-2]
+    assert (tmp_path / kept).read_text() == "[edited]"
+    assert "edited" not in grid.read_text()
+    told = distill(*args, "--out", str(tmp_path / "a.png"))
+    assert "both are in" not in told.output
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == sorted(
+        [grid.name, kept, "a.grid.json"]
+    )
+
+
 def test_json_and_the_way_back_through_given() -> None:
     first = json.loads(distill(*DIGITS, "--orderer", "poco", "--grid", "5x2", "--json").stdout)
     assert first["grid_shape"] == [5, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -272,6 +273,15 @@ def test_dry_run_starts_nothing(tmp_path: Path):
     result = distill(*arguments(tmp_path / "none", "--procs", "2", "--dry-run"))
     assert result.exit_code == 0, result.output
     assert " beyond the data in each of 2 processes; " in result.output
+
+
+def test_processes_that_nobody_asked_for_are_told(tmp_path, monkeypatch):
+    command = importlib.import_module("distill_core.cli.run")
+    monkeypatch.setattr(command, "launch", lambda *args, **how: 0)
+    monkeypatch.setattr(command, "usable", lambda procs, device: procs)
+    told = "procs    2 processes share each outer step, as run.procs says; --procs 1 "
+    assert told in distill(*arguments(tmp_path / "a", "-o", "run.procs=2")).output
+    assert "procs " not in distill(*arguments(tmp_path / "a", "--procs", "2")).output
 
 
 def test_procs_under_a_launcher_is_a_mistake():

@@ -28,3 +28,15 @@ def test_labels_that_an_algorithm_fixes_are_told_in_one_line(algorithm: str) -> 
     text = StringIO()
     print_facts(Console(file=text, width=200), small_assembly(algo=algorithm), 1)
     assert (LINE in text.getvalue().splitlines()) == (algorithm == "dm")
+
+
+def test_what_is_stored_and_what_is_decoded_are_told_apart() -> None:
+    plain, smaller = small_assembly(), small_assembly(options={"repr": {"downsample": 2}})
+    lines = []
+    for assembly in (plain, smaller):
+        text = StringIO()
+        print_facts(Console(file=text, width=200), assembly, 1)
+        lines.append(next(x for x in text.getvalue().splitlines() if x.startswith("pixels")))
+    assert "stored" not in lines[0]
+    assert "stored numbers, decoded to" in lines[1]
+    assert f"pixels   {sum(p.numel() for p in smaller.synthetic.groups()['data']):,} " in lines[1]

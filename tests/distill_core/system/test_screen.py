@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_core.system.screen import kept, patient, plain_console, results, screen
+from distill_core.system.screen import patient, plain_console, results, screen, unseen_results
 from registry import EnvironmentFault
 
 
@@ -80,7 +80,7 @@ def test_a_command_that_keeps_its_results_goes_on_and_says_so_once(
     stream = made()  # type: ignore[operator]
     monkeypatch.setattr(sys, "stdout", stream)
     with screen() as shown:
-        kept("the run goes on.")
+        unseen_results("the run goes on.")
         print("a line")
         print("another")
         shown.check()
