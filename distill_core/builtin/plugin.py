@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_core.plugin import Component, hookimpl
+from distill_core.plugin import Component, Preset, hookimpl
 
 DISTILL_API = "1.1"
 
@@ -221,3 +221,11 @@ def distill_backbones() -> list[Component]:
             "any network of the timm library that accepts the image size",
         ),
     ]
+
+
+@hookimpl
+def distill_presets() -> list[Preset]:
+    """Offer settings of the decoders."""
+    from distill_core.builtin.presets import decoder_presets
+
+    return decoder_presets()

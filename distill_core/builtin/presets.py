@@ -1,0 +1,92 @@
+"""Presets of the decoders on CIFAR-10 at one image per class: as published, or for a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_core.plugin import Preset
+
+# For outer Adam, not searched: the published rates are for SGD and matched trajectories, but that
+# of gsdd. A fit at the start takes some minutes.
+HOUR: Mapping[str, tuple[float, Mapping[str, Any]]] = {
+    "basis": (3e-3, {}),
+    "fred": (1e-2, {}),
+    "ddif": (1e-3, {"fit_steps": 1000}),
+    "gsdd": (1e-2, {"fit_steps": 300}),
+    "speed": (3e-3, {}),
+}
+_CHOICES = {
+    "labeler": "onehot",
+    "orderer": "identity",
+    "dataset": "cifar10",
+    "backbone": "convnet",
+    "ipc": 1.0,
+}
+
+
+def decoder_presets() -> list[Preset]:
+    """Return `basis` as published, and an hour on two cores for each decoder."""
+    return [
+        Preset(
+            name="basis-cifar10",
+            summary="bptt on cifar10, 16 bases and 115 mixtures of them a class at 1 IPC",
+            config=_published_basis(),
+            reported="66.4 +- 0.4 % (Deng and Russakovsky 2022)",
+            benched=False,
+        ),
+        *(
+            Preset(
+                name=f"cifar10-cpu-hour-{name}",
+                summary=f"{name} at 1.0 IPC for CIFAR-10; an hour on two CPU cores, not searched",
+                config=_hour(name, rate, changes),
+                benched=False,
+            )
+            for name, (rate, changes) in HOUR.items()
+        ),
+    ]
+
+
+def _published_basis() -> dict[str, Any]:
+    """The published command; what it shares with the defaults of `basis` and `bptt` follows."""
+    return {
+        **_CHOICES,
+        "repr": "basis",
+        "algo": "bptt",
+        "steps": 500_000,
+        "data": {"whitening": "standardise", "validation": 0.0},
+        "options": {
+            "repr": {"bases": 16, "downsample": 2},
+            # 32 images of every class in each inner step. Coverage means nothing for mixtures.
+            "algo": {"steps": 150, "batch": 320, "coverage_normalize": False},
+            "backbone": {"width": 128, "depth": 3},
+        },
+    }
+
+
+def _hour(name: str, rate: float, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `cifar10-cpu-hour` for a poster, with more images in each inner step."""
+    return {
+        **_CHOICES,
+        "repr": name,
+        "algo": "ratbptt",
+        "steps": 1_000_000,
+        "minutes": 60.0,
+        "procs": 2,
+        "ema": 0.99,
+        "lr_decay": "linear",
+        "data": {"whitening": "zca"},
+        "evaluate": {"steps": 1000, "every": 250, "select": "best"},
+        "options": {
+            "repr": dict(changes),
+            "algo": {
+                "window": 30,
+                "total": 60,
+                "inner_lr": 0.003,
+                "batch": 50,
+                "real_batch": 512,
+                "pixel_lr": rate,
+            },
+            "backbone": {"width": 32},
+        },
+    }
