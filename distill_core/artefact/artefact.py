@@ -15,7 +15,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from distill_core.contracts.data import can_be_shown
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget
 from distill_core.contracts.whitening import Whitening
+from distill_core.data.resize import Fit
 from distill_core.system.door import open_plain
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
@@ -79,7 +80,9 @@ def _load(path: Path) -> Distilled:
         return Distilled(
             dataset=TensorDataset(images, labels),
             class_names=tuple(metadata["class_names"]),
-            transform=ImageTransform(image_shape=shape, whitening=whitening),
+            transform=ImageTransform(
+                image_shape=shape, whitening=whitening, fit=_fit(file, metadata)
+            ),
             recipe=Recipe.model_validate(metadata["recipe"]),
             budget=_budget(file, metadata["budget"]),
             metadata=metadata,
@@ -149,6 +152,14 @@ def check_gathered(file: Path, size: int) -> None:
             f"{size / 1e6:,.0f} MB of images would be made of {file.stat().st_size / 1e6:,.1f} MB",
             f"at most {most / 1e6:,.0f} MB",
         )
+
+
+def _fit(file: Path, metadata: Mapping[str, Any]) -> Fit:
+    """How pictures were brought to the size of the images."""
+    fit: Fit = metadata.get("fit", "crop")
+    if fit not in get_args(Fit):
+        _refuse(file, f"its pictures were fitted by {fit!r}", "crop or squash")
+    return fit
 
 
 def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from distill_core.contracts.synthetic import Budget
 from distill_core.contracts.whitening import Whitening
 from distill_core.data.augment import Augmentation
 from distill_core.data.picture_files import PictureLoader, readable, told
-from distill_core.data.resize import MODES, fit_picture, fit_tensor, plain_picture
+from distill_core.data.resize import MODES, Fit, fit_picture, fit_tensor, plain_picture
 from distill_core.training.train import Network, train
 from registry import InputError
 
@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 class ImageTransform:
     """Turns any image into an input for networks trained on the distilled data.
 
-    Scales (bilinear, antialiased, by the shorter side), crops the centre, and whitens, as was done
-    with the training data. Can be pickled, so data loaders may use it in workers.
+    Scales (bilinear, antialiased, by the shorter side), crops the centre, or squashes, and whitens,
+    as was done with the training data. Can be pickled, so data loaders may use it in workers.
 
     Attributes:
         image_shape: C, h, w of the result.
         whitening: as fitted on the real training data.
+        fit: "crop" or "squash", as the training data were fitted.
     """
 
     image_shape: tuple[int, int, int]
     whitening: Whitening
+    fit: Fit = "crop"
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Return a whitened float32 image (C, h, w), or (n, C, h, w) for a batch.
@@ -65,10 +67,10 @@ class ImageTransform:
                 next="bring its channels to the front, or pass a PIL image.",
             )
         batch = _unit_range(pixels if pixels.ndim == 4 else pixels[None])
-        if isinstance(image, Tensor):
+        if isinstance(image, Tensor) and self.fit == "crop":
             with told(stacklevel=2) as notes:
                 notes.crop((batch.shape[-2], batch.shape[-1]), (h, w), "it")
-        whitened = self.whitening.apply(fit_tensor(batch, (h, w)))
+        whitened = self.whitening.apply(fit_tensor(batch, (h, w), self.fit))
         return whitened if pixels.ndim == 4 else whitened[0]
 
     def _from_picture(self, image: Any) -> Tensor:
@@ -85,8 +87,9 @@ class ImageTransform:
         with told(stacklevel=3) as notes, readable("the picture"):
             notes.see(image)
             plain = plain_picture(image)
-            notes.crop((plain.height, plain.width), self.image_shape[1:], "it")
-            return fit_picture(plain, self.image_shape)
+            if self.fit == "crop":
+                notes.crop((plain.height, plain.width), self.image_shape[1:], "it")
+            return fit_picture(plain, self.image_shape, self.fit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,7 @@ class Distilled:
         `ImageFolder(folder, loader=distilled.loader, transform=distilled.transform)`: its own
         loader clips 16-bit grey to white and drops transparency.
         """
-        return PictureLoader(self.transform.image_shape)
+        return PictureLoader(self.transform.image_shape, self.transform.fit)
 
     @property
     def labels(self) -> Tensor:

@@ -130,6 +130,7 @@ def _facts(synthetic: SyntheticDataset, recipe: Recipe) -> dict[str, Any]:
         "class_names": list(spec.class_names),
         "image_shape": list(spec.image_shape),
         "augmentations": list(spec.augmentations),
+        **({} if spec.fit == "crop" else {"fit": spec.fit}),  # a file of the usual kind is as ever
         "canvas_hw": list(layout.canvas_hw),
         "wraps": layout.wraps,
         "simplex": synthetic.labeler.simplex,

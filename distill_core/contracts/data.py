@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -31,12 +31,15 @@ class DataSpec:
         class_names: K names, in label order.
         image_shape: C, h, w.
         augmentations: the operations of `AUGMENTATIONS` that keep its labels.
+        fit: how pictures of other shapes were brought to that of the images: "crop" cut out their
+            centre, "squash" scaled height and width apart. Test images are fitted likewise.
     """
 
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     augmentations: tuple[str, ...]
+    fit: Literal["crop", "squash"] = "crop"
 
     @property
     def num_classes(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_core.data.picture_notes import PictureNotes
-from distill_core.data.resize import MODES, fitted, plain_picture
+from distill_core.data.resize import MODES, Fit, fitted, plain_picture
 from registry import ExplainedError, InputError
 
 if TYPE_CHECKING:
@@ -57,10 +57,11 @@ def decode_picture(
     *,
     hw: tuple[int, int],
     mode: str | None = None,
+    fit: Fit = "crop",
     notes: PictureNotes | None = None,
     name: str = "",
 ) -> Image:
-    """Decode a picture file, turn it upright, and fit it: shorter side scaled, centre cut out.
+    """Decode a picture file, turn it upright, and fit it.
 
     Transparent images are laid on white; 16-bit grey becomes 8-bit; orientation tags of cameras
     are obeyed; of an animation the first frame is taken.
@@ -70,6 +71,7 @@ def decode_picture(
         where: names it in errors.
         hw: height and width in pixels.
         mode: "L" or "RGB"; None: "L" if it is grey, else "RGB".
+        fit: "crop" scales the shorter side and cuts out the centre, "squash" scales both sides.
         notes: counts what is lost.
         name: names it there.
 
@@ -86,9 +88,10 @@ def decode_picture(
             plain = plain_picture(image)
             if notes is not None:
                 notes.see(image)
-                turned = (plain.width > plain.height) != (size[1] > size[0])
-                notes.crop(size[::-1] if turned else size, hw, name)
-        return fitted(plain if mode is None else plain.convert(mode), hw)
+                if fit == "crop":
+                    turned = (plain.width > plain.height) != (size[1] > size[0])
+                    notes.crop(size[::-1] if turned else size, hw, name)
+        return fitted(plain if mode is None else plain.convert(mode), hw, fit)
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,11 @@ class PictureLoader:
 
     Attributes:
         image_shape: C (1 or 3), h, w of the result.
+        fit: "crop" or "squash", as the training data were fitted.
     """
 
     image_shape: tuple[int, int, int]
+    fit: Fit = "crop"
 
     def __call__(self, path: str | Path) -> Image:
         """Return a PIL image of 8 bits, upright, of the size of the training data.
@@ -121,7 +126,13 @@ class PictureLoader:
             data = Path(path).read_bytes()
         with told(stacklevel=2) as notes:
             return decode_picture(
-                data, str(path), hw=(h, w), mode=MODES[channels], notes=notes, name="it"
+                data,
+                str(path),
+                hw=(h, w),
+                mode=MODES[channels],
+                fit=self.fit,
+                notes=notes,
+                name="it",
             )
 
 

@@ -65,6 +65,7 @@ def write_set(part: Path, raw: RawData, room: DiskRoom) -> None:
         "class_names": raw.spec.class_names,
         "image_shape": raw.spec.image_shape,
         "augmentations": raw.spec.augmentations,
+        "fit": raw.spec.fit,
     }
     record = {"format": FORMAT, "spec": spec, "notes": raw.notes, "files": files}
     write_atomically(part / RECORD, json.dumps(record).encode())
@@ -87,6 +88,7 @@ def read_set(folder: Path) -> RawData:
             tuple(record["spec"]["class_names"]),
             tuple(record["spec"]["image_shape"]),
             tuple(record["spec"]["augmentations"]),
+            record["spec"]["fit"],
         )
         tensors = {
             name: mapped(folder / f"{name}.bin", tuple(record["files"][name]["shape"]), dtype)

@@ -1,11 +1,12 @@
 """Convert images of any mode and size to one size, 8 bits, and 1 or 3 channels.
 
-The shorter side decides the scale and the centre is cut out, so that nothing is distorted.
+The shorter side decides the scale and the centre is cut out, so that nothing is distorted; or, with
+fit "squash", height and width are scaled apart, so that nothing is lost.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from registry import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Fit = Literal["crop", "squash"]
 MODES = {1: "L", 3: "RGB"}
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def fit_picture(image: Image, image_shape: tuple[int, int, int]) -> Tensor:
+def fit_picture(image: Image, image_shape: tuple[int, int, int], fit: Fit = "crop") -> Tensor:
     """Turn a PIL image into pixels (C, h, w) uint8.
 
     Transparent images get a white background; 16-bit grey becomes 8-bit; orientation tags are
@@ -29,12 +31,13 @@ def fit_picture(image: Image, image_shape: tuple[int, int, int]) -> Tensor:
     Args:
         image: any mode and size.
         image_shape: C (1 or 3), h, w.
+        fit: "crop" or "squash".
 
     Raises:
         InputError: the values of its mode have no known range, as in floating point.
     """
     channels, h, w = image_shape
-    plain = fitted(plain_picture(image).convert(MODES[channels]), (h, w))
+    plain = fitted(plain_picture(image).convert(MODES[channels]), (h, w), fit)
     data = torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8)
     return data.view(h, w, channels).permute(2, 0, 1)
 
@@ -52,14 +55,16 @@ def plain_picture(image: Image) -> Image:
     return eight_bit(ImageOps.exif_transpose(image))
 
 
-def fitted(plain: Image, hw: tuple[int, int]) -> Image:
-    """Return an image of height and width `hw`: shorter side scaled, centre cut out."""
+def fitted(plain: Image, hw: tuple[int, int], fit: Fit = "crop") -> Image:
+    """Return an image of height and width `hw`: scaled and the centre cut out, or squashed."""
     from PIL import Image as pillow
     from PIL import ImageOps
 
     h, w = hw
     if plain.size == (w, h):
         return plain
+    if fit == "squash":
+        return plain.resize((w, h), pillow.Resampling.BILINEAR)
     return ImageOps.fit(plain, (w, h), pillow.Resampling.BILINEAR)
 
 
@@ -77,7 +82,7 @@ def lost_by_cropping(size: tuple[int, int], hw: tuple[int, int]) -> float:
     return 1 - scale**2 * hw[0] * hw[1] / (size[0] * size[1])
 
 
-def fit_tensor(images: Tensor, hw: tuple[int, int]) -> Tensor:
+def fit_tensor(images: Tensor, hw: tuple[int, int], fit: Fit = "crop") -> Tensor:
     """Scale floating-point images (n, C, H, W) to (n, C, h, w) as `fit_picture` does.
 
     Bilinear and antialiased; pixels beside the cut-out contribute, as in Pillow.
@@ -85,9 +90,11 @@ def fit_tensor(images: Tensor, hw: tuple[int, int]) -> Tensor:
     height, width = images.shape[-2:]
     if (height, width) == hw:
         return images
-    scale = min(height / hw[0], width / hw[1])
-    down = _weights(height, hw[0], scale).to(images)
-    across = _weights(width, hw[1], scale).to(images)
+    scales = height / hw[0], width / hw[1]
+    if fit == "crop":
+        scales = min(scales), min(scales)
+    down = _weights(height, hw[0], scales[0]).to(images)
+    across = _weights(width, hw[1], scales[1]).to(images)
     return down @ images @ across.T
 
 

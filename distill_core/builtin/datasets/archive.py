@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from distill_core.builtin.datasets.options import Cub200Options, TinyImagenetOptions
+from distill_core.builtin.datasets.options import Cub200Options, Fit, TinyImagenetOptions
 from distill_core.builtin.datasets.pictures import READER, read_pictures
 from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
 from distill_core.plugin import DataSpec, PictureNotes, RawData, Room, Sources, cache_dir
@@ -53,6 +53,11 @@ class Archive(ABC):
             InputError: a list is missing or damaged; it is named.
         """
 
+    @property
+    def fit(self) -> Fit:
+        """How photos become square."""
+        return "crop"
+
     def outline(self) -> DataSpec:
         """Return what is known before loading; classes have no names."""
         return self._spec(tuple(f"class {k}" for k in range(200)))
@@ -67,7 +72,7 @@ class Archive(ABC):
 
     def sources(self) -> Sources:
         """Return the files of the folder, or the archive."""
-        how = f"{READER} {self.options.size}"
+        how = f"{READER} {self.options.size} {self.fit}"
         return Sources(files_to_read(self._root(), next=self.advice), how)
 
     def load_into(self, room: Room) -> RawData:
@@ -81,6 +86,7 @@ class Archive(ABC):
                 [[file for file, _ in part] for part in parts],
                 size=self.options.size,
                 colour="rgb",
+                fit=self.fit,
                 notes=notes,
                 room=room,
             )
@@ -96,7 +102,7 @@ class Archive(ABC):
 
     def _spec(self, names: tuple[str, ...]) -> DataSpec:
         shape = (3, self.options.size, self.options.size)
-        return DataSpec(self.name, names, shape, self.augmentations)
+        return DataSpec(self.name, names, shape, self.augmentations, self.fit)
 
     def _root(self) -> Path:
         if self.options.root:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distill_core.builtin.datasets.archive import Archive, Lists
 from distill_core.builtin.datasets.options import CUB_FOLDER as FOLDER
+from distill_core.builtin.datasets.options import Cub200Options, Fit
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import InputError
 
@@ -14,9 +15,10 @@ NEXT = (
 
 
 class Cub200(Archive):
-    """5,994 and 5,794 photos of birds, scaled down, the centre cut out; 200 classes.
+    """5,994 and 5,794 photos of birds, scaled down; 200 classes.
 
-    Colour changes do not keep its labels: plumage tells species apart.
+    Photos are squashed to a square, as in PoDD's published code, or their centre is cut out. Colour
+    changes do not keep its labels: plumage tells species apart.
 
     Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
     """
@@ -26,6 +28,13 @@ class Cub200(Archive):
     marker = "images.txt"
     augmentations = ("flip", "rotate", "scale", "crop", "cutout")
     advice = NEXT
+
+    options: Cub200Options
+
+    @property
+    def fit(self) -> Fit:
+        """How photos become square."""
+        return self.options.fit
 
     def lists(self, tree: FileTree) -> Lists:
         """Read classes, images, their classes, and which of them are for training."""

@@ -62,12 +62,15 @@ class ImageFolder:
                 split,
                 size=self.options.size or usual_size(tree, files[0]),
                 colour=self.options.colour,
+                fit=self.options.fit,
                 notes=notes,
                 room=room,
             )
         c, h, w = train_images.shape[1:]
         return RawData(
-            spec=DataSpec("imagefolder", classes, (c, h, w), self.options.augmentations),
+            spec=DataSpec(
+                "imagefolder", classes, (c, h, w), self.options.augmentations, self.options.fit
+            ),
             train_images=train_images,
             train_labels=labels[~testing],
             test_images=test_images,

@@ -10,6 +10,16 @@ from pydantic import Field
 from distill_core.plugin import Options, about
 
 Colour = Literal["auto", "grey", "rgb"]
+Fit = Literal["crop", "squash"]
+
+
+def _fit(default: Fit, **of: str) -> Any:
+    return Field(
+        default,
+        description="how pictures that are not square are fitted: crop scales the shorter side and "
+        "cuts out the centre, squash scales both sides",
+        **about(**of),
+    )
 
 
 class DigitsOptions(Options):
@@ -32,6 +42,7 @@ class ImageFolderOptions(Options):
         description="height and width; default: the shorter side of the first image",
         **about("pixels"),
     )
+    fit: Fit = _fit("crop")
     colour: Colour = Field("auto", description="auto is grey if every image is grey, else rgb")
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="part of every class for testing, if there is no test folder"
@@ -90,6 +101,7 @@ class Cub200Options(Options):
         None, description=f"the folder {CUB_FOLDER}, or a .zip of it; default: in distill's cache"
     )
     size: int = _size(32)
+    fit: Fit = _fit("squash", source="squash: PoDD, published code", absent="crop")
 
 
 TINY_FOLDER = "tiny-imagenet-200"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, from_numpy
 
-from distill_core.builtin.datasets.options import Colour
+from distill_core.builtin.datasets.options import Colour, Fit
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import InputError, PictureNotes, Room, decode_picture, picture_size
 
@@ -31,10 +31,11 @@ def read_pictures(
     *,
     size: int,
     colour: Colour,
+    fit: Fit = "crop",
     notes: PictureNotes | None = None,
     room: Room | None = None,
 ) -> list[Tensor]:
-    """Read images: shorter side scaled to `size` (antialiased), centre cut out.
+    """Read images, scaled to `size` (antialiased).
 
     Transparent images are laid on white; 16-bit grey becomes 8-bit; orientation tags of cameras
     are obeyed; of an animation the first frame is taken.
@@ -44,6 +45,7 @@ def read_pictures(
         parts: paths of the N images of each part.
         size: pixels.
         colour: "auto" is grey if every image is, otherwise rgb.
+        fit: "crop" scales the shorter side and cuts out the centre, "squash" scales both sides.
         notes: counts what is lost.
         room: gives the memory.
 
@@ -63,6 +65,7 @@ def read_pictures(
                 tree.where(file),
                 hw=(size, size),
                 mode=MODES[colour],
+                fit=fit,
                 notes=notes,
                 name=file,
             )

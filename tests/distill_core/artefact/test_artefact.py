@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,22 @@ class TestTransform:
             assert result.shape == (3, 8, 8)
             assert torch.allclose(result, transform(torch.full((3, 8, 8), 100 / 255)), atol=1e-5)
         assert transform(torch.zeros(3, 50, 30)).shape == (3, 8, 8)
+
+    def test_test_images_are_squashed_where_training_images_were(
+        self, real: RealData, make_synthetic: MakeSynthetic, tmp_path: Path
+    ) -> None:
+        squashed = replace(real, spec=replace(real.spec, fit="squash"))
+        distilled = load(save(tmp_path, make_synthetic(squashed, poster_layout()), squashed))
+        pixels = np.full((8, 24, 3), 255, dtype=np.uint8)
+        pixels[:, :6] = 0  # not in the centre
+        picture = Image.fromarray(pixels)
+        picture.save(tmp_path / "wide.png")
+        whole = real.whitening.invert(distilled.transform(picture)[None])[0]
+        assert torch.allclose(whole[:, :, 0], torch.zeros(3, 8), atol=0.3)
+        read = distilled.loader(tmp_path / "wide.png")
+        assert torch.equal(distilled.transform(read), distilled.transform(picture))
+        assert load(save(tmp_path / "usual", make_synthetic(real, poster_layout()), real)
+                    ).transform.fit == "crop"  # fmt: skip
 
     def test_pictures_and_tensors_are_resized_alike(self, run_dir: Path) -> None:
         transform = load(run_dir).transform

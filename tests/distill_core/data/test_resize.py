@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill_core.data.resize import eight_bit, fit_picture, fit_tensor, lost_by_cropping
+from distill_core.data.resize import Fit, eight_bit, fit_picture, fit_tensor, lost_by_cropping
 from registry import InputError
 
 SIDES = st.integers(1, 40)
@@ -43,11 +43,25 @@ def test_the_centre_is_kept_and_nothing_is_distorted() -> None:
         assert torch.equal(found.T if turn else found, expected)
 
 
-@given(height=SIDES, width=SIDES, h=st.integers(1, 12), w=st.integers(1, 12))
-def test_pictures_and_tensors_agree(height: int, width: int, h: int, w: int) -> None:
+def test_squashing_scales_each_side_and_loses_nothing() -> None:
+    pixels = np.zeros((8, 24), dtype=np.uint8)
+    pixels[:, :12] = 255
+    found = fit_picture(Image.fromarray(pixels), (1, 8, 8), "squash")[0]
+    assert found[:, :3].unique().tolist() == [255]  # antialiasing blurs the edge itself
+    assert found[:, 5:].unique().tolist() == [0]
+
+
+@given(
+    height=SIDES,
+    width=SIDES,
+    h=st.integers(1, 12),
+    w=st.integers(1, 12),
+    fit=st.sampled_from(["crop", "squash"]),
+)
+def test_pictures_and_tensors_agree(height: int, width: int, h: int, w: int, fit: Fit) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    picture = fit_picture(Image.fromarray(pixels), (3, h, w)).float()
-    tensor = fit_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), (h, w))[0]
+    picture = fit_picture(Image.fromarray(pixels), (3, h, w), fit).float()
+    tensor = fit_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), (h, w), fit)[0]
     assert float((picture - tensor).abs().max()) < 2  # Pillow rounds to bytes after each axis
 
 

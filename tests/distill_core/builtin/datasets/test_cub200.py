@@ -3,14 +3,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from distill_core.builtin.datasets.cub200 import Cub200
 from distill_core.builtin.datasets.options import Cub200Options
 from distill_core.contracts.data import RawData
 from distill_core.data.prepare import check_raw
 from registry import InputError
-from tests.distill_core.builtin.datasets.picture_files import archive, folder, png
+from tests.distill_core.builtin.datasets.picture_files import archive, encoded, folder, png
 
 TOP = "CUB_200_2011/"
 FILES = {
@@ -44,6 +46,20 @@ def test_the_standard_folder_or_its_archive(
     assert raw.train_labels.tolist() == [0, 1]
     assert raw.test_images[:, :, 5, 5].tolist() == [[10, 0, 0], [40, 40, 40]]
     assert raw.test_labels.tolist() == [0, 1]
+
+
+def test_photos_are_squashed_as_in_the_published_code_or_cut(tmp_path: Path) -> None:
+    left_black = np.full((20, 60, 3), 255, dtype=np.uint8)
+    left_black[:, :20] = 0
+    image = encoded(Image.fromarray(left_black))
+    root = folder(tmp_path, {**FILES, f"{TOP}images/002.Laysan_Albatross/c.jpg": image})
+    found = {
+        fit: Cub200(Cub200Options(root=root, size=20, fit=fit)).load() for fit in ("squash", "crop")
+    }
+    assert {raw.spec.fit for raw in found.values()} == {"squash", "crop"}
+    assert found["squash"].train_images[1, 0, 0, [3, 16]].tolist() == [0, 255]
+    assert found["crop"].train_images[1, 0, 0, [3, 16]].tolist() == [255, 255]
+    assert Cub200Options().fit == "squash"
 
 
 def test_the_root_may_be_the_folder_itself_and_the_size_is_free(tmp_path: Path) -> None:
