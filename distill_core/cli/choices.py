@@ -94,7 +94,7 @@ def base_settings(config: Path | None, preset: str | None, plugins: Plugins) -> 
         InputError, UnknownNameError: the file cannot be read, or there is no such preset.
     """
     from distill_core.config.discovery import preset_settings
-    from distill_core.config.settings import read_settings
+    from distill_core.config.settings import read_settings, undotted
 
     if config and preset:
         raise OptionError(
@@ -103,7 +103,7 @@ def base_settings(config: Path | None, preset: str | None, plugins: Plugins) -> 
             next="put what you need of the preset into the file: `distill presets NAME`.",
         )
     if config:
-        return read_settings(config)
+        return undotted(read_settings(config))
     return preset_settings(preset, plugins) if preset else {}
 
 

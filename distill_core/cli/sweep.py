@@ -14,6 +14,8 @@ from distill_core.config.discovery import discover
 if TYPE_CHECKING:
     from distill_core.commands.sweep import Cell
 
+SHOWN = 3  # names of cells that failed
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -64,6 +66,7 @@ def command(
         _print_cells(cells, as_json=as_json)
         return 0
     failed: dict[str, int] = {}
+    said: dict[tuple[str, ...], str] = {}  # the end of a log, and the first cell that had it
     left = [] if report else [cell for cell in cells if cell.state() != "done"]
 
     def ended(cell: Cell, code: int) -> None:
@@ -73,6 +76,11 @@ def command(
             click.echo(f"interrupted {cell.name}", err=True)
         else:
             failed[cell.name] = code
+            lines = tuple(line.replace(cell.name, "CELL") for line in log_end(cell, target))
+            as_before = said.setdefault(lines, cell.name)
+            if as_before != cell.name:
+                click.echo(f"failed {cell.name}: as {as_before}", err=True)
+                return
             click.echo(f"failed {cell.name}: exit code {code}", err=True)
             for line in log_end(cell, target):
                 click.echo(f"  {line}", err=True)
@@ -149,6 +157,8 @@ def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_j
     headers, body = rows(cells)
     print_table(headers, body, title="Accuracy on the test set, %: mean and deviation over seeds")
     if failed:
-        click.echo(f"failed: {', '.join(failed)}")
+        shown = [*failed][:SHOWN]
+        more = f" and {len(failed) - len(shown)} more" if len(failed) > len(shown) else ""
+        click.echo(f"failed: {', '.join(shown)}{more}; the same command tries them again")
     click.echo(f"saved in {out / 'results.csv'} and results.json")
     click.echo(f"for a page: distill report {out / 'runs'}/*")

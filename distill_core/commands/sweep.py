@@ -26,18 +26,18 @@ from distill_core.config.discovery import preset_settings
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import (
+    MACHINE,
     flatten,
     merge,
     parse_overrides,
     read_settings,
     set_option,
+    undotted,
 )
 from distill_core.run.directory import settings_of
 from registry import ExplainedError, InputError, OptionError, Plugins, UnknownNameError
 
 KEYS = ("preset", "config", "base", "grid", "seeds")
-# Where and how fast a cell is computed; a finished cell stays valid when these change.
-MACHINE = ("device", "threads", "allocator", "procs", "checkpoint_minutes", "rank_timeout_minutes")
 LONGEST_NAME = 120
 
 
@@ -108,6 +108,7 @@ def read_sweep(
                 check_places(overrides, config, _varied(axes))
             except ExplainedError as error:
                 error.what = f"cell {name}: {error.what}"
+                error.next = f"correct {path}, whose names are those of -o ({error.next[:-1]})."
                 raise
             cells.append(Cell(name, labels, config, out / "runs" / name))
     _check_names(cells, path)
@@ -149,11 +150,11 @@ def _base(
         # Several processes of a preset would share the cores with the other cells.
         base = {**preset_settings(str(preset), plugins), "procs": 1}
     elif config is not None:
-        base = read_settings(path.parent / str(config))
+        base = undotted(read_settings(path.parent / str(config)))
     own = table.get("base", {})
     if not isinstance(own, Mapping):
         raise _wrong(path, "base is not a table", "[base] with the keys of a configuration file")
-    return base, own
+    return base, undotted(own)
 
 
 def _seeds(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[int]:

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 
 from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.manifest import judged_manifest
-from distill_core.commands.sweep import MACHINE, Cell
+from distill_core.commands.sweep import Cell
 from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
+from distill_core.config.settings import MACHINE
 from distill_core.system.cores import count_cores
 from distill_core.system.door import open_plain, open_to_write
 from distill_core.system.files import write_atomically

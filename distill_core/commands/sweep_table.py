@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill_core.commands.sweep import Cell
+from distill_core.report.means import last_by, spread
 from distill_core.report.other_data import other_data
+from distill_core.report.record import read_run
 from distill_core.system.files import write_atomically
 
 SETS = ("distilled", "random", "full")
@@ -25,6 +26,7 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
         failed: exit codes of those that failed, by name.
     """
     found = []
+    several = any(cell.config.evaluate.backbones for cell in cells)
     for cell in cells:
         record = cell.results()
         code = failed.get(cell.name)
@@ -37,6 +39,7 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
                 "state": cell.state() if code is None else "failed",
                 "exit_code": code,
                 **{name: results.get(name, {}).get("mean") for name in SETS},
+                **({"networks": judged_by(cell) if results else None} if several else {}),
                 "outer_steps": record.get("outer_steps"),
                 "seconds": record.get("seconds"),
             }
@@ -45,13 +48,33 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
 
 
 def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and one row for each place of the grid: mean and deviation over seeds."""
+    """Return headers and one row for each place of the grid: mean and deviation over seeds.
+
+    Where several networks judge, each has a row.
+    """
     body = []
+    several = any(cell.config.evaluate.backbones for cell in cells)
     for place, members in _by_place(cells).items():
-        done = [record["results"] for cell in members if (record := cell.results())]
-        values = [[found[name]["mean"] for found in done if name in found] for name in SETS]
-        body.append([*place, f"{len(done)}/{len(members)}", *(spread(each) for each in values)])
-    return [*cells[0].axes, "seeds", *SETS], body
+        done = [judged_by(cell) for cell in members if cell.results()]
+        for network in dict.fromkeys(n for each in done for n in each) or ("",):
+            found = [each[network] for each in done if network in each]
+            values = [[each[what] for each in found if what in each] for what in SETS]
+            shown = [network] if several else []
+            seeds = f"{len(found)}/{len(members)}"
+            body.append([*place, *shown, seeds, *(spread(each) for each in values)])
+    return [*cells[0].axes, *(["network"] if several else []), "seeds", *SETS], body
+
+
+def judged_by(cell: Cell) -> dict[str, dict[str, float]]:
+    """Return the accuracies of a cell that is done, by the network that judged and the set."""
+    own, results = cell.config.named("backbone"), cell.results()["results"]
+    found = {own: {what: results[what]["mean"] for what in SETS if what in results}}
+    if cell.config.evaluate.backbones:
+        record = read_run(cell.run_dir)
+        for name in dict.fromkeys(each.name for each in record.judgements if each.name != own):
+            if judged := last_by(record, name):
+                found[name] = {what: each.mean for what, each in judged.results.items()}
+    return found
 
 
 def not_alike(cells: Sequence[Cell]) -> list[str]:
@@ -68,20 +91,6 @@ def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
     for cell in cells:
         places.setdefault(tuple(cell.axes.values()), []).append(cell)
     return places
-
-
-def spread(accuracies: Sequence[float]) -> str:
-    """Return mean and sample deviation (ddof = 1) over seeds as text, in percent.
-
-    >>> spread([0.5, 0.6]), spread([0.5]), spread([])
-    ('55.0 +- 7.1', '50.0', '')
-    """
-    if not accuracies:
-        return ""
-    mean = f"{100 * statistics.fmean(accuracies):.1f}"
-    if len(accuracies) == 1:
-        return mean
-    return f"{mean} +- {100 * statistics.stdev(accuracies):.1f}"
 
 
 def save(found: Sequence[Mapping[str, Any]], out: Path) -> None:

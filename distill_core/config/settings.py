@@ -17,6 +17,8 @@ from registry import InputError, OptionError, UnknownNameError
 from registry.options import Options
 
 FORMAT = 1  # of run.toml
+# Where and how fast a run is computed; its result stays valid when these change.
+MACHINE = ("device", "threads", "allocator", "procs", "checkpoint_minutes", "rank_timeout_minutes")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -129,6 +131,29 @@ def _value(text: str, pair: str) -> Any:
             expected="a TOML list, table or quoted string.",
             next="quote the whole argument for the shell.",
         ) from None
+
+
+def undotted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file, whose options may also be named as after `-o`.
+
+    >>> undotted({"algo": "dm", "algo.real_batch": 64, "repr": {"size": "9x9"}})
+    {'algo': 'dm', 'options': {'algo': {'real_batch': 64}, 'repr': {'size': '9x9'}}}
+
+    Raises:
+        UnknownNameError: a dotted name is of no known kind.
+    """
+    found = {name: value for name, value in settings.items() if not _is_dotted(name, value)}
+    for name, value in settings.items():
+        if _is_dotted(name, value):
+            table = value.items() if name in BY_OPTION else [("", value)]
+            for option, each in table:
+                set_option(found, f"{name}.{option}" if option else name, each)
+    return found
+
+
+def _is_dotted(name: str, value: Any) -> bool:
+    """Say whether an entry is options of a component: `algo.window = 5`, with quotes or without."""
+    return "." in name or (name in BY_OPTION and isinstance(value, Mapping))
 
 
 def settings_models() -> dict[str, type[Options]]:

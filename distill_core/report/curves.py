@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from distill_core.report.means import BUDGET, Group
 from distill_core.report.record import RunRecord
 from distill_core.report.svg import Series, chart
 
@@ -59,16 +60,22 @@ def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, fl
     return found
 
 
-def budget_chart(records: Sequence[RunRecord]) -> str:
-    """Draw accuracy by images per class, of the verdict, beside random real images."""
-    series = []
-    for record in records:
-        ipc, judged = record.manifest["budget"]["ipc"], record.verdict
-        for what in ("distilled", "random"):
-            if (found := judged.results.get(what)) and (what == "distilled" or len(records) == 1):
-                name = record.name if len(records) > 1 else what
-                point = (ipc, 100 * found.mean, 100 * (found.std or 0.0))
-                series.append(Series(name, [point], line=False))
+def budget_chart(groups: Sequence[Group]) -> str:
+    """Draw accuracy by images per class, over seeds; empty where all have the same budget.
+
+    Groups of runs that differ in their budget alone are one line.
+    """
+    lines: dict[str, list[tuple[float, float, float]]] = {}
+    for group in groups:
+        first = group.records[0]
+        found = [100 * each for each in group.accuracies(first.verdict.name, "distilled")]
+        if found:
+            deviation = statistics.stdev(found) if len(found) > 1 else 0.0
+            point = (first.manifest["budget"]["ipc"], statistics.fmean(found), deviation)
+            lines.setdefault(group.label(BUDGET), []).append(point)
+    if len({ipc for points in lines.values() for ipc, *_ in points}) < 2:
+        return ""
+    series = [Series(name, sorted(points), line=len(points) > 1) for name, points in lines.items()]
     return chart(series, x="budget, images per class", y="accuracy, %")
 
 

@@ -15,6 +15,7 @@ from distill_core.artefact.last_set import current
 from distill_core.hookspecs import Preset
 from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
 from distill_core.report.curves import budget_chart, curves
+from distill_core.report.means import Group, grouped, table
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.record import TABLES, RunRecord, read_run
 from distill_core.run.course import Notice
@@ -22,6 +23,7 @@ from distill_core.system.files import write_atomically
 
 # Only what is in the file may be used; class names and notes are not to be trusted.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+SEEDS = "Mean and sample deviation over runs that differ in their seed alone."
 SECTIONS = ("data", "engine", "evaluate")
 
 
@@ -62,7 +64,6 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
         if timelapse.exists()
         else "",
         _curves([record]),
-        _section("Accuracy by budget", budget_chart([record])),
         _section("Networks", _judgements(record)),
         _section("Accuracy by class", _by_class(record)),
         _section("Command", _commands(record)),
@@ -81,14 +82,24 @@ def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
         for record in records
         if (record.path / POSTER).exists()
     )
+    groups = grouped(records)
     parts = [
         _section("Runs", _table(headers, rows) + "".join(map(_note, not_alike(records)))),
-        _section("Accuracy by budget", budget_chart(records)),
+        _means(groups),
+        _section("Accuracy by budget", budget_chart(groups)),
         _curves(records),
         _section("Posters", f'<div class="thumbs">{posters}</div>'),
         *(_section(record.name, _commands(record)) for record in records),
     ]
     return _page(f"{len(records)} runs", parts, kind="runs")
+
+
+def _means(groups: Sequence[Group]) -> str:
+    """Show means over seeds, where some runs differ in nothing else or several networks judged."""
+    headers, rows = table(groups)
+    if len(rows) == sum(len(group.records) for group in groups):
+        return ""
+    return _section("Means over seeds", _table(headers, rows) + _note(SEEDS))
 
 
 def command_of(config: Mapping[str, Any]) -> str:

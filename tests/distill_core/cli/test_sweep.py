@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
 
+from distill_core.commands.sweep import Cell
+from distill_core.commands.sweep_cells import Told, log_path
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.small_run import SMALL
+
+OTHERS = ("ipc=0.8,seed=1", "ipc=1,seed=0", "ipc=1,seed=1")
 
 
 @pytest.fixture
@@ -53,3 +58,23 @@ def test_parameters_of_jobs(file: str, arguments: tuple[str, ...], text: str) ->
     assert result.exit_code == 2
     assert text in result.stderr
     assert not Path("sweeps").exists()
+
+
+def test_an_error_of_many_cells_is_shown_once(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_cells(cells: list[Cell], out: Path, *, ended: Told, **how: Any) -> None:
+        for cell in cells:
+            log_path(cell, out).parent.mkdir(parents=True, exist_ok=True)
+            log_path(cell, out).write_text(f"no room for {cell.name}.\nNext: make some.\n")
+            ended(cell, 1)
+
+    monkeypatch.setattr("distill_core.commands.sweep_queue.run_cells", run_cells)
+    result = distill("sweep", file)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[1:] == [
+        "failed ipc=0.8,seed=0: exit code 1",
+        "  no room for ipc=0.8,seed=0.",
+        "  Next: make some.",
+        "  (sweeps/grid/logs/ipc=0.8,seed=0.log)",
+        *(f"failed {name}: as ipc=0.8,seed=0" for name in OTHERS),
+    ]
+    assert "failed: ipc=0.8,seed=0, ipc=0.8,seed=1, ipc=1,seed=0 and 1 more" in result.stdout

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from distill_core.commands import sweep_cells
+from distill_core.commands import sweep_cells, sweep_table
 from distill_core.commands.sweep import Cell, cell_name, read_sweep
 from distill_core.commands.sweep_cells import (
     command,
@@ -66,6 +66,26 @@ def test_every_place_of_the_grid_with_every_seed(tmp_path: Path) -> None:
 def test_a_quoted_option_is_the_same_as_a_table(tmp_path: Path) -> None:
     quoted = sweep(tmp_path, grid={"algo.window": [1, 2]})
     assert quoted == sweep(tmp_path, grid={"algo": {"window": [1, 2]}})
+
+
+def test_base_takes_the_names_of_the_grid(tmp_path: Path) -> None:
+    (cell,) = sweep(tmp_path, base={**SMALL, "algo.window": 3, "evaluate.nets": 5, "run.ema": 0.5})
+    config = cell.config
+    found = config.written_options()["algo"]["window"], config.evaluate.nets, config.ema
+    assert found == (3, 5, 0.5)
+    assert config.written_options()["algo"]["total"] == 4
+    bare = {name: value for name, value in SMALL.items() if name != "options"}
+    assert sweep(tmp_path, base={**bare, "backbone.width": 3})
+
+
+def test_an_error_says_where_to_correct_it(tmp_path: Path) -> None:
+    with pytest.raises(OptionError) as caught:
+        sweep(tmp_path, base={**SMALL, "algo.windw": 3}, seeds=[0, 1])
+    assert caught.value.what == "cell seed=0: unknown option algo.windw."
+    assert caught.value.next == (
+        f"correct {tmp_path}/sweep.toml, whose names are those of -o (pass -o algo.window=VALUE; "
+        "`distill show algorithm ratbptt` explains the options)."
+    )
 
 
 def test_an_axis_of_several_options_at_once(tmp_path: Path) -> None:
@@ -193,6 +213,23 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     assert [record["state"] for record in found] == ["done", "done", "done", "failed"]
     assert found[3]["exit_code"] == 2
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 5
+
+
+def test_networks_that_judge_have_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["convnet", "timm:resnet18"]
+    cells = sweep(tmp_path, base={**SMALL, "backbone": names}, seeds=[0, 1])
+    for cell in cells:
+        finish(cell, 0.5)
+    found = {"convnet": {"distilled": 0.5}, "timm:resnet18": {"distilled": 0.25}}
+    monkeypatch.setattr(sweep_table, "judged_by", lambda cell: found)
+    assert rows(cells) == (
+        ["network", "seeds", "distilled", "random", "full"],
+        [
+            ["convnet", "2/2", "50.0 +- 0.0", "", ""],
+            ["timm:resnet18", "2/2", "25.0 +- 0.0", "", ""],
+        ],
+    )
+    assert [record["networks"] for record in records(cells, {})] == [found, found]
 
 
 def test_seeds_with_other_images_are_told(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Runs that differ in nothing but their seed, together: means and deviations over seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from distill_core.config.settings import MACHINE, flatten
+from distill_core.report.record import WHAT, Judgement, RunRecord
+
+METHOD = ("repr", "labeler", "orderer", "algo")
+OUTSIDE = ("seed", "format", "evaluate.backbones", *MACHINE)
+BUDGET = "ipc"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs with the same settings, each with a seed of its own.
+
+    Attributes:
+        settings: what tells the group from the others, by name; without those of all groups.
+        records: the runs.
+    """
+
+    settings: dict[str, str]
+    records: tuple[RunRecord, ...]
+
+    def label(self, *without: str) -> str:
+        """Return the settings as text, or the method where nothing tells the groups apart."""
+        found = [f"{n}={value}" for n, value in self.settings.items() if n not in without]
+        if found:
+            return ", ".join(found)
+        config = self.records[0].config
+        return "/".join(str(config.get(name, "?")) for name in METHOD)
+
+    def networks(self) -> list[str]:
+        """Return the names of the networks that judged, the run's own first."""
+        judged = (each.name for record in self.records for each in record.judgements)
+        return list(dict.fromkeys([self.records[0].verdict.name, *judged]))
+
+    def accuracies(self, network: str, what: str) -> list[float]:
+        """Return one mean accuracy for each run that this network judged."""
+        judged = (last_by(record, network) for record in self.records)
+        return [each.results[what].mean for each in judged if each and what in each.results]
+
+
+def grouped(records: Sequence[RunRecord]) -> list[Group]:
+    """Put runs together that differ in their seed alone, in the order of their first."""
+    plain = [_settings(record) for record in records]
+    members: dict[str, list[int]] = {}
+    for k, settings in enumerate(plain):
+        members.setdefault(json.dumps(settings, sort_keys=True), []).append(k)
+    firsts = [plain[places[0]] for places in members.values()]
+    names = [name for name in dict.fromkeys(n for s in firsts for n in s) if _differs(name, firsts)]
+    return [
+        Group(
+            {name: plain[places[0]].get(name, "-") for name in names},
+            tuple(records[k] for k in places),
+        )
+        for places in members.values()
+    ]
+
+
+def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """Return headers and rows: one for each group and each network that judged."""
+    headers = ["settings", "network", "seeds", "distilled %", "random real %", "full %"]
+    body = [
+        [
+            group.label(),
+            network,
+            str(len(group.accuracies(network, "distilled"))),
+            *(spread(group.accuracies(network, what)) for what in WHAT),
+        ]
+        for group in groups
+        for network in group.networks()
+    ]
+    return headers, body
+
+
+def spread(accuracies: Collection[float]) -> str:
+    """Return mean and sample deviation (ddof = 1) over seeds as text, in percent.
+
+    >>> spread([0.5, 0.6]), spread([0.5]), spread([])
+    ('55.0 +- 7.1', '50.0', '')
+    """
+    if not accuracies:
+        return ""
+    mean = f"{100 * statistics.fmean(accuracies):.1f}"
+    if len(accuracies) == 1:
+        return mean
+    return f"{mean} +- {100 * statistics.stdev(accuracies):.1f}"
+
+
+def last_by(record: RunRecord, network: str) -> Judgement | None:
+    """Return the newest judgement of a run by a network."""
+    return next((each for each in reversed(record.judgements) if each.name == network), None)
+
+
+def _settings(record: RunRecord) -> dict[str, str]:
+    found = flatten(record.config)
+    return {name: str(value) for name, value in found.items() if name not in OUTSIDE}
+
+
+def _differs(name: str, settings: Iterable[dict[str, str]]) -> bool:
+    return len({each.get(name) for each in settings}) > 1

@@ -1,0 +1,60 @@
+"""Means over seeds, and accuracy by budget, of runs written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill_core.report.curves import budget_chart
+from distill_core.report.means import grouped, table
+from distill_core.report.page import several
+from distill_core.report.record import RunRecord, read_run
+from tests.distill_core.report.test_compare import write_evaluation, write_run
+
+
+def made(folder: Path, seed: int, ipc: float = 0.5, mean: float = 0.5) -> RunRecord:
+    path = write_run(
+        folder / f"{ipc}-{seed}", mean, budget={"ipc": ipc, "pixels": 1, "label_numbers": 1}
+    )
+    text = (path / "run.toml").read_text().replace("ipc = 0.5", f"ipc = {ipc}")
+    (path / "run.toml").write_text(f"{text}\nseed = {seed}\nthreads = {seed + 1}\n")
+    return read_run(path)
+
+
+def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
+    runs = [made(tmp_path, 0), made(tmp_path, 1, mean=0.6), made(tmp_path, 0, 1.0, 0.8)]
+    groups = grouped(runs)
+    assert [(group.label(), len(group.records)) for group in groups] == [
+        ("ipc=0.5", 2),
+        ("ipc=1.0", 1),
+    ]
+    _, rows = table(groups)
+    assert rows == [
+        ["ipc=0.5", "convnet", "2", "55.0 +- 7.1", "25.0 +- 0.0", ""],
+        ["ipc=1.0", "convnet", "1", "80.0", "25.0", ""],
+    ]
+    page = several(runs, {})
+    assert "Means over seeds" in page
+    assert "Accuracy by budget" in page
+
+
+def test_every_network_that_judged_has_a_row(tmp_path: Path) -> None:
+    runs = [made(tmp_path, seed) for seed in (0, 1)]
+    for record, accuracy in zip(runs, (0.3, 0.5), strict=True):
+        write_evaluation(record.path, "a-12345678.json", **{"timm:resnet18": accuracy})
+    _, rows = table(grouped([read_run(record.path) for record in runs]))
+    assert [row[:4] for row in rows] == [
+        ["poster/poddl/poco/bptt", "convnet", "2", "50.0 +- 0.0"],
+        ["poster/poddl/poco/bptt", "timm:resnet18", "2", "40.0 +- 14.1"],
+    ]
+
+
+@pytest.mark.parametrize(("budgets", "drawn"), [((0.5, 0.5), False), ((0.5, 1.0), True)])
+def test_budgets_are_an_axis_only_where_they_differ(
+    tmp_path: Path, budgets: tuple[float, ...], drawn: bool
+) -> None:
+    groups = grouped([made(tmp_path, seed, ipc) for seed, ipc in enumerate(budgets)])
+    chart = budget_chart(groups)
+    assert bool(chart) == drawn
+    assert chart.count("<polyline") == int(drawn)
