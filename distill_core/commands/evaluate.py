@@ -138,7 +138,7 @@ def judge_again(
     """
     results = judges.judge(candidate, judges.evaluators(real, ranks, after_net))
     if results and ranks.is_main:
-        engines = judges.engines(real.train.images.device)
+        engines = judges.engines(real.train.device)
         found = CrossEvaluation(results, {}, engines)
         record(run_dir, judges.configs, found, (), candidate.step)
     return results
@@ -165,7 +165,7 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
         InputError: both are missing, or the run used other data than `real`.
     """
     check_there(run_dir)
-    device = real.train.images.device
+    device = real.train.device
     if (run_dir / DISTILLED).exists():
 
         def read(check: Callable[[], None]) -> tuple[Distilled, int]:

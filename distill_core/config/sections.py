@@ -28,10 +28,12 @@ class DataOptions(Options):
         description="regulariser of both ZCA variants",
         **about(source="RaT-BPTT, PoDD and MTT, published code"),
     )
-    storage: Literal["float32", "float16"] = Field(
-        "float32",
-        description="how whitened real images are kept; float16 takes half the memory and rounds "
-        "them to 3 digits; computations use float32 either way",
+    storage: Literal["auto", "float32", "float16", "memmap"] = Field(
+        "auto",
+        description="how real images are kept: whitened in memory, as float32 or as float16 (half "
+        "the memory, rounded to 3 digits); or as bytes on the disk, read and whitened batch by "
+        "batch (memmap); auto: float32, or memmap where that does not fit into free memory; "
+        "computations use float32 in any case",
     )
     validation: float = Field(
         0.1, ge=0, lt=1, description="fraction of the training data kept for validation"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,6 +121,8 @@ class RawData:
 class Split:
     """Whitened images and their labels, on the device.
 
+    With `data.storage=memmap` there is no tensor `images`, and `take` reads them from the disk.
+
     Attributes:
         images: (N, C, h, w) as stored: float32, or float16 with `data.storage=float16`. `take` and
             `batch` return float32; use those, unless you need all images and their dtype does
@@ -134,9 +136,18 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where images and labels live, or are sent."""
+        return self.labels.device
+
     def take(self, index: Tensor | slice) -> Tensor:
         """Return the images at `index`, for computing: (n, C, h, w) float32."""
         return as_float32(self.images[index])
+
+    def stream(self, indices: Iterable[Tensor | slice]) -> Iterator[Tensor]:
+        """Yield `take(index)` for each index; images that stay on the disk are read ahead."""
+        yield from map(self.take, indices)
 
     def batch(self, size: int, *, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw images and labels uniformly without replacement; all if `size` >= N."""
@@ -148,9 +159,9 @@ class Split:
     def draw(self, size: int, *, generator: Generator) -> Tensor:
         """Draw indices of images, (n,) on the device, without replacement; all if `size` >= N."""
         if size >= len(self):
-            return torch.arange(len(self), device=self.images.device)
+            return torch.arange(len(self), device=self.device)
         index = torch.randperm(len(self), generator=generator)[:size]
-        return to_device(index, self.images.device)
+        return to_device(index, self.device)
 
 
 def as_float32(images: Tensor) -> Tensor:

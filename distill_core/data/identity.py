@@ -100,9 +100,9 @@ class Identity:
 
 def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
     """Return a digest of everything that the prepared data depend on."""
-    # The default storage is left out: fingerprints in old artefacts do not have it.
+    # Where float32 images are kept makes no others, and fingerprints in old artefacts do not say.
     settings = options.model_dump_json(
-        exclude={"storage"} if options.storage == "float32" else None
+        exclude=None if options.storage == "float16" else {"storage"}
     )
     return _digest(raw, f"{raw.spec}{settings}{seed}")
 

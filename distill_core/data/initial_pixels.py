@@ -44,4 +44,4 @@ def draw_real(real: RealData, classes: Tensor, *, generator: Generator) -> Tenso
         members = (labels == label).nonzero().flatten()
         shuffled = members[torch.randperm(len(members), generator=generator)]
         chosen[places] = shuffled[torch.arange(len(places)) % len(shuffled)]
-    return real.train.take(chosen.to(real.train.images.device)).cpu()
+    return real.train.take(chosen.to(real.train.device)).cpu()

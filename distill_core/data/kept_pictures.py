@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,15 @@ class Reader:
         dataset: the component.
         call: calls a function of the dataset.
         name: of the dataset with its plugin.
-        must: the images have to lie on the disk; otherwise they are kept if that is worth it and
-            possible.
+        most: bytes of images that may lie in memory. More have to lie on the disk, less are kept
+            there if that is worth it and possible.
         tell: called with lines about slow work.
     """
 
     dataset: Dataset
     call: Callable[..., Any]
     name: str
-    must: bool = False
+    most: float = inf
     tell: Callable[[str], None] = LOG.info
 
     def read(self) -> RawData:
@@ -61,10 +62,10 @@ class Reader:
         Raises:
             InputError: files change while they are read; or images must lie on the disk, and this
                 dataset does not say what it reads.
-            NoRoom: they must, and there is no room for them.
+            EnvironmentFault: they must, and there is no room for them.
         """
         if not isinstance(self.dataset, KeptDataset):
-            if self.must:
+            if self.most == 0:
                 raise InputError(
                     f"{self.name} cannot keep its images on the disk.",
                     expected="a dataset with `sources` and `load_into`.",
@@ -75,7 +76,7 @@ class Reader:
         sources: Sources = self.call(self.dataset.sources)
         try:
             stamps = stamps_of(sources.files)
-            if not self.must and stamps.size < WORTH_BYTES and stamps.count < WORTH_FILES:
+            if self.most > 0 and stamps.size < WORTH_BYTES and stamps.count < WORTH_FILES:
                 return self._load()
             folder = pictures_dir() / _key(self.name, sources, stamps)
         except OSError:  # a file is missing or cannot be read, and reading it says so
@@ -83,7 +84,7 @@ class Reader:
         try:
             return _kept(folder) or self._made(folder, self.dataset, stamps)
         except NoRoom as error:
-            if self.must:
+            if self.most == 0:
                 raise
             LOG.warning("cache    pictures are decoded at each start: %s", error.what)
             return self._load()
@@ -98,9 +99,10 @@ class Reader:
             return _kept(folder) or self._filled(folder, dataset, stamps)
 
     def _filled(self, folder: Path, dataset: KeptDataset, stamps: Stamps) -> RawData:
+        room = None
         try:
             with whole_folder(folder, replace=True) as part:
-                room = DiskRoom(part, self.tell, must=self.must)
+                room = DiskRoom(part, self.tell, most=self.most)
                 raw: RawData = self.call(dataset.load_into, room)
                 if stamps_of(self.call(dataset.sources).files).digest != stamps.digest:
                     raise InputError(
@@ -110,6 +112,8 @@ class Reader:
                     )
                 write_set(part, raw, room)
         except EnvironmentFault as error:
+            if room is not None and room.needed:
+                raise
             raise _no_room(error) from error
         make_space(keep=folder)
         try:

@@ -31,11 +31,13 @@ class DiskRoom(Room):
     Args:
         folder: an empty folder.
         tell: called with lines about space and progress.
-        must: the images may take more than the cache's limit for pictures.
+        most: bytes of images that may as well lie in memory. Below, they are not to take more of
+            the disk than pictures may.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str], None], *, must: bool) -> None:
-        self._folder, self._tell, self._must = folder, tell, must
+    def __init__(self, folder: Path, tell: Callable[[str], None], *, most: float) -> None:
+        self._folder, self._tell, self._most = folder, tell, most
+        self._total = 0
         self._given: dict[int, tuple[Path, tuple[int, ...]]] = {}
         self._begin = self._told = time.monotonic()
         self._count = self._pending = self._each = 0
@@ -49,13 +51,14 @@ class DiskRoom(Room):
         size = math.prod(shape)
         if not size:
             return super().empty(shape)
-        if size > limit() and not self._must:
+        self._total += size
+        if size > limit() and not self.needed:
             raise NoRoom(
                 f"the pictures take {size_text(size)}, more than decoded pictures may.",
                 expected=f"at most {size_text(limit())}.",
                 next=f"set the environment variable {LIMIT} to a larger amount.",
             )
-        if self._must:
+        if self.needed:
             free = shutil.disk_usage(self._folder).free
             self._tell(
                 f"prepare  {shape[0]:,} pictures, {size_text(size)} in {self._folder.parent}, "
@@ -71,6 +74,11 @@ class DiskRoom(Room):
         self._each = math.prod(shape[1:])
         self._given[images.data_ptr()] = path, shape
         return images
+
+    @property
+    def needed(self) -> bool:
+        """Whether the images have to lie on the disk."""
+        return self._total > self._most
 
     def filled(self, count: int) -> None:
         """Say how far it is, now and then, and let go of memory that is written."""

@@ -24,6 +24,7 @@ from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import chunks
 from distill_core.data.data_notes import data_notes
 from distill_core.data.identity import Identity, content
+from distill_core.data.stored_split import StoredSplit
 from distill_core.data.whitening import fit_whitening
 from distill_core.system.process import release_memory
 from distill_core.system.units import shortened
@@ -39,8 +40,9 @@ def prepare(
     seed: int,
     device: torch.device,
     check: Callable[[Identity], None] = lambda identity: None,
+    on_disk: str | None = None,
 ) -> RealData:
-    """Check, split, whiten, and move to the device.
+    """Check, split, whiten, and move to the device; or leave images where they are mapped.
 
     Whitening is fitted on the training split alone. The split depends only on the seed and the
     data; every class keeps at least one training image.
@@ -51,6 +53,8 @@ def prepare(
         seed: of the split.
         device: where the data go.
         check: raises if these are not the data that are meant; called before the slow part.
+        on_disk: images stay on the disk, and are whitened when they are read; a sentence on why,
+            or empty. None: they go to the device.
 
     Raises:
         InputError: the arrays do not fit each other, or a class has no training image.
@@ -75,6 +79,8 @@ def prepare(
     def split(images: Tensor, labels: Tensor, which: Tensor) -> Split:
         """Whiten the images where `which` (N,) is true, chunk by chunk."""
         index = which.nonzero().flatten()
+        if on_disk is not None:
+            return StoredSplit(images, index, labels[index].to(device), local)
         result = torch.empty((len(index), *images.shape[1:]), dtype=dtype, device=device)
         for chunk in chunks(result):
             result[chunk] = local.apply(images[index[chunk]].to(device)).to(dtype)
@@ -88,7 +94,7 @@ def prepare(
         whitening=whitening,
         fingerprint=identity.fingerprint,
         content=content(raw),
-        notes=data_notes(raw),
+        notes=(*data_notes(raw), *filter(None, [on_disk])),
     )
 
 

@@ -18,7 +18,10 @@ from distill_core.contracts.whitening import KINDS, Whitening, normalise, unit_r
 from distill_core.data.walk import walk
 from distill_core.system.cache import cache_dir
 from distill_core.system.kept import Misfit, keep_tensors, kept_tensors, made_anew
-from registry import UnknownNameError
+from distill_core.system.units import size_text
+from registry import InputError, UnknownNameError
+
+MOST_NUMBERS = 3 * 64 * 64
 
 
 def fit_whitening(
@@ -47,6 +50,7 @@ def fit_whitening(
 
     Raises:
         UnknownNameError: there is no such kind.
+        InputError: images are too large for ZCA.
         EnvironmentFault: the cache cannot be written.
 
     Source: zca: RaT-BPTT's and PoDD's published code (covariance of normalised images, mean not
@@ -59,12 +63,19 @@ def fit_whitening(
         return Whitening(kind, {name: torch.tensor(value) for name, value in found.items()})
     if kind not in KINDS:
         raise UnknownNameError("whitening", kind, known=KINDS, next="pass -o data.whitening=NAME.")
+    d = images[0].numel()
+    if d > MOST_NUMBERS:
+        raise InputError(
+            f"whitening '{kind}' of images of {d:,} numbers takes a matrix of "
+            f"{size_text(8 * d * d)}, several times over, and days.",
+            expected=f"at most {MOST_NUMBERS:,} numbers, as 3x64x64.",
+            next="pass -o data.whitening=standardise, or a smaller size of images.",
+        )
     images_digest = known(
         f"digest of {part} for {kind} {strength!r}", lambda: _digest(kind, images, index, strength)
     )
     path = cache_dir() / "whitening" / f"{images_digest}.safetensors"
     key = {"whitening": kind, "strength": strength, "images": images_digest}
-    d = images[0].numel()
     shapes = {name: (d, d) if name == "matrix" else (d,) for name in KINDS[kind]}
     try:
         return Whitening.from_tensors(kind, kept_tensors(path, key, shapes))

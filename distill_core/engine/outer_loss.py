@@ -68,9 +68,10 @@ def real_sums(
     cotangent = torch.zeros_like(theta)
     total = torch.zeros((), device=theta.device, dtype=theta.dtype)
     correct = torch.zeros((), device=theta.device, dtype=torch.int64)
-    for part in _equal_parts(size, chunk):
+    parts = _equal_parts(size, chunk)
+    for part, images in zip(parts, split.stream(index[part] for part in parts), strict=True):
         labels = split.labels[index[part]]
-        augmented = Augmentation.apply(split.take(index[part]), draw[part])
+        augmented = Augmentation.apply(images, draw[part])
         share = len(labels) / size
         targets = functional.one_hot(labels, loss.model.num_classes).to(theta.dtype)
         found = loss.evaluate(theta, Batch(augmented, targets))

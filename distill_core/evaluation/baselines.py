@@ -44,7 +44,7 @@ def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -
     """
     num_classes = real.spec.num_classes
     classes = torch.arange(num_classes).repeat_interleave(budget.per_class)
-    images = draw_real(real, classes, generator=generator).to(real.train.images.device)
+    images = draw_real(real, classes, generator=generator).to(real.train.device)
     if budget.stored_hw != budget.image_hw:
         images = downscale(images, budget, real.whitening)
     return Batch(images, functional.one_hot(classes, num_classes).to(images))
@@ -93,8 +93,7 @@ def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int)
     cached = _kept(path, key) if ranks.is_main else None
     if known := ranks.broadcast(cached and cached.as_dict()):
         return Result.from_dict(known).noted(f"from the cache ({path.name})")
-    train = Batch(real.train.images, real.train.labels)
-    result = evaluator.evaluate(train, recipe, nets=nets, split=real.test, name="full")
+    result = evaluator.evaluate(real.train, recipe, nets=nets, split=real.test, name="full")
     result = result.noted(f"all {len(real.train)} training images")
     if ranks.is_main:
         try:

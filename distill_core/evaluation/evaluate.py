@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.data import RealData, Split
@@ -22,6 +22,7 @@ from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import Batch
 from distill_core.data.augment import Augmentation
+from distill_core.data.stored_split import StoredSplit
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.evaluation.by_class import ByClass
 from distill_core.training.train import right_by_class, train
@@ -135,7 +136,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        data: Batch | Draw,
+        data: Batch | Draw | Split,
         recipe: Recipe,
         *,
         nets: int,
@@ -149,6 +150,7 @@ class Evaluator:
 
         Args:
             data: images (n, C, h, w) on the device, with soft labels (n, K) or int64 classes (n,);
+                real images with theirs;
                 or a function that draws them for each network. Its draws come from a separate
                 stream, so that they do not change how networks start and are trained.
             recipe: how to train; see `protocol`.
@@ -158,12 +160,15 @@ class Evaluator:
             name: of the training set, for `after_net`; None: nothing is told.
         """
         begin = time.monotonic()
-        draw: Draw = (lambda _: data) if isinstance(data, Batch) else data
+
+        def draw(generator: Generator) -> Batch | Split:
+            return data if isinstance(data, Batch | Split) else data(generator)
+
         augmentation = Augmentation.named(recipe.augment, self.real.spec.augmentations)
         at_steps = sorted({step for step in CHECKPOINTS if step < recipe.steps} | {recipe.steps})
         found: dict[int, dict[int, list[int]]] = {}
         for k in self.ranks.share(nets):
-            images, labels = draw(seeded(self.seed, "evaluate data", k))
+            images, labels = _parts_of(draw(seeded(self.seed, "evaluate data", k)))
             generator = seeded(self.seed, "evaluate", k)
             right: dict[int, list[int]] = {}
             found[k] = right
@@ -199,6 +204,13 @@ class Evaluator:
     def _tell(self, name: str | None, net: int, accuracy: float) -> None:
         if name is not None:
             self.after_net(name, net, accuracy)
+
+
+def _parts_of(data: Batch | Split) -> tuple[Tensor | Split, Tensor]:
+    """Images and labels; of real images that stay on the disk the split itself."""
+    if isinstance(data, Batch):
+        return data.images, data.labels
+    return (data if isinstance(data, StoredSplit) else data.images), data.labels
 
 
 def _observe(

@@ -22,7 +22,7 @@ from torch import Generator
 from torch.nn import functional
 
 from distill_core.config.sections import EvaluateOptions
-from distill_core.contracts.data import RealData
+from distill_core.contracts.data import RealData, Split
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
 from distill_core.data.real_budget import real_budget
@@ -210,13 +210,13 @@ class _Bench:
     def _full(self, recipe: Recipe) -> Result:
         options, train = self.options, self.evaluator.real.train
         long = recipe.model_copy(update={"batch_size": FULL_BATCH, "steps": options.full_steps})
-        rate = self._best_rate(Batch(train.images, train.labels), long).lr
+        rate = self._best_rate(train, long).lr
         recipe = recipe.model_copy(update={"lr": rate})
         return full_control(
             self.evaluator, recipe, steps=options.full_steps, nets=options.full_nets
         )
 
-    def _best_rate(self, data: Batch | Draw, recipe: Recipe) -> Recipe:
+    def _best_rate(self, data: Batch | Draw | Split, recipe: Recipe) -> Recipe:
         """Return the recipe with the best rate on the validation split; of equal ones the lower."""
         validation = self.evaluator.real.validation
 

@@ -114,7 +114,7 @@ def assemble(
             if class_grid is None:
                 _rehearse(plan)
             with memory_for("the real images", next=KEPT_SMALLER):
-                real = plan.real_data(check)
+                real = plan.real_data(check, tell)
         return _assemble(plan, real, class_grid, notes, start=start, tell=tell)
 
 

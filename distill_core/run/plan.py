@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,17 +13,20 @@ from torch import Generator
 
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import item_draws
-from distill_core.contracts.components import Representation
+from distill_core.contracts.components import KeptDataset, Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import prepare
+from distill_core.data.storage import most_in_memory, why_on_disk
 from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
 from registry import Builder, Plugins
+
+LOG = logging.getLogger("distill")
 
 
 @dataclass(frozen=True)
@@ -83,25 +87,39 @@ class Plan:
         """Return the name of the component of a kind, for messages."""
         return str(self.builders[kind])
 
-    def raw_data(self) -> RawData:
-        """Load the dataset as it is."""
-        dataset, call = self.make("dataset"), partial(self.call, "dataset")
-        return Reader(dataset, call, name=self.name("dataset")).read()
+    def raw_data(self, tell: Callable[[str], None] = LOG.info) -> RawData:
+        """Load the dataset as it is.
 
-    def real_data(self, check: Callable[[Identity], None] = lambda identity: None) -> RealData:
-        """Load, split and whiten the dataset, and move it to the device.
+        Args:
+            tell: called with lines about slow work.
+        """
+        dataset, call = self.make("dataset"), partial(self.call, "dataset")
+        most = most_in_memory(self.config.data, self.device)
+        return Reader(dataset, call, self.name("dataset"), most=most, tell=tell).read()
+
+    def real_data(
+        self,
+        check: Callable[[Identity], None] = lambda identity: None,
+        tell: Callable[[str], None] = LOG.info,
+    ) -> RealData:
+        """Load, split and whiten the dataset, and move it to the device or leave it on the disk.
 
         Args:
             check: raises if these are not the data that are meant; called before they are whitened.
+            tell: called with lines about slow work.
         """
-        # The raw images have no name here, so they are freed as soon as `prepare` returns.
+        raw, options = self.raw_data(tell), self.config.data
+        # Images that are in memory now are as large as bytes, and are not written for this run.
+        kept = isinstance(self.make("dataset"), KeptDataset)
         real = prepare(
-            self.raw_data(),
-            self.config.data,
+            raw,
+            options,
             seed=self.config.seed,
             device=self.device,
             check=check,
+            on_disk=why_on_disk(raw, options, self.device) if kept else None,
         )
+        del raw
         release_memory()
         return real
 

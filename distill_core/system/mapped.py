@@ -9,11 +9,13 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry import EnvironmentFault
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_MAPS: weakref.WeakKeyDictionary[mmap.mmap, Path] = weakref.WeakKeyDictionary()
 
 
 def reserved(path: Path, size: int) -> None:
@@ -56,8 +58,23 @@ def mapped(
         # PyTorch warns of memory that cannot be written to; a copy is made of what is written.
         access = mmap.ACCESS_WRITE if writing else mmap.ACCESS_COPY
         memory = mmap.mmap(file.fileno(), size, access=access)
-    _MAPS.add(memory)
+    _MAPS[memory] = path
     return torch.frombuffer(memory, dtype=dtype).view(shape)
+
+
+def check_whole() -> None:
+    """Refuse to read on if a file has become shorter than its map: the system would end us.
+
+    Raises:
+        EnvironmentFault: somebody has cut a file that is mapped.
+    """
+    for memory, path in list(_MAPS.items()):
+        if memory.size() < len(memory):
+            raise EnvironmentFault(
+                f"{path} was cut while it was in use.",
+                expected="files of the cache that nobody writes to.",
+                next="run it again, with --resume if there is a checkpoint; the file is made anew.",
+            )
 
 
 def let_go() -> None:

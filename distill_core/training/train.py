@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, tee
 from typing import TypeVar
 
 import torch
@@ -39,7 +39,7 @@ DRAWN_TOGETHER = 256  # steps whose draws go to the device in one copy
 
 def train(
     backbone: Network,
-    images: Tensor,
+    images: Tensor | Split,
     labels: Tensor,
     recipe: Recipe,
     *,
@@ -55,7 +55,8 @@ def train(
 
     Args:
         backbone: a network of K outputs on the device of `images`.
-        images: (n, C, h, w); half-precision images are converted to float32 for training.
+        images: (n, C, h, w); half-precision images are converted to float32 for training. Or a
+            split whose images stay on the disk.
         labels: (n, K) soft labels, or (n,) int64 classes.
         recipe: optimizer, schedule, batch size and steps; its `augment` is not read.
         augmentation: applied to every batch.
@@ -66,28 +67,37 @@ def train(
     Returns:
         The same network.
     """
-    # An artefact's index tables cut them out channels last: slower, and it rounds differently.
-    images = images.contiguous()
-    num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, images)
-    drawn = _drawn(images, recipe, augmentation, generator)
-    if isinstance(backbone, Backbone) and not no_training_graphs(backbone.train(), images):
+    if isinstance(images, Tensor):
+        # An artefact's index tables cut them out channels last: slower, and it rounds differently.
+        images = images.contiguous()
+    split = Split(images, labels) if isinstance(images, Tensor) else images
+    first, device = split.take(slice(0, 1)), split.device
+    num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, first)
+    drawn = _drawn(len(split), first, recipe, augmentation, generator)
+    if (
+        isinstance(images, Tensor)
+        and isinstance(backbone, Backbone)
+        and not no_training_graphs(backbone.train(), images)
+    ):
         train_by_graphs(
             backbone,
             DrawnSteps.of(Batch(images, _soft(labels, num_classes, torch.float32)), drawn),
             _flat_optimizer(recipe),
             [learning_rate(recipe, step) for step in range(recipe.steps)],
-            capture=CudaCapture(images.device),
+            capture=CudaCapture(device),
             at_steps=at_steps,
             observe=(lambda step: observe(step, backbone)) if observe else None,
         )
         return backbone
     optimizer = make_optimizer(backbone, recipe)
-    logits_of = network_logits(backbone, images.device)
+    logits_of = network_logits(backbone, device)
     backbone.train()
-    for step, (index, draw) in enumerate(_sent(drawn, images.device)):
+    ahead, sent = tee(_sent(drawn, device))
+    batches = split.stream(slice(None) if index is None else index for index, _ in ahead)
+    for step, ((index, draw), batch) in enumerate(zip(sent, batches, strict=True)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        batch, targets = _batch(images, labels, index)
+        targets = labels if index is None else labels[index]
         optimizer.zero_grad()
         logits = logits_of(augmentation.apply(batch, draw))
         loss = soft_cross_entropy(logits, _soft(targets, num_classes, batch.dtype))
@@ -158,20 +168,20 @@ def _is_right(backbone: nn.Module, split: Split, chunk: int) -> Tensor:
     backbone.eval()
     logits_of = network_logits(backbone, split.labels.device)
     right = torch.zeros_like(split.labels, dtype=torch.bool)
-    for start in range(0, len(split), chunk):
-        part = slice(start, start + chunk)
-        right[part] = logits_of(split.take(part)).argmax(1) == split.labels[part]
+    parts = [slice(start, start + chunk) for start in range(0, len(split), chunk)]
+    for part, images in zip(parts, split.stream(parts), strict=True):
+        right[part] = logits_of(images).argmax(1) == split.labels[part]
     backbone.train(was_training)
     return right
 
 
 def _drawn(
-    images: Tensor, recipe: Recipe, augmentation: Augmentation, generator: Generator
+    count: int, first: Tensor, recipe: Recipe, augmentation: Augmentation, generator: Generator
 ) -> Iterator[tuple[Tensor | None, Draw]]:
     """Yield for every step the indices (n,) of its images, None for all in order, and their
     augmentation, on the CPU. A step draws its images first, then its augmentation."""
-    count, size = len(images), min(recipe.batch_size, len(images))
-    hw = (int(images.shape[-2]), int(images.shape[-1]))
+    size = min(recipe.batch_size, count)
+    hw = (int(first.shape[-2]), int(first.shape[-1]))
     for _ in range(recipe.steps):
         # A copy: the slice alone would keep the whole permutation alive.
         order = torch.randperm(count, generator=generator) if size < count else None
@@ -190,12 +200,6 @@ def _sent(
         for step, (_, draw) in enumerate(some):
             chosen = there[len(some) + step] if index else None
             yield chosen, replace(draw, values=there[step])
-
-
-def _batch(images: Tensor, labels: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
-    if index is None:
-        return as_float32(images), labels
-    return as_float32(images[index]), labels[index]
 
 
 def _soft(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

@@ -13,12 +13,13 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.builtin.datasets.options import ShapesOptions
-from distill_core.plugin import DataSpec, RawData, seeded
+from distill_core.plugin import DataSpec, RawData, Room, Sources, seeded
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross")
 PATTERNS = ("plain", "banded", "striped", "checked")
 HUES = ("red", "amber", "lime", "green", "azure", "blue", "pink")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout")  # a hue tells classes apart
+DRAWING = 1  # raised when the same settings come to give other pictures
 CHUNK = 1024  # images drawn at once
 
 
@@ -36,8 +37,16 @@ class Shapes:
 
     def load(self) -> RawData:
         """Draw all images."""
-        train_images, train_labels = self._part("train", self.options.train_per_class)
-        test_images, test_labels = self._part("test", self.options.test_per_class)
+        return self.load_into(Room())
+
+    def sources(self) -> Sources:
+        """Return that nothing is read."""
+        return Sources({}, f"{DRAWING} {self.options.model_dump_json()}")
+
+    def load_into(self, room: Room) -> RawData:
+        """Draw all images into memory that is given."""
+        train_images, train_labels = self._part("train", self.options.train_per_class, room)
+        test_images, test_labels = self._part("test", self.options.test_per_class, room)
         return RawData(
             spec=self.outline(),
             train_images=train_images,
@@ -46,15 +55,17 @@ class Shapes:
             test_labels=test_labels,
         )
 
-    def _part(self, part: str, per_class: int) -> tuple[Tensor, Tensor]:
+    def _part(self, part: str, per_class: int, room: Room) -> tuple[Tensor, Tensor]:
         labels = torch.arange(self.options.classes).repeat(per_class)
         generator = seeded(self.options.seed, "shapes", part)
         traits, num_hues = _traits(self.options.classes), _num_hues(self.options.classes)
-        images = [
-            _draw(traits[labels[start : start + CHUNK]], self.options.size, num_hues, generator)
-            for start in range(0, len(labels), CHUNK)
-        ]
-        return torch.cat(images), labels
+        side = self.options.size
+        images = room.empty((len(labels), 3, side, side))
+        for start in range(0, len(labels), CHUNK):
+            part = slice(start, start + CHUNK)
+            images[part] = _draw(traits[labels[part]], side, num_hues, generator)
+            room.filled(len(images[part]))
+        return images, labels
 
 
 def class_names(num_classes: int) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class Photometric:
 
 def class_colours(real: RealData) -> Tensor:
     """Mean colour of every class, un-whitened: (K, C) float64."""
-    means = class_means(real).float().to(real.train.images.device)
+    means = class_means(real).float().to(real.train.device)
     pictures = real.whitening.invert(means.reshape(-1, *real.spec.image_shape))
     return pictures.mean(dim=(2, 3)).cpu().double()
 

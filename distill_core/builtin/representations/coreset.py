@@ -70,7 +70,7 @@ class Coreset(Representation):
         per_class = self.budget.per_class
         within = torch.arange(len(classes)) % per_class
         index = chosen[classes * per_class + within]
-        images = real.train.take(index.to(real.train.images.device))
+        images = real.train.take(index.to(real.train.device))
         if self._is_small:
             self._whitening = real.whitening
             images = shrink(images, self.budget, real.whitening)
@@ -124,9 +124,7 @@ class Coreset(Representation):
 
     def _network(self, real: RealData, generator: Generator) -> ConvNet:
         options = ConvNetOptions(width=self.options.width)
-        made = new_backbone(
-            partial(ConvNet, options, spec=real.spec), generator, real.train.images.device
-        )
+        made = new_backbone(partial(ConvNet, options, spec=real.spec), generator, real.train.device)
         assert isinstance(made, ConvNet)
         return made
 
@@ -135,6 +133,7 @@ class Coreset(Representation):
         network = self._network(real, generator)
         fit(network, real.train, epochs=self.options.epochs, generator=generator)
         network.eval()
-        every = torch.arange(len(real.train), device=real.train.images.device)
-        parts = [network.embed(real.train.take(index)).cpu() for index in torch.split(every, BATCH)]
+        every = torch.arange(len(real.train), device=real.train.device)
+        images = real.train.stream(torch.split(every, BATCH))
+        parts = [network.embed(each).cpu() for each in images]
         return torch.cat(parts)

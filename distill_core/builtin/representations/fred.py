@@ -22,6 +22,7 @@ from distill_core.plugin import (
     cosine_basis,
     draw_real,
     starting_noise,
+    to_device,
 )
 
 PUBLISHED_SHARE = 16  # of 32x32 coefficients a channel, 64 are kept
@@ -65,9 +66,11 @@ class Fred(Decoded):
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
         """Choose frequencies by the real images; start with real images or noise."""
         count = self.kept.shape[1]
-        images, labels = real.train.images.float().cpu(), real.train.labels.cpu()
+        labels = real.train.labels.cpu()
         for slot, label in enumerate(placement.class_grid.flatten().tolist()):
-            mean = images[labels == label].mean(1, keepdim=True)
+            members = (labels == label).nonzero().flatten()
+            mean = real.train.take(to_device(members, real.train.device)).cpu()
+            mean = mean.mean(1, keepdim=True)
             varies = self._transform(mean).flatten(1).var(0, correction=0)
             chosen = varies.sort(descending=True, stable=True).indices[:count]
             self.kept[slot] = chosen.sort().values.int()

@@ -172,7 +172,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on(
     assert "No space left" in caplog.text
     assert [path.suffix for path in pictures_dir().glob(".*")] == [".lock"]
     with pytest.raises(NoRoom, match="No space left"):
-        _read(made, must=True)
+        _read(made, most=0)
 
 
 def test_a_set_larger_than_the_limit_is_not_kept(

@@ -237,7 +237,7 @@ def test_double_precision_is_left_alone() -> None:
 def test_fingerprints_from_before_there_was_a_choice_of_storage_hold() -> None:
     """Artefacts that exist must still be recognised."""
     raw, options = _raw(), DataOptions()
-    old = options.model_dump_json().replace('"storage":"float32",', "")
+    old = options.model_dump_json().replace('"storage":"auto",', "")
     assert old == '{"whitening":"standardise","zca_strength":0.1,"validation":0.1}'
     digest = hashlib.sha256(f"{raw.spec}{old}0".encode())
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):

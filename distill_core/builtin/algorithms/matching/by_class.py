@@ -55,7 +55,7 @@ class RealClasses:
     def __init__(self, split: Split, num_classes: int) -> None:
         labels = split.labels.cpu()
         self._members = [(labels == label).nonzero().flatten() for label in range(num_classes)]
-        self._device = split.images.device
+        self._device = split.device
 
     def draw(self, labels: Sequence[int], size: int, *, generator: Generator) -> list[Tensor]:
         """Draw the numbers of images of each class, class by class: on the device, in one copy.

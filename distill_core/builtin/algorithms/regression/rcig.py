@@ -73,7 +73,7 @@ class Rcig(Algorithm):
         )
         self._inner = TunedAdam(options.inner_lr, steps=options.inner_steps)
         self._inverse = TunedAdam(options.inverse_lr, steps=options.inverse_steps)
-        self._log_temperature = nn.Parameter(torch.zeros((), device=task.real.train.images.device))
+        self._log_temperature = nn.Parameter(torch.zeros((), device=task.real.train.device))
         self._used: int | None = None  # the member of the last outer step, yet to be trained
 
     def meta_parameters(self) -> Sequence[nn.Parameter]:

@@ -46,7 +46,7 @@ class Dd(Algorithm):
         self.task = task
         self.batch = options.batch or task.real.spec.num_classes
         start = math.log(math.expm1(options.inner_lr))  # softplus of it is inner_lr
-        device = task.real.train.images.device
+        device = task.real.train.device
         self.raw_rates = nn.Parameter(torch.full((options.steps,), start, device=device))
         self._augmentation = Augmentation.named(options.augment, task.real.spec.augmentations)
         plain = Sgd(options.inner_lr, momentum=0.0)
