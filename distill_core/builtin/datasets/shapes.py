@@ -62,9 +62,9 @@ class Shapes:
         side = self.options.size
         images = room.empty((len(labels), 3, side, side))
         for start in range(0, len(labels), CHUNK):
-            part = slice(start, start + CHUNK)
-            images[part] = _draw(traits[labels[part]], side, num_hues, generator)
-            room.filled(len(images[part]))
+            some = slice(start, start + CHUNK)
+            images[some] = _draw(traits[labels[some]], side, num_hues, generator)
+            room.filled(len(images[some]))
         return images, labels
 
 
