@@ -103,7 +103,7 @@ class GsddOptions(Options):
         **about(source="GSDD"),
     )
     fit_steps: int = Field(
-        500, ge=0, description="steps of that fit, once per run", **about("steps")
+        200, ge=0, description="steps of that fit, once per run", **about("steps")
     )
     boundary: float = Field(
         0.1,
@@ -154,7 +154,7 @@ class SpeedOptions(Options):
         **about("pixels", "SPEED"),
     )
     fit_steps: int = Field(
-        1000,
+        400,
         ge=0,
         description="steps that fit everything to random real images of the classes, at the "
         "start: the first half with whole maps, of which the largest entries are then chosen; 0: "

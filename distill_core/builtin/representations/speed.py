@@ -31,6 +31,24 @@ NORM_EPS = 1e-6  # published code
 MOST_PLACES = 2**15  # of a map: places are stored in 16 bits
 
 
+class Linear(nn.Module):
+    """A linear layer that starts at zero: PyTorch's own draws from the global state.
+
+    Args:
+        inputs: numbers of a row that it takes.
+        outputs: numbers of a row that it gives.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map rows (..., inputs) to (..., outputs)."""
+        return functional.linear(rows, self.weight, self.bias)
+
+
 class Block(nn.Module):
     """Adds mixed tokens to patches, then what a small network makes of them; both normalised.
 
@@ -42,7 +60,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj, self.hidden, self.out = (_linear(dim, dim) for _ in range(3))
+        self.proj, self.hidden, self.out = (Linear(dim, dim) for _ in range(3))
         self.norm_mixed, self.norm = (nn.LayerNorm(dim, eps=NORM_EPS) for _ in range(2))
 
     def forward(self, patches: Tensor, mixed: Tensor) -> Tensor:
@@ -84,7 +102,7 @@ class Speed(Decoded):
         self.tokens = nn.Parameter(torch.zeros(options.tokens, dim))
         self.entries = nn.Parameter(torch.zeros(*shape, kept))
         self.blocks = nn.ModuleList(Block(dim) for _ in range(options.blocks))
-        self.pixels = _linear(dim, channels * options.patch**2)
+        self.pixels = Linear(dim, channels * options.patch**2)
         # 16 bits a place, two in an int32; the last half is not used where their number is odd.
         packed = torch.zeros(*shape, _packed(kept), dtype=torch.int32)
         self.register_buffer("places", packed)
@@ -94,7 +112,7 @@ class Speed(Decoded):
         """Draw all numbers; choose the places of each map, fitting it to a real image if asked."""
         self.tokens.copy_(START_STD * torch.randn(self.tokens.shape, generator=generator))
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, Linear):
                 bound = math.sqrt(6 / sum(module.weight.shape))  # Xavier's
                 module.weight.copy_(uniform(module.weight, generator) * bound)
                 module.bias.zero_()
@@ -182,15 +200,6 @@ def shared_numbers(options: SpeedOptions, spec: DataSpec) -> int:
     block = 3 * dim * dim + 7 * dim
     pixels = spec.image_shape[0] * options.patch**2 * (dim + 1)
     return options.tokens * dim + options.blocks * block + pixels
-
-
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """Return a linear layer of zeros; PyTorch's own start draws from the global state."""
-    made = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    for parameter in made.parameters():
-        nn.init.zeros_(parameter)
-    assert isinstance(made, nn.Linear)
-    return made
 
 
 def _packed(kept: int) -> int:

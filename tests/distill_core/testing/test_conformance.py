@@ -45,10 +45,10 @@ def image_folder(folder: Path) -> dict[str, Any]:
 
 SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("representation", "ddif"): lambda folder: {"fit_steps": 3},  # of 5,000
-    ("representation", "gsdd"): lambda folder: {"fit_steps": 3},  # of 500
+    ("representation", "gsdd"): lambda folder: {"fit_steps": 3},  # of 200
     ("representation", "speed"): lambda folder: {
         **{"tokens": 3, "dim": 4, "kept": 5},  # larger ones need larger images
-        "fit_steps": 3,  # of 1,000
+        "fit_steps": 3,  # of 400
     },
     ("orderer", "given"): grid_file,
     ("dataset", "imagefolder"): image_folder,
