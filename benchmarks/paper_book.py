@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,10 +47,14 @@ def recorded(cell: Cell, seed: int, scale: str, run_dir: Path) -> Record | None:
 def keep(book: Path, record: Record) -> None:
     """Add a record to the file; several processes may do so at once."""
     book.parent.mkdir(parents=True, exist_ok=True)
-    with book.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = os.open(book.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         records = [each for each in read(book) if identity(each) != identity(record)]
-        write_atomically(book, (json.dumps([*records, record], indent=1) + "\n").encode())
+        lines = ",\n".join(map(json.dumps, [*records, record]))
+        write_atomically(book, f"[\n{lines}\n]\n".encode())
+    finally:
+        os.close(folder)
 
 
 def read(book: Path) -> list[Record]:
