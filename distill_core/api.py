@@ -286,7 +286,8 @@ class DistillResult:
         notices = "".join(f"<p>{html.escape(str(notice))}</p>" for notice in self.notices)
         return (
             f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.dataset)}: "
-            f"{html.escape(str(self.distilled.budget))}</p>"
+            f"{html.escape(str(self.distilled.budget))}; "
+            f"{html.escape(str(self.distilled.storage))}</p>"
             f'<img alt="the distilled images" style="max-width: 100%" '
             f'src="data:image/png;base64,{data}">'
             f"<table><tr><th>trained on</th><th>test accuracy</th><th>networks</th></tr>{rows}"

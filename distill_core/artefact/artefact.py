@@ -27,6 +27,7 @@ from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.last_set import current_file, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import gathered_bytes, items
+from distill_core.artefact.storage import stated_storage
 from distill_core.contracts.data import can_be_shown
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget
@@ -85,6 +86,7 @@ def _load(path: Path) -> Distilled:
             ),
             recipe=Recipe.model_validate(metadata["recipe"]),
             budget=_budget(file, metadata["budget"]),
+            storage=stated_storage(tensors, metadata, values),
             metadata=metadata,
             path=file,
             verified=verified,

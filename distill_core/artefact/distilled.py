@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from distill_core.artefact.storage import Storage
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import Budget
@@ -101,7 +102,8 @@ class Distilled:
         class_names: K names, in label order.
         transform: must be applied to test images.
         recipe: how the algorithm trains networks on it.
-        budget: what it stores.
+        budget: what it stores, in pixels.
+        storage: what it stores, in bytes.
         metadata: everything else that the file says about itself.
         path: the file.
         verified: a manifest.json beside it confirms its checksum.
@@ -112,6 +114,7 @@ class Distilled:
     transform: ImageTransform
     recipe: Recipe
     budget: Budget
+    storage: Storage
     metadata: dict[str, Any]
     path: Path
     verified: bool
@@ -163,6 +166,7 @@ class Distilled:
             f"'{self.transform.whitening.kind}', soft labels of {len(self.class_names)} classes "
             f"({names})\n"
             f"  budget: {self.budget}\n"
+            f"  storage: {self.storage}\n"
             f"  recipe: {recipe.optimizer} lr {recipe.lr:g}, {recipe.steps} steps of "
             f"{recipe.batch_size}, augmentation {recipe.augment}\n"
             f"  checksum: {'verified' if self.verified else 'no manifest.json to check against'}"

@@ -15,6 +15,7 @@ from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
+from distill_core.artefact.storage import storage_of
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -71,6 +72,7 @@ class ArtefactWriter:
             },
             "how_to_load": how_to_load(tensors),
             "same": same,
+            "storage": storage_of(synthetic, whitening).as_dict(),
         }
         self._write(DISTILLED, tensor_bytes(tensors, metadata))
         for name, data in pictures(synthetic, real).items():

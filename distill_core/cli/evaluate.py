@@ -89,6 +89,7 @@ def command(
         show_scores(found.scores)
     count = next(iter(configs.values())).evaluate.nets
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
+    click.echo(f"storage: {found.storage}")
     click.echo(f"{what}; saved in {run}/evaluation")
 
 

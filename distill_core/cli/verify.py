@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -> int:
     """Check the result in RUN against its manifest.
 
-    Hashes of all files, the budget counted again, the class order, labels and versions; no code of
-    a plugin runs. With --evaluate fresh networks are trained too, and must agree with the
+    Hashes of all files, budget and bytes counted again, the class order, labels and versions; no
+    code of a plugin runs. With --evaluate fresh networks are trained too, and must agree with the
     recorded accuracy within its spread; -o says where the run's data are, if they were moved.
     Exit code 0: everything holds; 2: something does not.
     """

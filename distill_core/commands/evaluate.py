@@ -17,6 +17,7 @@ from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.storage import Storage, storage_of
 from distill_core.commands.judges import Judges
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
@@ -48,15 +49,19 @@ class CrossEvaluation:
         results: "distilled", "random" and "full".
         scores: the requested scores of DD-Ranking; see `measure_scores`.
         engines: how the networks were trained, kernels or autograd, and why.
+        storage: what the judged set stores; None where the run has just said it.
     """
 
     results: dict[str, dict[str, Result]]
     scores: dict[str, dict[str, Score]]
     engines: dict[str, str]
+    storage: Storage | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and text; scores only if they were requested."""
         found: dict[str, Any] = {"engines": self.engines, "results": _plain(self.results)}
+        if self.storage:
+            found["storage"] = self.storage.as_dict()
         if self.scores:
             found["scores"] = _plain(self.scores)
         return found
@@ -103,7 +108,8 @@ def cross_evaluate(
     engines = judges.engines(device)
     for row, how in engines.items():
         tell(f"{row}: networks by {how}")
-    candidate = find_candidate(run_dir, first, plugins, real)
+    measured: list[Storage] = []
+    candidate = find_candidate(run_dir, first, plugins, real, measured.append)
     recipe = candidate.training_recipe(first.evaluate)
     judges.check(real.spec, min(recipe.batch_size, len(candidate.batch.images)))
     evaluators = judges.evaluators(real, after_net=after_net)
@@ -112,7 +118,7 @@ def cross_evaluate(
         results[row] = judge(candidate, evaluators[row], config.evaluate)
         if metrics:
             scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
-    found = CrossEvaluation(results, scores, engines)
+    found = CrossEvaluation(results, scores, engines, *measured)
     record(run_dir, configs, found, metrics, candidate.step)
     return found
 
@@ -158,8 +164,21 @@ def check_there(run_dir: Path) -> None:
         )
 
 
-def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData) -> Candidate:
+def find_candidate(
+    run_dir: Path,
+    config: RunConfig,
+    plugins: Plugins,
+    real: RealData,
+    measured: Callable[[Storage], None] = lambda storage: None,
+) -> Candidate:
     """Return what a run has distilled so far, from its artefact or from its checkpoint.
+
+    Args:
+        run_dir: the run.
+        config: its configuration.
+        plugins: what is installed.
+        real: its data.
+        measured: called with what it stores.
 
     Raises:
         InputError: both are missing, or the run used other data than `real`.
@@ -176,6 +195,7 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
             return distilled, step
 
         distilled, step = read_set(run_dir, read)
+        measured(distilled.storage)
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
         return Candidate(batch, distilled.recipe, distilled.budget.ipc, step)
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
@@ -188,6 +208,7 @@ def find_candidate(run_dir: Path, config: RunConfig, plugins: Plugins, real: Rea
     assembly = assemble(config, plugins, **order, real=real, start=False)
     loop = OuterLoop(assembly, run_dir)
     loop.load_state_dict(state)
+    measured(storage_of(loop.result.synthetic, real.whitening))
     return candidate_of(loop.result, step=int(state["step"]))
 
 

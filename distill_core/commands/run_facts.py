@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from distill_core import __version__
+from distill_core.artefact.storage import storage_of
 from distill_core.config.labels import fixing
 from distill_core.config.run_config import RunConfig
 from distill_core.layout.class_order import note_lines
@@ -31,7 +32,8 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
     console.print(
         f"pixels   {_canvases(assembly)}, {len(layout.items)} training "
         f"images of {real.spec.image_shape[1]}x{real.spec.image_shape[2]}\n"
-        f"budget   {assembly.synthetic.budget()}"
+        f"budget   {assembly.synthetic.budget()}\n"
+        f"storage  {storage_of(assembly.synthetic, real.whitening)}"
     )
     if fixed := _fixed_labels(assembly):
         console.print(f"labels   {fixed}", markup=False)

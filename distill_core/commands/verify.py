@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.artefact import file_sha256, load, off_simplex
-from distill_core.artefact.contents import DISTILLED, MANIFEST
+from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.packing import state_of
+from distill_core.artefact.storage import Storage, counted_storage
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
@@ -62,6 +63,7 @@ def _verify(run_dir: Path) -> list[Check]:
     parts: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
         ("artefact", lambda: (True, f"{len(load(run_dir).dataset)} training images")),
         ("budget", lambda: _budget(run_dir, manifest)),
+        ("storage", lambda: _storage(run_dir, manifest)),
         ("class order", lambda: _class_order(run_dir, manifest)),
         ("labels", lambda: _labels(run_dir)),
         ("versions", lambda: _versions(manifest)),
@@ -153,6 +155,16 @@ def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     )
     text = f"{pixels:g} pixels, {numbers} label numbers"
     return same, text if same else f"{text} are stored; claimed: {claims[0]}"
+
+
+def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(run_dir / DISTILLED)
+    claims = [Storage.read(each.get("storage")) for each in (manifest, metadata)]
+    whitening, _ = read_tensors(run_dir / WHITENING)
+    found = counted_storage(tensors, metadata, whitening)
+    text = f"{found.numbers} numbers in {found.bytes} bytes"
+    wrong = next((claim for claim in claims if claim not in (None, found)), None)
+    return wrong is None, text if wrong is None else f"{text} are stored; claimed: {wrong}"
 
 
 def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:

@@ -123,5 +123,6 @@ def _info(distilled: Distilled, form: str) -> dict[str, object]:
         "whitening": distilled.transform.whitening.kind,
         "note": "Tensors are whitened; test images must be, too, with whitening.safetensors.",
         "budget": distilled.budget.as_dict(),
+        "storage": distilled.storage.as_dict(),
         "recipe": distilled.recipe.model_dump(mode="json"),
     }

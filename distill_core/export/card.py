@@ -140,7 +140,7 @@ def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str
     rows = [
         (kind, f"{c['name']} ({c['distribution']} {c['version']})") for kind, c in chosen.items()
     ]
-    rows.append(("budget", str(distilled.budget)))
+    rows += [("budget", str(distilled.budget)), ("storage", str(distilled.storage))]
     for name, key in (("outer steps", "outer_steps"), ("seed", "seed"), ("written", "written")):
         if key in manifest:
             rows.append((name, str(manifest[key])))

@@ -126,6 +126,7 @@ def geometry(distilled: Distilled, tensors: dict[str, Tensor]) -> dict[str, Any]
         "wraps": metadata["wraps"],
         "class_grid": tensors["class_grid"].tolist(),
         "budget": distilled.budget.as_dict(),
+        "storage": distilled.storage.as_dict(),
     }
     if "rows" in tensors:
         corners = (tensors[name].long() for name in ("canvas", "rows", "cols"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.storage import Storage
 from distill_core.hookspecs import Preset
 from distill_core.report.other_data import other_data
 from distill_core.report.record import RecordedAccuracy, RunRecord, read_run
@@ -23,6 +24,10 @@ HEADERS = {
     "backbone": "judged by",
     "pixels": "pixels",
     "label_numbers": "label numbers",
+    "numbers": "stored numbers",
+    "bytes": "bytes",
+    "bits_per_class": "bits per class",
+    "ipc_bytes": "IPC by bytes",
     "outer_steps": "outer steps",
     "seconds_per_step": "s/step",
     "peak_memory": "peak memory",
@@ -31,6 +36,7 @@ HEADERS = {
 # Sorted with the largest value first.
 LARGEST_FIRST = ("distilled", "random", "full")
 SAME = ("repr", "labeler", "algo", "dataset", "ipc")
+MEASURED = ("numbers", "bytes", "bits_per_class", "ipc_bytes")  # not of older runs
 MISSING = "-"
 
 
@@ -117,6 +123,7 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
 def _row(record: RunRecord, presets: Mapping[str, Preset]) -> dict[str, Any]:
     config, manifest, judged = record.config, record.manifest, record.verdict
     budget, steps = manifest["budget"], manifest["outer_steps"]
+    storage = Storage.read(manifest.get("storage"))
     method = "/".join(str(config.get(n, "?")) for n in ("repr", "labeler", "orderer", "algo"))
     return {
         "run": record.name,
@@ -125,6 +132,7 @@ def _row(record: RunRecord, presets: Mapping[str, Preset]) -> dict[str, Any]:
         "ipc": budget["ipc"],
         "pixels": budget["pixels"],
         "label_numbers": budget["label_numbers"],
+        **{name: getattr(storage, name, None) for name in MEASURED},
         "outer_steps": steps,
         "seconds_per_step": manifest["seconds"] / steps if steps else None,
         "peak_memory": manifest.get("peak_memory"),
@@ -138,9 +146,9 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return MISSING
     match name:
-        case "ipc":
+        case "ipc" | "ipc_bytes":
             return f"{value:.3g}"
-        case "pixels":
+        case "pixels" | "bits_per_class":
             return f"{value:.0f}"
         case "seconds_per_step":
             return f"{value:.2f}"

@@ -16,6 +16,7 @@ from typing import Any
 from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.storage import Storage
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.door import check_folder, read_plain
@@ -187,6 +188,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
     for value in numbers:
         if isinstance(value, str | bool) or _finite(value) < 0:
             raise ValueError(f"{value!r} is not a number of a run")
+    Storage.read(manifest.get("storage"))
     for name in TABLES:
         if not isinstance(manifest.get(name, {}), dict):
             raise TypeError(f"{name} is not a table")

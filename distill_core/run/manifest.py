@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from distill_core.artefact.storage import storage_of
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import KINDS
 from distill_core.run.assemble import Assembly
@@ -66,6 +67,7 @@ def manifest(
         "engine": assembly.engine.describe(),
         "algorithm_notes": dict(assembly.algorithm.notes()),
         "budget": assembly.synthetic.budget().as_dict(),
+        "storage": storage_of(assembly.synthetic, real.whitening).as_dict(),
         "outer_steps": step,
         "best_step": best_step,
         "averaged": None if ema is None else f"moving average, run.ema = {ema:g}",

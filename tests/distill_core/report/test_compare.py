@@ -63,8 +63,29 @@ def test_numbers_of_a_row(tmp_path: Path) -> None:
     cells = [cell.strip() for cell in markdown([row]).splitlines()[-1].strip("|").split("|")]
     assert cells == [
         *("a", "poster/poddl/poco/bptt", "digits", "0.5", "50.0 +- 1.0", "25.0", "-"),
-        *("convnet 16, 2 nets", "320", "100", "40", "0.25", "3 MiB", "-"),
+        *("convnet 16, 2 nets", "320", "100", *"----", "40", "0.25", "3 MiB", "-"),
     ]
+
+
+def test_a_run_that_measured_its_storage_shows_it(tmp_path: Path) -> None:
+    storage = {
+        "numbers": 1060, "bytes": 2020, "label_bytes": 100, "bits_per_class": 1616.0,
+        "ipc_pixels": 0.5, "ipc_bytes": 0.263, "whitening_bytes": 0,
+    }  # fmt: skip
+    (row,) = compare([read_run(write_run(tmp_path / "a", storage=storage))], {})
+    text = markdown([row]).splitlines()[-1]
+    assert "| 1060 | 2020 | 1616 | 0.263 |" in text
+
+
+@pytest.mark.parametrize("wrong", [{"bytes": -1}, {"bytes": "many"}, {"bytes": None}, [], 3])
+def test_a_damaged_storage_is_refused(wrong: object, tmp_path: Path) -> None:
+    full = dict.fromkeys(
+        ("numbers", "bytes", "label_bytes", "bits_per_class", "ipc_pixels", "ipc_bytes",
+         "whitening_bytes"), 1
+    )  # fmt: skip
+    storage = full | wrong if isinstance(wrong, dict) else wrong
+    with pytest.raises(InputError, match="damaged"):
+        read_run(write_run(tmp_path / "a", storage=storage))
 
 
 def test_a_later_evaluation_of_the_same_state_is_used(tmp_path: Path) -> None:
