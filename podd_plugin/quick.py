@@ -26,6 +26,13 @@ def quick_presets() -> list[Preset]:
             for ipc, mode in ((1.0, "fixed"), (0.4, "learned"))
         ),
         Preset(
+            name="own-cpu-minutes",
+            summary="a poster of 1 IPC of your pictures, any number of classes; ten minutes on a "
+            "CPU, for pictures in my_images or -o dataset.path",
+            config=_own(),
+            benched=False,
+        ),
+        Preset(
             name="cifar10-cpu-hour",
             summary="a poster of 1.0 IPC for CIFAR-10; an hour on two CPU cores",
             config=_cifar10_hour(),
@@ -52,6 +59,36 @@ def _cifar10(ipc: float, mode: str) -> dict[str, Any]:
                 "total": 50,
                 "inner_lr": 0.003,
                 "real_batch": 512,
+                "pixel_lr": 0.01,
+            },
+            "backbone": {"width": 32},
+        },
+    }
+
+
+def _own() -> dict[str, Any]:
+    """Settings for pictures of any size and number of classes.
+
+    What depends on them is left to the defaults: patches by the number of classes and by what the
+    inner loop draws, the depth of the network by the size. The window, the width and the real batch
+    are small, whitening takes no time, and judging trains few networks.
+    """
+    return {
+        **_CHOICES,
+        "dataset": "imagefolder",
+        "ipc": 1.0,
+        "steps": 3000,
+        "minutes": 8.0,
+        "lr_decay": "linear",
+        "evaluate": {"nets": 3, "steps": 300, "full_steps": 300},
+        "options": {
+            "dataset": {"path": "my_images", "size": 32},
+            "algo": {
+                "window": 15,
+                "total": 50,
+                "batch": 20,
+                "inner_lr": 0.003,
+                "real_batch": 256,
                 "pixel_lr": 0.01,
             },
             "backbone": {"width": 32},

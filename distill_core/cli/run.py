@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     type=click.Choice(["stop", "halve-lr"]),
     help="When numbers are not finite: stop, or go back and halve the learning rates.",
 )
+@click.option("--yes", is_flag=True, help="Start even if it takes more than an hour on a CPU.")
 @click.option("--max-memory", help="Memory that a process may use on its device, such as 4GiB.")
 @click.pass_obj
 def command(display: Display, /, *, procs: int | None, **given: Any) -> int:
@@ -81,6 +82,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     main = ranks is None or ranks.is_main
 
     from distill_core.commands import run as run_command
+    from distill_core.commands.forecast import HOUR
     from distill_core.distributed.ranks import SINGLE_PROCESS
     from distill_core.run.checkpoint import has_checkpoint
     from distill_core.run.directory import is_of
@@ -95,6 +97,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
             overwrite=given["overwrite"],
             ranks=ranks or SINGLE_PROCESS,
             command=("distill", *arguments),
+            longest=None if given["yes"] or given["resume"] or ranks else HOUR,
         )
     except run_command.Interrupted:
         if main:
@@ -149,6 +152,7 @@ def _plan(
     resume: bool,
     overwrite: bool,
     max_memory: str | None,
+    yes: bool,
     **flags: Any,
 ) -> _Plan:
     from distill_core.config.discovery import discover
@@ -157,6 +161,7 @@ def _plan(
     from distill_core.run.directory import check_new, default_directory, settings_of
     from registry import OptionError
 
+    del yes  # it is asked for when the run is about to begin
     plugins = discover()
     engine = None if max_memory is None else {"max_memory": max_memory}
     stronger = own_settings({**flags, "engine": engine}, overrides)

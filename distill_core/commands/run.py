@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from distill_core.artefact.saving import ArtefactWriter
+from distill_core.commands.forecast import forecast
 from distill_core.commands.judges import Judges, check_outline, further_judges
 from distill_core.commands.run_end import Judged, finish
 from distill_core.commands.run_facts import machine_line, print_facts
@@ -61,6 +62,7 @@ def run(
     quiet: bool = False,
     command: Sequence[str] = (),
     judged: Judged = lambda row, results: None,
+    longest: float | None = None,
 ) -> dict[str, Result]:
     """Distill, save and judge; return the results by name.
 
@@ -74,6 +76,7 @@ def run(
         quiet: print nothing.
         command: the words of the command line, for the record; empty from Python.
         judged: called with the name and the results of each further network that judges.
+        longest: seconds on a CPU above which a run without a time limit is refused.
 
     Raises:
         Interrupted: a signal ended the run; the state is saved.
@@ -116,6 +119,8 @@ def run(
         assembly = _assemble(config, plugins, state, ranks, tell=tell, check=check)
         judges = further_judges(assembly, plugins)
         print_facts(console, assembly, ranks.size)
+        if ranks.is_main:
+            forecast(assembly, state, longest=longest, tell=tell)
         if ranks.is_main and not early:  # a run that is killed among its experts can be resumed
             still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
             lock.enter_context(start.undone_if_refused())

@@ -48,7 +48,7 @@ def start_or_resume(run_dir: str, config: str, machine: Sequence[str]) -> list[s
     start = [sys.executable, "-m", "distill_core", "run", "--out", run_dir]
     if (Path(run_dir) / CONFIG).exists():
         return [*start, "--resume", *machine]
-    return [*start, "--config", config]
+    return [*start, "--yes", "--config", config]  # who starts a grid means all of it
 
 
 def _write_config(cell: Cell, out: Path) -> str:

@@ -47,6 +47,7 @@ class Assembly:
         real: the real data, on the device.
         synthetic: what is distilled, on the device.
         algorithm: how.
+        new_algorithm: makes another one like it, for a trial.
         make_backbone: makes a fresh network of the run's backbone, on the device.
         engine: differentiates inner losses.
         placement: layout and class grid.
@@ -60,6 +61,7 @@ class Assembly:
     real: RealData
     synthetic: SyntheticDataset
     algorithm: Algorithm
+    new_algorithm: Callable[[], Algorithm]
     make_backbone: Callable[[Generator], Backbone]
     engine: Engine
     placement: Placement
@@ -158,12 +160,14 @@ def _assemble(
     engine, algorithm = parts.engine, parts.algorithm
     if config.engine.max_memory and algorithm.learns:
         engine = within_memory(plan, task, engine, synthetic)
-        algorithm = plan.make("algorithm", task=replace(task, engine=engine))
+        task = replace(task, engine=engine)
+        algorithm = plan.make("algorithm", task=task)
     return Assembly(
         config=config,
         real=real,
         synthetic=synthetic,
         algorithm=algorithm,
+        new_algorithm=lambda: plan.make("algorithm", task=task),
         make_backbone=task.new_backbone,
         engine=engine,
         placement=synthetic.placement,

@@ -4,6 +4,9 @@ import pytest
 
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.config.run_config import resolve
+from distill_core.contracts.data import DataSpec
+from podd_plugin.options import PosterOptions
+from podd_plugin.poster_layout import poster_layout
 from podd_plugin.quick import quick_presets
 
 
@@ -14,3 +17,17 @@ def test_a_quick_preset_is_offered_and_resolves(preset):
     config = resolve(preset.config, plugins)
     assert config.minutes is not None or config.steps <= 600
     assert preset.reported == ""
+
+
+@pytest.mark.parametrize("classes", [2, 4, 37, 200])
+@pytest.mark.parametrize("side", [16, 32, 96])
+def test_own_pictures_need_no_arithmetic_of_the_user(classes, side):
+    (preset,) = (each for each in quick_presets() if each.name == "own-cpu-minutes")
+    assert preset.config["minutes"] <= 10
+    algorithm = preset.config["options"]["algo"]
+    spec = DataSpec("own", tuple(map(str, range(classes))), (3, side, side), ())
+    draws = algorithm["total"] * algorithm["batch"]
+    layout, _ = poster_layout(PosterOptions(), spec, preset.config["ipc"], draws)
+    assert classes <= len(layout.items) <= max(classes, 40)
+    height, width = layout.canvas_hw
+    assert height * width <= classes * side * side

@@ -20,7 +20,7 @@ from tests.distill_core.cli.fakes import distill, process
 FLAGS = {
     "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
     "--max-memory --minutes --on-divergence --orderer --out --overwrite --preset --procs --repr "
-    "--resume --seed --snapshots --steps -o",
+    "--resume --seed --snapshots --steps --yes -o",
     "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",
     "compare": "--json --markdown --sort runs",
     "report": "--animate --out runs",
