@@ -31,3 +31,12 @@ def test_own_pictures_need_no_arithmetic_of_the_user(classes, side):
     assert classes <= len(layout.items) <= max(classes, 40)
     height, width = layout.canvas_hw
     assert height * width <= classes * side * side
+
+
+def test_the_hour_of_cifar100_has_a_patch_for_each_class():
+    (preset,) = (each for each in quick_presets() if each.name == "cifar100-cpu-hour")
+    options = preset.config["options"]
+    spec = DataSpec("cifar100", tuple(map(str, range(100))), (3, 32, 32), ())
+    draws = options["algo"]["total"] * options["algo"]["batch"]
+    layout, _ = poster_layout(PosterOptions(**options["repr"]), spec, 0.4, draws)
+    assert len(layout.items) == 100
