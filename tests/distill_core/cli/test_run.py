@@ -231,7 +231,7 @@ def test_resume_with_another_setting_names_it(finished):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(number, tmp_path):
     out = tmp_path / "stopped"
-    args = arguments(out, "--steps", "100000")
+    args = arguments(out, "--steps", "100000", "--yes")
     process = fork_distill(*args, folder=tmp_path / "child")
     metrics = out / "metrics.jsonl"
     limit = time.monotonic() + 120
