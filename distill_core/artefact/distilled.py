@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from distill_core.contracts.whitening import Whitening
 from distill_core.data.augment import Augmentation
 from distill_core.data.picture_files import PictureLoader, readable, told
 from distill_core.data.resize import MODES, Fit, fit_picture, fit_tensor, plain_picture
-from distill_core.training.train import Network, train
+from distill_core.training.check_network import check_network
+from distill_core.training.train import Network, train, training_batches
 from registry import InputError
 
 if TYPE_CHECKING:
@@ -124,14 +126,44 @@ class Distilled:
         """Whitened images, (n, C, h, w) float32."""
         return self.dataset.tensors[0]
 
-    @property
-    def loader(self) -> PictureLoader:
-        """Reads picture files as the training data were read, for torchvision's `ImageFolder`.
+    @overload
+    def loader(self, path: str | Path) -> Image.Image: ...
 
-        `ImageFolder(folder, loader=distilled.loader, transform=distilled.transform)`: its own
+    @overload
+    def loader(
+        self, path: None = None, *, batch_size: int | None = None, seed: int = 0
+    ) -> TrainingBatches: ...
+
+    def loader(
+        self, path: str | Path | None = None, *, batch_size: int | None = None, seed: int = 0
+    ) -> Image.Image | TrainingBatches:
+        """Return the batches that the recipe trains on; or read one picture file.
+
+        `for images, labels in distilled.loader():` has a batch for each step of the recipe, drawn
+        and augmented as `train` does it, on the CPU. Again, it has the same ones.
+
+        With a path it reads a picture as the training data were read, for torchvision's
+        `ImageFolder(folder, loader=distilled.loader, transform=distilled.transform)`, whose own
         loader clips 16-bit grey to white and drops transparency.
+
+        Args:
+            path: a picture file.
+            batch_size: images of a batch; default: the recipe's.
+            seed: seed of batches and augmentation.
+
+        Raises:
+            InputError: the batch size is not positive, or the picture cannot be read.
         """
-        return PictureLoader(self.transform.image_shape, self.transform.fit)
+        if path is not None:
+            return PictureLoader(self.transform.image_shape, self.transform.fit)(path)
+        if batch_size is not None and batch_size < 1:
+            raise InputError(
+                f"batch_size = {batch_size} is not valid.",
+                expected="a positive whole number.",
+                next=f"leave it out for the recipe's {self.recipe.batch_size}.",
+            )
+        changed = {} if batch_size is None else {"batch_size": batch_size}
+        return TrainingBatches(self, self.recipe.model_copy(update=changed), seed)
 
     @property
     def labels(self) -> Tensor:
@@ -144,17 +176,23 @@ class Distilled:
         Args:
             network: takes (n, C, h, w), gives logits (n, K).
             seed: seed of batches and augmentation.
+
+        Raises:
+            InputError: it does not take these images, or gives no logits of these classes.
         """
+        check_network(network, self.images, len(self.class_names))
         device = next(network.parameters()).device
-        allowed = tuple(self.metadata["augmentations"])
         return train(
             network,
             self.images.to(device),
             self.labels.to(device),
             self.recipe,
-            augmentation=Augmentation.named(self.recipe.augment, allowed),
+            augmentation=self._augmentation(),
             generator=seeded(seed, "train"),
         )
+
+    def _augmentation(self) -> Augmentation:
+        return Augmentation.named(self.recipe.augment, tuple(self.metadata["augmentations"]))
 
     def __repr__(self) -> str:
         channels, h, w = self.transform.image_shape
@@ -170,6 +208,33 @@ class Distilled:
             f"  recipe: {recipe.optimizer} lr {recipe.lr:g}, {recipe.steps} steps of "
             f"{recipe.batch_size}, augmentation {recipe.augment}\n"
             f"  checksum: {'verified' if self.verified else 'no manifest.json to check against'}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatches:
+    """The batches of a training by a recipe: images (b, C, h, w) and soft labels (b, K).
+
+    Attributes:
+        distilled: what they are drawn from.
+        recipe: batch size, steps and augmentation.
+        seed: seed of the draws.
+    """
+
+    distilled: Distilled
+    recipe: Recipe
+    seed: int
+
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return training_batches(
+            self.distilled.images,
+            self.distilled.labels,
+            self.recipe,
+            augmentation=self.distilled._augmentation(),
+            generator=seeded(self.seed, "train"),
         )
 
 

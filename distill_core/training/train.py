@@ -109,6 +109,26 @@ def train(
     return backbone
 
 
+def training_batches(
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    augmentation: Augmentation,
+    generator: Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches that `train` would train on, one for each step of a recipe, augmented.
+
+    Args:
+        images, labels, recipe, augmentation, generator: as of `train`.
+    """
+    images = images.contiguous()
+    drawn = _drawn(len(images), images[:1], recipe, augmentation, generator)
+    for index, draw in _sent(drawn, images.device):
+        chosen = slice(None) if index is None else index
+        yield augmentation.apply(images[chosen], draw), labels[chosen]
+
+
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Return the learning rate of a step, counted from 0.
 

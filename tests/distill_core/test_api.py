@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from pathlib import Path
@@ -18,7 +19,9 @@ from distill_core.artefact.last_set import keep
 from distill_core.config.settings import nested
 from distill_core.contracts.data import DataSpec, RawData
 from distill_core.data.in_memory import raw_data
+from distill_core.engine.losses import soft_cross_entropy
 from distill_core.report.record import read_run
+from distill_core.training.train import learning_rate, make_optimizer
 from registry import InputError, OptionError, UnknownNameError
 from tests.caches import make_cache
 from tests.distill_core.small_run import SMALL
@@ -276,3 +279,27 @@ def test_a_network_that_cannot_judge_is_refused_before_any_work(tmp_path: Path) 
     with pytest.raises(UnknownNameError, match="no timm model named 'resnte18'"):
         small(backbone=["convnet", "timm:resnte18"], out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_loader_has_the_batches_of_the_recipe(outcome: DistillResult) -> None:
+    distilled = outcome.distilled
+    batches = distilled.loader()
+    assert len(batches) == distilled.recipe.steps
+    again = [next(iter(batches)) for _ in range(2)]
+    assert torch.equal(again[0][0], again[1][0])
+    images, labels = next(iter(distilled.loader(batch_size=3)))
+    assert images.shape == (3, 3, 8, 8)
+    assert labels.shape == (3, 6)
+    with pytest.raises(InputError, match="batch_size = 0"):
+        distilled.loader(batch_size=0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
+    twin = copy.deepcopy(network)
+    distilled.train(network, seed=3)
+    optimizer = make_optimizer(twin, distilled.recipe)
+    for step, (images, labels) in enumerate(distilled.loader(seed=3)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(distilled.recipe, step)
+        optimizer.zero_grad()
+        soft_cross_entropy(twin(images), labels).backward()
+        optimizer.step()
+    assert torch.equal(network[1].weight, twin[1].weight)

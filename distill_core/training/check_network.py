@@ -1,0 +1,56 @@
+"""A network of the user's own, tried on two images before it is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from distill_core.system.out_of_memory import is_out_of_memory
+from registry import InputError
+
+
+@torch.no_grad()
+def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
+    """Refuse a network that does not turn these images into logits of so many classes.
+
+    Args:
+        network: in any mode, which is restored; it is tried in evaluation mode.
+        images: (n, C, h, w); the first two are used.
+        num_classes: K.
+
+    Raises:
+        InputError: it has no parameters, does not take the images, or gives something else than
+            logits (n, K).
+    """
+    if next(network.parameters(), None) is None:
+        raise InputError(
+            "the network has no parameters, so there is nothing to train.",
+            expected="a network with a last layer that learns.",
+            next="pass another one.",
+        )
+    few = images[:2].to(next(network.parameters()).device)
+    channels, h, w = few.shape[1:]
+    size = f"{channels}x{h}x{w}"
+    training = network.training
+    network.eval()
+    try:
+        logits = network(few)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(
+            f"the network does not take these images of {size}: {reason}.",
+            expected=f"a network from ({', '.join(map(str, few.shape))}) to "
+            f"({len(few)}, {num_classes}).",
+            next=f"make it for {channels} input channel(s) and images of {h}x{w} pixels.",
+        ) from error
+    finally:
+        network.train(training)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (len(few), num_classes):
+        raise InputError(
+            f"the network gives {shape} for {len(few)} images.",
+            expected=f"logits ({len(few)}, {num_classes}), one for each class.",
+            next=f"give its last layer {num_classes} outputs.",
+        )
