@@ -10,12 +10,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from registry.errors import OptionError, nearest
 
 OptionsT = TypeVar("OptionsT", bound="Options")
 NONE = "none"
+LARGEST = 2**63 - 1  # what libraries for arrays can count
 
 
 class Options(BaseModel):
@@ -43,6 +51,16 @@ class Options(BaseModel):
             name: None if value == NONE and _may_be_none(cls, name) else value
             for name, value in given.items()
         }
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _can_be_counted(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a number of things that no array can have, before somebody makes one."""
+        extra = cls.model_fields[info.field_name or ""].json_schema_extra
+        counts = isinstance(extra, dict) and extra.get("unit")
+        if type(value) is int and value > LARGEST and counts:
+            raise ValueError(f"less than or equal to {LARGEST:,}")
+        return value
 
 
 def _may_be_none(model: type[BaseModel], name: str) -> bool:

@@ -24,8 +24,9 @@ from distill_core.contracts.algorithm import Estimate
 from distill_core.contracts.streams import Streams
 from distill_core.engine.memory_trial import MemoryTrial
 from distill_core.hookspecs import Preset
-from distill_core.run.assemble import Assembly, assemble, on_noise
+from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.plan import Plan
+from distill_core.run.rehearsal import on_noise
 from distill_core.system.arithmetic import inner_precision
 from distill_core.system.cards import card_of
 from distill_core.system.cores import count_cores

@@ -14,12 +14,12 @@ An options model states a mark with `about(..., MARK=VALUE)`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from distill_core.config.run_config import RunConfig
 from distill_core.config.sections import SECTIONS
-from registry import ExplainedError, OptionError
+from registry import ContractError, EnvironmentFault, ExplainedError, OptionError
 from registry.options import Options, marked
 
 
@@ -43,13 +43,37 @@ def ways_to(effect: str, config: RunConfig) -> list[str]:
     ]
 
 
-def lowering(config: RunConfig, usual: str) -> str:
-    """Return what lowers the memory that is needed: an option that is out of all proportion, or
-    else what usually does."""
+def lowering(config: RunConfig, usual: str, *, of: Collection[str] = ()) -> str:
+    """Return what lowers the memory that is needed.
+
+    Args:
+        config: the settings.
+        usual: what usually does, if no option is out of all proportion.
+        of: parts that take this memory, as "repr": their whole numbers are compared with their
+            defaults.
+
+    >>> from distill_core.builtin.representations.options import DdifOptions
+    >>> config = RunConfig.model_construct(options={"repr": DdifOptions(width=5000)})
+    >>> lowering(config, "lower --ipc.", of=["repr"])
+    'lower -o repr.width=5000, or lower --ipc.'
+    """
     found = [f"{name}={value}" for name, value in _extremes(config) if value >= LARGE]
-    return f"lower {' and '.join(f'-o {each}' for each in found)}." if found else usual
+    large = [f"-o {each}" for each in found or _far_above_defaults(config, of)]
+    if not large:
+        return usual
+    return f"lower {' and '.join(large)}{'.' if found else f', or {usual}'}"
 
 
+def _far_above_defaults(config: RunConfig, parts: Collection[str]) -> Iterator[str]:
+    for part in parts:
+        for name, value in config.options.get(part, ()):
+            default = type(config.options[part]).model_fields[name].get_default() or 1
+            whole = type(value) is int and isinstance(default, int)
+            if whole and value >= FAR * default and value >= FAR**2:
+                yield f"{part}.{name}={value}"
+
+
+FAR = 20  # times a default
 LARGE, SMALL = 2.0**31, 1e-30
 ANY_NUMBER = {"seed"}
 
@@ -78,18 +102,52 @@ def in_range(config: RunConfig) -> Iterator[None]:
 
     Raises:
         OptionError: in place of what Python and PyTorch say of such numbers.
+        ExplainedError: another one that is raised inside, with such options in its advice.
     """
     try:
         yield
     except Exception as error:
         found = extremes(config)
-        if not found or not is_out_of_range(error):
+        if found and is_out_of_range(error):
+            raise _extreme(found, str(error)) from error
+        if isinstance(error, ExplainedError) and not isinstance(error, EnvironmentFault):
+            _suspect(found, error)
+        raise
+
+
+def _suspect(found: Sequence[str], error: ExplainedError) -> None:
+    """Put options whose numbers are extreme before what an error advises, if it names none."""
+    if found and not any(each.partition("=")[0] in str(error) for each in found):
+        first = f"change -o {' and -o '.join(found)}, far from any default"
+        error.next = f"{first}; or {error.next}" if error.next else f"{first}."
+
+
+@contextmanager
+def blaming_extremes(config: RunConfig, *prefixes: str) -> Iterator[None]:
+    """Name the options whose numbers are extreme, before a component is said to be at fault.
+
+    Args:
+        config: the settings.
+        prefixes: of the options of the components that are checked, as "repr".
+
+    Raises:
+        OptionError: in place of a `ContractError`, if there are such options.
+    """
+    try:
+        yield
+    except ContractError as error:
+        found = [each for each in extremes(config) if each.startswith(tuple(prefixes))]
+        if not found:
             raise
-        raise OptionError(
-            f"nothing can be computed with {' and '.join(found)}: {error}.",
-            expected="numbers of usual size; `distill show` tells the defaults.",
-            next=f"change {' and '.join(f'-o {each}' for each in found)}.",
-        ) from error
+        raise _extreme(found, error.what.rstrip(".")) from error
+
+
+def _extreme(found: Sequence[str], why: str) -> OptionError:
+    return OptionError(
+        f"nothing can be computed with {' and '.join(found)}: {why}.",
+        expected="numbers of usual size; `distill show` tells the defaults.",
+        next=f"change {' and '.join(f'-o {each}' for each in found)}.",
+    )
 
 
 def _extremes(config: RunConfig) -> Iterator[tuple[str, float]]:

@@ -14,27 +14,25 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Generator, Tensor
 
-from distill_core.config.advice import lowering
+from distill_core.config.advice import blaming_extremes, lowering
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, Task
-from distill_core.contracts.components import Representation
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import Placement, check_class_grid
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import Streams
-from distill_core.contracts.synthetic import SyntheticDataset, check_budget
+from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import order_classes
-from distill_core.run.batches import check_batches
-from distill_core.run.checks import check_synthetic, check_traits, watched
+from distill_core.run.checks import check_synthetic, watched
+from distill_core.run.parts import make_parts, make_representation, make_task
 from distill_core.run.plan import Plan
-from distill_core.run.rehearsal import check_unseen, synthetic_of
-from distill_core.run.within_memory import check_budget_fits, within_memory
-from distill_core.system.cache import cache_dir
+from distill_core.run.rehearsal import rehearse
+from distill_core.run.within_memory import within_memory
 from distill_core.system.out_of_memory import KEPT_SMALLER, memory_for
-from distill_core.training.expert_cache import Experts
+from distill_core.system.waiting import told_if_slow
 from registry import Plugins
 
 
@@ -110,11 +108,15 @@ def assemble(
         ExplainedError: a component cannot do what is configured, or two do not fit each other.
     """
     plan = Plan.of(config, plugins)
-    lower = lowering(config, "lower --ipc, or choose a smaller --repr or --labeler.")
+    lower = lowering(
+        config,
+        "lower --ipc, or choose a smaller --repr or --labeler.",
+        of=["repr", "labeler"],
+    )
     with memory_for("the synthetic images and their labels", next=lower):
         if real is None:
             if class_grid is None:
-                _rehearse(plan)
+                rehearse(plan)
             with memory_for("the real images", next=KEPT_SMALLER):
                 real = plan.real_data(check, tell)
         return _assemble(plan, real, class_grid, notes, start=start, tell=tell)
@@ -132,30 +134,33 @@ def _assemble(
     """Make everything but the real data, which are there."""
     config, device = plan.config, plan.device
     rng = Streams(config.seed)
-    representation = _make_representation(plan, real)
+    representation = make_representation(plan, real)
     layout = representation.layout
     if class_grid is None:
-        order = order_classes(
-            plan.builders["orderer"], real, grid_shape=layout.grid_shape, generator=rng["order"]
-        )
+        builder, shape = plan.builders["orderer"], layout.grid_shape
+        with told_if_slow(tell, f"order    {builder} orders the classes, as long as it is told to"):
+            order = order_classes(builder, real, grid_shape=shape, generator=rng["order"])
         class_grid, notes = order.grid, order.notes
     else:
         class_grid = check_class_grid(class_grid, layout.grid_shape)
-    parts = _make_parts(plan, real, representation, class_grid)
+    parts = make_parts(plan, real, representation, class_grid)
     synthetic, task = parts.synthetic, parts.task
+    making = f"{plan.name('representation')} makes its starting images, as long as it is told to"
     with torch.no_grad():
-        plan.call(
-            "representation",
-            representation.reset,
-            synthetic.placement,
-            real,
-            generator=rng["init"],
-        )
+        with told_if_slow(tell, f"start    {making}"):
+            plan.call(
+                "representation",
+                representation.reset,
+                synthetic.placement,
+                real,
+                generator=rng["init"],
+            )
         if start:
             _start_labels(plan, synthetic, task, tell)
-    check_synthetic(
-        synthetic, representation=plan.name("representation"), labeler=plan.name("labeler")
-    )
+    with blaming_extremes(config, "repr", "labeler"):
+        check_synthetic(
+            synthetic, representation=plan.name("representation"), labeler=plan.name("labeler")
+        )
     synthetic = synthetic.to(device)
     engine, algorithm = parts.engine, parts.algorithm
     if config.engine.max_memory and algorithm.learns:
@@ -176,83 +181,6 @@ def _assemble(
         notes=dict(notes or {}),
         algorithm_named=plan.name("algorithm"),
     )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What is made of a representation, real data and a class grid."""
-
-    synthetic: SyntheticDataset
-    task: Task
-    engine: Engine
-    algorithm: Algorithm
-
-
-def on_noise(plan: Plan) -> tuple[RealData, Tensor] | None:
-    """Return noise in the shape of the dataset, and its classes in the order of their numbers.
-
-    None where the dataset does not tell its shape without its files, or where the representation's
-    class grid does not have a place for each class, which the orderer refuses.
-    """
-    spec = outline_of(plan.make("dataset"))
-    if spec is None:
-        return None
-    real = noise(spec, plan.device)
-    rows, columns = _make_representation(plan, real).layout.grid_shape
-    if rows * columns != spec.num_classes:
-        return None
-    return real, torch.arange(spec.num_classes).reshape(rows, columns)
-
-
-def _rehearse(plan: Plan) -> None:
-    """Make the parts from noise, to refuse what does not fit before data are loaded and whitened,
-    which may take long."""
-    found = on_noise(plan)
-    if found is not None:
-        real, class_grid = found
-        _make_parts(plan, real, _make_representation(plan, real), class_grid)
-    elif outline_of(plan.make("dataset")) is None:
-        check_unseen(plan)
-
-
-def _make_representation(plan: Plan, real: RealData) -> Representation:
-    check_budget_fits(plan.config.ipc, real.spec)
-    return plan.representation(real.spec)
-
-
-def _make_parts(
-    plan: Plan, real: RealData, representation: Representation, class_grid: Tensor
-) -> _Parts:
-    """Make the other parts, and check that they can work together."""
-    synthetic = synthetic_of(plan, real, representation, class_grid)
-    check_budget(synthetic.budget(), plan.config.ipc)
-    task, engine = _make_task(plan, real)
-    algorithm: Algorithm = plan.make("algorithm", task=task)
-    check_traits(plan.config, synthetic, algorithm)
-    check_batches(plan.config, synthetic, task, lambda: plan.make("algorithm", task=task))
-    return _Parts(synthetic, task, engine, algorithm)
-
-
-def _make_task(plan: Plan, real: RealData) -> tuple[Task, Engine]:
-    """What an algorithm is given; expert trajectories are kept in the cache."""
-    config = plan.config
-    with memory_for("a network", next=lowering(config, "choose a smaller --backbone.")):
-        make_backbone = plan.networks(real.spec)
-    engine = Engine.choose(
-        config.engine,
-        make_backbone(Generator().manual_seed(0)),
-        plan.device,
-        image_shape=real.spec.image_shape,
-    )
-    experts = Experts(
-        real,
-        make_backbone,
-        engine,
-        backbone=config.component("backbone"),
-        seed=config.seed,
-        folder=cache_dir() / "experts",
-    )
-    return Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts), engine
 
 
 def _start_labels(
@@ -287,9 +215,9 @@ def assemble_algorithm(
     """
     plan = Plan.of(config, plugins, {"dataset", "backbone", "algorithm"})
     if (spec := outline_of(plan.make("dataset"))) is not None:
-        task, _ = _make_task(plan, noise(spec, plan.device))
+        task, _ = make_task(plan, noise(spec, plan.device))
         check(plan.make("algorithm", task=task))
-    task, _ = _make_task(plan, plan.real_data())
+    task, _ = make_task(plan, plan.real_data())
     algorithm: Algorithm = plan.make("algorithm", task=task)
     check(algorithm)
     return algorithm

@@ -1,6 +1,6 @@
-"""The parts of a run on other images, where only files tell the shape of its own.
+"""The rehearsal: the parts of a run are made on noise, to refuse what does not fit at once.
 
-Part of the rehearsal in `assemble.py`, which makes all parts on noise where the shape is known.
+Where only files tell the shape of the images, the traits of the parts are checked on others.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts.algorithm import Algorithm, Task
-from distill_core.contracts.components import Labeler, Representation
 from distill_core.contracts.data import DataSpec, RealData
-from distill_core.contracts.geometry import Placement
-from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.data.placeholder import noise
+from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.run.checks import check_traits
+from distill_core.run.parts import make_parts, make_representation, synthetic_of
 from distill_core.run.plan import Plan
 
 # Ten classes of usual size, so that nearly any representation and labeler can be made.
@@ -41,10 +39,31 @@ def check_unseen(plan: Plan) -> None:
     check_traits(plan.config, synthetic, algorithm)
 
 
-def synthetic_of(
-    plan: Plan, real: RealData, representation: Representation, class_grid: Tensor
-) -> SyntheticDataset:
-    """Return the synthetic dataset of a representation, with the labeler of the plan."""
-    placement = Placement(representation.layout, class_grid)
-    labeler: Labeler = plan.make("labeler", placement=placement)
-    return SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)
+def rehearse(plan: Plan) -> None:
+    """Make the parts from noise, before data are loaded and whitened, which may take long.
+
+    Raises:
+        ExplainedError: the parts do not fit.
+    """
+    found = on_noise(plan)
+    if found is not None:
+        real, class_grid = found
+        make_parts(plan, real, make_representation(plan, real), class_grid)
+    elif outline_of(plan.make("dataset")) is None:
+        check_unseen(plan)
+
+
+def on_noise(plan: Plan) -> tuple[RealData, Tensor] | None:
+    """Return noise in the shape of the dataset, and its classes in the order of their numbers.
+
+    None where the dataset does not tell its shape without its files, or where the representation's
+    class grid does not have a place for each class, which the orderer refuses.
+    """
+    spec = outline_of(plan.make("dataset"))
+    if spec is None:
+        return None
+    real = noise(spec, plan.device)
+    rows, columns = make_representation(plan, real).layout.grid_shape
+    if rows * columns != spec.num_classes:
+        return None
+    return real, torch.arange(spec.num_classes).reshape(rows, columns)

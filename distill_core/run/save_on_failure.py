@@ -78,7 +78,11 @@ def explained(
         return out_of_memory(
             error,
             expected=f"room for an outer step with {loop.assembly.engine.images()}.",
-            next=lowering(loop.assembly.config, f"{how_to_lower(loop.assembly)}."),
+            next=lowering(
+                loop.assembly.config,
+                f"{how_to_lower(loop.assembly)}.",
+                of=["repr", "backbone"],
+            ),
         )
     if isinstance(error, RankLostError):
         return RankLostError(error.what, expected=error.expected)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from registry import OptionError, Options, check_options
+from registry import OptionError, Options, about, check_options
 from registry.options import written
 from tests.registry.coffee import BrewOptions
 
@@ -145,3 +145,16 @@ def test_none_is_a_word_where_the_type_has_none() -> None:
     assert written(checked) == {"size": "none", "lid": "none", "sugar": 0}
     assert check_options(Cup, written(checked), where="cup") == checked
     assert "brew.sugar = 'none' is not valid" in message(Cup, {"sugar": "none"})
+
+
+def test_counts_that_no_array_can_have_are_refused():
+    class Many(Options):
+        things: int = Field(1, ge=1, **about("things"))
+        seed: int = 0
+
+    assert check_options(Many, {"things": 2**63 - 1, "seed": 2**80}, where="x").seed == 2**80
+    with pytest.raises(
+        OptionError, match=r"x\.things = 9223372036854775808 is not valid"
+    ) as raised:
+        check_options(Many, {"things": 2**63}, where="x")
+    assert "less than or equal to 9,223,372,036,854,775,807" in raised.value.expected

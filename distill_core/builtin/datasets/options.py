@@ -59,7 +59,7 @@ class ImageFolderOptions(Options):
 class ShapesOptions(Options):
     """Settings of `shapes`."""
 
-    classes: int = Field(10, ge=2, description="number of classes", **about("classes"))
+    classes: int = Field(10, ge=2, le=10_000, description="number of classes", **about("classes"))
     size: int = Field(32, ge=8, le=64, description="height and width", **about("pixels"))
     train_per_class: int = Field(
         200, ge=1, description="training images of each class", **about("images")

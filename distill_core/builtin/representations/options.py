@@ -72,7 +72,9 @@ class DdifOptions(Options):
         description="width of a field (published for CIFAR-100: 10)",
         **about("neurons", "DDiF, Shin et al. 2025"),
     )
-    hidden: int = Field(2, ge=1, description="hidden layers of a field", **about("layers", "DDiF"))
+    hidden: int = Field(
+        2, ge=1, le=64, description="hidden layers of a field", **about("layers", "DDiF")
+    )
     w0_first: float = Field(
         30.0, gt=0, description="frequency of the first layer", **about(source="DDiF")
     )

@@ -5,9 +5,23 @@ from __future__ import annotations
 import pytest
 from pydantic import Field
 
-from distill_core.config.advice import at_most, counting, lowering, ways_to
+from distill_core.config.advice import (
+    at_most,
+    blaming_extremes,
+    counting,
+    in_range,
+    lowering,
+    ways_to,
+)
 from distill_core.config.run_config import RunConfig
-from registry import Options, about
+from registry import (
+    ContractError,
+    EnvironmentFault,
+    InputError,
+    OptionError,
+    Options,
+    about,
+)
 
 
 class Method(Options):
@@ -67,3 +81,50 @@ def test_a_tiny_number_does_not_take_memory() -> None:
     assert lowering(config, "usual") == "lower -o algo.photos=1000000000000."
     slow = config.model_copy(update={"minutes": 1e-40, "options": {"algo": Method()}})
     assert lowering(slow, "usual") == "usual"
+
+
+def test_an_option_far_above_its_default_is_named_where_memory_ends() -> None:
+    chosen = {"repr": "a", "labeler": "b", "orderer": "c", "algo": "d"}
+    config = RunConfig(**chosen, options={"algo": Method(photos=30_000), "labeler": Labels()})
+    assert lowering(config, "use less.", of=["algo"]) == (
+        "lower -o algo.photos=30000, or use less."
+    )
+    for few in (Method(photos=599), Method(photos=30, batch=59)):
+        config = RunConfig(**chosen, options={"algo": few})
+        assert lowering(config, "use less.", of=["algo"]) == "use less."
+
+
+def test_an_extreme_option_is_named_before_a_component_is_blamed() -> None:
+    chosen = {"repr": "a", "labeler": "b", "orderer": "c", "algo": "d"}
+    config = RunConfig(**chosen, options={"algo": Method(photos=10**12)})
+    fault = ContractError("component 'a' gives numbers that are not finite.", next="tell somebody.")
+    with (
+        pytest.raises(OptionError, match=r"with algo\.photos=1000000000000: component") as caught,
+        blaming_extremes(config, "algo"),
+    ):
+        raise fault
+    assert caught.value.next == "change -o algo.photos=1000000000000."
+    with pytest.raises(ContractError), blaming_extremes(config, "repr"):
+        raise fault
+
+
+def test_an_extreme_option_comes_first_in_the_advice_of_an_error() -> None:
+    chosen = {"repr": "a", "labeler": "b", "orderer": "c", "algo": "d"}
+    config = RunConfig(**chosen, options={"algo": Method(photos=10**12)})
+    odd = "change -o algo.photos=1000000000000, far from any default"
+    for error, expected in (
+        (
+            InputError("expert 0 diverged.", next="lower -o algo.rate."),
+            f"{odd}; or lower -o algo.rate.",
+        ),
+        (InputError("no."), f"{odd}."),
+        (InputError("algo.photos is large.", next="lower it."), "lower it."),
+        (EnvironmentFault("the disk is full.", next="make room."), "make room."),
+    ):
+        with pytest.raises(type(error)), in_range(config):
+            raise error
+        assert error.next == expected
+    usual = InputError("no.", next="look.")
+    with pytest.raises(InputError), in_range(RunConfig(**chosen)):
+        raise usual
+    assert usual.next == "look."

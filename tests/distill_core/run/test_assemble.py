@@ -9,7 +9,7 @@ from distill_core.contracts.network import Backbone
 from distill_core.hookspecs import hookimpl
 from distill_core.run.assemble import assemble
 from distill_core.system.out_of_memory import OutOfMemory
-from registry import Component, ContractError, InputError, Options
+from registry import Component, ContractError, InputError, OptionError, Options
 from tests.distill_core.small_run import SMALL, installed, small_assembly, small_config
 
 
@@ -138,7 +138,7 @@ def test_batch_normalisation_of_one_image_is_refused_before_data_are_loaded(
 
 
 def test_what_needed_the_memory_is_named(monkeypatch):
-    monkeypatch.setattr("distill_core.run.assemble.check_budget_fits", lambda ipc, spec: None)
+    monkeypatch.setattr("distill_core.run.parts.check_budget_fits", lambda ipc, spec: None)
     with pytest.raises(OutOfMemory) as caught:
         assemble(small_config(repr="images", ipc=1e17, options={"repr": {}}), installed())
     assert caught.value.expected == "room for the synthetic images and their labels."
@@ -264,3 +264,13 @@ def test_a_budget_beyond_the_machine_is_refused_before_it_is_allocated() -> None
         small_assembly(ipc=1e12)
     assert "--ipc 1e+12 needs " in caught.value.what
     assert caught.value.next == "lower --ipc."
+
+
+@pytest.mark.parametrize("representation", ["images", "fred", "basis"])
+def test_a_huge_option_is_named_and_not_the_representation(representation):
+    options = {**SMALL["options"], "algo": {}, "orderer": {}, "repr": {"init_scale": 1e300}}
+    chosen = {"repr": representation, "labeler": "onehot", "orderer": "identity", "algo": "dm"}
+    config = resolve({**SMALL, **chosen, "ipc": 1, "options": options}, installed())
+    with pytest.raises(OptionError, match=r"with repr\.init_scale=1e\+300: ") as caught:
+        assemble(config, installed())
+    assert caught.value.next == "change -o repr.init_scale=1e+300."

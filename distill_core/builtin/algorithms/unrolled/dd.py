@@ -27,6 +27,7 @@ from distill_core.builtin.algorithms.unrolled.options import DdOptions
 from distill_core.plugin import (
     Algorithm,
     Augmentation,
+    DivergenceError,
     Estimate,
     InnerBatches,
     Recipe,
@@ -96,10 +97,20 @@ class Dd(Algorithm):
         """Return as many steps of plain descent at the mean of the learned rates.
 
         The rates in their order belong to the batches in theirs; a recipe draws batches at random.
+
+        Raises:
+            DivergenceError: the mean has become 0, or is not finite.
         """
+        mean = float(self.rates().detach().mean())
+        if not 0 < mean < math.inf:
+            raise DivergenceError(
+                f"the learned inner learning rates have a mean of {mean:g}.",
+                expected="a positive number, so that networks can be trained on the result.",
+                next="start again with a smaller -o algo.rate_lr (default: algo.pixel_lr).",
+            )
         return Recipe(
             optimizer="sgd",
-            lr=float(self.rates().detach().mean()),
+            lr=mean,
             momentum=0.0,
             batch_size=self.batch,
             steps=self.options.steps,

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, softplus
 from distill_core.builtin.algorithms.unrolled.dd import Dd, chunks
 from distill_core.builtin.algorithms.unrolled.options import DdOptions
 from distill_core.builtin.backbones.convnet import ConvNet
-from distill_core.contracts.algorithm import Task
+from distill_core.contracts.algorithm import DivergenceError, Task
 from distill_core.contracts.data import RealData
 from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -139,3 +139,12 @@ def test_the_recipe_is_plain_descent() -> None:
     recipe = dd(real_data(), steps=7).recipe()
     assert (recipe.optimizer, recipe.momentum, recipe.steps) == ("sgd", 0, 7)
     assert (recipe.batch_size, recipe.schedule) == (6, "constant")
+
+
+@pytest.mark.parametrize("raw", [-1e4, float("inf")])
+def test_rates_that_no_network_can_be_trained_at_are_a_divergence(raw: float) -> None:
+    algorithm = dd(real_data(), steps=7)
+    with torch.no_grad():
+        algorithm.raw_rates.fill_(raw)
+    with pytest.raises(DivergenceError, match="learned inner learning rates have a mean of"):
+        algorithm.recipe()
