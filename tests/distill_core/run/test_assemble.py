@@ -123,7 +123,7 @@ def test_batch_normalisation_of_one_image_is_refused_before_data_are_loaded(
     class Loaded(Exception):
         pass
 
-    def load(plan, check):
+    def load(plan, *args):
         raise Loaded
 
     monkeypatch.setattr("distill_core.run.plan.Plan.real_data", load)
