@@ -94,6 +94,8 @@ def cases(only: list[str]) -> Iterator[tuple[str, str, bool]]:
     for kind in KINDS:
         for name in plugins[kind.name].names():
             model = plugins[kind.name][name].resolve_options()
+            if any(field.is_required() for field in model.model_fields.values()):
+                continue  # it needs files
             yield from _of(f"{kind.option}.{name}", kind.option, model, only)
     for name in SECTIONS:
         yield from _of(name, name, RunConfig.model_fields[name].annotation, only)
