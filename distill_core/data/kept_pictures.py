@@ -96,7 +96,10 @@ class Reader:
     def _made(self, folder: Path, dataset: KeptDataset, stamps: Stamps) -> RawData:
         """Load the dataset into the cache; who comes meanwhile waits, and finds it there."""
         with _alone(folder, self.tell):
-            return _kept(folder) or self._filled(folder, dataset, stamps)
+            with contextlib.suppress(Misfit):  # which was said
+                if folder.exists():
+                    return read_set(folder)
+            return self._filled(folder, dataset, stamps)
 
     def _filled(self, folder: Path, dataset: KeptDataset, stamps: Stamps) -> RawData:
         room = None

@@ -105,7 +105,8 @@ def read_set(folder: Path) -> RawData:
         known = Facts(folder / FACTS, hashlib.sha256(text).hexdigest())
         return RawData(spec, **tensors, notes=tuple(record["notes"]), known=known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misfit("cannot be used: a file is missing, cut or damaged") from error
+        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise Misfit(f"is missing something, cut or damaged ({why})") from error
 
 
 def _seen(folder: Path) -> bool:

@@ -48,4 +48,4 @@ class Onehot(Labeler):
     def _one_hot(self, boxes: Boxes) -> Tensor:
         # Of equal maxima, argmax returns the first.
         largest = class_coverage(boxes, self.placement).argmax(1)
-        return one_hot(largest, self.placement.num_classes)
+        return one_hot(largest, self.placement.num_classes).bool()  # an eighth of the bytes
