@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,17 +54,23 @@ def command(
     images of the same pixel budget, and the full training set (kept in the cache). The numbers are
     also written to RUN/evaluation.
     """
+    from distill_core.artefact.contents import DISTILLED
     from distill_core.config.discovery import discover
     from distill_core.config.networks import rows_of
     from distill_core.config.places import places_of
-    from distill_core.config.run_config import resolve
+    from distill_core.config.run_config import CHOSEN, resolve
     from distill_core.run.directory import settings_of
 
     plugins = discover()
     settings = settings_of(run)
-    allowed = (*MAY_SET, *places_of(resolve(settings, plugins)))
-    changed = changes(overrides, {"nets": nets, "protocol": protocol}, allowed)
-    configs = rows_of(settings, backbones, plugins, {**changed, "device": device})
+    with packages_of(run):
+        # The artefact is enough; only a run without one needs what it is made with.
+        needed = () if (run / DISTILLED).exists() else CHOSEN
+        allowed = (*MAY_SET, *places_of(resolve(settings, plugins, needed=needed)))
+        changed = changes(overrides, {"nets": nets, "protocol": protocol}, allowed)
+        configs = rows_of(
+            settings, backbones, plugins, {**changed, "device": device}, needed=needed
+        )
 
     from distill_core.commands.evaluate import cross_evaluate
     from distill_core.system.process import prepare
@@ -91,6 +99,31 @@ def command(
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
     click.echo(f"storage: {found.storage}")
     click.echo(f"{what}; saved in {run}/evaluation")
+
+
+@contextmanager
+def packages_of(run: Path) -> Iterator[None]:
+    """Name the package of a component that is not installed, as the run's manifest has it.
+
+    Raises:
+        UnknownNameError: the same, with what to install.
+    """
+    from distill_core.artefact.manifest import read_manifest
+    from registry import InputError, UnknownNameError
+
+    try:
+        yield
+    except UnknownNameError as error:
+        with suppress(InputError):
+            for part in read_manifest(run).get("components", {}).values():
+                in_memory = str(part.get("distribution", "(")).startswith("(")
+                if part["name"] == error.name and not in_memory:
+                    package = f"{part['distribution']} {part['version']}"
+                    error.next = (
+                        f"install {package}, which the run used: pip install "
+                        f"{part['distribution']}."
+                    )
+        raise
 
 
 def changes(

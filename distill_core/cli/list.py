@@ -14,6 +14,8 @@ from distill_core.config.discovery import discover
 from distill_core.hookspecs import KINDS
 from registry import Kind, Plugins
 
+PRESETS = ("preset", "presets")
+OTHERS = (*PRESETS, "plugin", "plugins")
 HEADERS = ("kind", "name", "plugin", "version", "summary")
 
 
@@ -26,8 +28,12 @@ HEADERS = ("kind", "name", "plugin", "version", "summary")
 def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     """Show what can be chosen, and who provides it.
 
-    KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it.
+    KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it. It may
+    also be presets or plugins, as those commands show them.
     """
+    if kind is not None and kind.strip().lower() in OTHERS:
+        _list_others(kind.strip().lower(), pattern, as_json=as_json)
+        return
     kinds = KINDS if kind is None else (find_kind(kind),)
     plugins = discover()
     found = rows(plugins, kinds) if pattern is None else matching(plugins, kinds, pattern)
@@ -39,6 +45,25 @@ def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         click.echo(
             f"{len(failed)} not loaded: {', '.join(failed)}. `distill plugins` says why.", err=True
         )
+
+
+def _list_others(kind: str, pattern: str | None, *, as_json: bool) -> None:
+    """List what is no component, whose first column is its name."""
+    from distill_core.cli import plugins as of_plugins
+    from distill_core.cli import presets as of_presets
+    from distill_core.config.discovery import collect_presets
+
+    plugins = discover()
+    found = collect_presets(plugins)
+    headers: tuple[str, ...]
+    if kind in PRESETS:
+        headers, listed = of_presets.HEADERS, of_presets.rows(found)
+    else:
+        headers, listed = of_plugins.HEADERS, of_plugins.rows(plugins, found)
+    shown = [row for row in listed if pattern is None or fnmatchcase(row[0], pattern)]
+    print_listing(headers, shown, title=kind.capitalize(), as_json=as_json)
+    for failure in (*plugins.failures, *found.failures):
+        click.echo(f"{failure.provider} is broken; `distill plugins` says why.", err=True)
 
 
 def rows(plugins: Plugins, kinds: Sequence[Kind]) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from distill_core.config.named_models import BACKBONE
-from distill_core.config.run_config import RunConfig, resolve
+from distill_core.config.run_config import CHOSEN, RunConfig, resolve
 from distill_core.config.settings import merge
 from registry import Plugins
 
@@ -16,6 +16,8 @@ def rows_of(
     names: Collection[str],
     plugins: Plugins,
     changed: Mapping[str, Any] | None = None,
+    *,
+    needed: Collection[str] = CHOSEN,
 ) -> dict[str, RunConfig]:
     """Return the configuration for each backbone, by its whole name, such as "timm:resnet18".
 
@@ -26,11 +28,12 @@ def rows_of(
         names: backbones; empty: the run's own.
         plugins: what is installed.
         changed: settings that are the same for all.
+        needed: as of `resolve`.
     """
     found = {}
     for name in names or (None,):
         chosen = {} if name is None else {BACKBONE: name}
-        config = resolve(merge(settings, {**(changed or {}), **chosen}), plugins)
+        config = resolve(merge(settings, {**(changed or {}), **chosen}), plugins, needed=needed)
         found[config.named(BACKBONE)] = config
     return found
 

@@ -146,11 +146,14 @@ class _Tables(Options):
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
+CHOSEN = ("repr", "labeler", "orderer", "algo")  # kinds without a default
+
+
 def resolve(
     settings: Mapping[str, Any],
     plugins: Plugins,
     *,
-    needed: Collection[str] = ("repr", "labeler", "orderer", "algo"),
+    needed: Collection[str] = CHOSEN,
 ) -> RunConfig:
     """Check settings against the run's model and every chosen component's, and fill defaults.
 

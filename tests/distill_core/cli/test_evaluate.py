@@ -121,3 +121,24 @@ def test_a_tampered_result_is_refused(run_dir: Path) -> None:
         result = distill(command[0], str(run_dir), *command[1:])
         assert result.exit_code == 2
         assert "was changed or cut short" in result.stderr
+
+
+def test_the_artefact_alone_is_judged_and_a_missing_package_is_named(run_dir: Path) -> None:
+    text = (run_dir / "run.toml").read_text()
+    gone = text.replace('algo = "ratbptt"', 'algo = "gone"').replace(
+        'repr = "images"', 'repr = "x"'
+    )
+    assert gone != text
+    (run_dir / "run.toml").write_text(gone)
+    quick = ("--nets", "1", "-o", "evaluate.steps=1", "-o", "evaluate.controls=false")
+    result = distill("evaluate", str(run_dir), *quick)
+    assert result.exit_code == 0, result.stderr
+    (run_dir / "run.toml").write_text(gone.replace('dataset = "shapes"', 'dataset = "bees"'))
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    part = {"name": "bees", "distribution": "distill-bees", "version": "2.1"}
+    manifest["components"] = {"dataset": part}
+    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+    result = distill("evaluate", str(run_dir), *quick)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0] == "no dataset named 'bees'."
+    assert "Next: install distill-bees 2.1, which the run used: pip install" in result.stderr

@@ -114,3 +114,14 @@ def test_a_filter_searches_models_too() -> None:
     nothing = distill("list", "orderer", "--filter", "resnet*")
     assert nothing.exit_code == 0
     assert nothing.stderr == "Nothing is called resnet*; a * stands for any letters.\n"
+
+
+def test_presets_and_plugins_are_listed_by_the_same_command() -> None:
+    filtered = json.loads(distill("list", "presets", "--filter", "quick-*", "--json").stdout)
+    assert [each["preset"] for each in filtered] == [
+        each["preset"]
+        for each in json.loads(distill("presets", "--json").stdout)
+        if each["preset"].startswith("quick-")
+    ]
+    plugins = json.loads(distill("list", "plugins", "--json").stdout)
+    assert {"builtin", "podd"} <= {each["plugin"] for each in plugins}
