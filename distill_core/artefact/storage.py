@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite, prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # commands that only read a record import no torch
+    from torch import Tensor
 
-from distill_core.artefact.packing import PREFIXES, state_of
-from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.contracts.whitening import Whitening
+    from distill_core.contracts.synthetic import SyntheticDataset
+    from distill_core.contracts.whitening import Whitening
 
 FLOAT = 4  # bytes of a float32 number
 
@@ -137,6 +137,8 @@ def counted_storage(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Mapping[str, Tensor]
 ) -> Storage:
     """Measure the states in an artefact, whatever it states."""
+    from distill_core.artefact.packing import PREFIXES, state_of
+
     state = state_of(tensors, metadata["same"])
     parts = (
         {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
