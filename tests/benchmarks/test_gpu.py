@@ -17,9 +17,11 @@ import pytest
 import torch
 
 from distill_core.system.arithmetic import convolution_precision, set_arithmetic
+from tests.benchmarks import forked_gpu
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import distill
 from tests.distill_core.small_run import small_config
+from tests.forks import Fork
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
@@ -35,14 +37,39 @@ def command(out: Path, *words: str) -> list[str]:
     return [sys.executable, str(SCRIPT), *words_of(out, *words)]
 
 
-def started(out: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(out, *words), stdout=subprocess.PIPE, text=True)
+def started(out: Path, *words: str) -> Fork:
+    """Fork the script, which forks its parts; `pids_of` a folder tells their numbers."""
+    (out.parent / "printed" / "stdout").unlink(missing_ok=True)
+    return Fork(forked_gpu.main, words_of(out, *words), pids_of(out), folder=out.parent / "printed")
 
 
-def wait_for(process: subprocess.Popen[str], start: str) -> None:
-    """Read what is printed up to a line."""
-    assert process.stdout is not None
-    assert any(line.startswith(start) for line in process.stdout)
+def pids_of(out: Path) -> Path:
+    return out.parent / "pids"
+
+
+def wait_for(process: Fork, out: Path, start: str) -> None:
+    """Wait for a line among those that are printed."""
+    printed, limit = out.parent / "printed" / "stdout", time.monotonic() + 120
+    while not (printed.exists() and f"\n{start}" in f"\n{printed.read_text()}"):
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def wait_for_the_end_of_parts(out: Path) -> None:
+    """Also when nobody ends them: they do, soon."""
+    limit = time.monotonic() + 20
+    for pid in pids_of(out).read_text().split():
+        while _runs(pid):
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text() != ""  # "" of one that is not waited for
+    except OSError:
+        return False
 
 
 def log(out: Path) -> str:
@@ -148,22 +175,25 @@ def test_what_is_finished_survives_a_kill_and_a_signal_and_the_rest_goes_on(
 ) -> None:
     """Parts have processes of their own, which end with the one that waits for them."""
     out = tmp_path / "out"
-    with started(out, "ceilings", "exactness") as process:
-        wait_for(process, "  autograd, fp32:")  # a cell of the second part
-        process.kill()
+    process = started(out, "ceilings", "exactness")
+    wait_for(process, out, "  autograd, fp32:")  # a cell of the second part
+    process.kill()
+    process.communicate()
+    wait_for_the_end_of_parts(out)
     killed = book(out)
     assert killed["ceilings"]["done"]
     kept = killed["exactness"]["cells"]
     assert not killed["exactness"]["done"]
     assert kept
-    with started(out, "ceilings", "exactness") as process:
-        wait_for(process, "  ")
-        process.terminate()
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    process = started(out, "ceilings", "exactness")
+    wait_for(process, out, "  ")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
     stopped = book(out)
     assert stopped["exactness"]["said"] == "stopped"
     assert not stopped["exactness"]["done"]
-    assert not [name for name in _commands() if str(out) in name]
+    wait_for_the_end_of_parts(out)
     printed = call(out, "ceilings", "exactness")
     assert "ceilings: there already" in printed
     assert not [line for line in printed.splitlines() if line.startswith("  autograd, fp32: 1 +")]
@@ -174,16 +204,23 @@ def test_what_is_finished_survives_a_kill_and_a_signal_and_the_rest_goes_on(
         assert {name: parts["exactness"]["cells"][name] for name in earlier} == earlier
 
 
-def _commands() -> list[str]:
-    """The command lines of all processes, where the system has them."""
-    time.sleep(0.2)
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def test_a_part_is_a_process_with_a_session_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from gpu_follow import Child
+
+    child = Child({"about": True, "device": "cpu"}, dict(os.environ), tmp_path / "log")
+    with child._process as process:
         try:
-            found.append(path.read_text())
-        except OSError:
-            continue
-    return found
+            assert os.getsid(process.pid) == process.pid
+            line = child.line(120)
+            assert line is not None, (tmp_path / "log").read_text()
+            assert line["device"] == "cpu"
+            assert child.line(60) is None
+        finally:
+            child.kill()
+    sys.modules.pop("gpu_follow")
 
 
 def test_a_mistake_is_explained(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.distill_core.cli.fakes import ROOT, process
+from tests.distill_core.cli.fakes import ROOT
+from tests.forks import Fork
 
-DRAW = "import sys; from pathlib import Path; from docs.figures.draw import main"
+
+def draw(folder: Path) -> None:
+    importlib.import_module("docs.figures.draw").main(folder)
 
 
 def test_figures_are_drawn_with_the_same_bytes(tmp_path: Path) -> None:
@@ -18,7 +22,8 @@ def test_figures_are_drawn_with_the_same_bytes(tmp_path: Path) -> None:
     mark = f"Matplotlib v{version('matplotlib')}, "
     if mark not in shipped[0].read_text(encoding="utf-8"):
         pytest.skip("another version of Matplotlib drew the figures")
-    done = process("-c", f"{DRAW}; main(Path(sys.argv[1]))", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    process = Fork(draw, tmp_path, folder=tmp_path / "printed")  # has a style of its own
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     for figure in shipped:
         assert (tmp_path / figure.name).read_bytes() == figure.read_bytes(), figure.name

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import os
-import subprocess
-import sys
+import resource
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +12,18 @@ import torch
 from distill_core.system import process as runtime
 from distill_core.system.cores import count_cores
 from distill_core.system.process import (
+    allocator,
     decide,
     decide_allocator,
     decide_threads,
     has_glibc,
     prepare,
+    release_memory,
+    tune_allocator,
 )
 from registry import InputError
 from tests.distill_core.small_run import small_config
+from tests.forks import Fork
 
 ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2"}
 
@@ -98,69 +104,71 @@ def test_preparing_sets_the_threads_and_tells_what_glibc_did(monkeypatch):
         torch.set_num_threads(before)
 
 
-FAULTS = """
-import ctypes, resource, sys
-from distill_core.system.process import allocator, tune_allocator
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-if sys.argv[1] == "tuned":
-    assert tune_allocator()
-assert allocator() == sys.argv[1]
-def round():
-    address = libc.malloc(ctypes.c_size_t(2**26))
-    ctypes.memset(address, 1, 2**26)
-    libc.free(ctypes.c_void_p(address))
-round()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    round()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+OWN = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_")
+fresh_glibc = pytest.mark.skipif(
+    not has_glibc() or any(name.startswith(OWN) for name in os.environ),
+    reason="only glibc can be tuned, unless it is already",
+)
 
 
-@pytest.mark.skipif(not has_glibc(), reason="only glibc can be tuned")
-def test_a_tuned_process_keeps_its_memory():
+def count_faults(kind: str) -> None:
+    """Print the pages that are faulted in by ten times 64 MB."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    if kind == "tuned":
+        assert tune_allocator()
+    assert allocator() == kind
+
+    def take() -> None:
+        address = libc.malloc(ctypes.c_size_t(2**26))
+        ctypes.memset(address, 1, 2**26)
+        libc.free(ctypes.c_void_p(address))
+
+    take()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        take()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+def printed_by(folder: Path, call: Callable[..., None], *args: str) -> list[int]:
+    """The numbers that a process of its own prints, with an allocator as it is at first."""
+    process = Fork(call, *args, folder=folder)
+    stdout, stderr = process.communicate(60)
+    assert process.returncode == 0, stderr
+    return [*map(int, stdout.split())]
+
+
+@fresh_glibc
+def test_a_tuned_process_keeps_its_memory(tmp_path):
     """Ten times 64 MB: stock glibc has its pages faulted in anew every time, tuned never."""
-    own = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_")
-    environment = {name: v for name, v in os.environ.items() if not name.startswith(own)}
-    faults = {
-        kind: int(
-            subprocess.run(
-                [sys.executable, "-c", FAULTS, kind],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        )
-        for kind in ("stock", "tuned")
-    }
-    assert faults["tuned"] < 50
-    assert faults["stock"] > 5 * (faults["tuned"] + 1)
+    stock, tuned = (printed_by(tmp_path, count_faults, kind)[0] for kind in ("stock", "tuned"))
+    assert tuned < 50
+    assert stock > 5 * (tuned + 1)
 
 
-RELEASED = """
-import torch
-from distill_core.system.process import release_memory, tune_allocator
-def resident():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
-assert tune_allocator()
-torch.ones(2**20).add(1)
-before = resident()
-large = torch.ones(2**26)
-above = torch.ones(1000)
-del large
-kept = resident() - before
-release_memory()
-print(kept, resident() - before)
-"""
+def release() -> None:
+    """Print the MiB that are kept after 256 of them are freed, and those after they are told to."""
+
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+
+    assert tune_allocator()
+    torch.ones(2**20).add(1)
+    before = resident()
+    large = torch.ones(2**26)
+    above = torch.ones(1000)
+    del large
+    kept = resident() - before
+    release_memory()
+    print(kept, resident() - before)
+    del above
 
 
-@pytest.mark.skipif(not has_glibc(), reason="only glibc can be tuned")
-def test_a_tuned_process_gives_memory_back_when_told():
-    command = [sys.executable, "-c", RELEASED]
-    kept, left = map(int, subprocess.check_output(command, text=True).split())
+@fresh_glibc
+def test_a_tuned_process_gives_memory_back_when_told(tmp_path):
+    kept, left = printed_by(tmp_path, release)
     assert kept > 200  # of 256 MiB
     assert left < 50
 
