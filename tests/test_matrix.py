@@ -1,21 +1,24 @@
 """Every representation with every labeler and every algorithm: it runs, or says why not.
 
-A combination does two outer steps on a tiny problem, once in one go and once with a checkpoint in
-between: finite hypergradients in every group that is learned (the engine refuses others), and the
-same bits. What is found must be what `docs/matrix.md` says.
+A combination does two outer steps on a tiny problem, and the second once more from the checkpoint
+after the first: finite hypergradients in every group that is learned (the engine refuses others),
+and the same bits. What is found must be what `docs/matrix.md` says.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from distill_core.run.assemble import assemble
+from distill_core.run.loop import OuterLoop
 from registry import ExplainedError
 from tests.caches import make_cache
-from tests.matrix import CELLS, PAGE, RUNS, Cell, configured, outcome_of, page, read, run
+from tests.matrix import CELLS, PAGE, PLUGINS, RUNS, Cell, configured, outcome_of, page, read, run
 
 # Whole sentences that a user may meet; anything else is a failure.
 REASONS = (
@@ -35,20 +38,23 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_a_combination_runs_or_says_why_not(cell: Cell, tmp_path: Path) -> None:
+    config, whole, parts = configured(cell, 2), tmp_path / "whole", tmp_path / "parts"
     refused: ExplainedError | None = None
     try:
-        whole = run(configured(cell, 2), tmp_path / "whole")
+        loop = OuterLoop(assemble(config, PLUGINS), whole)
+        loop.run(stop=lambda: loop.step == 1)
     except ExplainedError as error:
         refused = error
     assert COMMITTED.get(cell) == outcome_of(refused), "write the page: python -m tests.matrix"
     if refused is not None:
         assert any(reason in refused.what for reason in REASONS), refused
         assert refused.next
-        assert not (tmp_path / "whole").exists()
+        assert not whole.exists()
         return
-    run(configured(cell, 1), tmp_path / "parts")
-    parts = run(configured(cell, 2), tmp_path / "parts", go_on=True)
-    ends = (loop.assembly.synthetic.state_dict() for loop in (whole, parts))
+    shutil.copytree(whole, parts)
+    assert loop.run()
+    again = run(config, parts, go_on=True)
+    ends = (each.assembly.synthetic.state_dict() for each in (loop, again))
     for one, other in zip(*(end.values() for end in ends), strict=True):
         assert bool(torch.isfinite(one).all())
         assert torch.equal(one, other)

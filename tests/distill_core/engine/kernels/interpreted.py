@@ -24,8 +24,8 @@ from tests.distill_core.engine.test_convnet import drawn, made
 
 # Planes with rests of pooling on no, one or both sides; below, at and above blocks of pixels and of
 # channels.
-PLANES = [(2, 8, 8, 16), (3, 7, 13, 5), (1, 2, 3, 40), (1, 19, 2, 33), (1, 23, 18, 17)]
-NETWORKS = [((3, 8, 8), 9, 2), ((1, 7, 9), 17, 2), ((2, 5, 6), 3, 1)]
+PLANES = [(1, 8, 8, 16), (2, 7, 13, 5), (1, 2, 3, 40), (1, 19, 2, 33), (1, 17, 18, 17)]
+NETWORKS = [((3, 8, 8), 9, 2), ((2, 5, 7), 17, 1)]
 
 
 def arguments(shape: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
@@ -56,7 +56,7 @@ def arguments(shape: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str,
 def functions() -> Iterator[tuple[str, str, float]]:
     """Yield each function's type, name and error against the reference in PyTorch."""
     for dtype in ARITHMETIC:
-        for shape in PLANES if dtype == torch.float64 else PLANES[:2]:
+        for shape in PLANES if dtype == torch.float64 else PLANES[1:2]:
             for name, given in arguments(shape, dtype).items():
                 pairs = zip(getattr(FUSED, name)(*given), getattr(PLAIN, name)(*given), strict=True)
                 worst = max(_error(found, wanted) for found, wanted in pairs)

@@ -173,7 +173,8 @@ def test_the_memory_that_is_predicted_is_what_a_step_takes(made: Any, case: str)
     network: Any = TinyBackbone
     if case in engines:
         network = partial(ConvNet, ConvNetOptions(width=16))
-    settings = {**SMALL, "syn_steps": 1 if case == "one step" else 13}
+    steps = {"tiny network": 13, "one step": 1}.get(case, 5)
+    settings = {**SMALL, "syn_steps": steps}
     trained = kind(options(**settings), task=task(real, engines.get(case), network))
     synthetic, rng = poster_set(real), Streams(0)
     estimate = trained.estimate(synthetic, rng=rng)
