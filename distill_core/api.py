@@ -58,6 +58,7 @@ def distill(
     algorithm: str | None = None,
     backbone: str | Sequence[str] | None = None,
     ipc: float | None = None,
+    budget_bytes: int | str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
@@ -80,6 +81,7 @@ def distill(
         backbone: a name, such as "convnet" or "timm:resnet18"; of several the first distills, and
             the others judge the result, too: `DistillResult.by_network`.
         ipc: pixel budget in images per class.
+        budget_bytes: budget in bytes instead, labels counted: 30720 or "30KiB".
         steps: outer steps.
         minutes: time limit of the outer steps, if it comes before `steps`.
         seed: seed of every random draw.
@@ -123,6 +125,7 @@ def distill(
         "algo": algorithm,
         "backbone": backbone,
         "ipc": ipc,
+        "budget_bytes": budget_bytes,
         "steps": steps,
         "minutes": minutes,
         "seed": seed,

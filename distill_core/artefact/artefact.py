@@ -26,8 +26,8 @@ from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.last_set import current_file, read_set
 from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.metre import stated_storage
 from distill_core.artefact.packing import gathered_bytes, items
-from distill_core.artefact.storage import stated_storage
 from distill_core.contracts.data import can_be_shown
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget

@@ -13,9 +13,9 @@ from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
 from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
+from distill_core.artefact.metre import storage_of
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
-from distill_core.artefact.storage import storage_of
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset

@@ -2,21 +2,15 @@
 
 Papers count fp32 numbers, bf16 numbers or entropy-coded bits, with labels or without; here all of
 it is counted, in bytes. Where items and classes lie follows from the settings and is not counted.
-Whitening is a property of the real data: it is given apart.
+Whitening is a property of the real data: it is given apart. `metre.py` counts; here is what it
+finds, without torch, for those who read it from a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite, prod
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:  # commands that only read a record import no torch
-    from torch import Tensor
-
-    from distill_core.contracts.synthetic import SyntheticDataset
-    from distill_core.contracts.whitening import Whitening
+from typing import Any, NamedTuple
 
 FLOAT = 4  # bytes of a float32 number
 
@@ -26,11 +20,6 @@ class Stored(NamedTuple):
 
     numbers: int
     bytes: int
-
-    @staticmethod
-    def of(state: Mapping[str, Tensor]) -> Stored:
-        """Count tensors that are stored as they are."""
-        return Stored(sum(tensor.numel() for tensor in state.values()), size(state))
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class Storage:
         *,
         image_shape: tuple[int, ...],
         num_classes: int,
-        whitening: Mapping[str, Tensor],
+        whitening_bytes: int,
     ) -> Storage:
         """Count what is stored of a representation and of a labeler.
 
@@ -71,7 +60,7 @@ class Storage:
             labels: of the labeler.
             image_shape: C, h, w.
             num_classes: K.
-            whitening: its tensors.
+            whitening_bytes: of the whitening.
         """
         every, image = data.bytes + labels.bytes, num_classes * prod(image_shape)
         return Storage(
@@ -81,7 +70,7 @@ class Storage:
             bits_per_class=8 * every / num_classes,
             ipc_pixels=data.numbers / image,
             ipc_bytes=every / (FLOAT * image),
-            whitening_bytes=size(whitening),
+            whitening_bytes=whitening_bytes,
         )
 
     @staticmethod
@@ -113,47 +102,3 @@ class Storage:
             f"({self.ipc_pixels:.3f} by pixels); whitening apart: "
             f"{self.whitening_bytes:,} bytes"
         )
-
-
-def storage_of(synthetic: SyntheticDataset, whitening: Whitening) -> Storage:
-    """Measure a synthetic dataset."""
-    return Storage.count(
-        Stored.of(synthetic.representation.state_dict()),
-        Stored.of(synthetic.labeler.state_dict()),
-        image_shape=synthetic.spec.image_shape,
-        num_classes=synthetic.spec.num_classes,
-        whitening=whitening.tensors(),
-    )
-
-
-def stated_storage(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Mapping[str, Tensor]
-) -> Storage:
-    """Return the storage that an artefact states; of an earlier version, count it."""
-    return Storage.read(metadata.get("storage")) or counted_storage(tensors, metadata, whitening)
-
-
-def counted_storage(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Mapping[str, Tensor]
-) -> Storage:
-    """Measure the states in an artefact, whatever it states."""
-    from distill_core.artefact.packing import PREFIXES, state_of
-
-    state = state_of(tensors, metadata["same"])
-    parts = (
-        {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
-        for part in PREFIXES
-    )
-    data, labels = map(Stored.of, parts)
-    return Storage.count(
-        data,
-        labels,
-        image_shape=tuple(metadata["image_shape"]),
-        num_classes=len(metadata["class_names"]),
-        whitening=whitening,
-    )
-
-
-def size(tensors: Mapping[str, Tensor]) -> int:
-    """Return how many bytes the elements of tensors take."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -21,6 +21,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "dataset": (ComponentName("dataset"), "Dataset."),
     "backbone": (ComponentName("backbone"), "Network to distill with."),
     "ipc": (float, "Pixel budget in images per class; below 1 for posters."),
+    "budget_bytes": (str, "Budget in bytes instead, labels counted: 30KiB."),
     "steps": (int, "Outer steps."),
     "minutes": (float, "Stop after this many minutes, if that comes first."),
     "snapshots": (int, "Pictures to save over the run, for a time-lapse."),
@@ -48,7 +49,7 @@ def with_settings(
             kind, text = SETTINGS[name]
             many = name in again
             function = click.option(
-                f"--{name}",
+                f"--{name.replace('_', '-')}",
                 type=kind,
                 help=AGAIN[name] if many else text,
                 multiple=many,

@@ -17,7 +17,8 @@ from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.storage import Storage, storage_of
+from distill_core.artefact.metre import storage_of
+from distill_core.artefact.storage import Storage
 from distill_core.commands.judges import Judges
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData

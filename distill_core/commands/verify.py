@@ -19,8 +19,9 @@ from distill_core.artefact.artefact import file_sha256, load, off_simplex
 from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.metre import counted_storage
 from distill_core.artefact.packing import state_of
-from distill_core.artefact.storage import Storage, counted_storage
+from distill_core.artefact.storage import Storage
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 

@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field, field_serializer
+from pydantic import Field, field_serializer, field_validator
 
 from distill_core.config.labels import usable_labels
 from distill_core.config.named_models import by_name, first_distills, full_name
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
 from distill_core.hookspecs import BY_OPTION
+from distill_core.system.units import parse_size
 from registry import Components, OptionError, Plugins, UnknownNameError
 from registry.options import Options, about, check_options, marked, written
 
@@ -34,6 +35,13 @@ class RunConfig(Options):
         gt=0,
         description="pixel budget, images per class; default: the representation's",
         **about("images per class"),
+    )
+    budget_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="budget of all that is needed to train, labels counted, for example 30KiB, in "
+        "place of ipc (also --budget-bytes)",
+        **about("bytes"),
     )
     steps: int = Field(300, ge=1, description="outer steps", **about("outer steps"))
     ema: float | None = Field(
@@ -110,6 +118,14 @@ class RunConfig(Options):
     options: dict[str, Options] = Field(
         default_factory=dict, description="settings of the components, by kind"
     )
+
+    @field_validator("budget_bytes", mode="before")
+    @classmethod
+    def _read_bytes(cls, given: Any) -> Any:
+        """Read an amount with a unit; a number is one of bytes."""
+        if not isinstance(given, str) or given.isdecimal():
+            return given
+        return parse_size(given, what="run.budget_bytes")
 
     @field_serializer("options")
     def _written(self, options: Mapping[str, Options]) -> dict[str, dict[str, Any]]:
@@ -202,6 +218,7 @@ def resolve(
             options, given, plugins, labeler=config.labeler, algorithm=config.algo
         )
     _check_validation(config)
+    _check_one_budget(config)
     return config.model_copy(update={"options": options})
 
 
@@ -212,6 +229,15 @@ def _checked(kind: Components, name: str, given: Mapping[str, Any], of_run: bool
         return options
     newer = {each: was for each, was in marked(options, "absent").items() if each not in given}
     return kind.check(name, {**given, **newer}) if newer else options
+
+
+def _check_one_budget(config: RunConfig) -> None:
+    if config.ipc is not None and config.budget_bytes is not None:
+        raise OptionError(
+            f"run.ipc = {config.ipc:g} and run.budget_bytes = {config.budget_bytes} are both set.",
+            expected="one budget: pixels or bytes.",
+            next="leave one out; of a file or preset unset it, for example -o run.ipc=none.",
+        )
 
 
 def _check_validation(config: RunConfig) -> None:

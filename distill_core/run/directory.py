@@ -22,6 +22,8 @@ OURS = re.compile(rb"format = \d+\r?\n")
 def default_directory(config: RunConfig) -> Path:
     """Return runs/NAME, where NAME lists the components."""
     budget = f"{config.ipc:g}ipc-" if config.ipc is not None else ""
+    if config.budget_bytes is not None:
+        budget = f"{config.budget_bytes}bytes-"
     parts = (config.dataset, config.repr, config.labeler, config.orderer, config.algo)
     return Path("runs") / f"{'-'.join(parts)}-{budget}seed{config.seed}"
 

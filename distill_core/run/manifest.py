@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill_core.artefact.storage import storage_of
+from distill_core.artefact.metre import storage_of
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import KINDS
 from distill_core.run.assemble import Assembly

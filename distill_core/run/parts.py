@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from distill_core.artefact.metre import storage_of
 from distill_core.config.advice import lowering
 from distill_core.contracts.algorithm import Algorithm, Task
 from distill_core.contracts.components import Labeler, Representation
@@ -16,6 +17,7 @@ from distill_core.engine.engine import Engine
 from distill_core.run.batches import check_batches
 from distill_core.run.checks import check_traits
 from distill_core.run.plan import Plan
+from distill_core.run.sizing import check_bytes, sized
 from distill_core.run.within_memory import check_budget_fits
 from distill_core.system.cache import cache_dir
 from distill_core.system.out_of_memory import memory_for
@@ -38,8 +40,8 @@ def make_representation(plan: Plan, real: RealData) -> Representation:
     Raises:
         ExplainedError: it cannot, or the representation refuses.
     """
-    check_budget_fits(plan.config.ipc, real.spec)
-    return plan.representation(real.spec)
+    check_budget_fits(plan.config, real.spec)
+    return sized(plan, real.spec)
 
 
 def make_parts(
@@ -52,6 +54,7 @@ def make_parts(
     """
     synthetic = synthetic_of(plan, real, representation, class_grid)
     check_budget(synthetic.budget(), plan.config.ipc)
+    check_bytes(storage_of(synthetic, real.whitening), plan.config.budget_bytes)
     task, engine = make_task(plan, real)
     algorithm: Algorithm = plan.make("algorithm", task=task)
     check_traits(plan.config, synthetic, algorithm)

@@ -69,9 +69,9 @@ class Plan:
         """Make the component of a kind from its arguments at run time."""
         return self.builders[kind](**runtime)
 
-    def representation(self, spec: DataSpec) -> Representation:
+    def representation(self, spec: DataSpec, ipc: float | None) -> Representation:
         """Make the representation; one that takes `item_draws` is told those of the algorithm."""
-        runtime: dict[str, Any] = {"spec": spec, "ipc": self.config.ipc}
+        runtime: dict[str, Any] = {"spec": spec, "ipc": ipc}
         if self.builders["representation"].takes("item_draws"):
             runtime["item_draws"] = self.call(
                 "algorithm", item_draws, self.config.options["algo"], spec

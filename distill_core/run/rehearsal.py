@@ -15,6 +15,7 @@ from distill_core.engine.engine import Engine
 from distill_core.run.checks import check_traits
 from distill_core.run.parts import make_parts, make_representation, synthetic_of
 from distill_core.run.plan import Plan
+from distill_core.run.sizing import sized
 
 # Ten classes of usual size, so that nearly any representation and labeler can be made.
 STAND_IN = DataSpec("stand-in", tuple("0123456789"), (3, 32, 32), ())
@@ -28,7 +29,7 @@ def check_unseen(plan: Plan) -> None:
     """
     real = noise(STAND_IN, plan.device)
     try:
-        representation = plan.representation(STAND_IN)
+        representation = sized(plan, STAND_IN)
         class_grid = torch.arange(STAND_IN.num_classes)
         class_grid = class_grid.reshape(representation.layout.grid_shape)
         synthetic = synthetic_of(plan, real, representation, class_grid)

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import replace
 
+from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, Estimate, Task
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.streams import Streams
@@ -20,22 +21,26 @@ from registry import InputError
 COPIES = 4  # of each stored number: itself, its gradient, and two moments of Adam
 
 
-def check_budget_fits(ipc: float | None, spec: DataSpec) -> None:
+def check_budget_fits(config: RunConfig, spec: DataSpec) -> None:
     """Refuse a budget that no run on this machine can hold, before anything is allocated.
 
     Raises:
         InputError: its float32 numbers, gradient and moments are more than the machine's memory.
     """
-    if ipc is None:
+    if config.budget_bytes is not None:
+        asked, needed = f"--budget-bytes {config.budget_bytes}", COPIES * float(config.budget_bytes)
+    elif config.ipc is not None:
+        image = math.prod(spec.image_shape)
+        asked, needed = f"--ipc {config.ipc:g}", COPIES * 4 * config.ipc * spec.num_classes * image
+    else:
         return
-    needed = COPIES * 4 * ipc * spec.num_classes * math.prod(spec.image_shape)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise InputError(
-            f"--ipc {ipc:g} needs {needed / 1e9:.3g} GB for the synthetic images, their gradient "
+            f"{asked} needs {needed / 1e9:.3g} GB for the synthetic images, their gradient "
             f"and the moments of Adam; this machine has {there / 1e9:.3g} GB.",
             expected="a small training set: 0.1 to 100 images per class.",
-            next="lower --ipc.",
+            next=f"lower {asked.split()[0]}.",
         )
 
 

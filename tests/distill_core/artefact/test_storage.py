@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.storage import Storage, storage_of
+from distill_core.artefact.metre import storage_of
+from distill_core.artefact.storage import Storage
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset, check_budget

@@ -18,7 +18,7 @@ from tests.distill_core.cli.fakes import distill, process
 
 # The public interface: a component adds options, never flags. Change it only on purpose.
 FLAGS = {
-    "run": "--algo --backbone --config --dataset --device --dry-run --ipc --labeler "
+    "run": "--algo --backbone --budget-bytes --config --dataset --device --dry-run --ipc --labeler "
     "--max-memory --minutes --on-divergence --orderer --out --overwrite --preset --procs --repr "
     "--resume --seed --snapshots --steps --yes -o",
     "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",

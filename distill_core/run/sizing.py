@@ -1,0 +1,119 @@
+"""How large a representation may be: the budget in pixels, or the largest one within some bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import floor, prod
+
+import torch
+
+from distill_core.artefact.metre import storage_of
+from distill_core.artefact.storage import FLOAT, Storage
+from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.geometry import Placement
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.contracts.whitening import Whitening
+from distill_core.run.plan import Plan
+from registry import InputError
+
+TRIES = 24  # sizes that are tried, each without data
+GROWTH, GROWTHS = 1.25, 60  # of what would fit, after a refusal
+
+Measure = Callable[[float], int]
+
+
+def sized(plan: Plan, spec: DataSpec) -> Representation:
+    """Make the representation of a plan, as large as its budget allows.
+
+    Raises:
+        InputError: the budget is too small; the message says what would fit.
+    """
+    limit = plan.config.budget_bytes
+    if limit is None:
+        return plan.representation(spec, plan.config.ipc)
+    image = FLOAT * spec.num_classes * prod(spec.image_shape)
+    return plan.representation(spec, largest_ipc(limit, lambda ipc: _bytes(plan, spec, ipc), image))
+
+
+def check_bytes(storage: Storage, limit: int | None) -> None:
+    """Refuse a synthetic dataset that takes more bytes than the user allowed.
+
+    Raises:
+        InputError: it does.
+    """
+    if limit is not None and storage.bytes > limit:
+        raise _too_small(limit, storage.bytes)
+
+
+def largest_ipc(limit: int, measure: Measure, image: int) -> float:
+    """Return the largest budget in images per class whose result takes at most `limit` bytes.
+
+    Args:
+        limit: bytes.
+        measure: returns the bytes at a budget; raises `InputError` where it buys nothing.
+        image: bytes of one image per class, at which the search begins.
+
+    Returns:
+        A budget that fits, near the largest; the number of images where only whole ones are taken.
+
+    Raises:
+        InputError: none fits; the message says what would.
+
+    >>> largest_ipc(1000, lambda ipc: 100 + int(300 * ipc), 300) > 2.99
+    True
+    """
+    lower, upper = 0.0, limit / image
+    best: float | None = None
+    tried = upper
+    for _ in range(TRIES):
+        found = _at(measure, tried)
+        if found is None or found[1] <= limit:
+            best = best if found is None else found[0]
+            lower = tried
+        else:
+            upper = tried
+        if lower >= upper:
+            break
+        tried = (lower + upper) / 2
+    if best is None:
+        raise _too_small(limit, _least(measure, limit / image))
+    return best
+
+
+def _at(measure: Measure, ipc: float) -> tuple[float, int] | None:
+    """Return a budget and its bytes; the whole number below where only those are taken."""
+    for each in dict.fromkeys((ipc, float(floor(ipc)))):
+        if each > 0:
+            try:
+                return each, measure(each)
+            except InputError:
+                continue
+    return None
+
+
+def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
+    representation = plan.representation(spec, ipc)
+    grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
+    placement = Placement(representation.layout, grid)
+    labeler: Labeler = plan.make("labeler", placement=placement)
+    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=spec)
+    return storage_of(synthetic, Whitening("none")).bytes
+
+
+def _least(measure: Measure, ipc: float) -> int | None:
+    """Return the bytes of about the smallest budget above this one that buys anything."""
+    for k in range(1, GROWTHS):
+        if (found := _at(measure, ipc * GROWTH**k)) is not None:
+            return found[1]
+    return None
+
+
+def _too_small(limit: int, least: int | None) -> InputError:
+    needs = "" if least is None else f"; about {least:,} bytes would fit"
+    return InputError(
+        f"representation and labels do not fit in {limit:,} bytes{needs}.",
+        expected="at most the bytes of --budget-bytes, labels, masks and decoders counted.",
+        next=f"raise --budget-bytes{'' if least is None else f' to {least}'}, or choose a smaller "
+        "--repr or --labeler.",
+    )

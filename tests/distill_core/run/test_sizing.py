@@ -1,0 +1,93 @@
+"""Budgets in bytes: nothing larger fits, and nothing is read where nothing fits."""
+
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill_core.artefact.metre import storage_of
+from distill_core.run.assemble import assemble
+from distill_core.run.sizing import check_bytes, largest_ipc
+from registry import InputError, OptionError
+from tests.distill_core.small_run import installed, small_assembly, small_config
+
+PIXELS = 6 * prod((3, 8, 8))  # of one image per class of the small run
+
+
+@given(st.integers(1, 5000), st.integers(1, 400), st.integers(0, 200))
+def test_the_largest_number_of_whole_images_is_found(limit: int, each: int, more: int) -> None:
+    """Against counting up; labels and others cost `more`."""
+
+    def measure(ipc: float) -> int:
+        if ipc < 1 or ipc != int(ipc):
+            raise InputError("no", expected="whole numbers.", next="round.")
+        return more + each * int(ipc)
+
+    fitting = [n for n in range(1, 5001) if measure(n) <= limit]
+    if fitting:
+        assert largest_ipc(limit, measure, each) == fitting[-1]
+    else:
+        with pytest.raises(InputError, match="bytes would fit"):
+            largest_ipc(limit, measure, each)
+
+
+@given(st.integers(10, 10**6), st.integers(0, 9))
+def test_a_budget_of_any_size_is_filled(limit: int, more: int) -> None:
+    found = largest_ipc(limit, lambda ipc: more + int(100 * ipc), 100)
+    assert limit - 1 <= more + int(100 * found) <= limit
+
+
+@pytest.mark.parametrize(
+    ("choice", "labeler", "options"),
+    [
+        ("poster", "poddl", {"patches": "2x5"}),
+        ("poster", "soft", {}),
+        ("images", "soft", {"patches": None}),
+        ("fred", "onehot", {"patches": None}),
+    ],
+)
+def test_every_representation_keeps_to_the_bytes(
+    choice: str, labeler: str, options: dict[str, str | None]
+) -> None:
+    limit = 2 * 4 * PIXELS
+    config = small_config(ipc=None, budget_bytes=limit)
+    kept = config.model_copy(
+        update={
+            "repr": choice,
+            "labeler": labeler,
+            "options": {
+                **config.options,
+                "repr": installed()["representation"].check(
+                    choice, {name: each for name, each in options.items() if each}
+                ),
+                "labeler": installed()["labeler"].check(labeler, {}),
+            },
+        }
+    )
+    assembly = assemble(kept, installed())
+    used = storage_of(assembly.synthetic, assembly.real.whitening).bytes
+    assert 0.49 * limit < used <= limit
+    with pytest.raises(InputError, match="do not fit"):
+        check_bytes(storage_of(assembly.synthetic, assembly.real.whitening), used - 1)
+
+
+def test_what_cannot_fit_is_refused_with_what_would() -> None:
+    with pytest.raises(InputError, match=r"do not fit in 100 bytes; about [0-9,]+ bytes would"):
+        small_assembly(ipc=None, budget_bytes="100")
+
+
+def test_two_budgets_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"run\.ipc = 0\.8 and run\.budget_bytes = 30720"):
+        small_config(budget_bytes="30KiB")
+
+
+@pytest.mark.parametrize("wrong", ["30", "-1", "30 bytes", "many", "0"])
+def test_amounts_without_a_meaning(wrong: str) -> None:
+    if wrong == "30":
+        assert small_config(ipc=None, budget_bytes=wrong).budget_bytes == 30
+    else:
+        with pytest.raises(OptionError):
+            small_config(ipc=None, budget_bytes=wrong)
