@@ -85,13 +85,20 @@ _HINTS = Hints(
 )
 
 
-def _kind(name: str, base: str, option: str) -> Kind:
-    return Kind(name, f"distill_{name}s", f"distill_core.contracts.{base}", option, hints=_HINTS)
+def _kind(name: str, base: str, option: str, common: str = "") -> Kind:
+    return Kind(
+        name,
+        f"distill_{name}s",
+        f"distill_core.contracts.{base}",
+        option,
+        hints=_HINTS,
+        common=common and f"distill_core.contracts.{common}",
+    )
 
 
 # Long in code, short on the command line and in files.
 KINDS = (
-    _kind("representation", "components:Representation", "repr"),
+    _kind("representation", "components:Representation", "repr", "stored_options:StoredOptions"),
     _kind("labeler", "components:Labeler", "labeler"),
     _kind("orderer", "components:Orderer", "orderer"),
     _kind("algorithm", "algorithm:Algorithm", "algo"),

@@ -80,6 +80,8 @@ class Kind:
         option: prefix of a component's options on the command line, for example "orderer".
         offers: class of what the hook returns a list of; it has a `name`.
         hints: what errors advise.
+        common: import string of the `Options` that every component has beside its own, except for
+            one with an option of such a name; empty for none.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Kind:
     option: str = ""
     offers: type = Component
     hints: Hints = Hints()
+    common: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,22 @@ class Components(Catalogue[Component]):
         """
         from registry.options import check_options
 
-        entry = self.entry(name)
-        model: type[Options] = self.attribute(name, entry.item.resolve_options, _offered_by(entry))
+        model = self.options(name)
         explained = self.kind.hints.options.format(kind=self.kind.name, name=name)
         return check_options(model, settings, where=self.kind.option, explained=explained)
+
+    def options(self, name: str) -> type[Options]:
+        """Return the options model of a component, with those that all of its kind have.
+
+        Raises:
+            UnknownNameError: there is no such component.
+            ContractError: an import string names nothing.
+        """
+        from registry.options import joined
+
+        entry = self.entry(name)
+        own: type[Options] = self.attribute(name, entry.item.resolve_options, _offered_by(entry))
+        return joined(own, _import(self.kind.common)) if self.kind.common else own
 
     def create(self, name: str, settings: Mapping[str, Any] | Options, **runtime: Any) -> Any:
         """Make a component from its settings and what the run gives it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -86,6 +88,24 @@ def written(options: Options) -> dict[str, Any]:
     defaults = {name: field.default for name, field in type(options).model_fields.items()}
     kept = {n: v for n, v in values.items() if v is not None or defaults[n] is not None}
     return {name: NONE if value is None else value for name, value in kept.items()}
+
+
+@cache
+def joined(own: type[Options], common: type[Options]) -> type[Options]:
+    """Return a model with the options of both; `own` itself if a name is in both.
+
+    >>> class Tea(Options):
+    ...     grams: int = 3
+    >>> class Served(Options):
+    ...     cups: int = 1
+    >>> list(joined(Tea, Served).model_fields)
+    ['grams', 'cups']
+    """
+    if set(own.model_fields) & set(common.model_fields):
+        return own
+    return create_model(
+        own.__name__, __base__=(common, own), __module__=own.__module__, __doc__=own.__doc__
+    )
 
 
 def about(unit: str = "", source: str = "", **marks: str) -> dict[str, Any]:

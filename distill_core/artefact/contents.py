@@ -11,6 +11,7 @@ from distill_core.system.listing import Listing
 CONFIG, METRICS, LOCK = "run.toml", "metrics.jsonl", ".lock"
 MANIFEST = "manifest.json"
 DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
+STORED = "stored.safetensors"  # of a stored type other than float32
 POSTER, POSTER_GRID, TIMELAPSE = "poster.png", "poster_grid.png", "poster.gif"
 REPORT = "report.html"
 CHECKPOINT, EVALUATION, SNAPSHOTS = "checkpoint", "evaluation", "snapshots"
@@ -18,7 +19,7 @@ STATE, PREVIOUS = "state.safetensors", "previous.safetensors"
 KEPT = ".previous"  # the last complete set, while its files are replaced
 EVENTS = "events.out.tfevents.[0-9]*.*.[0-9]*"  # TensorBoard's: time, host, process
 
-SET = (CONFIG, MANIFEST, DISTILLED, WHITENING, POSTER, POSTER_GRID)
+SET = (CONFIG, MANIFEST, DISTILLED, STORED, WHITENING, POSTER, POSTER_GRID)
 RUN = Listing(
     files=(*SET, METRICS, LOCK, TIMELAPSE, REPORT, EVENTS),
     folders={

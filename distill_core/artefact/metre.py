@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from torch import Tensor
 
 from distill_core.artefact.packing import PREFIXES, state_of
 from distill_core.artefact.storage import Storage, Stored
+from distill_core.artefact.stored import StoredAs
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.whitening import Whitening
 
 
 def storage_of(synthetic: SyntheticDataset, whitening: Whitening) -> Storage:
     """Measure a synthetic dataset."""
+    representation = synthetic.representation
     return Storage.count(
-        stored_of(synthetic.representation.state_dict()),
+        stored_as(representation)
+        if isinstance(representation, StoredAs)
+        else stored_of(representation.state_dict()),
         stored_of(synthetic.labeler.state_dict()),
         image_shape=synthetic.spec.image_shape,
         num_classes=synthetic.spec.num_classes,
         whitening_bytes=size(whitening.tensors()),
     )
+
+
+def stored_as(representation: StoredAs) -> Stored:
+    """Count what a representation stores in a type of its own; every scale is two numbers."""
+    packed, shapes = representation.packed(), representation.shapes()
+    numbers = sum(
+        prod(shapes[name]) if name in shapes else tensor.numel() for name, tensor in packed.items()
+    )
+    return Stored(numbers, size(packed))
 
 
 def stated_storage(

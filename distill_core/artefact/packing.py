@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from distill_core.artefact.stored import StoredAs
 from distill_core.contracts.geometry import Placement, box_indices
 from distill_core.contracts.synthetic import SyntheticDataset
 
@@ -58,7 +59,9 @@ def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str
     same = {}
     plain = dict(found)
     for part, prefix in PREFIXES.items():
-        for name, tensor in getattr(synthetic, part).state_dict().items():
+        module = getattr(synthetic, part)
+        kept = isinstance(module, StoredAs)
+        for name, tensor in (module.stored_state() if kept else module.state_dict()).items():
             twin = next((other for other in plain if _equal(tensor.cpu(), plain[other])), None)
             if twin is None:
                 found[f"{prefix}.{name}"] = tensor.cpu()

@@ -10,12 +10,14 @@ from typing import Any
 
 from distill_core import __version__
 from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
-from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
+from distill_core.artefact.stored import StoredAs
+from distill_core.artefact.stored_file import stored_bytes
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -75,6 +77,8 @@ class ArtefactWriter:
             "storage": storage_of(synthetic, whitening).as_dict(),
         }
         self._write(DISTILLED, tensor_bytes(tensors, metadata))
+        if isinstance(synthetic.representation, StoredAs):
+            self._write(STORED, stored_bytes(synthetic))
         for name, data in pictures(synthetic, real).items():
             self._write(name, data)
         files = dict(self._sha256)

@@ -98,6 +98,6 @@ class OptionPair(StringParamType):
             catalogue = discover()[BY_OPTION[prefix].name]
             if chosen is None or chosen not in catalogue:
                 return []
-            models[prefix] = catalogue[chosen].resolve_options()
+            models[prefix] = catalogue.options(chosen)
         names = [f"{prefix}.{name}=" for name in models[prefix].model_fields]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -45,7 +45,7 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
         )
     catalogue = discover()[found.name]
     entry = catalogue.entry(name)
-    model = catalogue.attribute(name, entry.item.resolve_options)
+    model = catalogue.options(name)
     options = rows(model, found.option)
     source = source_of(entry.item)
     if as_json:

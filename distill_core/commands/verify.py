@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.artefact import file_sha256, load, off_simplex
-from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import counted_storage
+from distill_core.artefact.metre import counted_storage, size
 from distill_core.artefact.packing import state_of
 from distill_core.artefact.storage import Storage
+from distill_core.artefact.stored_file import read_stored
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
@@ -161,6 +162,11 @@ def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
 def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     tensors, metadata = read_tensors(run_dir / DISTILLED)
     claims = [Storage.read(each.get("storage")) for each in (manifest, metadata)]
+    if (run_dir / STORED).exists():
+        tensors, _ = read_stored(run_dir)
+        taken = size(tensors)
+        same = all(claim is None or claim.bytes == taken for claim in claims)
+        return same, f"{taken} bytes in {STORED}" + ("" if same else f"; claimed: {claims[0]}")
     whitening, _ = read_tensors(run_dir / WHITENING)
     found = counted_storage(tensors, metadata, whitening)
     text = f"{found.numbers} numbers in {found.bytes} bytes"

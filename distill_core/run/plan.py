@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Generator
 
+from distill_core.artefact.stored import StoredAs
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import item_draws
 from distill_core.contracts.components import KeptDataset, Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
+from distill_core.contracts.stored_options import StoredOptions
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import prepare
@@ -77,7 +79,10 @@ class Plan:
                 "algorithm", item_draws, self.config.options["algo"], spec
             )
         made: Representation = self.make("representation", **runtime)
-        return made
+        options = self.builders["representation"].options
+        if not isinstance(options, StoredOptions) or options.stored == "float32":
+            return made
+        return StoredAs(made, options.stored, channels=options.scales == "channel")
 
     def call(self, kind: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the component of a kind; exceptions carry its name."""

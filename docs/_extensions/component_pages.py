@@ -34,7 +34,7 @@ def _kind_page(catalogue: Components) -> str:
 def _component(catalogue: Components, name: str) -> str:
     entry, kind = catalogue.entry(name), catalogue.kind
     component = entry.item
-    options = rows(component.resolve_options(), kind.option)
+    options = rows(catalogue.options(name), kind.option)
     parts = [
         f"({kind.name}-{name})=\n## {name}\n",
         f"{_escaped(component.summary)}. From plugin `{entry.provider.entry_point}`, "

@@ -1,0 +1,25 @@
+"""Settings that every representation has beside its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from registry.options import Options, about
+
+
+class StoredOptions(Options):
+    """In which type the numbers of a representation are stored."""
+
+    stored: Literal["float32", "bfloat16", "uint8", "uint4", "uint2"] = Field(
+        "float32",
+        description="type in which the numbers are stored, and seen by all that trains on them; "
+        "gradients pass straight through to float32 numbers, which are not part of the result",
+        **about(source="Bengio et al. 2013, for the gradient"),
+    )
+    scales: Literal["channel", "tensor"] = Field(
+        "channel",
+        description="uint8, uint4 and uint2: levels are fitted to every channel (of other tensors "
+        "than pixels: to every column) of at least 32 numbers, or to whole tensors",
+    )
