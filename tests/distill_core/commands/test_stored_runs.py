@@ -14,7 +14,7 @@ import pytest
 
 from distill_core.artefact.artefact import load
 from distill_core.artefact.manifest import read_manifest
-from distill_core.commands import run as run_command
+from distill_core.commands import run_end
 from distill_core.commands.evaluate import cross_evaluate
 from distill_core.commands.run import run
 from distill_core.commands.verify import verify
@@ -71,7 +71,7 @@ def test_a_finished_run_that_is_resumed_and_stopped_keeps_its_results(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_command, "judge", stop)
+    monkeypatch.setattr(run_end, "judge", stop)
     with pytest.raises(KeyboardInterrupt):
         run(config_of(run_dir), installed(), run_dir, resume=True, overwrite=False, quiet=True)
     assert read_manifest(run_dir) == before
