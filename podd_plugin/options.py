@@ -234,7 +234,13 @@ class PocoOptions(SimilarityOptions):
 class QapOptions(SimilarityOptions):
     """Settings of `qap`."""
 
-    restarts: int = Field(10, ge=0, description="random starts of the search", **about("starts"))
+    restarts: int | None = Field(
+        None,
+        ge=0,
+        description="random starts of the search; default: 10; fewer for more than 200 classes, "
+        "whose starts take much longer: one from 600 on",
+        **about("starts"),
+    )
 
 
 class PublishedOptions(Options):

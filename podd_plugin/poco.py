@@ -9,6 +9,8 @@ from distill_core.plugin import RealData, arrange, ordering_score
 from podd_plugin.options import PocoOptions, QapOptions, Traversal
 from podd_plugin.similarity import ClassDistances, class_distances
 
+RESTARTS, MANY_CLASSES = 10, 200
+
 
 class Poco:
     """Fills the grid place by place with the class nearest to the neighbours placed so far.
@@ -54,11 +56,23 @@ class Qap:
             found.distances,
             grid_shape,
             generator=generator,
-            restarts=self.options.restarts,
+            restarts=restarts_for(grid_shape[0] * grid_shape[1], self.options.restarts),
             starts=[greedy_grid(found.distances, grid_shape, "zigzag")],
         )
         self.notes, self.distances = _notes(found, grid), found.distances
         return grid
+
+
+def restarts_for(num_classes: int, asked: int | None = None) -> int:
+    """Return the number of random starts: what was asked for, or about as much work for any number
+    of classes, since a start costs the third power of it.
+
+    >>> restarts_for(10), restarts_for(200), restarts_for(300), restarts_for(1000)
+    (10, 10, 3, 1)
+    """
+    if asked is not None:
+        return asked
+    return max(1, round(RESTARTS * min(1.0, (MANY_CLASSES / num_classes) ** 3)))
 
 
 def greedy_grid(distances: Tensor, grid_shape: tuple[int, int], traversal: Traversal) -> Tensor:

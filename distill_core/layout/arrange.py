@@ -57,13 +57,22 @@ def swap_descent(class_grid: Tensor, distances: Tensor) -> Tensor:
     adjacency = grid_adjacency(shape).to(distances)
     order = class_grid.reshape(-1).clone()
     smallest_gain = 1e-12 * float(distances.abs().max()) if distances.numel() else 0.0
+    cost = _costs(order, shape, distances)
+    gain = _swap_gains(order, cost, distances, adjacency)
     while True:
-        gain = _swap_gains(order, shape, distances, adjacency)
         best = int(gain.argmax())
         if float(gain.reshape(-1)[best]) <= smallest_gain:
             return order.reshape(shape)
-        first, second = divmod(best, len(order))
-        order[[first, second]] = order[[second, first]]
+        swapped = list(divmod(best, len(order)))
+        order[swapped] = order[swapped[::-1]]
+        # Only costs beside the two places, and of the two classes anywhere, are others now.
+        cost[:, swapped] = cost[:, swapped[::-1]]
+        near = adjacency[swapped].any(0)
+        near[swapped] = True
+        some = near.nonzero().flatten()
+        cost[some] = _costs(order, shape, distances, some)
+        rows = _swap_gains(order, cost, distances, adjacency, some)
+        gain[some], gain[:, some] = rows, rows.T
 
 
 def grid_adjacency(grid_shape: tuple[int, int]) -> Tensor:
@@ -74,19 +83,38 @@ def grid_adjacency(grid_shape: tuple[int, int]) -> Tensor:
     return (steps == 1).long()
 
 
-def _swap_gains(
-    order: Tensor, shape: tuple[int, int], distances: Tensor, adjacency: Tensor
+def _costs(
+    order: Tensor, shape: tuple[int, int], distances: Tensor, places: Tensor | None = None
 ) -> Tensor:
-    """(K, K) decrease of the neighbour distance if the classes at two places are swapped."""
-    # cost[p, c]: distances from class c to the classes around place p.
-    field = distances[order].reshape(*shape, -1)
-    around = pad(field[1:], (0, 0, 0, 0, 0, 1)) + pad(field[:-1], (0, 0, 0, 0, 1, 0))
-    around += pad(field[:, 1:], (0, 0, 0, 1)) + pad(field[:, :-1], (0, 0, 1, 0))
-    cost = around.reshape(len(order), -1)[:, order]
-    stays = cost.diagonal()[:, None] + cost.diagonal()[None, :]
+    """(n, K): for n places (all by default), distances from the class at each place q to the
+    classes around."""
+    rows, cols = shape
+    at = torch.full((rows + 2, cols + 2), -1)
+    at[1:-1, 1:-1] = order.reshape(shape)
+    places = torch.arange(len(order)) if places is None else places
+    row, col = places // cols + 1, places % cols + 1
+    # Distances to no class, with number -1, are zero.
+    known = pad(distances, (0, 0, 0, 1))
+    up, down, left, right = (
+        known[at[row + dy, col + dx]] for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    )
+    return ((down + up) + right + left)[:, order]
+
+
+def _swap_gains(
+    order: Tensor,
+    cost: Tensor,
+    distances: Tensor,
+    adjacency: Tensor,
+    places: Tensor | None = None,
+) -> Tensor:
+    """(n, K) decrease of the neighbour distance if the classes at n places (all by default) and at
+    any other are swapped; `cost` is that of `_costs`, for all places."""
+    places = torch.arange(len(order)) if places is None else places
+    own = cost.diagonal()
     # If the two are neighbours, the distance between them does not change.
-    between = 2 * adjacency * distances[order][:, order]
-    return stays - cost - cost.T - between
+    between = 2 * adjacency[places] * distances[order[places]][:, order]
+    return own[places, None] + own - cost[places] - cost[:, places].T - between
 
 
 def _assignments(

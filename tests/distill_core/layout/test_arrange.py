@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_core.layout.arrange import _swap_gains, arrange, grid_adjacency, swap_descent
+from distill_core.layout.arrange import _costs, _swap_gains, arrange, grid_adjacency, swap_descent
 from distill_core.layout.ordering import cosine_distances, neighbour_distance
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4))
@@ -38,7 +38,8 @@ def test_swap_gains_equal_the_difference_of_the_sums(shape, seed):
     count = shape[0] * shape[1]
     distances = made_distances(count, seed)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    gains = _swap_gains(order, shape, distances, grid_adjacency(shape).double())
+    costs = _costs(order, shape, distances)
+    gains = _swap_gains(order, costs, distances, grid_adjacency(shape).double())
     grid = order.reshape(shape)
     before = neighbour_distance(grid, distances)
     for first, second in combinations(range(count), 2):
