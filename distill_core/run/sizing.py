@@ -18,6 +18,7 @@ from distill_core.run.plan import Plan
 from registry import InputError
 
 TRIES = 24  # sizes that are tried, each without data
+DOUBLINGS = 5  # of the first size: a number takes 4 bytes, or 16 times less in a stored type
 GROWTH, GROWTHS = 1.25, 60  # of what would fit, after a refusal
 
 Measure = Callable[[float], int]
@@ -52,7 +53,7 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
     Args:
         limit: bytes.
         measure: returns the bytes at a budget; raises `InputError` where it buys nothing.
-        image: bytes of one image per class, at which the search begins.
+        image: bytes of one image per class in float32, at which the search begins.
 
     Returns:
         A budget that fits, near the largest; the number of images where only whole ones are taken.
@@ -62,9 +63,19 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
 
     >>> largest_ipc(1000, lambda ipc: 100 + int(300 * ipc), 300) > 2.99
     True
+
+    Numbers in fewer bits buy more:
+
+    >>> largest_ipc(1000, lambda ipc: int(30 * ipc), 300) > 33.2
+    True
     """
     lower, upper = 0.0, limit / image
     best: float | None = None
+    for _ in range(DOUBLINGS):
+        found = _at(measure, upper)
+        if found is None or found[1] > limit:
+            break
+        lower, best, upper = upper, found[0], 2 * upper
     tried = upper
     for _ in range(TRIES):
         found = _at(measure, tried)

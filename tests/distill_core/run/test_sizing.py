@@ -74,6 +74,16 @@ def test_every_representation_keeps_to_the_bytes(
         check_bytes(storage_of(assembly.synthetic, assembly.real.whitening), used - 1)
 
 
+@pytest.mark.parametrize("stored", ["bfloat16", "uint8", "uint2"])
+def test_numbers_in_fewer_bits_fill_the_bytes_too(stored: str) -> None:
+    limit = 4 * PIXELS
+    assembly = small_assembly(
+        ipc=None, budget_bytes=limit, options={"repr": {"stored": stored, "patches": "2x5"}}
+    )
+    used = storage_of(assembly.synthetic, assembly.real.whitening).bytes
+    assert 0.8 * limit < used <= limit
+
+
 def test_what_cannot_fit_is_refused_with_what_would() -> None:
     with pytest.raises(InputError, match=r"do not fit in 100 bytes; about [0-9,]+ bytes would"):
         small_assembly(ipc=None, budget_bytes="100")
