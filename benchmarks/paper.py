@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from first_command import numbers
-from paper_book import curves, keep, mean, of, read, recorded, table
+from paper_book import curves, identity, keep, mean, of, read, recorded, table
 from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, place
 
 from distill_core.plugin import cosine_distances, ordering_score
@@ -64,7 +64,8 @@ def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> l
     """Return the command that begins a run, or goes on with it."""
     begin = [sys.executable, "-m", "distill_core", "run"]
     if (run_dir / "run.toml").exists():
-        return [*begin, "--resume", str(run_dir)]
+        return [*begin, "--resume", "--out", str(run_dir)]
+    begin.append("--yes")  # who asks for so many steps means all of them
     words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
     if args.full:
         return [*begin, *words, *_options(args.option)]
@@ -85,8 +86,7 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> None:
     for seed in args.seeds:
         for cell in cells:
             scale = scale_of(args, cell)
-            done = {(each["cell"], each["scale"], each["seed"]) for each in read(args.book)}
-            if (cell.key, scale, seed) in done:
+            if _is_kept(args.book, cell, scale, seed):
                 continue
             name = f"{cell.key}-{scale}-{seed}".replace(" ", "-").replace(",", "")
             run_dir = args.out / name.replace("=", "-")
@@ -94,11 +94,19 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> None:
                 if not ours:
                     print(f"{name}: another process has it")
                     continue
+                if _is_kept(args.book, cell, scale, seed):  # by one that has just finished it
+                    continue
                 subprocess.run(command(cell, seed, run_dir, args), check=True)
                 record = recorded(cell, seed, scale, run_dir)
-            if record is None:
-                raise SystemExit(f"{run_dir} has no results: the run was ended. Start this again.")
-            keep(args.book, record)
+                if record is None:
+                    raise SystemExit(
+                        f"{run_dir} has no results: the run was ended. Start this again."
+                    )
+                keep(args.book, record)
+
+
+def _is_kept(book: Path, cell: Cell, scale: str, seed: int) -> bool:
+    return (cell.key, scale, seed) in map(identity, read(book))
 
 
 def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:

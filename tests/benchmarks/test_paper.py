@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from distill_core.cli import run
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import resolve
 from distill_core.config.settings import merge, parse_overrides
@@ -127,6 +129,32 @@ def test_a_claimed_run_is_left_to_its_owner(paper, tmp_path):
             assert not second
     with paper.claimed(tmp_path / "run") as again:
         assert again
+
+
+def test_a_run_begins_with_all_its_steps_and_goes_on_where_it_was(paper, tmp_path):
+    name, args = asked(paper, "--table", "1", "--steps", "9")
+    words = paper.command(paper.PARTS[name](args)[0], 0, tmp_path, args)
+    begun = run.command.make_context("run", words[4:]).params
+    assert (begun["out"], begun["steps"], begun["yes"]) == (tmp_path, 9, True)
+    (tmp_path / "run.toml").touch()
+    words = paper.command(paper.PARTS[name](args)[0], 0, tmp_path, args)
+    going_on = run.command.make_context("run", words[4:]).params
+    assert (going_on["out"], going_on["resume"], going_on["yes"]) == (tmp_path, True, False)
+
+
+def test_a_run_that_another_process_has_just_kept_is_left(paper, tmp_path, monkeypatch):
+    words = ("--only", "poster 0.4", "--seeds", "0", "--book", str(tmp_path / "book.json"))
+    name, args = asked(paper, "--table", "1", *words, "--out", str(tmp_path))
+    (cell, *_) = cells = [each for each in paper.PARTS[name](args) if each.name in args.only][:1]
+
+    @contextmanager
+    def claimed(path):
+        paper.keep(args.book, record(cell, "60 minutes", 0, 50.0))
+        yield True
+
+    monkeypatch.setattr(paper, "claimed", claimed)
+    monkeypatch.setattr(paper.subprocess, "run", lambda *args, **kwargs: pytest.fail("run twice"))
+    paper.run_all(cells, args)
 
 
 def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
