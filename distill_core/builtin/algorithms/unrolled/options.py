@@ -265,7 +265,9 @@ class RatBpttOptions(Options):
 
     def item_draws(self, spec: DataSpec) -> int:
         """Return how many items the longest inner loop draws."""
-        return self.resolve_defaults(small=spec.is_small).total * self.batch
+        resolved = self.resolve_defaults(small=spec.is_small)
+        steps = resolved.window if self.curriculum == "none" else resolved.total
+        return steps * self.batch
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -471,6 +471,14 @@ def test_settings_that_do_not_fit_each_other(settings: dict[str, Any], text: str
     assert free.resolve_defaults(small=False).window == 300
 
 
+@pytest.mark.parametrize(("curriculum", "steps"), [("none", 20), ("fixed", 50), ("window", 50)])
+def test_an_inner_loop_draws_a_batch_in_each_step(curriculum: str, steps: int) -> None:
+    """As many as are trained, offset and window: without a curriculum the window alone."""
+    settings = {"curriculum": curriculum, "window": 20, "total": 50, "batch": 3}
+    options = check_options(RatBpttOptions, settings, where="algo")
+    assert options.item_draws(real_data().spec) == 3 * steps
+
+
 def test_defaults_are_the_papers_but_for_small_images() -> None:
     options = RatBpttOptions(total=80)
     assert options.resolve_defaults(small=False) == Resolved(
