@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -37,14 +38,18 @@ class Facts:
         return found[question]
 
     def _read(self) -> dict[str, Any]:
-        with contextlib.suppress(OSError, ValueError):
+        """What is in the file; what is damaged, or about other images, is found anew."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             said = parse_json(self._path.read_bytes())
-            if isinstance(said, dict) and said.get("about") == self._about:
+            if said["sha256"] == self._digest(said["facts"]):
                 return dict(said["facts"])
         return {}
 
     def _write(self, facts: dict[str, Any]) -> None:
         newest = dict(list(facts.items())[-MOST_FACTS:])
-        text = json.dumps({"about": self._about, "facts": newest})
+        text = json.dumps({"sha256": self._digest(newest), "facts": newest})
         with contextlib.suppress(EnvironmentFault):  # then it is found anew
             write_atomically(self._path, text.encode())
+
+    def _digest(self, facts: dict[str, Any]) -> str:
+        return hashlib.sha256(json.dumps([self._about, facts]).encode()).hexdigest()
