@@ -10,6 +10,8 @@ from torch.nn.functional import pad
 
 from distill_core.layout.ordering import neighbour_distance
 
+ALL = slice(None)
+
 
 def arrange(
     distances: Tensor,
@@ -71,8 +73,9 @@ def swap_descent(class_grid: Tensor, distances: Tensor) -> Tensor:
         near[swapped] = True
         some = near.nonzero().flatten()
         cost[some] = _costs(order, shape, distances, some)
-        rows = _swap_gains(order, cost, distances, adjacency, some)
-        gain[some], gain[:, some] = rows, rows.T
+        gain[some] = _swap_gains(order, cost, distances, adjacency, first=some)
+        # Not the rows turned: they round otherwise, and of equal gains another would be the best.
+        gain[:, some] = _swap_gains(order, cost, distances, adjacency, second=some)
 
 
 def grid_adjacency(grid_shape: tuple[int, int]) -> Tensor:
@@ -98,7 +101,7 @@ def _costs(
     up, down, left, right = (
         known[at[row + dy, col + dx]] for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))
     )
-    return ((down + up) + right + left)[:, order]
+    return ((down + up) + (right + left))[:, order]
 
 
 def _swap_gains(
@@ -106,15 +109,17 @@ def _swap_gains(
     cost: Tensor,
     distances: Tensor,
     adjacency: Tensor,
-    places: Tensor | None = None,
+    *,
+    first: Tensor | slice = ALL,
+    second: Tensor | slice = ALL,
 ) -> Tensor:
-    """(n, K) decrease of the neighbour distance if the classes at n places (all by default) and at
-    any other are swapped; `cost` is that of `_costs`, for all places."""
-    places = torch.arange(len(order)) if places is None else places
+    """(n, m) decrease of the neighbour distance if the class at one of n places and that at one of
+    m are swapped (all by default); `cost` is that of `_costs`, for all places."""
     own = cost.diagonal()
     # If the two are neighbours, the distance between them does not change.
-    between = 2 * adjacency[places] * distances[order[places]][:, order]
-    return own[places, None] + own - cost[places] - cost[:, places].T - between
+    between = 2 * adjacency[first][:, second] * distances[order[first]][:, order[second]]
+    stays = own[first][:, None] + own[second]
+    return stays - cost[first][:, second] - cost[second][:, first].T - between
 
 
 def _assignments(
