@@ -64,13 +64,6 @@ def fit_whitening(
     if kind not in KINDS:
         raise UnknownNameError("whitening", kind, known=KINDS, next="pass -o data.whitening=NAME.")
     d = images[0].numel()
-    if d > MOST_NUMBERS:
-        raise InputError(
-            f"whitening '{kind}' of images of {d:,} numbers takes a matrix of "
-            f"{size_text(8 * d * d)}, several times over, and days.",
-            expected=f"at most {MOST_NUMBERS:,} numbers, as 3x64x64.",
-            next="pass -o data.whitening=standardise, or a smaller size of images.",
-        )
     images_digest = known(
         f"digest of {part} for {kind} {strength!r}", lambda: _digest(kind, images, index, strength)
     )
@@ -83,6 +76,13 @@ def fit_whitening(
         made_anew(path, str(misfit))
     except FileNotFoundError:
         pass
+    if d > MOST_NUMBERS:
+        raise InputError(
+            f"whitening '{kind}' of images of {d:,} numbers takes a matrix of "
+            f"{size_text(8 * d * d)}, several times over.",
+            expected=f"at most {MOST_NUMBERS:,} numbers, as 3x64x64.",
+            next="pass -o data.whitening=standardise, or a smaller size of images.",
+        )
     fit = _fit_zca if kind == "zca" else _fit_kornia
     tensors = fit(images, index, strength)
     keep_tensors(path, tensors, key)

@@ -102,8 +102,9 @@ def load_checkpoint(
     """
     state, written = read_checkpoint(run_dir, tell)
     old, new = _completed(written, plugins), config.model_dump(mode="json")
-    # Without the fingerprint of the data, another place may have other data.
-    moves = places_of(config) if data_of(run_dir, state=state) else ()
+    # Without the fingerprint of the data, another place may have other data, and another storage
+    # other numbers.
+    moves = (*places_of(config), "data.storage") if data_of(run_dir, state=state) else ()
     _check_config(old, new, checkpoint_path(run_dir), (*MAY_CHANGE, *moves))
     return state
 

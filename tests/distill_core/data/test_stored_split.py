@@ -85,6 +85,21 @@ def test_a_run_with_its_controls_is_the_same_byte_for_byte(
     assert found["float32"] == found["memmap"]
 
 
+def test_a_run_goes_on_with_its_images_elsewhere_but_not_with_rounded_ones(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def go(kind: str, steps: int) -> None:
+        config = small_config(
+            steps=steps, data={"storage": kind}, evaluate={"nets": 1, "controls": False}
+        )
+        run_command.run(config, installed(), out, resume=steps > 1, overwrite=False)
+
+    go("float32", 1)
+    go("memmap", 2)
+    with pytest.raises(InputError, match="have changed since the run"):
+        go("float16", 3)
+
+
 def test_who_asks_for_all_images_at_once_is_told() -> None:
     with pytest.raises(InputError, match="stay on the disk") as caught:
         _ = _real("memmap").train.images
