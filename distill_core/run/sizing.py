@@ -73,9 +73,9 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
     best: float | None = None
     for _ in range(DOUBLINGS):
         found = _at(measure, upper)
-        if found is None or found[1] > limit:
+        if found is not None and found[1] > limit:
             break
-        lower, best, upper = upper, found[0], 2 * upper
+        lower, best, upper = upper, best if found is None else found[0], 2 * upper
     tried = upper
     for _ in range(TRIES):
         found = _at(measure, tried)

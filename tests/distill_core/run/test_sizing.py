@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distill_core.artefact.metre import storage_of
@@ -17,9 +17,12 @@ from tests.distill_core.small_run import installed, small_assembly, small_config
 PIXELS = 6 * prod((3, 8, 8))  # of one image per class of the small run
 
 
-@given(st.integers(1, 5000), st.integers(1, 400), st.integers(0, 200))
-def test_the_largest_number_of_whole_images_is_found(limit: int, each: int, more: int) -> None:
-    """Against counting up; labels and others cost `more`."""
+@given(st.integers(1, 5000), st.integers(1, 400), st.integers(0, 200), st.sampled_from([1, 4, 16]))
+@example(2304, 1176, 144, 4)  # of 8 bits: one fits where none of float32 would
+def test_the_largest_number_of_whole_images_is_found(
+    limit: int, each: int, more: int, smaller: int
+) -> None:
+    """Against counting up; labels and others cost `more`, float32 images `smaller` times more."""
 
     def measure(ipc: float) -> int:
         if ipc < 1 or ipc != int(ipc):
@@ -28,10 +31,10 @@ def test_the_largest_number_of_whole_images_is_found(limit: int, each: int, more
 
     fitting = [n for n in range(1, 5001) if measure(n) <= limit]
     if fitting:
-        assert largest_ipc(limit, measure, each) == fitting[-1]
+        assert largest_ipc(limit, measure, smaller * each) == fitting[-1]
     else:
         with pytest.raises(InputError, match="bytes would fit"):
-            largest_ipc(limit, measure, each)
+            largest_ipc(limit, measure, smaller * each)
 
 
 @given(st.integers(10, 10**6), st.integers(0, 9))
