@@ -31,7 +31,10 @@ def storage_of(synthetic: SyntheticDataset, whitening: Whitening) -> Storage:
 
 def stored_as(representation: StoredAs) -> Stored:
     """Count what a representation stores in a type of its own; every scale is two numbers."""
-    packed, shapes = representation.packed(), representation.shapes()
+    return _packed(representation.packed(), representation.shapes())
+
+
+def _packed(packed: Mapping[str, Tensor], shapes: Mapping[str, Any]) -> Stored:
     numbers = sum(
         prod(shapes[name]) if name in shapes else tensor.numel() for name, tensor in packed.items()
     )
@@ -58,6 +61,37 @@ def counted_storage(
     return Storage.count(
         data,
         labels,
+        image_shape=tuple(metadata["image_shape"]),
+        num_classes=len(metadata["class_names"]),
+        whitening_bytes=size(whitening),
+    )
+
+
+def packed_storage(
+    packed: Mapping[str, Tensor],
+    shapes: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    whitening: Mapping[str, Tensor],
+) -> Storage:
+    """Measure the tensors of stored.safetensors.
+
+    Args:
+        packed: the tensors, as they are.
+        shapes: of those that are stored in the type.
+        metadata: of distilled.safetensors.
+        whitening: is measured apart.
+    """
+    parts = {
+        part: {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in packed.items()
+            if name.startswith(f"{prefix}.")
+        }
+        for part, prefix in PREFIXES.items()
+    }
+    return Storage.count(
+        _packed(parts["representation"], shapes),
+        stored_of(parts["labeler"]),
         image_shape=tuple(metadata["image_shape"]),
         num_classes=len(metadata["class_names"]),
         whitening_bytes=size(whitening),

@@ -19,10 +19,10 @@ from distill_core.artefact.artefact import file_sha256, load, off_simplex
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import counted_storage, size
+from distill_core.artefact.metre import counted_storage, packed_storage
 from distill_core.artefact.packing import state_of
 from distill_core.artefact.storage import Storage
-from distill_core.artefact.stored_file import read_stored
+from distill_core.artefact.stored_file import decoded_states, read_stored
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
@@ -162,16 +162,28 @@ def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
 def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     tensors, metadata = read_tensors(run_dir / DISTILLED)
     claims = [Storage.read(each.get("storage")) for each in (manifest, metadata)]
-    if (run_dir / STORED).exists():
-        tensors, _ = read_stored(run_dir)
-        taken = size(tensors)
-        same = all(claim is None or claim.bytes == taken for claim in claims)
-        return same, f"{taken} bytes in {STORED}" + ("" if same else f"; claimed: {claims[0]}")
     whitening, _ = read_tensors(run_dir / WHITENING)
-    found = counted_storage(tensors, metadata, whitening)
+    if (run_dir / STORED).exists():
+        packed, about = read_stored(run_dir)
+        if not _decodes(run_dir, state_of(tensors, metadata["same"])):
+            return False, f"{STORED} has other numbers than {DISTILLED}"
+        found = packed_storage(packed, about["shapes"], metadata, whitening)
+    else:
+        found = counted_storage(tensors, metadata, whitening)
     text = f"{found.numbers} numbers in {found.bytes} bytes"
     wrong = next((claim for claim in claims if claim not in (None, found)), None)
     return wrong is None, text if wrong is None else f"{text} are stored; claimed: {wrong}"
+
+
+def _decodes(run_dir: Path, state: Mapping[str, Tensor]) -> bool:
+    """Whether the small file has the numbers of a state, so that its size is the size of these."""
+    read = decoded_states(run_dir)
+    small = {f"representation.inner.{name}": each for name, each in read["representation"].items()}
+    small |= {f"labeler.{name}": each for name, each in read["labeler"].items()}
+    return small.keys() == state.keys() and all(
+        each.shape == state[name].shape and torch.allclose(each, state[name].to(each.dtype))
+        for name, each in small.items()
+    )
 
 
 def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:

@@ -23,6 +23,7 @@ from distill_core.commands.verify import verify
 from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.loop import OuterLoop
 from distill_core.run.manifest import manifest
+from distill_core.system.files import read_tensors, write_tensors
 from tests.distill_core.small_run import installed, save_artefact, small_assembly, small_config
 
 KINDS = ("bfloat16", *BITS)
@@ -183,3 +184,20 @@ def test_codes_of_stored_numbers_are_the_same_codes() -> None:
         scale = fit(values, bits, 1)
         once = codes(values, scale, bits)
         assert torch.equal(codes(quantised(values, scale, bits), scale, bits), once)
+
+
+def test_a_small_file_of_other_numbers_is_found(tmp_path: Path) -> None:
+    """Few bits are no claim about images that are not made of them."""
+    assembly = stored_run("uint4")
+    record = manifest(assembly, installed(), step=0, seconds=0)
+    recipe = assembly.algorithm.recipe()
+    save_artefact(tmp_path, assembly.synthetic, real=assembly.real, recipe=recipe, manifest=record)
+    file, listed = tmp_path / "stored.safetensors", tmp_path / "manifest.json"
+    tensors, metadata = read_tensors(file)
+    tensors["data.pixels"] = tensors["data.pixels"].flip(0)
+    digest = write_tensors(file, tensors, metadata)
+    record = json.loads(listed.read_text())
+    record["files"][file.name] = digest
+    listed.write_text(json.dumps(record))
+    failed = {check.name: check.found for check in verify(tmp_path) if not check.passed}
+    assert failed == {"storage": "stored.safetensors has other numbers than distilled.safetensors"}
