@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,6 +36,7 @@ LOG = logging.getLogger("distill")
 # Less is read again about as fast.
 WORTH_BYTES, WORTH_FILES = 4 * 2**20, 2000
 DIGESTED = 4 * 2**30  # bytes of files; more are known by their stamps alone
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,9 @@ def _content(files: Mapping[str, Path], stamps: Stamps) -> str:
     if not files or stamps.size > DIGESTED:
         return stamps.digest
     known = pictures_dir() / SOURCES / stamps.digest
-    with contextlib.suppress(OSError):
-        return known.read_text("ascii")
+    with contextlib.suppress(OSError, ValueError):
+        if DIGEST.fullmatch(said := known.read_text("ascii")):  # a power loss may leave it empty
+            return said
     content = content_of(files)
     if stamps.settled and stamps_of(files).digest == stamps.digest:
         with contextlib.suppress(EnvironmentFault):

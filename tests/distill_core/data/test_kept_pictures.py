@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
@@ -157,6 +158,26 @@ def test_what_was_found_out_is_not_found_out_again(made: Made, monkeypatch: Any)
     of = Identity.of_raw(raw, DataOptions(), 0)
     monkeypatch.setattr("distill_core.data.identity._found_digest", lambda *_: pytest.fail("again"))
     assert Identity.of_raw(_read(made), DataOptions(), 0) == of
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"{}"])
+def test_a_damaged_note_of_the_content_is_not_believed(
+    made: Made, damage: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill_core.system.stamps.UNSETTLED", -(10**18))
+    _read(made)
+    (note,) = (pictures_dir() / "sources").iterdir()
+    note.write_bytes(damage)
+    _read(made)
+    assert made.loads == 1
+
+
+def test_damaged_facts_are_found_anew(made: Made) -> None:
+    assert _read(made).known("question", lambda: 1) == 1
+    (folder,) = kept_sets()
+    facts = folder / "facts.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "facts": None}))
+    assert _read(made).known("question", lambda: 2) == 2
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on(
