@@ -156,9 +156,10 @@ class Distilled:
         """
         if path is not None:
             return PictureLoader(self.transform.image_shape, self.transform.fit)(path)
-        if batch_size is not None and batch_size < 1:
+        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+        if batch_size is not None and (not whole or batch_size < 1):
             raise InputError(
-                f"batch_size = {batch_size} is not valid.",
+                f"batch_size = {batch_size!r} is not valid.",
                 expected="a positive whole number.",
                 next=f"leave it out for the recipe's {self.recipe.batch_size}.",
             )

@@ -290,8 +290,9 @@ def test_the_loader_has_the_batches_of_the_recipe(outcome: DistillResult) -> Non
     images, labels = next(iter(distilled.loader(batch_size=3)))
     assert images.shape == (3, 3, 8, 8)
     assert labels.shape == (3, 6)
-    with pytest.raises(InputError, match="batch_size = 0"):
-        distilled.loader(batch_size=0)
+    for wrong in (0, 2.5, True, "20"):
+        with pytest.raises(InputError, match=f"batch_size = {wrong!r}"):
+            distilled.loader(batch_size=wrong)
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
     twin = copy.deepcopy(network)
     distilled.train(network, seed=3)
