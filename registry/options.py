@@ -103,9 +103,26 @@ def joined(own: type[Options], common: type[Options]) -> type[Options]:
     """
     if set(own.model_fields) & set(common.model_fields):
         return own
+    made = _model_of(own, common)
+
+    def reduced(options: Options) -> Any:
+        """Tell pickle how to make such options: no module has their model by its name."""
+        return _joined_options, (own, common, dict(options), options.model_fields_set)
+
+    made.__reduce__ = reduced  # type: ignore[assignment,method-assign]
+    return made
+
+
+def _model_of(own: type[Options], common: type[Options]) -> type[Options]:
     return create_model(
         own.__name__, __base__=(common, own), __module__=own.__module__, __doc__=own.__doc__
     )
+
+
+def _joined_options(
+    own: type[Options], common: type[Options], values: Mapping[str, Any], given: set[str]
+) -> Options:
+    return joined(own, common).model_construct(given, **values)
 
 
 def about(unit: str = "", source: str = "", **marks: str) -> dict[str, Any]:

@@ -98,12 +98,12 @@ def test_loading_can_be_restricted(site: dict[str, str]) -> None:
 def test_it_keeps_the_contract(site: dict[str, str], tmp_path: Path) -> None:
     test = PACKAGES / "distill_alphabetical" / "tests"
     words = ["-q", "-p", "no:cacheprovider", str(test)]
-    done = Fork(tests_with, site["PYTHONPATH"], words, folder=tmp_path / "out", environment=site)
+    done = Fork(be_pytest, site["PYTHONPATH"], words, folder=tmp_path / "out", environment=site)
     printed, errors = done.communicate(timeout=120)
     assert done.returncode == 0, printed + errors
 
 
-def tests_with(path: str, words: list[str]) -> None:
+def be_pytest(path: str, words: list[str]) -> None:
     """Be pytest, with further folders on the path."""
     sys.path[:0] = path.split(os.pathsep)
     sys.exit(pytest.main(words))

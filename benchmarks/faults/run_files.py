@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from distill_core.export import export
 from distill_core.report.compare import compare, markdown
 from distill_core.report.page import write_report
 from distill_core.report.record import read_run
+from distill_core.report.svg import Series, chart
 from distill_core.report.timelapse import animate
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.observers import MetricsFile
@@ -162,7 +163,14 @@ def _trusting(read: Callable[[bytes, Path], object]) -> Callable[[bytes, Path], 
 
 def _reporting(good: Good, name: str) -> Callable[[bytes, Path], object]:
     """What `distill verify`, `compare` and `report` do; the page must hold no foreign markup."""
-    known = Tags.of((good.path / "report.html").read_text(encoding="utf-8"))
+    # A run of few steps has no curve, which another file of metrics may give it.
+    curve = Series("curve", [(1, 0.1, 0.02), (2, 0.2, 0.02), (3, 0.3, 0.02)])
+    drawn = "".join(
+        chart(
+            [curve, replace(curve, line=False), replace(curve, points=curve.points[:1])], x="", y=""
+        )
+    )
+    known = Tags.of((good.path / "report.html").read_text(encoding="utf-8") + drawn)
     page = Path("report.html")
 
     def read(data: bytes, place: Path) -> object:

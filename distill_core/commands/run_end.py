@@ -54,7 +54,10 @@ def finish(
         loop.use_best()  # the last checkpoint's artefact holds the last state
         save(loop)
     peak = peak_memory(assembly.device)
+    nets = config.evaluate.nets
+    beside = " and their controls" if config.evaluate.controls else ""
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
+    console.print(f"judging  by {nets} fresh network{'s' if nets > 1 else ''}{beside}")
 
     def after_net(name: str, net: int, accuracy: float) -> None:
         found = NAMES.get(name, name)

@@ -66,14 +66,16 @@ def megabytes(size: int) -> str:
 def duration(seconds: float) -> str:
     """Write a time for people.
 
-    >>> duration(3725)
-    '1 h 02 min'
+    >>> duration(3725), duration(179.6), duration(7199)
+    ('1 h 02 min', '3 min 00 s', '2 h 00 min')
     """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:

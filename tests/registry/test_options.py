@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,7 +10,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from registry import OptionError, Options, about, check_options
-from registry.options import written
+from registry.options import joined, written
 from tests.registry.coffee import BrewOptions
 
 
@@ -158,3 +159,18 @@ def test_counts_that_no_array_can_have_are_refused():
     ) as raised:
         check_options(Many, {"things": 2**63}, where="x")
     assert "less than or equal to 9,223,372,036,854,775,807" in raised.value.expected
+
+
+class Served(Options):
+    """Settings that every kind of tea has."""
+
+    saucers: int = 1
+
+
+def test_options_of_two_models_can_be_pickled() -> None:
+    """Processes of a bench are given the configuration of their run."""
+    made = joined(Tea, Served).model_validate({"leaf": "green", "saucers": 2})
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    assert type(again) is type(made)
+    assert again.model_fields_set == {"leaf", "saucers"}

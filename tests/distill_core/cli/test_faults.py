@@ -47,8 +47,8 @@ def whole(tmp_path_factory, cache):
         Spot("distill_core.run.loop", "OuterLoop._outer_step", 3),
         Spot("os", "fsync", 6),  # within a write
         Spot("os", "replace", 5, "after"),
-        Spot("distill_core.commands.run", "judge", 1, "after"),
-        Spot("distill_core.commands.run", "report_of"),
+        Spot("distill_core.commands.run_end", "judge", 1, "after"),
+        Spot("distill_core.commands.run_end", "report_of"),
     ],
     ids=lambda spot: spot.name,
 )
@@ -67,7 +67,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(spot, whole, cache, tmp_pa
     ("number", "spot"),
     [
         (signal.SIGHUP, Spot("distill_core.run.loop", "OuterLoop._outer_step")),
-        (signal.SIGTERM, Spot("distill_core.commands.run", "judge")),
+        (signal.SIGTERM, Spot("distill_core.commands.run_end", "judge")),
         (signal.SIGUSR1, Spot("distill_core.run.recording", "RunLog.results")),
     ],
     ids=["step", "evaluation", "report"],
@@ -125,7 +125,7 @@ WIDE = (
             Spot("distill_core.run.loop", "OuterLoop._outer_step", 2),
             "The state is saved at outer step 1",
         ),
-        (Spot("distill_core.commands.run", "judge"), "or choose another --device."),
+        (Spot("distill_core.commands.run_end", "judge"), "or choose another --device."),
         (Spot("distill_core.commands.run", "assemble"), "choose a smaller --backbone"),
     ],
     ids=["step", "evaluation", "loading"],
