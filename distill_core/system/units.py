@@ -66,7 +66,7 @@ def megabytes(size: int) -> str:
 def duration(seconds: float) -> str:
     """Write a time for people.
 
-    >>> duration(3725), duration(179.6), duration(7199)
+    >>> duration(3725), duration(179.6), duration(7199.6)
     ('1 h 02 min', '3 min 00 s', '2 h 00 min')
     """
     whole = round(seconds)
@@ -74,8 +74,7 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:

@@ -167,7 +167,7 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
                 Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
     small = ("backbone.width=4", "algo.window=2", "algo.total=2", "algo.real_batch=8",
              "evaluate.nets=1", "evaluate.steps=2", "evaluate.every=0", "evaluate.select=last",
-             "data.whitening=standardise")  # fmt: skip
+             "data.whitening=standardise", "engine.path=autograd")  # fmt: skip
     words = ["--table", "1", "--steps", "1", "--seeds", "0", "--only", "poster 0.4"]
     words += ["--out", str(tmp_path / "out"), "--book", str(tmp_path / "book.json")]
     words += ["--data", f"cifar10={tmp_path / 'data'}"]
