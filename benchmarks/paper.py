@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from first_command import numbers
 from paper_book import curves, identity, keep, mean, of, read, recorded, table
-from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, place
+from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, options, place
 
 from distill_core.plugin import cosine_distances, ordering_score
 
@@ -68,17 +68,13 @@ def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> l
     begin.append("--yes")  # who asks for so many steps means all of them
     words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
     if args.full:
-        return [*begin, *words, *_options(args.option)]
+        return [*begin, *words, *options(*args.option)]
     core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
     steps = cell.steps or args.steps
     length = ["-o", "run.minutes=none", "--steps", str(steps)] if steps else [
         "--steps", "1000000", "--minutes", str(args.minutes)
     ]  # fmt: skip
-    return [*begin, *words, *length, *_options(core)]
-
-
-def _options(pairs: list[str]) -> list[str]:
-    return [word for pair in pairs for word in ("-o", pair)]
+    return [*begin, *words, *length, *options(*core)]
 
 
 def run_all(cells: list[Cell], args: argparse.Namespace) -> None:

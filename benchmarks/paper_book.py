@@ -126,6 +126,5 @@ def limit_of(curve: Sequence[Sequence[float]]) -> float | None:
     if len(curve) < 4:
         return None
     x = [step**-0.5 for step, _ in curve]
-    slope, limit = statistics.linear_regression(x, [accuracy for _, accuracy in curve])
-    del slope
-    return round(limit, 6)
+    fitted = statistics.linear_regression(x, [accuracy for _, accuracy in curve])
+    return round(fitted.intercept, 6)

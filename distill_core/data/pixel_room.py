@@ -14,11 +14,9 @@ from torch import Tensor
 from distill_core.contracts.data import Room
 from distill_core.data.picture_space import LIMIT, limit
 from distill_core.system.files import cannot_write
-from distill_core.system.mapped import let_go, mapped, reserved
+from distill_core.system.mapped import Passed, mapped, reserved
 from distill_core.system.units import QUIET_SECONDS, size_text
 from registry import EnvironmentFault
-
-RESIDENT = 2**28  # bytes that are written before they leave the memory of the process
 
 
 class NoRoom(EnvironmentFault):
@@ -40,7 +38,8 @@ class DiskRoom(Room):
         self._total = 0
         self._given: dict[int, tuple[Path, tuple[int, ...]]] = {}
         self._begin = self._told = time.monotonic()
-        self._count = self._pending = self._each = 0
+        self._count = self._each = 0
+        self._passed = Passed()
 
     def empty(self, shape: tuple[int, int, int, int]) -> Tensor:
         """Return the memory of a new file.
@@ -83,10 +82,7 @@ class DiskRoom(Room):
     def filled(self, count: int) -> None:
         """Say how far it is, now and then, and let go of memory that is written."""
         self._count += count
-        self._pending += count
-        if self._pending * self._each > RESIDENT:
-            let_go()
-            self._pending = 0
+        self._passed(count * self._each)
         now = time.monotonic()
         if now - self._told > QUIET_SECONDS:
             self._told = now

@@ -17,10 +17,8 @@ from torch import Generator, Tensor
 from distill_core.contracts.data import Split
 from distill_core.contracts.transfer import to_device
 from distill_core.contracts.whitening import Whitening
-from distill_core.system.mapped import check_whole, let_go
+from distill_core.system.mapped import Passed, check_whole
 from registry import InputError
-
-RESIDENT = 2**28  # bytes that are read before the pages of the map leave the process's memory
 
 
 class StoredSplit(Split):
@@ -38,12 +36,12 @@ class StoredSplit(Split):
         object.__setattr__(self, "_pixels", pixels)
         object.__setattr__(self, "_index", index)
         object.__setattr__(self, "_whitening", whitening)
-        object.__setattr__(self, "_read", [0])
+        object.__setattr__(self, "_passed", Passed())
 
     _pixels: Tensor
     _index: Tensor
     _whitening: Whitening
-    _read: list[int]
+    _passed: Passed
 
     def __repr__(self) -> str:
         return f"StoredSplit({len(self)} images of {tuple(self._pixels.shape[1:])})"
@@ -92,10 +90,7 @@ class StoredSplit(Split):
         shape = (len(chosen), *self._pixels.shape[1:])
         found = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         torch.index_select(self._pixels, 0, chosen, out=found)
-        self._read[0] += found.nbytes
-        if self._read[0] > RESIDENT:
-            self._read[0] = 0
-            let_go()
+        self._passed(found.nbytes)
         return found
 
     def _sent(self, pixels: Tensor) -> Tensor:

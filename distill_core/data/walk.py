@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts.whitening import chunks
-from distill_core.system.mapped import let_go
-
-RESIDENT = 2**28  # bytes of a map that are read before they leave the memory of the process
+from distill_core.system.mapped import Passed
 
 
 def walk(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
@@ -22,11 +20,8 @@ def walk(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
     """
     if index is None:
         index = torch.arange(len(images))
-    read = 0
+    passed = Passed()
     for chunk in chunks(images[:1].expand(len(index), -1, -1, -1)):
         found = images[index[chunk]]
         yield found
-        read += found.nbytes
-        if read > RESIDENT:
-            let_go()
-            read = 0
+        passed(found.nbytes)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+RESIDENT = 2**28  # bytes of maps that are read or written before their pages leave the process
+
 _MAPS: weakref.WeakKeyDictionary[mmap.mmap, Path] = weakref.WeakKeyDictionary()
 
 
@@ -85,3 +87,17 @@ def let_go() -> None:
     if hasattr(mmap, "MADV_DONTNEED"):
         for memory in list(_MAPS):
             memory.madvise(mmap.MADV_DONTNEED)
+
+
+class Passed:
+    """Counts the bytes of maps that were read or written, and lets go of their pages in time."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def __call__(self, count: int) -> None:
+        """Be told of `count` more bytes."""
+        self._bytes += count
+        if self._bytes > RESIDENT:
+            let_go()
+            self._bytes = 0

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNSETTLED = 2 * 10**9  # nanoseconds: the coarsest clock of a usual file system
-BLOCK = 2**20  # bytes read at once
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,5 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
