@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,8 +39,7 @@ class DataSpec:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     augmentations: tuple[str, ...]
-    # Fingerprints of data are made of what is printed: those of earlier runs know of no fit.
-    fit: Literal["crop", "squash"] = field(default="crop", repr=False)
+    fit: Literal["crop", "squash"] = "crop"
 
     @property
     def num_classes(self) -> int:

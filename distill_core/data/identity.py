@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, bincount
 
 from distill_core.config.sections import DataOptions
-from distill_core.contracts.data import RawData, RealData
+from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.system.mapped import let_go
 from distill_core.system.units import shortened
 from registry import InputError
@@ -104,7 +104,14 @@ def fingerprint(raw: RawData, options: DataOptions, seed: int) -> str:
     settings = options.model_dump_json(
         exclude=None if options.storage == "float16" else {"storage"}
     )
-    return _digest(raw, f"{raw.spec}{settings}{seed}")
+    return _digest(raw, f"{_facts(raw.spec)}{settings}{seed}")
+
+
+def _facts(spec: DataSpec) -> str:
+    """The text that fingerprints are made of, of the fields that version 0.1 had: another field
+    must not change the fingerprints of data that are the same."""
+    names = ("name", "class_names", "image_shape", "augmentations")
+    return f"DataSpec({', '.join(f'{name}={getattr(spec, name)!r}' for name in names)})"
 
 
 def content(raw: RawData) -> str:
