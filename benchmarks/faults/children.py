@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import mmap
 import os
@@ -10,11 +9,13 @@ import random
 import signal
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill_core.cli import main
 from distill_core.commands import run as run_command
+from distill_core.commands import run_end
 from distill_core.run import loop as run
 from distill_core.run import recording
 from distill_core.training import expert_cache as experts_store
@@ -28,6 +29,17 @@ PHASES = (
     "validation",
     "evaluation",
     "report",
+)
+# Functions that are a phase while they run.
+SPOTS = (
+    (experts_store.Experts, "prepare", "experts"),
+    (run.OuterLoop, "_outer_step", "step"),
+    (run, "save_checkpoint", "checkpoint"),
+    (run_command, "save_result", "artefact"),
+    (run_command, "validation_accuracies", "validation"),
+    (run_end, "judge", "evaluation"),
+    (recording.RunLog, "results", "report"),
+    (run_end, "report_of", "report"),
 )
 # What Python tells an audit hook before it changes a file system.
 CHANGES = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir")
@@ -74,7 +86,7 @@ def start(arguments: list[str], cache: Path, log: Path, shared: Shared, *, kill_
     shared.phase, shared.changes = 0, 0
     if pid := os.fork():
         return pid
-    with contextlib.suppress(BaseException):
+    try:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -82,7 +94,10 @@ def start(arguments: list[str], cache: Path, log: Path, shared: Shared, *, kill_
         _mark(shared)
         _count_changes(shared, kill_at)
         os._exit(be(arguments))
-    os._exit(3)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(3)  # a child never goes on as its parent
 
 
 def be(arguments: list[str]) -> int:
@@ -117,17 +132,7 @@ def _count_changes(shared: Shared, kill_at: int) -> None:
 
 def _mark(shared: Shared) -> None:
     """Make the program say in which phase it is; for a process that ends soon."""
-    spots = [
-        (experts_store.Experts, "prepare", "experts"),
-        (run.OuterLoop, "_outer_step", "step"),
-        (run, "save_checkpoint", "checkpoint"),
-        (run_command, "save_result", "artefact"),
-        (run_command, "validation_accuracies", "validation"),
-        (run_command, "judge", "evaluation"),
-        (recording.RunLog, "results", "report"),
-        (run_command, "report_of", "report"),
-    ]
-    for owner, name, label in spots:
+    for owner, name, label in SPOTS:
         setattr(owner, name, _marked(getattr(owner, name), PHASES.index(label), shared))
 
 

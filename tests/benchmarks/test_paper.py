@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from distill_core.config.run_config import resolve
 from distill_core.config.settings import merge, parse_overrides
 from distill_core.plugin import cosine_distances, ordering_score
 from podd_plugin.presets import presets
+from tests.distill_core.cli.small_args import distill
 from tests.distill_core.small_run import installed
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -153,7 +154,7 @@ def test_a_run_that_another_process_has_just_kept_is_left(paper, tmp_path, monke
         yield True
 
     monkeypatch.setattr(paper, "claimed", claimed)
-    monkeypatch.setattr(paper.subprocess, "run", lambda *args, **kwargs: pytest.fail("run twice"))
+    monkeypatch.setattr(paper, "subprocess", None)  # would be asked to run it twice
     paper.run_all(cells, args)
 
 
@@ -173,11 +174,19 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
     words += ["--data", f"cifar10={tmp_path / 'data'}"]
     words += [word for option in small for word in ("-o", option)]
     monkeypatch.setattr(sys, "argv", ["paper.py", *words])
+
+    def here(command: list[str], *, check: bool) -> None:  # in this process, which is warm
+        assert check
+        assert command[:3] == [sys.executable, "-m", "distill_core"]
+        result = distill(*command[3:])
+        assert result.exit_code == 0, result.output
+
+    monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=here))
     paper.main()
     kept = paper.read(tmp_path / "book.json")
     assert [(each["cell"], each["steps"], len(each["test"])) for each in kept] == [
         ("cifar10-poster-0.4", 1, 1)
     ]
     assert 0.39 < kept[0]["ipc"] <= 0.4
-    monkeypatch.setattr(paper.subprocess, "run", lambda *args, **kwargs: pytest.fail("run twice"))
+    monkeypatch.setattr(paper, "subprocess", None)  # would be asked to run it twice
     paper.main()

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,6 @@ from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
 from tests.forks import Fork, fork_distill
 
-ROOT = Path(__file__).parents[3]
 Start = Callable[..., Fork]
 
 
@@ -45,21 +45,35 @@ def with_forked_ranks(args: tuple[str, ...]) -> None:
     """
     from torch.distributed.launcher import api
 
-    launcher = api.elastic_launch
+    fork_ranks(api)
+    main(list(args))
 
-    def forking(config: api.LaunchConfig, python: str) -> Callable[..., object]:
-        assert python == sys.executable
+
+def torchrun(args: tuple[str, ...]) -> None:
+    """Be `torchrun ARGS`, with forked ranks."""
+    from torch.distributed import run
+
+    fork_ranks(run)
+    run.main(list(args))
+
+
+def fork_ranks(module: ModuleType) -> None:
+    """Make a module's `elastic_launch` fork its processes."""
+    launcher = module.elastic_launch
+
+    def forking(config: Any, entrypoint: str) -> Callable[..., object]:
+        assert entrypoint == sys.executable
         config.start_method = "fork"
         return launcher(config, rank)
 
-    api.elastic_launch = forking  # type: ignore[assignment, misc]
-    main(list(args))
+    module.elastic_launch = forking  # type: ignore[attr-defined]
 
 
 def rank(*words: str) -> None:
     """Be one of the processes that the launcher starts with these words."""
-    assert words[:2] == ("-m", "distill_core")
-    main(list(words[2:]))
+    program = words.index("-m") + 2
+    assert words[:program] in [("-m", "distill_core"), ("-u", "-m", "distill_core")]
+    main(list(words[program:]))
 
 
 def fork_all(*args: str, folder: Path, **environment: str) -> Fork:
@@ -137,19 +151,12 @@ def test_procs_makes_the_run_and_its_verdict(ours: tuple[Path, list[str], str], 
 
 
 def test_torchrun_makes_the_same_run(ours: tuple[Path, list[str], str], cache: str, tmp_path: Path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", "-m", "distill_core", *arguments(tmp_path / "theirs")),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": cache},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    words = ("--standalone", "--nproc-per-node", "2", "-m", "distill_core")
+    given = (*words, *arguments(tmp_path / "theirs"))
+    environment = {"OMP_NUM_THREADS": "1", "DISTILL_CACHE": cache}
+    process = Fork(torchrun, given, folder=tmp_path / "printed", environment=environment)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
     one, two = (load_file(run / "distilled.safetensors") for run in (ours[0], tmp_path / "theirs"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
