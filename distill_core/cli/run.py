@@ -12,7 +12,13 @@ import click
 from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
 from distill_core.cli.errors import INTERRUPTED, Display
 from distill_core.cli.processes import as_rank, check_procs
-from distill_core.distributed.launch import check_processes, launch, launched, usable
+from distill_core.distributed.launch import (
+    EXIT_CODE_FILE,
+    check_processes,
+    launch,
+    launched,
+    usable,
+)
 
 if TYPE_CHECKING:
     from distill_core.config.run_config import RunConfig
@@ -97,7 +103,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
             overwrite=given["overwrite"],
             ranks=ranks or SINGLE_PROCESS,
             command=("distill", *arguments),
-            longest=None if given["yes"] or given["resume"] or ranks else HOUR,
+            longest=None if given["yes"] or given["resume"] or _of_a_cluster(ranks) else HOUR,
         )
     except run_command.Interrupted:
         if main:
@@ -111,6 +117,11 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
         click.echo(f"Interrupted. {where}:\n  {going_on}" if known else "Interrupted.", err=True)
         return INTERRUPTED
     return 0
+
+
+def _of_a_cluster(ranks: Ranks | None) -> bool:
+    """Whether another launcher than `--procs` started this: whoever made a job knows its time."""
+    return ranks is not None and EXIT_CODE_FILE not in os.environ
 
 
 def _same_plan(plan: _Plan | None, ranks: Ranks) -> _Plan:

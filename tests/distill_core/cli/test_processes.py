@@ -167,7 +167,7 @@ def test_torchrun_makes_the_same_run(ours: tuple[Path, list[str], str], cache: s
 def test_a_process_that_is_killed_under_the_launcher(number: int, start: Start, tmp_path: Path):
     """As the system does where memory runs out. What was saved goes on."""
     out = tmp_path / "run"
-    parent = start(*arguments(out, "--procs", "2", "--steps", "100000"), by=fork_all)
+    parent = start(*arguments(out, "--procs", "2", "--steps", "100000", "--yes"), by=fork_all)
     wait_for_steps(out, [parent])
     ranks = children_of(parent.pid)  # in the order in which the launcher makes them
     assert len(ranks) == 2
@@ -191,7 +191,7 @@ def test_a_signal_to_the_parent_saves_and_one_process_goes_on(
 ):
     """Ranks that are started, not forked, are part of `.ci/run`."""
     out = tmp_path / "run"
-    process = start(*arguments(out, "--procs", "2", "--steps", "100000"), by=fork_all)
+    process = start(*arguments(out, "--procs", "2", "--steps", "100000", "--yes"), by=fork_all)
     wait_for_steps(out, [process])
     if number == signal.SIGUSR1:  # the lock is that of one of the two processes
         other = distill("run", "--resume", "--out", str(out), "--procs", "1")
@@ -316,6 +316,18 @@ def test_processes_that_nobody_asked_for_are_told(tmp_path, monkeypatch):
     told = "procs    2 processes share each outer step, as run.procs says; --procs 1 "
     assert told in distill(*arguments(tmp_path / "a", "-o", "run.procs=2")).output
     assert "procs " not in distill(*arguments(tmp_path / "a", "--procs", "2")).output
+
+
+def test_a_long_run_of_processes_needs_a_word_too(start: Start, tmp_path: Path):
+    """More than an hour, whatever the machine: a billion outer steps."""
+    given = arguments(tmp_path / "run", "--procs", "2", "--steps", str(10**9))
+    process = start(*given, by=fork_all)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    what, _, then = errors.splitlines()
+    assert what.startswith("the run would take about ")
+    assert "--yes" in then
+    assert not (tmp_path / "run").exists()
 
 
 def test_procs_under_a_launcher_is_a_mistake():
