@@ -80,8 +80,8 @@ class Kind:
         option: prefix of a component's options on the command line, for example "orderer".
         offers: class of what the hook returns a list of; it has a `name`.
         hints: what errors advise.
-        common: import string of the `Options` that every component has beside its own, except for
-            one with an option of such a name; empty for none.
+        common: import string of the `Options` that every component has beside its own, which
+            win where a name is in both; empty for none.
     """
 
     name: str

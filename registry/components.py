@@ -45,7 +45,13 @@ class Components(Catalogue[Component]):
 
         entry = self.entry(name)
         own: type[Options] = self.attribute(name, entry.item.resolve_options, _offered_by(entry))
-        return joined(own, _import(self.kind.common)) if self.kind.common else own
+        return joined(own, self.common_options()) if self.kind.common else own
+
+    def common_options(self) -> type[Options]:
+        """Return the options that all components of the kind have; `Options` itself for none."""
+        from registry.options import Options
+
+        return _import(self.kind.common) if self.kind.common else Options  # type: ignore[no-any-return]
 
     def create(self, name: str, settings: Mapping[str, Any] | Options, **runtime: Any) -> Any:
         """Make a component from its settings and what the run gives it.

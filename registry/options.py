@@ -7,7 +7,7 @@ what is installed is fast.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -92,7 +92,7 @@ def written(options: Options) -> dict[str, Any]:
 
 @cache
 def joined(own: type[Options], common: type[Options]) -> type[Options]:
-    """Return a model with the options of both; `own` itself if a name is in both.
+    """Return a model with the options of both; where a name is in both, with that of `own`.
 
     >>> class Tea(Options):
     ...     grams: int = 3
@@ -101,9 +101,7 @@ def joined(own: type[Options], common: type[Options]) -> type[Options]:
     >>> list(joined(Tea, Served).model_fields)
     ['grams', 'cups']
     """
-    if set(own.model_fields) & set(common.model_fields):
-        return own
-    made = _model_of(own, common)
+    made = _model_of(own, _without(common, own.model_fields))
 
     def reduced(options: Options) -> Any:
         """Tell pickle how to make such options: no module has their model by its name."""
@@ -117,6 +115,17 @@ def _model_of(own: type[Options], common: type[Options]) -> type[Options]:
     return create_model(
         own.__name__, __base__=(common, own), __module__=own.__module__, __doc__=own.__doc__
     )
+
+
+def _without(common: type[Options], taken: Collection[str]) -> type[Options]:
+    """Return a model without the options that have these names."""
+    fields = common.model_fields
+    if not set(fields).intersection(taken):
+        return common
+    kept: dict[str, Any] = {
+        name: (field.annotation, field) for name, field in fields.items() if name not in taken
+    }
+    return create_model(common.__name__, __base__=Options, __doc__=common.__doc__, **kept)
 
 
 def _joined_options(

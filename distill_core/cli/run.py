@@ -167,6 +167,7 @@ def _plan(
     **flags: Any,
 ) -> _Plan:
     from distill_core.config.discovery import discover
+    from distill_core.config.named_models import unjudged
     from distill_core.config.run_config import resolve
     from distill_core.config.settings import merge
     from distill_core.run.directory import check_new, default_directory, settings_of
@@ -184,6 +185,11 @@ def _plan(
         )
     weaker = settings_of(out) if resume and out else base_settings(config, preset, plugins)
     resolved = resolve(merge(weaker, stronger), plugins)
+    if left_out := unjudged(weaker, stronger):
+        click.echo(
+            "networks the command line replaces evaluate.backbones of the file or preset: without "
+            f"{', '.join(left_out)}"
+        )
     run_dir = out or default_directory(resolved)
     if not (resume or dry_run):
         check_new(run_dir, overwrite=overwrite)

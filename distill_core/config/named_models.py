@@ -84,3 +84,13 @@ def first_distills(settings: Mapping[str, Any]) -> dict[str, Any]:
     first, *others = names
     judged = {**settings.get("evaluate", {}), **({JUDGES: others} if others else {})}
     return {**settings, BACKBONE: first, **({"evaluate": judged} if judged else {})}
+
+
+def unjudged(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> list[str]:
+    """Return the judges of the weaker settings that are not among those of the stronger ones.
+
+    >>> unjudged({"evaluate": {"backbones": ["timm:vit"]}}, {"backbone": ["convnet", "timm:swin"]})
+    ['timm:vit']
+    """
+    old, new = (first_distills(each).get("evaluate", {}).get(JUDGES) for each in (weaker, stronger))
+    return [name for name in old or () if new and name not in new]

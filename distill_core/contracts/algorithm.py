@@ -33,7 +33,8 @@ class Task:
     """What an algorithm may know besides the synthetic dataset.
 
     Attributes:
-        real: the real data, on the device.
+        real: the real data, on the device: `train` to learn from, `validation` to select. `test`
+            is for judging alone.
         new_backbone: makes a freshly initialised network on the device, in training mode.
         engine: differentiates the inner loss of such networks.
         experts: trajectories of such networks on the real data, made when needed; None if there

@@ -43,14 +43,22 @@ class Representation(nn.Module, ABC):
 
     @abstractmethod
     def expand(self, boxes: Boxes) -> Tensor:
-        """Return the images at `boxes`: (n, C, h, w), differentiable in the parameters."""
+        """Return the images at `boxes`: (n, C, h, w), differentiable in the parameters.
+
+        Row i is the image of box i, whatever the other boxes are: they come in any order, and a box
+        may come again. A box is found by its place, `canvas` and `yxyx`, since `item` is -1 where
+        `draw` makes boxes that are not items.
+        """
 
     @abstractmethod
     def canvases(self) -> Tensor:
         """Return every decoded canvas: (canvases, C, H, W), for pictures and the artefact."""
 
     def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
-        """Return boxes for the items `index` (n,). Override to draw boxes that are not items."""
+        """Return boxes for the items `index` (n,). Override to draw boxes that are not items.
+
+        These have -1 for `item`; a box with a number is that item.
+        """
         del generator
         return self.layout.items[index]
 
@@ -120,7 +128,10 @@ class Orderer(Protocol):
     """
 
     def order(self, real: RealData, grid_shape: tuple[int, int], *, generator: Generator) -> Tensor:
-        """Return the class grid: `grid_shape` int64, a permutation of the classes."""
+        """Return the class grid: `grid_shape` int64, a permutation of the classes.
+
+        It may look at `real.train` and `real.validation`, never at `real.test`.
+        """
         ...
 
 

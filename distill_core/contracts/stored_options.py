@@ -1,4 +1,8 @@
-"""Settings that every representation has beside its own."""
+"""Settings that every representation has beside its own.
+
+A plugin may have an option of such a name for something else. It wins, and the mark `shared` tells
+apart whose it is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from registry.options import Options, about
+from registry.options import Options, about, marked
 
 
 class StoredOptions(Options):
@@ -16,10 +20,17 @@ class StoredOptions(Options):
         "float32",
         description="type in which the numbers are stored, and seen by all that trains on them; "
         "gradients pass straight through to float32 numbers, which are not part of the result",
-        **about(source="Bengio et al. 2013, for the gradient"),
+        **about(source="Bengio et al. 2013, for the gradient", shared="yes"),
     )
     scales: Literal["channel", "tensor"] = Field(
         "channel",
         description="uint8, uint4 and uint2: levels are fitted to every channel (of other tensors "
         "than pixels: to every column) of at least 32 numbers, or to whole tensors",
+        **about(shared="yes"),
     )
+
+
+def shared(options: Options) -> StoredOptions:
+    """Return these settings of a representation; the default where its plugin took the name."""
+    names = marked(options, "shared")
+    return StoredOptions(**{name: getattr(options, name) for name in names})

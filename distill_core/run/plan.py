@@ -17,7 +17,7 @@ from distill_core.contracts.algorithm import item_draws
 from distill_core.contracts.components import KeptDataset, Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
-from distill_core.contracts.stored_options import StoredOptions
+from distill_core.contracts.stored_options import shared
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import prepare
@@ -79,8 +79,8 @@ class Plan:
                 "algorithm", item_draws, self.config.options["algo"], spec
             )
         made: Representation = self.make("representation", **runtime)
-        options = self.builders["representation"].options
-        if not isinstance(options, StoredOptions) or options.stored == "float32":
+        options = shared(self.builders["representation"].options)
+        if options.stored == "float32":
             return made
         return StoredAs(made, options.stored, channels=options.scales == "channel")
 

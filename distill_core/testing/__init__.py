@@ -4,7 +4,7 @@ Every check takes what makes the component (its factory, with the options alread
 the small things it needs, and raises an AssertionError with a sentence that names the component
 and its fault. Third parties test theirs in one line:
 
-    check_component(discover(), "orderer", "alphabetical")
+    check_installed("orderer", "alphabetical")
 
 or without installing anything:
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_backbone",
     "check_component",
     "check_dataset",
+    "check_installed",
     "check_labeler",
     "check_orderer",
     "check_representation",
@@ -48,6 +49,21 @@ _CHECKS: dict[str, Callable[..., None]] = {
     "orderer": check_orderer,
     "representation": check_representation,
 }
+
+
+def check_installed(kind: str, name: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Check a component as it is installed: `check_component` with what `discover` finds.
+
+    Args:
+        kind: "representation", "labeler", "orderer", "algorithm", "dataset" or "backbone".
+        name: the component's name.
+        settings: its options where the defaults will not do for a small test.
+
+    Raises:
+        AssertionError: the contract is not kept; the sentence says how.
+        ExplainedError: there is no such component, or the settings are wrong.
+    """
+    check_component(discover(), kind, name, settings)
 
 
 def check_component(
@@ -69,11 +85,17 @@ def check_component(
     who = f"{kind} '{name}'"
     component = catalogue[name]
     demand(bool(component.summary.strip()), who, "has no summary for `distill list`")
-    for option, field in component.resolve_options().model_fields.items():
+    own, common = component.resolve_options(), catalogue.common_options()
+    for option, field in own.model_fields.items():
         demand(
             bool(field.description),
             who,
             f"has an option '{option}' without a description, which `distill show` prints",
+        )
+        demand(
+            option not in common.model_fields,
+            who,
+            f"has an option '{option}', which hides the one that all of its kind have; rename it",
         )
     options = catalogue.check(name, settings or {})
     _CHECKS[kind](partial(catalogue.create, name, options), name=name)

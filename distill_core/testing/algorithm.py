@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.contracts.algorithm import Algorithm, Estimate
+from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.state_tree import copied
 from distill_core.testing.assertions import demand, equal, repeatable, snapshot
-from distill_core.testing.small import small_data, small_synthetic, small_task
+from distill_core.testing.small import demand_unseen, small_data, small_synthetic, small_task
 
 Gradients = dict[str, list[Tensor | None]]
 
@@ -25,8 +26,9 @@ Gradients = dict[str, list[Tensor | None]]
 def check_algorithm(make: Callable[..., Algorithm], *, name: str = "unnamed") -> None:
     """Check an algorithm on six small images, with fixed labels, and with learned ones if it can.
 
-    An outer step leaves finite gradients, steps and projects nothing, and depends on its
-    generators and state alone; a run that is saved and resumed goes on bit for bit.
+    An outer step leaves finite gradients, steps and projects nothing, depends on its generators
+    and state alone, and does not look at the test images; a run that is saved and resumed goes on
+    bit for bit.
 
     Args:
         make: called as `make(task=Task)`.
@@ -35,7 +37,9 @@ def check_algorithm(make: Callable[..., Algorithm], *, name: str = "unnamed") ->
     who = f"algorithm '{name}'"
     for learned in (True, False):
         labels = "learned" if learned else "fixed"
-        _check(f"{who} with {labels} labels", partial(_Trial.start, make, learned), learned)
+        real = small_data()
+        _check(f"{who} with {labels} labels", partial(_Trial.start, make, real, learned), learned)
+        demand_unseen(who, real)
 
 
 @dataclass
@@ -47,9 +51,8 @@ class _Trial:
     rng: Streams
 
     @staticmethod
-    def start(make: Callable[..., Algorithm], learned_labels: bool) -> _Trial:
+    def start(make: Callable[..., Algorithm], real: RealData, learned_labels: bool) -> _Trial:
         """Begin from the same state in every call."""
-        real = small_data()
         synthetic = small_synthetic(real, learned_labels=learned_labels)
         return _Trial(make(task=small_task(real)), synthetic, Streams(0))
 

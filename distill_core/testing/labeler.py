@@ -21,7 +21,7 @@ from distill_core.testing.assertions import (
     repeatable,
     snapshot,
 )
-from distill_core.testing.small import placements, small_data, small_task
+from distill_core.testing.small import demand_unseen, placements, small_data, small_task
 from registry import ExplainedError
 
 
@@ -31,8 +31,9 @@ def check_labeler(make: Callable[..., Labeler], *, name: str = "unnamed") -> Non
     Labels have the right shape and follow the dtype of the images; they depend on boxes and
     parameters alone; the rows of a `simplex` labeler are distributions after any update followed
     by `project`; the gradient is right; the state can be saved and loaded. `start` depends on its
-    arguments alone and leaves them as they are; labels are valid before it, and a labeler that was
-    not started is the same after loading the state of one that was.
+    arguments alone, leaves them as they are and does not look at the test images; labels are valid
+    before it, and a labeler that was not started is the same after loading the state of one that
+    was.
 
     Args:
         make: called as `make(placement=Placement)`. It may refuse some placements, not all.
@@ -69,6 +70,7 @@ def _check(who: str, new: Callable[[], Labeler], placement: Placement) -> None:
     given = images.clone()
     repeatable(who, "its start", lambda: snapshot(make()))
     demand(equal(images, given), who, "changes the images that it is started with")
+    demand_unseen(who, task.real)
     labeler = make()
     check_parameters(who, labeler)
     labels = repeatable(who, "labels", lambda: labeler.labels(boxes, images).detach())

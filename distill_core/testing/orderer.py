@@ -13,7 +13,7 @@ from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import check_class_grid
 from distill_core.contracts.streams import seeded
 from distill_core.testing.assertions import demand, equal, repeatable
-from distill_core.testing.small import small_data
+from distill_core.testing.small import demand_unseen, small_data
 from registry import ExplainedError
 
 GRIDS = ((1, 6), (6, 1), (2, 3), (3, 2), (2, 5), (1, 2), (3, 3))
@@ -23,7 +23,8 @@ def check_orderer(make: Callable[..., Orderer], *, name: str = "unnamed") -> Non
     """Check an orderer on grids of several shapes.
 
     It returns a permutation of the classes in the right shape, the same one from equal
-    generators, and changes neither the data nor the global random state.
+    generators, changes neither the data nor the global random state, and does not look at the test
+    images.
 
     Args:
         make: called as `make()`. The orderer may refuse some grids, not all of them.
@@ -55,6 +56,7 @@ def _check(who: str, make: Callable[..., Orderer], real: RealData, shape: tuple[
     except ExplainedError as fault:
         raise AssertionError(f"{who} returns no class grid: {fault}") from None
     demand(equal(before, _tensors(real)), who, "changes the real data")
+    demand_unseen(who, real)
     made = make()
     made.order(real, shape, generator=seeded(0, "order"))
     notes: Any = getattr(made, "notes", {})
@@ -65,5 +67,5 @@ def _check(who: str, make: Callable[..., Orderer], real: RealData, shape: tuple[
 
 
 def _tensors(real: RealData) -> list[Tensor]:
-    splits = (real.train, real.validation, real.test)
+    splits = (real.train, real.validation)
     return [tensor.clone() for split in splits for tensor in (split.images, split.labels)]

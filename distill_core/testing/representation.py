@@ -22,16 +22,22 @@ from distill_core.testing.assertions import (
     repeatable,
     snapshot,
 )
-from distill_core.testing.small import small_data
+from distill_core.testing.small import demand_unseen, small_data
 from registry import ExplainedError
+
+BY_PLACE = (
+    "does not expand a box by its place, canvas and yxyx, but by its number, which is -1 for boxes "
+    "that are drawn and are not items"
+)
 
 
 def check_representation(make: Callable[..., Representation], *, name: str = "unnamed") -> None:
     """Check a representation, on colour and grey images, with and without a budget.
 
     Layout and images fit the data; `reset`, `draw` and `expand` depend on their arguments alone;
-    the gradients of images and penalty are right; the state can be saved and loaded; `project` is
-    idempotent; the pixels keep to the budget.
+    `expand` finds every box by its place, whatever the other boxes are; nothing looks at the test
+    images; the gradients of images and penalty are right; the state can be saved and loaded;
+    `project` is idempotent; the pixels keep to the budget.
 
     Args:
         make: called as `make(spec=DataSpec, ipc=float | None)`. It may refuse a budget.
@@ -67,9 +73,13 @@ def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: fl
     _check_state(who, representation, make(), placement, real)
     if list(representation.parameters()):
         exact = representation.double()
-        check_gradient(who, exact, lambda: exact.expand(exact.layout.items))
+        # The first item three times: what is learned from it adds up.
+        boxes = exact.layout.items
+        again = boxes[torch.cat([torch.arange(len(boxes)), torch.zeros(2).long()])]
+        check_gradient(who, exact, lambda: exact.expand(again))
         _check_penalty(who, exact)
     _check_projection(who, make())
+    demand_unseen(who, real)
 
 
 def check_layout(who: str, layout: Layout, spec: DataSpec) -> None:
@@ -141,14 +151,24 @@ def _check_images(who: str, representation: Representation, spec: DataSpec) -> N
         who,
         "expands a box to another image when it is asked for among other boxes",
     )
+    repeated = torch.cat([some, torch.arange(min(len(items), 3)), some])
+    demand(
+        close(representation.expand(items[repeated]), images[repeated]),
+        who,
+        "does not expand boxes one by one when some are asked for again, in another order",
+    )
+    nameless = Boxes(items.canvas, items.yxyx, torch.full_like(items.item, -1))
+    demand(close(_expanded(who, representation, nameless), images), who, BY_PLACE)
     drawn = Boxes(
         *repeatable(
             who, "draw", lambda: _plain(representation.draw(some, generator=seeded(0, "draw")))
         )
     )
     demand(len(drawn) == len(some), who, "draws another number of boxes than it is asked for")
+    _check_numbers(who, drawn, items)
+    shown = _expanded(who, representation, drawn)
     demand(
-        tuple(representation.expand(drawn).shape) == (len(some), *spec.image_shape),
+        tuple(shown.shape) == (len(some), *spec.image_shape),
         who,
         "expands the boxes that it draws to images of another shape",
     )
@@ -165,6 +185,32 @@ def _check_images(who: str, representation: Representation, spec: DataSpec) -> N
             who,
             "expands items to something else than its canvases show at their boxes",
         )
+        if drawn.hw == items.hw:
+            demand(close(gather_boxes(canvases, drawn), shown), who, BY_PLACE)
+
+
+def _expanded(who: str, representation: Representation, boxes: Boxes) -> Tensor:
+    """Expand boxes of which some are not items."""
+    try:
+        return representation.expand(boxes)
+    except (IndexError, RuntimeError) as error:
+        raise AssertionError(f"{who} {BY_PLACE} ({str(error).splitlines()[0]}).") from error
+
+
+def _check_numbers(who: str, drawn: Boxes, items: Boxes) -> None:
+    """A box that is drawn is the item whose number it has, or has the number -1."""
+    known = drawn.item >= 0
+    inside = bool((drawn.item < len(items)).all())
+    demand(inside, who, "draws boxes with numbers of items that are not there")
+    same = items[drawn.item[known]]
+    there = torch.equal(drawn.canvas[known], same.canvas) and torch.equal(
+        drawn.yxyx[known], same.yxyx
+    )
+    demand(
+        there,
+        who,
+        "draws boxes elsewhere than the items whose number they have; give them the number -1",
+    )
 
 
 def _check_state(

@@ -5,13 +5,16 @@ Written for these checks alone, so that a component is never judged by the fault
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Generator, Tensor, nn
 
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.algorithm import Task
 from distill_core.contracts.components import Labeler, Representation
-from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData
+from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
 from distill_core.contracts.geometry import (
     Boxes,
     Layout,
@@ -26,14 +29,40 @@ from distill_core.contracts.transfer import to_device
 from distill_core.data.prepare import prepare
 from distill_core.engine.engine import Engine
 from distill_core.engine.fresh import new_backbone
+from distill_core.testing.assertions import demand
 from distill_core.training.expert_cache import Experts
 
 # The class names of CIFAR-10, out of order: an orderer may know words.
 NAMES = ("ship", "cat", "truck", "bird", "frog", "airplane", "dog", "deer", "horse", "automobile")
 
 
+class SealedSplit(Split):
+    """The test images, which remember that somebody looked at them."""
+
+    looked_at = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("images", "labels"):  # every method needs one of them
+            object.__setattr__(self, "looked_at", True)
+        return super().__getattribute__(name)
+
+
+def demand_unseen(who: str, real: RealData) -> None:
+    """Demand that nobody has looked at the test images of `small_data`."""
+    assert isinstance(real.test, SealedSplit)
+    demand(
+        not real.test.looked_at,
+        who,
+        "looks at real.test; test images are for judging alone, so use real.train, and "
+        "real.validation to select",
+    )
+
+
 def small_data(num_classes: int = 6, *, channels: int = 3, size: int = 8) -> RealData:
-    """Make real data: a smooth pattern for each class, with noise; the same in every call."""
+    """Make real data: a smooth pattern for each class, with noise; the same in every call.
+
+    `demand_unseen` says whether its test images were looked at.
+    """
     names = tuple(
         NAMES[k % len(NAMES)] + ("" if k < len(NAMES) else str(k)) for k in range(num_classes)
     )
@@ -49,7 +78,8 @@ def small_data(num_classes: int = 6, *, channels: int = 3, size: int = 8) -> Rea
         return images, labels
 
     raw = RawData(spec, *part(12), *part(2))
-    return prepare(raw, DataOptions(), seed=0, device=torch.device("cpu"))
+    real = prepare(raw, DataOptions(), seed=0, device=torch.device("cpu"))
+    return replace(real, test=SealedSplit(real.test.images, real.test.labels))
 
 
 def image_layout(num_classes: int, *, ipc: int = 1, size: int = 8) -> Layout:

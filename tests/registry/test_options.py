@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from registry import OptionError, Options, about, check_options
-from registry.options import joined, written
+from registry.options import joined, marked, written
 from tests.registry.coffee import BrewOptions
 
 
@@ -165,6 +165,27 @@ class Served(Options):
     """Settings that every kind of tea has."""
 
     saucers: int = 1
+
+
+class Own(Options):
+    """A tea that has something else by the name of what all have."""
+
+    saucers: str = "blue"
+
+
+class Table(Served):
+    """Two settings that every tea has."""
+
+    cups: int = Field(1, ge=1, description="of a table", **about("cups", shared="yes"))
+
+
+def test_a_name_in_both_models_hides_that_one_alone() -> None:
+    made = joined(Own, Table).model_validate({"saucers": "red", "cups": 3})
+    assert made.model_dump() == {"saucers": "red", "cups": 3}
+    assert marked(made, "shared") == {"cups": "yes"}
+    with pytest.raises(OptionError, match="cups = 0 is not valid"):
+        check_options(joined(Own, Table), {"cups": 0}, where="tea")
+    assert pickle.loads(pickle.dumps(made)) == made
 
 
 def test_options_of_two_models_can_be_pickled() -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import distill_core
 from distill_core.builtin.algorithms.unrolled.ratbptt import RatBptt
+from distill_core.commands import preview
 from registry import InputError
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import arguments, distill
@@ -405,3 +406,17 @@ def test_a_number_out_of_all_proportion_is_named(tmp_path, option, said):
     name, _, value = option.partition("=")
     assert f"-o {name}={float(value) if 'e' in value else value}" in then
     assert not (tmp_path / "run").exists()
+
+
+def test_judges_that_the_command_line_replaces_are_named(tmp_path, monkeypatch):
+    settings = tmp_path / "judged.toml"
+    settings.write_text(
+        'repr = "images"\nlabeler = "soft"\norderer = "identity"\nalgo = "dd"\n'
+        '[evaluate]\nbackbones = ["timm:convnext_tiny"]\n'
+    )
+    monkeypatch.setattr(preview, "preview", lambda *plan: None)
+    given = ("run", "--config", str(settings), "--dry-run", "--out", str(tmp_path / "run"))
+    backbones = ("--backbone", "convnet", "--backbone", "timm:resnet18")
+    said = distill(*given, *backbones).output
+    assert "replaces evaluate.backbones of the file or preset: without timm:convnext_tiny" in said
+    assert "replaces" not in distill(*given).output

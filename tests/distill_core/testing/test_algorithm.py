@@ -130,6 +130,12 @@ def test_an_algorithm_may_leave_labels_as_they_are_if_it_says_so() -> None:
     check_algorithm(SaysSo, name="x")
 
 
+class Peeking(SoundAlgorithm):
+    def outer_step(self, synthetic: SyntheticDataset, *, step: int, rng: Streams) -> Any:
+        next(self.task.real.test.stream([torch.arange(2)]))
+        return super().outer_step(synthetic, step=step, rng=rng)
+
+
 class Stranger(SoundAlgorithm):
     def outer_optimizer(
         self, groups: Mapping[str, Sequence[nn.Parameter]]
@@ -155,6 +161,7 @@ class Probing(SoundAlgorithm):
         (Gambling, "changes the global random state during outer_step"),
         (PixelsOnly, "leaves gradients in group 'labels' but does not optimize it"),
         (FixedLabels, "leaves no gradient in group 'labels' after outer_step; say learns_labels"),
+        (Peeking, "looks at real.test"),
         (Stranger, "optimizes parameters that it was not given"),
         (Probing, "leaves gradients behind by estimate"),
         (nn.Identity, "is not an Algorithm"),

@@ -101,6 +101,11 @@ class StartedOnItsOwnGenerator(Started):
         return 1 + torch.rand((), generator=self.made)
 
 
+class Peeking(Started):
+    def start(self, images: Tensor, **given: Any) -> None:
+        self.rows.data[:, 0] = 1 + len(given["real"].test)
+
+
 class StartedInPlace(Started):
     def brightness(self, images: Tensor) -> Tensor:
         return 1 + images.zero_().mean()
@@ -134,6 +139,7 @@ def test_labels_may_follow_from_the_starting_images() -> None:
     [
         (StartedAtRandom, "changes the global random state during its start"),
         (StartedOnItsOwnGenerator, "gives two different results for its start"),
+        (Peeking, "looks at real.test"),
         (StartedInPlace, "changes the images that it is started with"),
         (StartedOutsideItsState, "gives other labels after its state was saved and loaded"),
         (UselessBefore, "gives labels that are not finite before it was started"),

@@ -129,6 +129,51 @@ class GlobalDraws(Sound):
         return self.layout.items[torch.randint(len(self.layout.items), (len(index),))]
 
 
+class ByNumber(Sound):
+    """Takes the number of a box for its place; a box that is drawn has none."""
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        return self.pixels[boxes.item]
+
+
+class ByNumberAndStrict(ByNumber):
+    def expand(self, boxes: Boxes) -> Tensor:
+        return self.pixels.index_select(0, boxes.item)
+
+
+class InItsOwnOrder(Sound):
+    """Looks up which items are asked for, but not in which order."""
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        asked = torch.isin(torch.arange(len(self.pixels)), boxes.canvas)
+        return self.pixels[asked]
+
+
+class OnceOnly(Sound):
+    """Gives its image to the first box that asks for it; the others get black ones."""
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        images = torch.zeros(len(boxes), *self.pixels.shape[1:], dtype=self.pixels.dtype)
+        for row, canvas in enumerate(boxes.canvas.tolist()):
+            if canvas not in boxes.canvas[:row].tolist():
+                images[row] = self.pixels[canvas]
+        return images
+
+
+class Misnumbered(Sound):
+    """Draws the neighbour of the item whose number the box has."""
+
+    def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
+        items = self.layout.items
+        return Boxes(items.canvas.roll(1)[index], items.yxyx[index], items.item[index])
+
+
+class Peeking(Sound):
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        super().reset(placement, real, generator=generator)
+        self.pixels.data[0] = real.test.take(slice(0, 1))[0]
+
+
 class Empty(Sound):
     def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
         super().__init__(spec=spec, ipc=ipc)
@@ -167,6 +212,12 @@ class Doubled(Sound):
         (Hidden, "gives other images after its state was saved and loaded"),
         (FewDraws, "draws another number of boxes"),
         (GlobalDraws, "changes the global random state during draw"),
+        (ByNumber, "does not expand a box by its place"),
+        (ByNumberAndStrict, "does not expand a box by its place"),
+        (InItsOwnOrder, "to another image when it is asked for among other boxes"),
+        (OnceOnly, "does not expand boxes one by one when some are asked for again"),
+        (Misnumbered, "draws boxes elsewhere than the items whose number they have"),
+        (Peeking, "looks at real.test"),
         (Clockwork, "gives two different results for reset from equal generators"),
         (Empty, "cut off from its parameters"),
         (WidePenalty, "has a penalty of shape (6, 8, 8), not ()"),

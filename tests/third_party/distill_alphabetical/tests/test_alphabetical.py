@@ -2,11 +2,11 @@
 
 from distill_alphabetical import Alphabetical, AlphabeticalOptions
 
-from distill_core.testing import check_component, check_orderer, discover
+from distill_core.testing import check_installed, check_orderer
 
 
 def test_contract():
-    check_component(discover(), "orderer", "alphabetical")
+    check_installed("orderer", "alphabetical")
 
 
 def test_contract_without_installing():
