@@ -40,17 +40,17 @@ class PosterOptions(Options):
         description="where patches is not set: passes: fewer patches, but at least one for each "
         "class, so that an inner loop sees each some 30 times, as the published long loops do; "
         "published: as many as the paper has, whatever the inner loop",
-        **about(source="published: PoDD, section 5.1", absent="published"),
+        **about(source="published: PoDD, section 5.1", absent="published", advanced="yes"),
     )
     classes: GridShape | None = Field(
         None,
         description="rows x columns of the class grid; default: the most square one",
-        **about("classes", "PoDD, section 4.2"),
+        **about("classes", "PoDD, section 4.2", advanced="yes"),
     )
     cyclic: bool = Field(
         False,
         description="patches go around the borders, so that all pixels are alike",
-        **about(source="PoDD, section 6"),
+        **about(source="PoDD, section 6", advanced="yes"),
     )
     per_class: bool | None = Field(
         None,
@@ -76,13 +76,14 @@ class PosterOptions(Options):
         ge=1,
         description="how many times as many pixels a decoded canvas has as its numbers would "
         f"make; not with canvas pixels; default {DECODED_AREA:g}",
+        **about(advanced="yes"),
     )
     blocks: int | None = Field(
         None,
         ge=1,
         description="blocks on each side of a class cell; with canvas frequencies "
         f"(default {BLOCKS['frequencies']}) and bases (default {BLOCKS['bases']})",
-        **about("blocks"),
+        **about("blocks", advanced="yes"),
     )
     init: Literal["noise", "paper", "blend", "real"] = Field(
         "noise",
@@ -90,7 +91,9 @@ class PosterOptions(Options):
         "the published code's cross-faded areas, or cross-faded real images",
         **about(source="PoDD, section 4.1; published code"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the starting pixels", **about(advanced="yes")
+    )
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -144,7 +147,7 @@ class PoddlOptions(Options):
         "cells",
         description="fixed: a class owns its cell, as in the paper, or an area of an image's "
         "size, overlapping others, as in the published code",
-        **about(source="PoDD, section 4.3; published code"),
+        **about(source="PoDD, section 4.3; published code", advanced="yes"),
     )
 
     @model_validator(mode="after")
@@ -180,20 +183,23 @@ class SimilarityOptions(Options):
         "{}",
         description="text for a class, {} standing for its name; several, with | between them, are "
         "averaged",
-        **about(source="Radford et al. 2021, section 3.1.4"),
+        **about(source="Radford et al. 2021, section 3.1.4", advanced="yes"),
     )
     model: str = Field(
-        "ViT-B-32-quickgelu", description="open_clip model", **about(source="published code")
+        "ViT-B-32-quickgelu",
+        description="open_clip model",
+        **about(source="published code", advanced="yes"),
     )
     pretrained: str = Field(
         "openai",
         description="open_clip's name of the weights, or a path as for weights",
-        **about(source="published code"),
+        **about(source="published code", advanced="yes"),
     )
     weights: Path | None = Field(
         None,
         description="local weights instead: a .safetensors file, or a folder with "
         "open_clip_config.json and a .safetensors file",
+        **about(advanced="yes"),
     )
 
     @field_validator("prompt")

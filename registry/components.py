@@ -51,7 +51,7 @@ class Components(Catalogue[Component]):
         """Return the options that all components of the kind have; `Options` itself for none."""
         from registry.options import Options
 
-        return _import(self.kind.common) if self.kind.common else Options  # type: ignore[no-any-return]
+        return _import(self.kind.common) if self.kind.common else Options
 
     def create(self, name: str, settings: Mapping[str, Any] | Options, **runtime: Any) -> Any:
         """Make a component from its settings and what the run gives it.

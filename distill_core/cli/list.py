@@ -9,13 +9,12 @@ import click
 
 from distill_core.cli.kinds import find_kind
 from distill_core.cli.names import KindName
+from distill_core.cli.others import OTHERS, PRESETS
 from distill_core.cli.tables import print_listing
 from distill_core.config.discovery import discover
 from distill_core.hookspecs import KINDS
 from registry import Kind, Plugins
 
-PRESETS = ("preset", "presets")
-OTHERS = (*PRESETS, "plugin", "plugins")
 HEADERS = ("kind", "name", "plugin", "version", "summary")
 
 
@@ -29,7 +28,7 @@ def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     """Show what can be chosen, and who provides it.
 
     KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it. It may
-    also be presets or plugins, as those commands show them.
+    also be presets or plugins. `distill show KIND NAME` explains one.
     """
     if kind is not None and kind.strip().lower() in OTHERS:
         _list_others(kind.strip().lower(), pattern, as_json=as_json)

@@ -33,7 +33,7 @@ def command(context: click.Context, as_json: bool) -> None:
     failures = [*plugins.failures, *presets.failures]
     tracebacks = isinstance(context.obj, Display) and context.obj.traceback
     for failure in failures:
-        click.echo(_report(failure, tracebacks=tracebacks))
+        click.echo(report(failure, tracebacks=tracebacks))
     if failures and not tracebacks:
         click.echo("\n`distill plugins --traceback` shows where it happened.")
 
@@ -76,7 +76,8 @@ def _offers(plugins: Plugins, presets: Catalogue[Preset], provider: Provider) ->
     return "; ".join(offered) or "nothing"
 
 
-def _report(failure: Failure, *, tracebacks: bool) -> str:
+def report(failure: Failure, *, tracebacks: bool) -> str:
+    """Say what is broken in a plugin, and why."""
     at = f"\nin {failure.place}" if failure.place else ""
     reason = failure.traceback.rstrip() if tracebacks else f"{failure.reason}{at}"
     return f"\n{failure.provider} is broken:\n{textwrap.indent(reason, '  ')}"

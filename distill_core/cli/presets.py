@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from distill_core.cli.names import PresetName
-from distill_core.cli.tables import print_json, print_listing
+from distill_core.cli.others import show_preset
+from distill_core.cli.tables import print_listing
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.hookspecs import Preset
 from registry import Catalogue
@@ -23,10 +22,8 @@ def command(name: str | None, as_json: bool) -> None:
     found = collect_presets(discover())
     if name is None:
         print_listing(HEADERS, rows(found), title="Presets", as_json=as_json)
-    elif as_json:
-        print_json(asdict(found[name]))
     else:
-        click.echo(describe(found[name]), nl=False)
+        show_preset(found[name], as_json=as_json)
     for failure in found.failures:
         click.echo(
             f"The presets of {failure.provider} are missing; `distill plugins` says why.", err=True
@@ -39,12 +36,3 @@ def rows(found: Catalogue[Preset]) -> list[tuple[str, ...]]:
         (name, found.entry(name).provider.entry_point, found[name].summary, found[name].reported)
         for name in found.names()
     ]
-
-
-def describe(preset: Preset) -> str:
-    """Return a preset as a configuration file, with what is known about it as comments."""
-    import tomli_w
-
-    remarks = [preset.summary, f"reported: {preset.reported}" if preset.reported else ""]
-    comments = [f"# {line}" for remark in remarks for line in remark.splitlines()]
-    return "\n".join([*comments, "", tomli_w.dumps(dict(preset.config))])

@@ -11,6 +11,7 @@ import click
 
 from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
 from distill_core.cli.errors import INTERRUPTED, Display
+from distill_core.cli.folded import FoldedCommand
 from distill_core.cli.processes import as_rank, check_procs
 from distill_core.distributed.launch import (
     EXIT_CODE_FILE,
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from distill_core.distributed.ranks import Ranks
     from registry import Plugins
 
+FOLDED = ("snapshots", "procs", "on_divergence", "max_memory")
 
-@click.command("run")
+
+@click.command("run", cls=FoldedCommand, folded=FOLDED)
 @with_settings(again=("backbone",))
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/...].")
 @with_sources

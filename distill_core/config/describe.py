@@ -43,6 +43,20 @@ def settings_rows(name: str, model: type[Options]) -> list[Row]:
     return [row for row in rows(model, name) if row[0] not in elsewhere]
 
 
+def machine_options() -> set[str]:
+    """Return the settings of a run that say where and how fast it is computed."""
+    from distill_core.config.settings import MACHINE
+
+    return {f"run.{name}" for name in MACHINE}
+
+
+def advanced_options(model: type[Options], prefix: str) -> set[str]:
+    """Return the options that few will set: those that `about(..., advanced="yes")` marks."""
+    from registry.options import marked
+
+    return {f"{prefix}.{name}" for name in marked(model, "advanced")}
+
+
 def rows(model: type[Options], prefix: str) -> list[Row]:
     """Return one row of `HEADERS` for each option of a model, in its own order.
 

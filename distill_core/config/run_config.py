@@ -51,6 +51,7 @@ class RunConfig(Options):
         description="decay of a moving average over the outer steps, which is validated, saved and "
         "judged instead of the last state, for example 0.999; in step t, from 0, it is at most "
         "(1 + t) / (10 + t); default: no average, or what the algorithm asks for",
+        **about(advanced="yes"),
     )
     lr_decay: Literal["none", "linear", "cosine"] = Field(
         "none",
@@ -99,7 +100,7 @@ class RunConfig(Options):
         0,
         ge=0,
         description="pictures to save over the run, from start to end, for a time-lapse",
-        **about("pictures"),
+        **about("pictures", advanced="yes"),
     )
     rank_timeout_minutes: float = Field(
         10.0,
@@ -111,6 +112,7 @@ class RunConfig(Options):
         "stop",
         description="what to do when numbers are no longer finite: stop, or return to an "
         "earlier finite state and halve the outer learning rates (also --on-divergence)",
+        **about(advanced="yes"),
     )
     data: DataOptions = Field(default_factory=DataOptions, description="whitening and split")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="hypergradients")

@@ -26,7 +26,7 @@ class DataOptions(Options):
         0.1,
         gt=0,
         description="regulariser of both ZCA variants",
-        **about(source="RaT-BPTT, PoDD and MTT, published code"),
+        **about(source="RaT-BPTT, PoDD and MTT, published code", advanced="yes"),
     )
     storage: Literal["auto", "float32", "float16", "memmap"] = Field(
         "auto",
@@ -34,6 +34,7 @@ class DataOptions(Options):
         "the memory, rounded to 3 digits); or as bytes on the disk, read and whitened batch by "
         "batch (memmap); auto: float32, or memmap where that does not fit into free memory; "
         "computations use float32 in any case",
+        **about(advanced="yes"),
     )
     validation: float = Field(
         0.1, ge=0, lt=1, description="fraction of the training data kept for validation"
@@ -67,7 +68,10 @@ class EvaluateOptions(Options):
         **about("outer steps"),
     )
     every_nets: int = Field(
-        2, ge=1, description="networks for each of those evaluations", **about("networks")
+        2,
+        ge=1,
+        description="networks for each of those evaluations",
+        **about("networks", advanced="yes"),
     )
     select: Literal["last", "best"] = Field(
         "last", description="keep the last state, or the best one on the validation split"
@@ -81,10 +85,13 @@ class EvaluateOptions(Options):
         True, description="also train on random real images of the same pixel budget and on all"
     )
     full_nets: int = Field(
-        1, ge=1, description="networks trained on the full training set", **about("networks")
+        1,
+        ge=1,
+        description="networks trained on the full training set",
+        **about("networks", advanced="yes"),
     )
     full_steps: int = Field(
-        2000, ge=1, description="steps on the full training set", **about("steps")
+        2000, ge=1, description="steps on the full training set", **about("steps", advanced="yes")
     )
 
 
@@ -107,6 +114,7 @@ class EngineOptions(Options):
         "float32",
         description="type of activations in the kernels; bfloat16 takes half the memory and is "
         "coarser, and no faster on the CPUs where it was measured",
+        **about(advanced="yes"),
     )
     microbatch: int | None = Field(
         None,
@@ -120,19 +128,21 @@ class EngineOptions(Options):
         description="most images of the real batch at a time, in equal chunks; statistics of batch "
         "normalisation are those of a chunk; default: 250, on CUDA up to 1000, as many as fit "
         "its memory, and 250 with batch normalisation",
-        **about("images"),
+        **about("images", advanced="yes"),
     )
     activation_cache: str = Field(
         "auto",
         description="memory for activations of differentiated steps, so the backward pass need "
         "not recompute them: an amount, or none; auto: 256MiB, on CUDA half of the free memory, "
         "at most 16GiB; or what max_memory leaves room for",
+        **about(advanced="yes"),
     )
     graphs: Literal["auto", "none"] = Field(
         "auto",
         description="CUDA graphs: the operations of an inner step are captured once and replayed, "
         "which saves launching each one; auto: on CUDA if the network allows it; none: launch each "
         "one",
+        **about(advanced="yes"),
     )
     max_memory: str | None = Field(
         None,

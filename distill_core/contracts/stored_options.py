@@ -26,7 +26,7 @@ class StoredOptions(Options):
         "channel",
         description="uint8, uint4 and uint2: levels are fitted to every channel (of other tensors "
         "than pixels: to every column) of at least 32 numbers, or to whole tensors",
-        **about(shared="yes"),
+        **about(shared="yes", advanced="yes"),
     )
 
 

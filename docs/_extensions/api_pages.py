@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from distill_core.config.describe import rows
 from distill_core.plugin import CONTRACTS, TOOLS, Table
+from registry import Options
 
 MODULES = {
     "plugin": ("distill_core.plugin", "For plugins"),
@@ -74,6 +76,20 @@ def _entries(module: str, names: Iterable[str], *, underline: str) -> list[str]:
     ]
 
 
+def _fields(value: Any) -> str:
+    """Return the fields of a model: type, default, bounds, unit, text and source of each."""
+    if not (isinstance(value, type) and issubclass(value, Options) and value.model_fields):
+        return ""
+    lines = [f"Fields of ``{value.__name__}``:\n"]
+    for option, what, default, bounds, unit, text, source in rows(value, value.__name__):
+        name = option.partition(".")[2]
+        filling = default if default == "required" else f"default ``{default}``"
+        facts = [f"``{what}``", filling, bounds and f"``{bounds}``", unit and f"unit: {unit}"]
+        told = f"{text}. Source: {source}." if source else f"{text}."
+        lines.append(f"``{name}``\n   {', '.join(filter(None, facts))}: {told}\n")
+    return "\n".join(lines) + "\n"
+
+
 def _heading(text: str, underline: str) -> str:
     return f"{text}\n{underline * len(text)}\n"
 
@@ -88,6 +104,7 @@ def _entry(module: str, name: str, value: Any) -> str:
         return (
             f"``from {module} import {name}``\n\n"
             f".. {directive}:: {value.__module__}.{value.__qualname__}\n{members}{index}\n"
+            f"{_fields(value)}"
         )
     return (
         f"``{module}.{name}``: ``{value!r}``.\n"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from distill_core.config.describe import rows, settings_rows
+from distill_core.config.describe import (
+    advanced_options,
+    machine_options,
+    rows,
+    settings_rows,
+)
 from distill_core.config.settings import settings_models
 from distill_core.hookspecs import KINDS
 from registry import Components, Plugins
@@ -41,7 +46,7 @@ def _component(catalogue: Components, name: str) -> str:
         f"{entry.provider.distribution} {entry.provider.version}.\n",
         source_of(component.resolve_factory()),
         f"**Options of {name}**\n" if options else "No options.\n",
-        *_listed(options),
+        *_listed(options, advanced_options(catalogue.options(name), kind.option)),
     ]
     return "\n".join(parts)
 
@@ -56,15 +61,24 @@ def settings_page() -> str:
     for name, model in settings_models().items():
         text = inspect.getdoc(model) or ""
         parts += [f"(settings-{name})=\n## {name}\n", f"{text}\n"]
-        parts += _listed(settings_rows(name, model))
+        listed, machine = settings_rows(name, model), machine_options()
+        few = advanced_options(model, name)
+        parts += _listed([row for row in listed if row[0] not in machine], few)
+        if of_machine := [row for row in listed if row[0] in machine]:
+            parts.append("**This machine**: where and how fast a run is computed.\n")
+            parts += _listed(of_machine, few)
     return "\n".join(parts)
 
 
-def _listed(options: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    for option, what, default, bounds, unit, text, source in options:
+def _listed(options: Iterable[tuple[str, ...]], advanced: Collection[str]) -> Iterator[str]:
+    """Yield an entry for each option; those that few will set come last and say so."""
+    for option, what, default, bounds, unit, text, source in sorted(
+        options, key=lambda row: row[0] in advanced
+    ):
+        few = "few will set it" if option in advanced else ""
         facts = ", ".join(
             [f"`{what}`", "required" if default == "required" else f"default `{default}`"]
-            + [_escaped(fact) for fact in (bounds, unit and f"unit: {unit}") if fact]
+            + [_escaped(fact) for fact in (bounds, few, unit and f"unit: {unit}") if fact]
         )
         yield f"`{option}`\n: {facts}\n\n  {_escaped(text)}\n"
         if source:

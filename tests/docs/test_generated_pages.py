@@ -15,11 +15,13 @@ from distill_core.cli import COMMANDS, main
 from distill_core.config.describe import settings_rows
 from distill_core.config.discovery import discover
 from distill_core.config.settings import settings_models
+from distill_core.contracts.recipes import Recipe
 from docs._extensions import links
-from docs._extensions.api_pages import MODULES, api_pages
+from docs._extensions.api_pages import MODULES, api_pages, public_names
 from docs._extensions.cli_page import cli_page
 from docs._extensions.component_pages import component_pages, settings_page
 from docs._extensions.hooks_page import hooks_page
+from registry import Options
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -77,6 +79,22 @@ def test_every_public_name_is_in_the_reference(page: str) -> None:
             assert f":: {value.__module__}.{name}\n" in text
         else:
             assert f"``{MODULES[page][0]}.{name}``" in text
+
+
+def test_the_fields_of_every_public_model_are_in_the_reference() -> None:
+    models = [
+        (page, value)
+        for page, (module, _) in MODULES.items()
+        for value in public_names(module).values()
+        if isinstance(value, type) and issubclass(value, Options) and value.model_fields
+    ]
+    assert Recipe in [value for _, value in models]
+    for page, value in models:
+        section = api_pages()[page].partition(f"Fields of ``{value.__name__}``:\n")[2]
+        for name, field in value.model_fields.items():
+            assert f"\n``{name}``\n   ``" in section
+            assert str(field.description) in section
+    assert "default ``2000``, ``>= 1``, unit: steps: training steps." in api_pages()["plugin"]
 
 
 def test_the_reference_for_plugins_has_contracts_first_and_then_tools() -> None:

@@ -39,7 +39,9 @@ def label_lr(optimizer: str, source: str = "", *, varies: str = "default: pixel_
 
 def momentum(default: float, of: str, source: str) -> Any:
     """Return an option that is the momentum of an optimizer, as "outer SGD"."""
-    return Field(default, ge=0, lt=1, description=f"momentum of {of}", **about(source=source))
+    return Field(
+        default, ge=0, lt=1, description=f"momentum of {of}", **about(source=source, advanced="yes")
+    )
 
 
 def augment(default: AugmentName, of: str = "", source: str = "") -> Any:
@@ -77,6 +79,7 @@ def coverage_normalize() -> Any:
         True,
         description="divide the gradient of pixels by the number of items that touch them, "
         "relative to its mean; without effect on whole images",
+        **about(advanced="yes"),
     )
 
 

@@ -52,6 +52,7 @@ class ImageFolderOptions(Options):
             ("flip", "rotate", "scale", "crop", "cutout", "color"),
             description="operations that keep the labels; leave out flip for writing, color where "
             "colour decides",
+            **about(advanced="yes"),
         )
     )
 

@@ -33,16 +33,18 @@ class TeacherOptions(Options):
         None,
         gt=0,
         description=f"learning rate of the teacher, SGD; {rate_default('expert_lr')}",
-        **about("per step", MTT_CODE),
+        **about("per step", MTT_CODE, advanced="yes"),
     )
     batch: int | None = Field(
         None,
         ge=1,
         description=f"real images per step of the teacher; {rate_default('expert_batch')}",
-        **about("images", MTT_CODE),
+        **about("images", MTT_CODE, advanced="yes"),
     )
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
-        "dsa", description="augmentation of the teacher's batches", **about(source=MTT_CODE)
+        "dsa",
+        description="augmentation of the teacher's batches",
+        **about(source=MTT_CODE, advanced="yes"),
     )
 
     def recipe(self, side: int) -> dict[str, Any]:

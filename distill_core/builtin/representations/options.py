@@ -17,7 +17,9 @@ class ImagesOptions(Options):
         description="starting pixels: Gaussian noise, or random real images of the class",
         **about(source="RaT-BPTT, published code"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting pixels")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the starting pixels", **about(advanced="yes")
+    )
     downsample: int = Field(
         1,
         ge=1,
@@ -42,7 +44,9 @@ class BasisOptions(Options):
         description="bases are stored at this fraction of height and width",
         **about(source="published code"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting bases")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the starting bases", **about(advanced="yes")
+    )
 
 
 class FredOptions(Options):
@@ -60,7 +64,9 @@ class FredOptions(Options):
         description="starting images: random real ones of the class, or Gaussian noise",
         **about(source="FreD"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting images")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the starting images", **about(advanced="yes")
+    )
 
 
 class DdifOptions(Options):
@@ -84,9 +90,11 @@ class DdifOptions(Options):
         ge=0,
         description="steps that fit each field to a random real image of its class, at the start; "
         "0: fields start as they are drawn",
-        **about("steps", "DDiF"),
+        **about("steps", "DDiF", advanced="yes"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the images to fit")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the images to fit", **about(advanced="yes")
+    )
 
 
 class GsddOptions(Options):
@@ -105,15 +113,17 @@ class GsddOptions(Options):
         **about(source="GSDD"),
     )
     fit_steps: int = Field(
-        200, ge=0, description="steps of that fit, once per run", **about("steps")
+        200, ge=0, description="steps of that fit, once per run", **about("steps", advanced="yes")
     )
     boundary: float = Field(
         0.1,
         ge=0,
         description="weight of the loss that keeps Gaussians inside the image; 0: none",
-        **about(source="GSDD"),
+        **about(source="GSDD", advanced="yes"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the starting images")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the starting images", **about(advanced="yes")
+    )
 
 
 class SpeedOptions(Options):
@@ -135,7 +145,7 @@ class SpeedOptions(Options):
         2,
         ge=1,
         description="maps of every image, each for its share of a token (CIFAR-100: 3)",
-        **about("maps", "SPEED"),
+        **about("maps", "SPEED", advanced="yes"),
     )
     kept: int = Field(
         48,
@@ -147,13 +157,13 @@ class SpeedOptions(Options):
         1,
         ge=1,
         description="blocks of the decoder (published for CIFAR-100: 2)",
-        **about("blocks", "SPEED"),
+        **about("blocks", "SPEED", advanced="yes"),
     )
     patch: int = Field(
         4,
         ge=1,
         description="side of the patches that an image is made of (published for 64x64: 8)",
-        **about("pixels", "SPEED"),
+        **about("pixels", "SPEED", advanced="yes"),
     )
     fit_steps: int = Field(
         400,
@@ -161,15 +171,17 @@ class SpeedOptions(Options):
         description="steps that fit everything to random real images of the classes, at the "
         "start: the first half with whole maps, of which the largest entries are then chosen; 0: "
         "the largest of random maps",
-        **about("steps"),
+        **about("steps", advanced="yes"),
     )
     sparsity: float = Field(
         3e-6,
         ge=0,
         description="weight of the sum of all entries, without sign, while whole maps are fitted",
-        **about(source="SPEED, while distilling"),
+        **about(source="SPEED, while distilling", advanced="yes"),
     )
-    init_scale: float = Field(1.0, gt=0, description="factor on the images to fit")
+    init_scale: float = Field(
+        1.0, gt=0, description="factor on the images to fit", **about(advanced="yes")
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -201,20 +213,21 @@ class CoresetOptions(Options):
         "pixels",
         description="herding and kcenter alone: whitened pixels (no training), or those of a "
         "ConvNet trained on all real images, as in the literature",
+        **about(advanced="yes"),
     )
     epochs: int = Field(
         10,
         ge=1,
         description="passes over the real images of the ConvNet; without effect but with "
         "method=forgetting or features=network",
-        **about("epochs"),
+        **about("epochs", advanced="yes"),
     )
     width: int = Field(
         32,
         ge=1,
         description="width of the ConvNet; without effect but with method=forgetting or "
         "features=network",
-        **about("channels"),
+        **about("channels", advanced="yes"),
     )
 
     @model_validator(mode="after")

@@ -18,14 +18,14 @@ from tests.distill_core.cli.fakes import distill, process
 
 # The public interface: a component adds options, never flags. Change it only on purpose.
 FLAGS = {
-    "run": "--algo --backbone --budget-bytes --config --dataset --device --dry-run --ipc --labeler "
-    "--max-memory --minutes --on-divergence --orderer --out --overwrite --preset --procs --repr "
-    "--resume --seed --snapshots --steps --yes -o",
+    "run": "--algo --all --backbone --budget-bytes --config --dataset --device --dry-run --ipc "
+    "--labeler --max-memory --minutes --on-divergence --orderer --out --overwrite --preset "
+    "--procs --repr --resume --seed --snapshots --steps --yes -o",
     "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",
     "compare": "--json --markdown --sort runs",
     "report": "--animate --out runs",
     "list": "--filter --json kind",
-    "show": "--json kind name",
+    "show": "--all --json kind name",
     "plugins": "--json",
     "presets": "--json name",
     "experts": "--algo --backbone --config --count --dataset --device --json --preset --seed -o",
@@ -74,6 +74,17 @@ def test_help_lists_every_command_in_order() -> None:
     assert positions == sorted(positions)
     assert all(line in text for line in COMMANDS.values())
     assert distill().stdout == distill("-h").stdout == text
+
+
+def test_flags_that_few_give_are_folded_and_counted() -> None:
+    few = distill("run", "--help").stdout
+    assert "--procs" not in few
+    assert "--ipc" in few
+    assert few.endswith("\n4 more that few will give: `distill run --help --all`.\n")
+    whole = distill("run", "--help", "--all").stdout
+    assert distill("run", "--all").stdout == whole
+    assert all(each in whole for each in ("--procs", "--max-memory", "--ipc"))
+    assert "few will give" not in whole
 
 
 def test_version() -> None:

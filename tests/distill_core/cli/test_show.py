@@ -13,6 +13,7 @@ from distill_core.config.describe import HEADERS, rows
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import RunConfig
 from distill_core.config.sections import SECTIONS
+from distill_core.config.settings import MACHINE
 from distill_core.hookspecs import KINDS
 from registry import Component, Options
 from tests.distill_core.cli.fakes import SpiralOptions, distill, spiral, use, with_hooks
@@ -128,6 +129,62 @@ def test_a_column_with_nothing_in_it_is_left_out() -> None:
     assert all(option.keys() == set(HEADERS) for option in record["options"])
 
 
+def named(printed: str) -> list[str]:
+    """Return the options in printed tables."""
+    firsts = [line.split("\t")[0].strip() for line in printed.splitlines() if "\t" in line]
+    return [first for first in firsts if first != "option"]
+
+
+def test_options_that_few_set_are_folded_and_counted() -> None:
+    few = distill("show", "algo", "ratbptt").stdout
+    whole = distill("show", "algo", "ratbptt", "--all").stdout
+    hidden = set(named(whole)) - set(named(few))
+    assert {"algo.clip_decay", "algo.momentum"} <= hidden
+    assert "algo.window" in named(few)
+    assert few.endswith(
+        f"\n{len(hidden)} more that few will set: `distill show algo ratbptt --all`.\n"
+    )
+    assert "few will set" not in whole
+    record = json.loads(distill("show", "algo", "ratbptt", "--json").stdout)
+    assert [each["option"] for each in record["options"]] == named(whole)
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+def test_every_component_shows_an_option_if_it_has_one(kind: str) -> None:
+    catalogue = discover(only=["builtin", "podd"])[kind]
+    for name in catalogue.names():
+        few = named(distill("show", kind, name).stdout)
+        assert bool(few) == bool(catalogue.options(name).model_fields), name
+
+
+def test_settings_of_the_machine_are_apart() -> None:
+    settings, machine = distill("show", "run").stdout.split("This machine: ")
+    assert "run.steps" in named(settings)
+    assert named(machine) == [f"run.{name}" for name in MACHINE]
+    assert not set(named(settings)) & set(named(machine))
+
+
+def test_presets_and_plugins_are_shown_as_components_are() -> None:
+    assert (
+        distill("show", "preset", "quick-digits").stdout
+        == distill("presets", "quick-digits").stdout
+    )
+    assert distill("show", "plugins", "podd").stdout.startswith("plugin   podd\n")
+    assert json.loads(distill("show", "plugin", "podd", "--json").stdout)["plugin"] == "podd"
+    unknown = distill("show", "plugin", "pod")
+    assert unknown.exit_code == 2
+    assert "Did you mean 'podd'?" in unknown.stderr
+    assert "`distill list presets` has the names" in distill("show", "preset").stderr
+
+
+def test_a_plugin_that_is_broken_is_shown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def distill_orderers() -> list[Component]:
+        raise RuntimeError("out of tea")
+
+    use(monkeypatch, "others", ("broken", with_hooks(distill_orderers)))
+    assert "RuntimeError: out of tea" in distill("show", "plugin", "broken").stdout
+
+
 def test_a_terminal_gets_few_columns() -> None:
     headers, cells = stacked(rows(SpiralOptions, "orderer"))
     assert headers == ("option", "value", "description")
@@ -165,7 +222,7 @@ def test_every_whole_number_of_a_run_has_a_unit(model: type[Options]) -> None:
 
 @pytest.mark.parametrize("name", ["run", "data", "engine", "evaluate"])
 def test_settings_of_the_core_are_shown(name: str) -> None:
-    result = distill("show", name)
+    result = distill("show", name, "--all")
     assert result.exit_code == 0, result.output
     names = {line.split("\t")[0].strip() for line in result.stdout.splitlines() if "\t" in line}
     record = json.loads(distill("show", name, "--json").stdout)

@@ -25,16 +25,20 @@ class ByClassOptions(Options):
         "per_class_aug",
         description="draw an augmentation for each class, as published, or one per outer step; "
         "either way real and synthetic images share it",
-        **about(source="published code"),
+        **about(source="published code", advanced="yes"),
     )
     threshold: float = Field(
-        0.02, ge=0, lt=1, description="an item counts for a class if its label gives it more"
+        0.02,
+        ge=0,
+        lt=1,
+        description="an item counts for a class if its label gives it more",
+        **about(advanced="yes"),
     )
     class_batch: int | None = Field(
         None,
         ge=1,
         description="classes per outer step, drawn at random, the loss scaled up; default: all",
-        **about("classes"),
+        **about("classes", advanced="yes"),
     )
     coverage_normalize: bool = shared.coverage_normalize()
 
@@ -62,19 +66,19 @@ class DcOptions(ByClassOptions):
         0.01,
         gt=0,
         description="learning rate of the network, SGD",
-        **about("per step", "published code"),
+        **about("per step", "published code", advanced="yes"),
     )
     net_batch: int = Field(
         256,
         ge=1,
         description="synthetic images per step of the network",
-        **about("images", "published code"),
+        **about("images", "published code", advanced="yes"),
     )
     distance: Literal["layers", "mse", "cosine"] = Field(
         "layers",
         description="between gradients: 1 - cosine for every output of every layer, biases and "
         "norms left out; sum of squared differences; or 1 - cosine of all numbers together",
-        **about(source="Zhao et al. 2021, equation 10; published code"),
+        **about(source="Zhao et al. 2021, equation 10; published code", advanced="yes"),
     )
     learn_labels: bool = Field(
         False,

@@ -18,7 +18,7 @@ class RegressionOptions(Options):
         100,
         ge=1,
         description="updates of an online network before a fresh one takes its place",
-        **about("updates", "Zhou et al. 2022; RCIG: published code"),
+        **about("updates", "Zhou et al. 2022; RCIG: published code", advanced="yes"),
     )
     real_batch: int = Field(
         1024,
@@ -30,14 +30,14 @@ class RegressionOptions(Options):
         False,
         description="reward synthetic labels for a clear first class, as published for images "
         "of one class; works against labels that classes share",
-        **about(source="published code"),
+        **about(source="published code", advanced="yes"),
     )
     max_items: int = Field(
         4000,
         ge=1,
         description="most rows of the regression, mirrored copies included; its time grows with "
         "the third power",
-        **about("rows"),
+        **about("rows", advanced="yes"),
     )
 
 
@@ -54,13 +54,13 @@ class FrepoOptions(RegressionOptions):
         3e-4,
         gt=0,
         description="learning rate of online networks, Adam",
-        **about("per update", "published code"),
+        **about("per update", "published code", advanced="yes"),
     )
     online_batch: int = Field(
         1000,
         ge=1,
         description="synthetic images per online update; all where there are fewer",
-        **about("images", "published code"),
+        **about("images", "published code", advanced="yes"),
     )
     pixel_lr: float = shared.pixel_lr(1e-3, "Adam", "published code (PyTorch)")
     label_lr: float | None = shared.label_lr("Adam")
@@ -71,7 +71,7 @@ class FrepoOptions(RegressionOptions):
         description="ridge of the kernel regression, relative to the mean of the kernel's "
         f"diagonal; default: {PLAIN_RIDGE:g} as published, {OVERLAP_RIDGE:g} where training "
         "images share pixels, whose features are nearly collinear",
-        **about(source="Zhou et al. 2022, equation 4"),
+        **about(source="Zhou et al. 2022, equation 4", advanced="yes"),
     )
     flip: bool | None = shared.flip(
         "the regression", on="on up to 1 IPC where the dataset allows it"
@@ -88,37 +88,37 @@ class RcigOptions(RegressionOptions):
         15,
         ge=1,
         description="most online updates after an outer step; the number is drawn",
-        **about("updates", "published code"),
+        **about("updates", "published code", advanced="yes"),
     )
     online_lr: float = Field(
         5e-5,
         gt=0,
         description="learning rate of online networks, Adam",
-        **about("per update", "published code"),
+        **about("per update", "published code", advanced="yes"),
     )
     inner_steps: int = Field(
         20,
         ge=1,
         description="Adam steps on the linearised inner problem",
-        **about("steps", "published code"),
+        **about("steps", "published code", advanced="yes"),
     )
     inverse_steps: int = Field(
         20,
         ge=1,
         description="Adam steps for the inverse Hessian times a vector",
-        **about("steps", "published code"),
+        **about("steps", "published code", advanced="yes"),
     )
     inner_lr: float = Field(
         1e-5,
         gt=0,
         description="rate of inner steps from which the run looks for its own",
-        **about("per inner step", "published code"),
+        **about("per inner step", "published code", advanced="yes"),
     )
     inverse_lr: float = Field(
         5e-5,
         gt=0,
         description="rate of inverse steps from which the run looks for its own",
-        **about("per inverse step", "published code"),
+        **about("per inverse step", "published code", advanced="yes"),
     )
     l2_rate: float = Field(
         5e-4,
@@ -132,6 +132,6 @@ class RcigOptions(RegressionOptions):
         3e-2,
         gt=0,
         description="learning rate of the logarithm of the temperature",
-        **about("per outer step", "published code"),
+        **about("per outer step", "published code", advanced="yes"),
     )
     flip: bool | None = shared.flip("the inner problem", on="where the dataset allows it")

@@ -100,7 +100,7 @@ def _rho(default: float) -> Any:
         default,
         ge=0,
         description="radius of flat experts, sharpness-aware; 0: plain SGD",
-        **about(source=FTD_CODE),
+        **about(source=FTD_CODE, advanced="yes"),
     )
 
 
@@ -143,7 +143,7 @@ class MttOptions(Options):
         ge=0,
         description="learning rate of the student's rate; divided by student_lr squared for the "
         f"rate's logarithm, which is what is learned; 0: fixed; {_default('rate_lr')}",
-        **about("per outer step", MTT_COMMANDS),
+        **about("per outer step", MTT_COMMANDS, advanced="yes"),
     )
     label_lr: float | None = shared.label_lr("SGD", varies=_default("label_lr"))
     outer_momentum: float = shared.momentum(0.5, "outer SGD", MTT_CODE)
@@ -171,13 +171,13 @@ class MttOptions(Options):
         None,
         gt=0,
         description=f"learning rate of experts; {rate_default('expert_lr')}",
-        **about("per step", MTT_CODE),
+        **about("per step", MTT_CODE, advanced="yes"),
     )
     expert_batch: int | None = Field(
         None,
         ge=1,
         description=f"real images per step of experts; {rate_default('expert_batch')}",
-        **about("images", MTT_CODE),
+        **about("images", MTT_CODE, advanced="yes"),
     )
     expert_momentum: float = shared.momentum(0.0, "experts", MTT_CODE)
     rho: float = _rho(0.0)
@@ -186,7 +186,7 @@ class MttOptions(Options):
         ge=0,
         description="flat experts: share of the surrogate gap that is taken off; default: 0.3; "
         f"from {MANY} classes on 1",
-        **about(source=FTD_CODE),
+        **about(source=FTD_CODE, advanced="yes"),
     )
 
     def resolve_defaults(self, *, num_classes: int, side: int) -> Resolved:
@@ -230,7 +230,7 @@ class TeslaOptions(MttOptions):
         gt=0,
         description="factor of the gradient of pixels and labels: 1 as in the paper; 0.5 as in the "
         "published code, which loses a factor of 2 and whose rates fit that",
-        **about(source="TESLA, published code"),
+        **about(source="TESLA, published code", advanced="yes"),
     )
 
     def case(self, num_classes: int, side: int) -> dict[str, Any]:

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 def _balanced() -> Any:
     return Field(
-        False, description="draw items of rare classes more often; no effect on full batches"
+        False,
+        description="draw items of rare classes more often; no effect on full batches",
+        **about(advanced="yes"),
     )
 
 
 def _weight_decay(note: str = "") -> Any:
     return Field(
-        0.0, ge=0, description=f"L2 penalty of inner SGD{note}", **about(source="published code")
+        0.0,
+        ge=0,
+        description=f"L2 penalty of inner SGD{note}",
+        **about(source="published code", advanced="yes"),
     )
 
 
@@ -66,7 +71,7 @@ class DdOptions(Options):
         gt=0,
         description="learning rate of the inner learning rates (before softplus), outer Adam; "
         "default: pixel_lr",
-        **about("per outer step"),
+        **about("per outer step", advanced="yes"),
     )
     augment: shared.AugmentName = shared.inner_augment("none")
 
@@ -109,7 +114,7 @@ class BpttOptions(Options):
         2.0,
         gt=0,
         description="largest norm of the hypergradient, pixels and labels together",
-        **about(source="published code"),
+        **about(source="published code", advanced="yes"),
     )
     augment: shared.AugmentName = shared.inner_augment("none", "published code")
 
@@ -166,32 +171,34 @@ class RatBpttOptions(Options):
         "the loss stalls); window (none, but a random length from window to total); none; "
         "adaptive (a dry run of total steps without derivatives says where; its draw can serve "
         "several outer steps with epoch_steps, 10 in the published code)",
-        **about(source="RaT-BPTT; published code; adaptive: AT-BPTT, Li et al. 2025"),
+        **about(
+            source="RaT-BPTT; published code; adaptive: AT-BPTT, Li et al. 2025", advanced="yes"
+        ),
     )
     min_offset: int = Field(
         0,
         ge=0,
         description="fewest steps before the window, with curriculum random or staged",
-        **about("steps", "published code"),
+        **about("steps", "published code", advanced="yes"),
     )
     spread: int | None = Field(
         None,
         ge=0,
         description="how much the length of an adaptive window varies, up and down (published: 10 "
         "of 40, 20 and 30 of 100); default: a quarter of window, or what total leaves room for",
-        **about("steps", "AT-BPTT"),
+        **about("steps", "AT-BPTT", advanced="yes"),
     )
     epoch_steps: int = Field(
         1,
         ge=1,
         description="outer steps that share one draw of the curriculum",
-        **about("outer steps", "published code"),
+        **about("outer steps", "published code", advanced="yes"),
     )
     patience: int = Field(
         600,
         ge=1,
         description="outer steps without a new low before a staged or adaptive curriculum goes on",
-        **about("outer steps", "published code"),
+        **about("outer steps", "published code", advanced="yes"),
     )
     inner_optimizer: Literal["adam", "sgd"] = Field(
         "adam", description="inner optimizer", **about(source="published code")
@@ -229,22 +236,31 @@ class RatBpttOptions(Options):
     clip: bool = Field(
         True,
         description="clip the gradient of the pixels",
-        **about(source="published code", bounds_spikes="true"),
+        **about(source="published code", bounds_spikes="true", advanced="yes"),
     )
     label_clip: bool = Field(
-        False, description="clip that of the labels, on its own", **about(bounds_spikes="true")
+        False,
+        description="clip that of the labels, on its own",
+        **about(bounds_spikes="true", advanced="yes"),
     )
     clip_factor: float = Field(
-        2.0, gt=0, description="bound, times the average norm", **about(source="published code")
+        2.0,
+        gt=0,
+        description="bound, times the average norm",
+        **about(source="published code", advanced="yes"),
     )
     clip_decay: float = Field(
-        0.9, ge=0, lt=1, description="decay of the average norm", **about(source="published code")
+        0.9,
+        ge=0,
+        lt=1,
+        description="decay of the average norm",
+        **about(source="published code", advanced="yes"),
     )
     clip_spikes: Literal["count", "bounded"] = Field(
         "count",
         description="whether a norm enters the average as it was (a spike raises its own bound), "
         "or as it is after clipping",
-        **about(source="count: published code", bounds_spikes="bounded"),
+        **about(source="count: published code", bounds_spikes="bounded", advanced="yes"),
     )
 
     def resolve_defaults(self, *, small: bool) -> Resolved:
