@@ -181,7 +181,8 @@ class DistillResult:
     Attributes:
         run_dir: its files; deleted with this object, unless `out` was given.
         config: the resolved configuration.
-        results: accuracies on the test set: "distilled", and the controls "random" and "full".
+        results: accuracies on the test set: "distilled", and the controls "random", "full" and, of
+            what is compared by bytes, "random_bytes".
         by_network: the same for each network that judges, by name; the run's own is the first.
         distilled: the distilled dataset, as `distill_core.load` gives it.
         notices: what is odd about the course of the run or its results, with what to try.

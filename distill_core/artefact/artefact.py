@@ -78,6 +78,7 @@ def _load(path: Path) -> Distilled:
         shape = channels, h, w
         if (what := whitening.unfit(shape)) is not None:
             _refuse(file.with_name(WHITENING), *what)
+        storage = stated_storage(tensors, metadata, values)
         return Distilled(
             dataset=TensorDataset(images, labels),
             class_names=tuple(metadata["class_names"]),
@@ -86,10 +87,11 @@ def _load(path: Path) -> Distilled:
             ),
             recipe=Recipe.model_validate(metadata["recipe"]),
             budget=_budget(file, metadata["budget"]),
-            storage=stated_storage(tensors, metadata, values),
+            storage=storage,
             metadata=metadata,
             path=file,
             verified=verified,
+            is_pixels=storage.is_pixels(tensors["pixels"].numel()),
         )
     except ExplainedError:
         raise

@@ -109,6 +109,7 @@ class Distilled:
         metadata: everything else that the file says about itself.
         path: the file.
         verified: a manifest.json beside it confirms its checksum.
+        is_pixels: what is stored are float32 pixels, of no other type and not decoded.
     """
 
     dataset: TensorDataset
@@ -120,6 +121,7 @@ class Distilled:
     metadata: dict[str, Any]
     path: Path
     verified: bool
+    is_pixels: bool = True
 
     @property
     def images(self) -> Tensor:

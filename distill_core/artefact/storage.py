@@ -73,6 +73,14 @@ class Storage:
             whitening_bytes=whitening_bytes,
         )
 
+    def is_pixels(self, numbers: int) -> bool:
+        """Say whether what is stored, labels apart, are float32 pixels: as they come.
+
+        Args:
+            numbers: pixels of all canvases, times channels.
+        """
+        return self.bytes - self.label_bytes == FLOAT * numbers
+
     @staticmethod
     def read(found: Any) -> Storage | None:
         """Read what `as_dict` returned from a file; None if that has no such table.

@@ -17,6 +17,15 @@ SHARES = tuple(k / 20 for k in range(20, 4, -1))  # of the whole range, which ar
 FEW = 32  # numbers of a channel, below which it has no scale of its own
 
 
+def bytes_of(kind: str) -> float:
+    """Return how many bytes a number takes in a stored type, scales apart.
+
+    >>> bytes_of("float32"), bytes_of("uint2")
+    (4.0, 0.25)
+    """
+    return {"float32": 32, "bfloat16": 16, **BITS}[kind] / 8
+
+
 class Scale(NamedTuple):
     """Bounds of the levels, in shapes that broadcast to the tensor."""
 

@@ -33,7 +33,7 @@ from distill_core.run.checkpoint import data_of, has_checkpoint, load_checkpoint
 from distill_core.run.directory import check_files, settings_of
 from distill_core.run.known_data import data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
-from distill_core.run.validation import candidate_of
+from distill_core.run.validation import candidate_of, compared_bytes
 from distill_core.system.devices import pick_device
 from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
@@ -47,7 +47,7 @@ class CrossEvaluation:
     """The results, for each row.
 
     Attributes:
-        results: "distilled", "random" and "full".
+        results: "distilled", "random", "random_bytes" where it is compared by bytes, and "full".
         scores: the requested scores of DD-Ranking; see `measure_scores`.
         engines: how the networks were trained, kernels or autograd, and why.
         storage: what the judged set stores; None where the run has just said it.
@@ -198,7 +198,8 @@ def find_candidate(
         distilled, step = read_set(run_dir, read)
         measured(distilled.storage)
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
-        return Candidate(batch, distilled.recipe, distilled.budget.ipc, step)
+        most = compared_bytes(config, distilled.storage, is_pixels=distilled.is_pixels)
+        return Candidate(batch, distilled.recipe, distilled.budget.ipc, step, most)
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
     state = load_checkpoint(run_dir, config, plugins=plugins)
     only(data_of_state(state), run_dir, config)(Identity.of(real))

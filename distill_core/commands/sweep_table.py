@@ -12,10 +12,8 @@ from typing import Any
 from distill_core.commands.sweep import Cell
 from distill_core.report.means import last_by, spread
 from distill_core.report.other_data import other_data
-from distill_core.report.record import read_run
+from distill_core.report.record import WHAT, columns_of, read_run
 from distill_core.system.files import write_atomically
-
-SETS = ("distilled", "random", "full")
 
 
 def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -27,6 +25,7 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
     """
     found = []
     several = any(cell.config.evaluate.backbones for cell in cells)
+    shown = _shown(cells)
     for cell in cells:
         record = cell.results()
         code = failed.get(cell.name)
@@ -38,7 +37,7 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
                 "seed": cell.config.seed,
                 "state": cell.state() if code is None else "failed",
                 "exit_code": code,
-                **{name: results.get(name, {}).get("mean") for name in SETS},
+                **{name: results.get(name, {}).get("mean") for name in shown},
                 **({"networks": judged_by(cell) if results else None} if several else {}),
                 "outer_steps": record.get("outer_steps"),
                 "seconds": record.get("seconds"),
@@ -54,21 +53,22 @@ def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """
     body = []
     several = any(cell.config.evaluate.backbones for cell in cells)
+    sets = _shown(cells)
     for place, members in _by_place(cells).items():
         done = [judged_by(cell) for cell in members if cell.results()]
         for network in dict.fromkeys(n for each in done for n in each) or ("",):
             found = [each[network] for each in done if network in each]
-            values = [[each[what] for each in found if what in each] for what in SETS]
+            values = [[each[what] for each in found if what in each] for what in sets]
             shown = [network] if several else []
             seeds = f"{len(found)}/{len(members)}"
             body.append([*place, *shown, seeds, *(spread(each) for each in values)])
-    return [*cells[0].axes, *(["network"] if several else []), "seeds", *SETS], body
+    return [*cells[0].axes, *(["network"] if several else []), "seeds", *sets], body
 
 
 def judged_by(cell: Cell) -> dict[str, dict[str, float]]:
     """Return the accuracies of a cell that is done, by the network that judged and the set."""
     own, results = cell.config.named("backbone"), cell.results()["results"]
-    found = {own: {what: results[what]["mean"] for what in SETS if what in results}}
+    found = {own: {what: results[what]["mean"] for what in WHAT if what in results}}
     if cell.config.evaluate.backbones:
         record = read_run(cell.run_dir)
         for name in dict.fromkeys(each.name for each in record.judgements if each.name != own):
@@ -84,6 +84,10 @@ def not_alike(cells: Sequence[Cell]) -> list[str]:
         for members in _by_place(cells).values()
         for line in other_data((c.name, c.config.dataset, c.results()) for c in members)
     ]
+
+
+def _shown(cells: Sequence[Cell]) -> list[str]:
+    return columns_of(cell.results().get("results", {}) for cell in cells)
 
 
 def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:

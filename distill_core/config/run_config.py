@@ -125,9 +125,11 @@ class RunConfig(Options):
     @classmethod
     def _read_bytes(cls, given: Any) -> Any:
         """Read an amount with a unit; a number is one of bytes."""
-        if not isinstance(given, str) or given.isdecimal():
+        if not isinstance(given, str) or (given.isdecimal() and int(given)):
             return given
-        return parse_size(given, what="run.budget_bytes")
+        return parse_size(
+            given, what="run.budget_bytes", example="30KiB", unitless="a whole number of bytes"
+        )
 
     @field_serializer("options")
     def _written(self, options: Mapping[str, Options]) -> dict[str, dict[str, Any]]:

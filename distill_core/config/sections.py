@@ -82,7 +82,10 @@ class EvaluateOptions(Options):
         "timm:resnet18; the controls are judged with each, too",
     )
     controls: bool = Field(
-        True, description="also train on random real images of the same pixel budget and on all"
+        True,
+        description="also train on random real images of the same pixel budget and on all; and on "
+        "as many bytes of real images, if numbers are decoded, of another type than float32, or "
+        "budgeted in bytes",
     )
     full_nets: int = Field(
         1,

@@ -1,12 +1,13 @@
-"""The two controls of a distilled set: real images of the same pixel budget, and all of them.
+"""The controls of a distilled set: real images of the same pixels or bytes, and all of them.
 
-Both are evaluated by the same code and protocol as the result (`evaluate.py`).
+They are evaluated by the same code and protocol as the result (`evaluate.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,24 @@ from distill_core.system.kept import Misfit, made_anew
 from registry import EnvironmentFault, InputError
 
 FULL_BATCH = 128
+LEVELS = 255  # above zero, of a number in 8 bits
 FULL_FORMAT = 1
 DIGEST = "sha256"
 
 
-def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -> Batch:
+def random_images(
+    real: RealData, budget: RealBudget, *, generator: Generator, in_bytes: bool = False
+) -> Batch:
     """Draw real training images of every class, uniformly without replacement.
 
     Images of a smaller budget are scaled down with antialiasing and bilinearly up again, before
     whitening. A class with too few images gives all of them, some more than once.
+
+    Args:
+        real: the real data.
+        budget: how many images per class, and of which size.
+        generator: the source of randomness.
+        in_bytes: smaller images are stored in 8 bits a number, as whole ones are anyway.
 
     Returns:
         Images (n, C, h, w), class by class, and their one-hot labels (n, K), on the device.
@@ -46,13 +56,25 @@ def random_images(real: RealData, budget: RealBudget, *, generator: Generator) -
     classes = torch.arange(num_classes).repeat_interleave(budget.per_class)
     images = draw_real(real, classes, generator=generator).to(real.train.device)
     if budget.stored_hw != budget.image_hw:
-        images = downscale(images, budget, real.whitening)
+        images = downscale(images, budget, real.whitening, in_bytes=in_bytes)
     return Batch(images, functional.one_hot(classes, num_classes).to(images))
 
 
-def downscale(images: Tensor, budget: RealBudget, whitening: Whitening) -> Tensor:
-    """Shrink whitened images (n, C, h, w) to the budget's size and enlarge them again."""
-    return enlarge(shrink(images, budget, whitening), budget, whitening).to(images)
+def downscale(
+    images: Tensor, budget: RealBudget, whitening: Whitening, *, in_bytes: bool = False
+) -> Tensor:
+    """Shrink whitened images (n, C, h, w) to the budget's size and enlarge them again.
+
+    Args:
+        images: whitened.
+        budget: the size.
+        whitening: of the images.
+        in_bytes: round the small images to 8 bits a number.
+    """
+    small = shrink(images, budget, whitening)
+    if in_bytes:
+        small = (LEVELS * small.clamp(0, 1)).round() / LEVELS
+    return enlarge(small, budget, whitening).to(images)
 
 
 def random_control(evaluator: Evaluator, recipe: Recipe, *, ipc: float, nets: int) -> Result:
@@ -74,6 +96,31 @@ def random_control(evaluator: Evaluator, recipe: Recipe, *, ipc: float, nets: in
         name="random",
     )
     return result.noted(str(budget))
+
+
+def bytes_control(evaluator: Evaluator, recipe: Recipe, *, limit: int, nets: int) -> Result:
+    """Train on real images of as many bytes, 8 bits a number as pictures have; a draw for each.
+
+    They follow each other class by class, so that their labels take no bytes. Pictures are not
+    compressed, as distilled numbers are not.
+
+    Args:
+        evaluator: trains and measures the networks.
+        recipe: as for the distilled set.
+        limit: bytes of the distilled set, labels counted.
+        nets: how many networks.
+    """
+    real = evaluator.real
+    whole = real.spec.num_classes * math.prod(real.spec.image_shape)
+    budget = real_budget(limit / whole, real.spec.image_shape[1:])
+    result = evaluator.evaluate(
+        lambda generator: random_images(real, budget, generator=generator, in_bytes=True),
+        recipe,
+        nets=nets,
+        split=real.test,
+        name="random_bytes",
+    )
+    return result.noted(f"{budget}: {round(budget.ipc * whole):,} bytes, 8 bits a number")
 
 
 def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int) -> Result:

@@ -1,4 +1,4 @@
-"""The verdict: fresh networks trained on a result and on its two controls.
+"""The verdict: fresh networks trained on a result and on its controls.
 
 Only this reads the test split; during a run only the validation split is used.
 """
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from distill_core.config.sections import EvaluateOptions
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
-from distill_core.evaluation.baselines import full_control, random_control
+from distill_core.evaluation.baselines import bytes_control, full_control, random_control
 from distill_core.evaluation.evaluate import Evaluator, Result, protocol
 
 NAMES = {
     "distilled": "distilled",
     "random": "random real images",
+    "random_bytes": "real, equal bytes",
     "full": "full training set",
 }
 
@@ -30,12 +31,15 @@ class Candidate:
         recipe: how the algorithm trains networks on it.
         ipc: pixels that it stores, in images per class.
         step: outer steps done.
+        bytes: all that it stores, where it is compared with real images of as many bytes, too;
+            None where it is not.
     """
 
     batch: Batch
     recipe: Recipe
     ipc: float
     step: int
+    bytes: int | None = None
 
     def training_recipe(self, options: EvaluateOptions) -> Recipe:
         """Return how networks are trained on it, by the protocol that the options name."""
@@ -50,7 +54,7 @@ class Candidate:
 def judge(
     candidate: Candidate, evaluator: Evaluator, options: EvaluateOptions
 ) -> dict[str, Result]:
-    """Judge a training set and its two controls with one backbone, on the test split.
+    """Judge a training set and its controls with one backbone, on the test split.
 
     Args:
         candidate: what was distilled.
@@ -66,6 +70,10 @@ def judge(
     }
     if options.controls:
         results["random"] = random_control(evaluator, recipe, ipc=candidate.ipc, nets=nets)
+        if candidate.bytes is not None:
+            results["random_bytes"] = bytes_control(
+                evaluator, recipe, limit=candidate.bytes, nets=nets
+            )
         results["full"] = full_control(
             evaluator, recipe, steps=options.full_steps, nets=options.full_nets
         )

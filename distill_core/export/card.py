@@ -18,6 +18,7 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 NAMES = {
     "distilled": "this dataset",
     "random": "random real images of the same pixel budget",
+    "random_bytes": "random real images of as many bytes, 8 bits a number",
     "full": "the full training set",
 }
 CARD = """\

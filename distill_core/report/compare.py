@@ -9,7 +9,7 @@ from typing import Any
 from distill_core.artefact.storage import Storage
 from distill_core.hookspecs import Preset
 from distill_core.report.other_data import other_data
-from distill_core.report.record import RecordedAccuracy, RunRecord, read_run
+from distill_core.report.record import WHAT, RecordedAccuracy, RunRecord, read_run
 from distill_core.system.units import size_text
 from registry import InputError, UnknownNameError
 
@@ -20,6 +20,7 @@ HEADERS = {
     "ipc": "IPC",
     "distilled": "distilled %",
     "random": "random real %",
+    "random_bytes": "real, equal bytes %",
     "full": "full %",
     "backbone": "judged by",
     "pixels": "pixels",
@@ -34,7 +35,7 @@ HEADERS = {
     "reported": "reported (paper's)",
 }
 # Sorted with the largest value first.
-LARGEST_FIRST = ("distilled", "random", "full")
+LARGEST_FIRST = WHAT
 SAME = ("repr", "labeler", "algo", "dataset", "ipc")
 MEASURED = ("numbers", "bytes", "bits_per_class", "ipc_bytes")  # not of older runs
 MISSING = "-"

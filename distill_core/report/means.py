@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from distill_core.config.settings import MACHINE, flatten
-from distill_core.report.record import WHAT, Judgement, RunRecord
+from distill_core.report.compare import HEADERS
+from distill_core.report.record import Judgement, RunRecord, columns_of
 
 METHOD = ("repr", "labeler", "orderer", "algo")
 OUTSIDE = ("seed", "format", "evaluate.backbones", *MACHINE)
@@ -65,13 +66,15 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
 
 def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows: one for each group and each network that judged."""
-    headers = ["settings", "network", "seeds", "distilled %", "random real %", "full %"]
+    judged = (each.results for g in groups for record in g.records for each in record.judgements)
+    shown = columns_of(judged)
+    headers = ["settings", "network", "seeds", *(HEADERS[what] for what in shown)]
     body = [
         [
             group.label(),
             network,
             str(len(group.accuracies(network, "distilled"))),
-            *(spread(group.accuracies(network, what)) for what in WHAT),
+            *(spread(group.accuracies(network, what)) for what in shown),
         ]
         for group in groups
         for network in group.networks()

@@ -17,7 +17,7 @@ from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_al
 from distill_core.report.curves import budget_chart, curves
 from distill_core.report.means import Group, grouped, table
 from distill_core.report.poster import data_uri, poster_html
-from distill_core.report.record import TABLES, RunRecord, read_run
+from distill_core.report.record import TABLES, RunRecord, columns_of, read_run
 from distill_core.run.course import Notice
 from distill_core.system.files import write_atomically
 
@@ -121,9 +121,10 @@ def command_of(config: Mapping[str, Any]) -> str:
 
 
 def _judgements(record: RunRecord) -> str:
-    headers = ["network", "distilled %", "random real %", "full %"]
+    shown = columns_of(each.results for each in record.judgements)
+    headers = ["network", *(HEADERS[what] for what in shown)]
     body = [
-        [each.backbone, *(str(each.results.get(w, "-")) for w in ("distilled", "random", "full"))]
+        [each.backbone, *(str(each.results.get(what, "-")) for what in shown)]
         for each in record.judgements
     ]
     facts = list(dict.fromkeys(note for each in record.judgements for note in each.notes))

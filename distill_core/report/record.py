@@ -7,7 +7,7 @@ raises an `InputError` that gives the reason in one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,8 @@ from distill_core.system.files import objects_of, parse_json
 from registry import InputError
 
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
-WHAT = ("distilled", "random", "full")
+WHAT = ("distilled", "random", "random_bytes", "full")
+USUAL = ("distilled", "random", "full")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Judgement:
     Attributes:
         name: the backbone, such as "timm:resnet18".
         backbone: the name, width where it has one, and the number of networks.
-        results: by "distilled", "random" and "full"; the controls may be missing.
+        results: by `WHAT`; the controls may be missing.
         notes: further facts, each with the result that it is about.
     """
 
@@ -75,8 +76,7 @@ class RunRecord:
         config: run.toml.
         manifest: manifest.json.
         judgements: the verdict of the run itself, then those of `distill evaluate`, oldest first.
-        by_class: of the run's own verdict, by "distilled", "random" and "full"; earlier versions
-            did not record it.
+        by_class: of the run's own verdict, by `WHAT`; earlier versions did not record it.
     """
 
     path: Path
@@ -102,6 +102,16 @@ class RunRecord:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl without damaged ones; empty if there is no file."""
         return list(objects_of(self.path / METRICS))
+
+
+def columns_of(found: Iterable[Container[str]]) -> list[str]:
+    """Return the training sets to show of some results: the usual ones, and those that are there.
+
+    >>> columns_of([{"distilled"}, {"distilled", "random", "random_bytes"}])
+    ['distilled', 'random', 'random_bytes', 'full']
+    """
+    every = list(found)
+    return [what for what in WHAT if what in USUAL or any(what in each for each in every)]
 
 
 def read_run(path: Path) -> RunRecord:

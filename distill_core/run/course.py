@@ -45,7 +45,7 @@ def notices(
 
     Args:
         metrics: the lines of metrics.jsonl, in the order of their steps.
-        results: accuracies by "distilled", "random" and "full"; controls may be missing.
+        results: accuracies by training set, as `judge` returns them; controls may be missing.
         learned: whether anything was trained. A selection of real images that is no better than
             a random one is a finding, not a fault.
         bounds: what to pass to the algorithm to bound spikes, if it has options for that.
@@ -115,23 +115,28 @@ def _spikes(norms: Sequence[tuple[int, float]]) -> Iterator[tuple[float, int]]:
 
 
 def not_better(results: Mapping[str, Result]) -> Notice | None:
-    """Compare the distilled data with random real images of the same pixel budget.
+    """Compare the distilled data with random real images of the same pixels, or as many bytes.
 
     They count as better if the means differ by more than two standard errors; for single networks,
     whose spread is not known, if their accuracies differ.
     """
-    distilled, random = results.get("distilled"), results.get("random")
-    if distilled is None or random is None:
-        return None
+    distilled = results.get("distilled")
+    for name, size in (("random", "of their budget"), ("random_bytes", "of as many bytes")):
+        random = results.get(name)
+        if distilled is None or random is None or _is_better(distilled, random):
+            continue
+        return Notice(
+            f"the distilled data are not better than random real images {size}: {distilled} "
+            f"and {random}.",
+            "more outer steps, smaller learning rates, a preset (`distill presets`), or the images "
+            "themselves.",
+        )
+    return None
+
+
+def _is_better(distilled: Result, random: Result) -> bool:
     error = math.hypot(*(_standard_error(each) for each in (distilled, random)))
-    if distilled.mean - random.mean > 2 * error or random.mean > CEILING:
-        return None
-    return Notice(
-        f"the distilled data are not better than random real images of their budget: {distilled} "
-        f"and {random}.",
-        "more outer steps, smaller learning rates, a preset (`distill presets`), or the images "
-        "themselves.",
-    )
+    return distilled.mean - random.mean > 2 * error or random.mean > CEILING
 
 
 def _standard_error(result: Result) -> float:

@@ -40,7 +40,7 @@ def make_representation(plan: Plan, real: RealData) -> Representation:
     Raises:
         ExplainedError: it cannot, or the representation refuses.
     """
-    check_budget_fits(plan.config, real.spec)
+    check_budget_fits(plan, real.spec)
     return sized(plan, real.spec)
 
 

@@ -17,7 +17,7 @@ from distill_core.contracts.algorithm import item_draws
 from distill_core.contracts.components import KeptDataset, Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.network import Backbone
-from distill_core.contracts.stored_options import shared
+from distill_core.contracts.stored_options import StoredOptions, shared
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import prepare
@@ -79,10 +79,15 @@ class Plan:
                 "algorithm", item_draws, self.config.options["algo"], spec
             )
         made: Representation = self.make("representation", **runtime)
-        options = shared(self.builders["representation"].options)
-        if options.stored == "float32":
+        stored = self.stored
+        if stored.stored == "float32":
             return made
-        return StoredAs(made, options.stored, channels=options.scales == "channel")
+        return StoredAs(made, stored.stored, channels=stored.scales == "channel")
+
+    @property
+    def stored(self) -> StoredOptions:
+        """How the numbers of the representation are stored."""
+        return shared(self.builders["representation"].options)
 
     def call(self, kind: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the component of a kind; exceptions carry its name."""

@@ -17,7 +17,7 @@ from distill_core.contracts.whitening import Whitening
 from distill_core.run.plan import Plan
 from registry import InputError
 
-TRIES = 24  # sizes that are tried, each without data
+TRIES = 23  # sizes between two bounds that are tried, each without data
 DOUBLINGS = 5  # of the first size: a number takes 4 bytes, or 16 times less in a stored type
 GROWTH, GROWTHS = 1.25, 60  # of what would fit, after a refusal
 
@@ -71,22 +71,23 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
     """
     lower, upper = 0.0, limit / image
     best: float | None = None
-    for _ in range(DOUBLINGS):
+    for _ in range(DOUBLINGS + 1):
         found = _at(measure, upper)
         if found is not None and found[1] > limit:
             break
         lower, best, upper = upper, best if found is None else found[0], 2 * upper
-    tried = upper
+    else:
+        upper = lower  # all that were tried fit, or buy nothing
     for _ in range(TRIES):
+        if lower >= upper:
+            break
+        tried = (lower + upper) / 2
         found = _at(measure, tried)
         if found is None or found[1] <= limit:
             best = best if found is None else found[0]
             lower = tried
         else:
             upper = tried
-        if lower >= upper:
-            break
-        tried = (lower + upper) / 2
     if best is None:
         raise _too_small(limit, _least(measure, limit / image))
     return best

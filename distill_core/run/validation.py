@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 
+from distill_core.artefact.metre import storage_of
+from distill_core.artefact.storage import Storage
+from distill_core.config.run_config import RunConfig
 from distill_core.contracts.synthetic import Batch
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.evaluation.evaluate import AfterNet, Evaluator
@@ -15,13 +20,30 @@ from registry import InputError
 @torch.no_grad()
 def candidate_of(assembly: Assembly, *, step: int = 0) -> Candidate:
     """Return the current state of an assembly as a training set to judge."""
-    images, labels = assembly.synthetic.all()
+    synthetic, layout = assembly.synthetic, assembly.placement.layout
+    images, labels = synthetic.all()
+    storage = storage_of(synthetic, assembly.real.whitening)
+    pixels = layout.num_canvases * synthetic.spec.image_shape[0] * prod(layout.canvas_hw)
     return Candidate(
         batch=Batch(images.detach(), labels.detach()),
         recipe=assembly.algorithm.recipe(),
-        ipc=assembly.synthetic.budget().ipc,
+        ipc=synthetic.budget().ipc,
         step=step,
+        bytes=compared_bytes(assembly.config, storage, is_pixels=storage.is_pixels(pixels)),
     )
+
+
+def compared_bytes(config: RunConfig, storage: Storage, *, is_pixels: bool) -> int | None:
+    """Return the bytes that real images of a control of their own may take; None: no such control.
+
+    Pixels in float32 are compared by pixels alone, unless their budget was given in bytes.
+
+    Args:
+        config: of the run.
+        storage: what its result takes.
+        is_pixels: the result is stored as float32 pixels.
+    """
+    return storage.bytes if config.budget_bytes is not None or not is_pixels else None
 
 
 def evaluator_of(

@@ -6,7 +6,8 @@ import math
 import os
 from dataclasses import replace
 
-from distill_core.config.run_config import RunConfig
+from distill_core.artefact.storage import FLOAT
+from distill_core.artefact.stored_types import bytes_of
 from distill_core.contracts.algorithm import Algorithm, Estimate, Task
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.streams import Streams
@@ -21,17 +22,19 @@ from registry import InputError
 COPIES = 4  # of each stored number: itself, its gradient, and two moments of Adam
 
 
-def check_budget_fits(config: RunConfig, spec: DataSpec) -> None:
+def check_budget_fits(plan: Plan, spec: DataSpec) -> None:
     """Refuse a budget that no run on this machine can hold, before anything is allocated.
 
     Raises:
         InputError: its float32 numbers, gradient and moments are more than the machine's memory.
     """
+    config = plan.config
     if config.budget_bytes is not None:
-        asked, needed = f"--budget-bytes {config.budget_bytes}", COPIES * float(config.budget_bytes)
+        asked = f"--budget-bytes {config.budget_bytes}"
+        needed = COPIES * FLOAT * config.budget_bytes / bytes_of(plan.stored.stored)
     elif config.ipc is not None:
-        image = math.prod(spec.image_shape)
-        asked, needed = f"--ipc {config.ipc:g}", COPIES * 4 * config.ipc * spec.num_classes * image
+        numbers = config.ipc * spec.num_classes * math.prod(spec.image_shape)
+        asked, needed = f"--ipc {config.ipc:g}", COPIES * FLOAT * numbers
     else:
         return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -15,7 +15,7 @@ UNITS = {
 QUIET_SECONDS = 15.0  # between two lines of progress
 
 
-def parse_size(text: str, *, what: str) -> int:
+def parse_size(text: str, *, what: str, example: str = "4GiB", unitless: str = "") -> int:
     """Return the bytes of an amount such as "4GiB", "500MB" or "2.5G".
 
     KiB, MiB, GiB and TiB, or K, M, G and T, are powers of 1024; KB, MB, GB and TB are powers of
@@ -24,6 +24,8 @@ def parse_size(text: str, *, what: str) -> int:
     Args:
         text: the amount.
         what: the option it belongs to, for the message.
+        example: an amount that the option may well have, for the message, too.
+        unitless: what else the option takes, for the message.
 
     Raises:
         OptionError: it is not an amount with a unit, or not positive.
@@ -36,9 +38,9 @@ def parse_size(text: str, *, what: str) -> int:
     if size < 1:
         raise OptionError(
             f"option {what} = '{text}' is not an amount of memory.",
-            expected="a number and a unit, for example 4GiB, 2.5G (the same as GiB) or 500MB "
-            "(powers of 1000).",
-            next=f"pass -o {what}=4GiB, for example; units are {', '.join(UNITS)}.",
+            expected=f"a number and a unit, for example {example}, 2.5G (the same as GiB) or 500MB "
+            f"(powers of 1000){unitless and f', or {unitless}'}.",
+            next=f"pass -o {what}={example}, for example; units are {', '.join(UNITS)}.",
         )
     return size
 

@@ -216,10 +216,17 @@ def _patch_grid(options: SpeedOptions, hw: tuple[int, int]) -> tuple[int, int]:
             next="choose another -o repr.patch.",
         )
     entries = rows * cols * options.tokens
-    if not options.kept <= entries <= MOST_PLACES:
+    what = f"a map from {options.tokens} tokens to {rows * cols} patches has {entries} entries"
+    if entries > MOST_PLACES:
         raise InputError(
-            f"a map from {options.tokens} tokens to {rows * cols} patches has {entries} entries.",
-            expected=f"from repr.kept = {options.kept} to {MOST_PLACES}.",
-            next="choose other -o repr.tokens, -o repr.patch or -o repr.kept.",
+            f"{what}.",
+            expected=f"at most {MOST_PLACES}: their places are stored in 16 bits.",
+            next="choose fewer -o repr.tokens or a larger -o repr.patch.",
+        )
+    if options.kept > entries:
+        raise InputError(
+            f"{what}, and repr.kept = {options.kept} of them are to be stored.",
+            expected=f"at most {entries}.",
+            next="choose a smaller -o repr.kept, more -o repr.tokens or a smaller -o repr.patch.",
         )
     return rows, cols

@@ -17,10 +17,11 @@ from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import Whitening
-from distill_core.data.real_budget import real_budget
+from distill_core.data.real_budget import RealBudget, real_budget
 from distill_core.data.whitening import fit_whitening
 from distill_core.engine.fresh import new_backbone
 from distill_core.evaluation.baselines import (
+    bytes_control,
     downscale,
     full_control,
     full_path,
@@ -104,6 +105,30 @@ def test_the_random_control_says_what_it_is(real: RealData, make_backbone: Make)
     assert len(results[2].accuracies) == 3
     assert results[0].recipe == RECIPE
     assert results[0].notes == ("1 real image(s) per class, down-scaled to 4x4 pixels (0.250 IPC)",)
+
+
+@pytest.mark.parametrize(
+    ("limit", "note"),
+    [
+        (3 * 192 * 2 + 5, "2 real image(s) per class, whole (2.000 IPC): 1,152 bytes"),
+        (3 * 48 + 5, "1 real image(s) per class, down-scaled to 4x4 pixels (0.250 IPC): 144 bytes"),
+    ],
+)
+def test_real_images_of_as_many_bytes_have_eight_bits_a_number(
+    limit: int, note: str, real: RealData, make_backbone: Make
+) -> None:
+    found = bytes_control(evaluator(real, make_backbone), RECIPE, limit=limit, nets=1)
+    assert found.notes == (f"{note}, 8 bits a number",)
+
+
+def test_small_images_in_bytes_are_rounded() -> None:
+    images = torch.rand(2, 1, 4, 4, generator=seeded(0, "round"))
+    budget = RealBudget(1, (1, 4), (4, 4))  # the same pixel in every row
+    exact, rounded = (
+        downscale(images, budget, Whitening("none"), in_bytes=each) for each in (False, True)
+    )
+    assert torch.allclose(rounded, (255 * exact).round() / 255, atol=1e-6)
+    assert not torch.allclose(rounded, exact, atol=1e-5)
 
 
 def refuse(generator: Generator) -> TinyBackbone:

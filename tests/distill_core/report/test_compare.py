@@ -62,7 +62,7 @@ def test_numbers_of_a_row(tmp_path: Path) -> None:
     assert row["backbone"] == "convnet 16, 2 nets"
     cells = [cell.strip() for cell in markdown([row]).splitlines()[-1].strip("|").split("|")]
     assert cells == [
-        *("a", "poster/poddl/poco/bptt", "digits", "0.5", "50.0 +- 1.0", "25.0", "-"),
+        *("a", "poster/poddl/poco/bptt", "digits", "0.5", "50.0 +- 1.0", "25.0", "-", "-"),
         *("convnet 16, 2 nets", "320", "100", *"----", "40", "0.25", "3 MiB", "-"),
     ]
 

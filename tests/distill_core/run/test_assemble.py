@@ -138,7 +138,7 @@ def test_batch_normalisation_of_one_image_is_refused_before_data_are_loaded(
 
 
 def test_what_needed_the_memory_is_named(monkeypatch):
-    monkeypatch.setattr("distill_core.run.parts.check_budget_fits", lambda ipc, spec: None)
+    monkeypatch.setattr("distill_core.run.parts.check_budget_fits", lambda plan, spec: None)
     with pytest.raises(OutOfMemory) as caught:
         assemble(small_config(repr="images", ipc=1e17, options={"repr": {}}), installed())
     assert caught.value.expected == "room for the synthetic images and their labels."

@@ -108,6 +108,12 @@ def test_better_than_real_images_or_not(
     assert (notice is None) == better
 
 
+def test_better_by_pixels_may_be_no_better_by_bytes() -> None:
+    results = {"distilled": result(0.7), "random": result(0.6), "random_bytes": result(0.8)}
+    assert not_better({**results, "random_bytes": result(0.6)}) is None
+    assert "real images of as many bytes: 70.00 % and 80.00 %" in str(not_better(results))
+
+
 def test_without_the_control_nothing_is_said() -> None:
     assert not_better({"distilled": result(0.1)}) is None
 

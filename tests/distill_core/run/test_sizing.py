@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import prod
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from distill_core.artefact.metre import storage_of
 from distill_core.run.assemble import assemble
+from distill_core.run.plan import Plan
 from distill_core.run.sizing import check_bytes, largest_ipc
+from distill_core.run.within_memory import check_budget_fits
+from distill_core.testing.small import small_data
 from registry import InputError, OptionError
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
@@ -35,6 +39,18 @@ def test_the_largest_number_of_whole_images_is_found(
     else:
         with pytest.raises(InputError, match="bytes would fit"):
             largest_ipc(limit, measure, smaller * each)
+
+
+@pytest.mark.parametrize("each", [1, 7, 100, 10**6])
+def test_no_size_is_measured_twice(each: int) -> None:
+    measured = []
+
+    def measure(ipc: float) -> int:
+        measured.append(ipc)
+        return int(each * ipc)
+
+    largest_ipc(1000, measure, 100)
+    assert len(measured) == len(set(measured))
 
 
 @given(st.integers(10, 10**6), st.integers(0, 9))
@@ -102,5 +118,21 @@ def test_amounts_without_a_meaning(wrong: str) -> None:
     if wrong == "30":
         assert small_config(ipc=None, budget_bytes=wrong).budget_bytes == 30
     else:
-        with pytest.raises(OptionError):
+        with pytest.raises(OptionError, match=r"run\.budget_bytes") as caught:
             small_config(ipc=None, budget_bytes=wrong)
+        assert caught.value.expected.endswith("or a whole number of bytes.")
+        assert "-o run.budget_bytes=30KiB" in caught.value.next
+
+
+@pytest.mark.parametrize(("stored", "fits"), [("float32", True), ("uint8", False)])
+def test_numbers_in_fewer_bits_need_as_much_memory_each(
+    stored: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers are trained in float32: in 8 bits there are four times as many."""
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr("distill_core.run.within_memory.os.sysconf", pages.__getitem__)
+    config = small_config(
+        ipc=None, budget_bytes=200_000, options={"repr": {"stored": stored, "patches": "2x5"}}
+    )
+    with nullcontext() if fits else pytest.raises(InputError, match=r"needs 0\.0032 GB"):
+        check_budget_fits(Plan.of(config, installed()), small_data(6).spec)

@@ -143,8 +143,8 @@ def test_it_keeps_the_contract(more) -> None:
     [
         ({}, 0.2, "tokens and decoder, 5392 numbers, leave no room", "at least 0.2224 images"),
         ({"patch": 5}, 1, "32x32 pixels cannot be tiled with patches of 5", "multiples"),
-        ({"kept": 1025}, 1, "to 64 patches has 1024 entries", "from repr.kept = 1025 to 32768"),
-        ({"tokens": 513}, 1, "to 64 patches has 32832 entries", "to 32768"),
+        ({"kept": 1025}, 1, "to 64 patches has 1024 entries, and repr.kept = 1025", "at most 1024"),
+        ({"tokens": 513}, 1, "to 64 patches has 32832 entries", "at most 32768"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, ipc, what, expected) -> None:
