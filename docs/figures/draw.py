@@ -1,4 +1,4 @@
-"""Draws the figures of docs/concepts.md: `python docs/figures/draw.py`. Same bytes every time."""
+"""Draws the figures of two pages, always with the same bytes: `python docs/figures/draw.py`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,35 @@ def draw_coverage(axes: Any, place: Placement) -> None:
     axes.figure.colorbar(picture, ax=axes, label="share of the patch")
 
 
+def draw_layout(axes: Any) -> None:
+    """Items, cells and slots: of a small poster, and of two images for each of two classes."""
+
+    def box(corner: tuple[float, float], colour: int | None, width: float) -> None:
+        fill = "none" if colour is None else (*plt.cm.tab10(colour)[:3], 0.3)
+        axes.add_patch(Rectangle(corner, 4, 4, fc=fill, ec=INK, lw=width))
+
+    def say(x: float, y: float, text: str) -> None:
+        axes.text(x, y, text, ha="center", va="center", fontsize=9)
+
+    for slot, label in enumerate((4, 0, 1, 2, 5, 3)):
+        row, column = divmod(slot, 3)
+        box((4 * column, 4 * row), label, 0.8)
+        # Outside the item in the middle.
+        say(4 * column + 2, (1, 7)[row], f"cell {slot}, slot {slot}\nclass {label}")
+    box((0, 0), None, 2)
+    box((2, 2), None, 2)
+    say(0.9, 3.6, "item 0")
+    say(5, 3, "item 1")
+    for cell, label in enumerate((1, 1, 0, 0)):
+        row, column = divmod(cell, 2)
+        x, y = 15 + 5 * column, 4.4 * row - 0.2
+        box((x, y), label, 2)
+        text = f"canvas {cell}\nitem {cell}, cell {cell}\nslot {cell // 2}, class {label}"
+        say(x + 2, y + 2, text)
+    axes.set(xlim=(-0.3, 24.3), ylim=(8.5, -0.5), aspect="equal")
+    axes.axis("off")
+
+
 def draw_window(axes: Any) -> None:
     """Inner steps before, within and after the window of one outer step."""
     steps, start, stop = 20, 9, 15
@@ -81,6 +110,7 @@ def main(folder: Path = IMAGES) -> None:
         ("poster", (8, 3.6), lambda axes: draw_poster(axes, place)),
         ("coverage", (6, 5), lambda axes: draw_coverage(axes, place)),
         ("window", (8, 2.4), draw_window),
+        ("layout", (10, 3.8), draw_layout),
     ):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         draw(axes)
