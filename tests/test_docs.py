@@ -45,6 +45,7 @@ RESULTS = ("runs/NAME", "runs/first")  # what pages speak of as there already
 NOT_RUN = {
     ("docs/engine.md", "a part of an algorithm's outer step"),
     ("docs/guide/clusters.md", "a job for Slurm"),
+    ("docs/guide/data.md", "there are no such files here"),
     ("docs/guide/data.md", "there is no such place here"),
     ("docs/guide/order-classes.md", "needs CIFAR-100 and its embeddings"),
     ("docs/guide/write-a-plugin.md", "a part of a component"),
@@ -53,7 +54,7 @@ NOT_RUN = {
 DONE = ("docs/guide/order-classes.md", "docs/guide/write-a-plugin.md")
 OUTPUT = ("", "text")
 DIRECTIVE = "{"  # the builder of the site reads these
-EXTRAS = ("dev", "docs", "sweep")
+EXTRAS = ("dev", "docs", "hf", "sweep")
 
 
 @pytest.fixture(scope="module")

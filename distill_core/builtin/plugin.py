@@ -181,6 +181,8 @@ def distill_datasets() -> list[Component]:
     return [
         _dataset("digits:Digits", "handwritten digits, 8x8, no download"),
         _dataset("imagefolder:ImageFolder", "your own: a folder or .zip with a folder per class"),
+        _dataset("hf:Hf", "Hugging Face datasets on the disk: save_to_disk, or parquet files"),
+        _dataset("webdataset:WebDataset", "WebDataset: .tar shards of KEY.jpg with KEY.cls"),
         _dataset("shapes:Shapes", "generated shapes in colour, for tests and demonstrations"),
         _dataset("cub200:Cub200", "birds, CUB-200-2011"),
         _dataset("tiny_imagenet:TinyImagenet", "200 classes of ImageNet, 64x64"),

@@ -106,6 +106,7 @@ def _cache() -> Iterator[Finding]:
 
 
 def _pictures() -> Iterator[Finding]:
+    from distill_core.data.half_made import halves
     from distill_core.data.picture_space import LIMIT, kept_sets, limit, pictures_dir
     from distill_core.system.units import size_text
 
@@ -114,6 +115,8 @@ def _pictures() -> Iterator[Finding]:
         f"{len(sets)} set{'' if len(sets) == 1 else 's'} in {pictures_dir()}, "
         f"{size_text(sum(sets.values()))} of {size_text(limit())} ({LIMIT})"
     )
+    if half := halves(pictures_dir()):
+        found += f"; {len(half)} half made, {size_text(sum(half.values()))}"
     yield Finding("decoded pictures", "ok", found)
 
 

@@ -66,8 +66,21 @@ class Room:
         """Return a tensor of bytes (N, C, h, w), of any content, to be filled from its start."""
         return torch.empty(shape, dtype=torch.uint8)
 
-    def filled(self, count: int) -> None:
-        """Be told that `count` more images are in their place."""
+    def begun(self) -> tuple[int, Mapping[str, Any]]:
+        """Return how many images an earlier process had in place when it was ended, and its notes.
+
+        Who goes on fills the same tensors, asked for in the same order, after as many images.
+        """
+        return 0, {}
+
+    def filled(self, count: int, noted: Callable[[], Mapping[str, Any]] | None = None) -> None:
+        """Be told that `count` more images are in their place.
+
+        Args:
+            count: images.
+            noted: returns what `begun` is to tell the process that goes on after them, JSON
+                values; None: it begins anew.
+        """
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any
 
 from distill_core.contracts.components import Dataset, KeptDataset
 from distill_core.contracts.data import RawData, Sources
+from distill_core.data.half_made import half_of
 from distill_core.data.picture_set import FORMAT, read_set, write_set
 from distill_core.data.picture_space import SOURCES, make_space, pictures_dir
 from distill_core.data.pixel_room import DiskRoom, NoRoom
@@ -97,24 +98,25 @@ class Reader:
 
     def _made(self, folder: Path, dataset: KeptDataset, stamps: Stamps) -> RawData:
         """Load the dataset into the cache; who comes meanwhile waits, and finds it there."""
-        with _alone(folder, self.tell):
+        with _alone(folder, self.tell) as alone:
             with contextlib.suppress(Misfit):  # which was said
                 if folder.exists():
                     return read_set(folder)
-            return self._filled(folder, dataset, stamps)
+            return self._filled(folder, dataset, stamps, alone=alone)
 
-    def _filled(self, folder: Path, dataset: KeptDataset, stamps: Stamps) -> RawData:
+    def _filled(
+        self, folder: Path, dataset: KeptDataset, stamps: Stamps, *, alone: bool
+    ) -> RawData:
+        """Load the dataset into a folder, or go on where a process was ended; `alone`: no other
+        process does."""
         room = None
+        begun = half_of(folder) if alone else None
         try:
-            with whole_folder(folder, replace=True) as part:
-                room = DiskRoom(part, self.tell, most=self.most)
+            with whole_folder(folder, replace=True, begun=begun) as part:
+                sources = stamps.digest if alone else None
+                room = DiskRoom(part, self.tell, most=self.most, sources=sources)
                 raw: RawData = self.call(dataset.load_into, room)
-                if stamps_of(self.call(dataset.sources).files).digest != stamps.digest:
-                    raise InputError(
-                        "files of the dataset have changed while they were read.",
-                        expected="files that stay as they are.",
-                        next="run it again when nothing writes to them any more.",
-                    )
+                self._check_unchanged(dataset, stamps)
                 write_set(part, raw, room)
         except EnvironmentFault as error:
             if room is not None and room.needed:
@@ -129,6 +131,16 @@ class Reader:
                 expected="a disk that keeps what is written.",
                 next="look at the disk, or choose another folder with DISTILL_CACHE.",
             ) from None
+
+    def _check_unchanged(self, dataset: KeptDataset, stamps: Stamps) -> None:
+        with contextlib.suppress(OSError):  # or one is gone
+            if stamps_of(self.call(dataset.sources).files).digest == stamps.digest:
+                return
+        raise InputError(
+            "files of the dataset have changed while they were read.",
+            expected="files that stay as they are.",
+            next="run it again when nothing writes to them any more.",
+        )
 
 
 def _key(name: str, sources: Sources, stamps: Stamps) -> str:
@@ -168,8 +180,9 @@ def _kept(folder: Path) -> RawData | None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time fill a folder; where there are no locks, the last one wins."""
+def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[bool]:
+    """Let one process at a time fill a folder; where there are no locks (false), the last one
+    wins."""
     path = folder.with_name(f".{folder.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,16 +190,24 @@ def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     except OSError as error:
         raise _no_room(cannot_write(path, error)) from error
     try:
-        try:
-            flock(descriptor)
-        except OSError as error:
-            if error.errno in HELD:
-                tell("prepare  another run prepares these pictures: this one waits for it")
-                with contextlib.suppress(OSError):
-                    flock(descriptor, patience=float("inf"))
-        yield
+        yield _locked(descriptor, tell)
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, tell: Callable[[str], None]) -> bool:
+    """Lock a file, once others have released it; return whether it could be locked."""
+    try:
+        flock(descriptor)
+    except OSError as error:
+        if error.errno not in HELD:
+            return False
+        tell("prepare  another run prepares these pictures: this one waits for it")
+        try:
+            flock(descriptor, patience=float("inf"))
+        except OSError:
+            return False
+    return True
 
 
 def _no_room(fault: EnvironmentFault) -> NoRoom:

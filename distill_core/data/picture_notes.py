@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,6 +54,23 @@ class PictureNotes:
         if lost > HALF:
             self._cut += 1
             self._most = max(self._most, (lost, name))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was counted, as JSON values."""
+        return {
+            "deep": self._deep,
+            "whitest": self._whitest,
+            "cut": self._cut,
+            "most": list(self._most),
+            "floats": self._floats,
+        }
+
+    def take_over(self, counted: Mapping[str, Any]) -> None:
+        """Go on from what `as_dict` returned."""
+        lost, name = counted["most"]
+        self._deep, self._whitest = int(counted["deep"]), int(counted["whitest"])
+        self._cut, self._most = int(counted["cut"]), (float(lost), str(name))
+        self._floats = [str(line) for line in counted["floats"]]
 
     def lines(self) -> tuple[str, ...]:
         """Return a sentence for each kind of loss; none where nothing is lost."""

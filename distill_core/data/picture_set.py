@@ -17,6 +17,8 @@ from torch import Tensor
 
 from distill_core.contracts.data import DataSpec, RawData
 from distill_core.data.facts import Facts
+from distill_core.data.half_made import RECORD as BEGUN
+from distill_core.data.half_made import flush_file
 from distill_core.data.picture_space import RECORD
 from distill_core.data.pixel_room import DiskRoom
 from distill_core.system.files import parse_json, write_atomically
@@ -55,10 +57,10 @@ def write_set(part: Path, raw: RawData, room: DiskRoom) -> None:
             path.write_bytes(tensor.contiguous().numpy().tobytes())
         else:
             made.rename(path)
-        _flush(path)
+        flush_file(path)
         shape = list(tensor.shape)
         files[name] = {"shape": shape, "dtype": str(dtype), "sha256": file_digest(path)}
-    for left in part.glob("*.u8"):
+    for left in (*part.glob("*.u8"), *part.glob(BEGUN)):
         left.unlink()
     spec = {
         "name": raw.spec.name,
@@ -118,11 +120,3 @@ def _seen(folder: Path) -> bool:
 
 def _stamps(folder: Path) -> str:
     return stamps_of({name: folder / f"{name}.bin" for name in DTYPES}).digest
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from distill_core.data.half_made import halves, remove_stale
 from distill_core.system.cache import cache_dir
 from distill_core.system.files import part_of
 from distill_core.system.units import parse_size
@@ -56,9 +57,12 @@ def kept_sets() -> dict[Path, int]:
 def make_space(keep: Path) -> None:
     """Remove the sets that were used longest ago, until the rest keeps to the limit.
 
+    What is half made does not count; it goes a week after somebody last worked at it.
+
     Args:
         keep: a set that stays, however large it is.
     """
+    remove_stale(pictures_dir())
     sets = kept_sets()
     total = sum(sets.values())
     for folder, size in sets.items():
@@ -69,7 +73,7 @@ def make_space(keep: Path) -> None:
 
 def clear_pictures() -> int:
     """Remove all sets, and what killed processes have left; return the bytes that they had."""
-    total = sum(kept_sets().values())
+    total = sum(kept_sets().values()) + sum(halves(pictures_dir()).values())
     _remove(pictures_dir())
     return total
 

@@ -23,25 +23,31 @@ _OLD, _MARKER = "old", "made-by-distill"
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def whole_folder(
+    target: Path, *, replace: bool = False, begun: Path | None = None
+) -> Iterator[Path]:
     """Give a new folder to fill, which takes the name `target` at the end if all went well.
 
-    A process that is killed leaves a hidden folder beside `target`, which the next call removes.
+    A process that is killed leaves a hidden folder beside `target`, which the next call removes,
+    or goes on with if that is `begun`.
 
     Args:
         target: free, or an empty folder; a link to a folder stays one.
         replace: also replace a folder that is not empty. On Linux and macOS the two change names in
             one step. Some file systems (NFS) cannot; if the process is killed between two steps
             there, the next call gives the old folder its name back.
+        begun: a folder beside `target` to fill in place of a new one, which nobody else fills. It
+            need not exist, and stays if this process is interrupted.
 
     Raises:
         EnvironmentFault: it cannot be written, or, without `replace`, was filled meanwhile.
     """
     target = target.resolve()
-    part = part_of(target)
+    part = begun or part_of(target)
+    stays = False
     try:
         _clear(target)
-        part.mkdir(parents=True)
+        part.mkdir(parents=True, exist_ok=begun is not None)
         with _in_use(part) as descriptor:
             yield part
             if not os.path.samestat(os.fstat(descriptor), part.stat()):
@@ -51,8 +57,12 @@ def whole_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         if isinstance(error, EnvironmentFault):
             raise
         raise cannot_write(target, error) from error
+    except (KeyboardInterrupt, SystemExit):
+        stays = begun is not None
+        raise
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def exchange(one: Path, other: Path) -> bool:

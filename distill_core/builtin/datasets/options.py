@@ -11,6 +11,7 @@ from distill_core.plugin import Options, about
 
 Colour = Literal["auto", "grey", "rgb"]
 Fit = Literal["crop", "squash"]
+Operation = Literal["flip", "rotate", "scale", "crop", "cutout", "color"]
 
 
 def _fit(default: Fit, **of: str) -> Any:
@@ -19,6 +20,34 @@ def _fit(default: Fit, **of: str) -> Any:
         description="how pictures that are not square are fitted: crop scales the shorter side and "
         "cuts out the centre, squash scales both sides",
         **about(**of),
+    )
+
+
+def _own_size() -> Any:
+    return Field(
+        None,
+        ge=4,
+        le=1024,
+        description="height and width; default: the shorter side of the first image",
+        **about("pixels"),
+    )
+
+
+def _colour() -> Any:
+    return Field("auto", description="auto is grey if every image is grey, else rgb")
+
+
+def _test_fraction(whole: str) -> Any:
+    what = f"part of every class for testing, if there is no test {whole}"
+    return Field(0.2, gt=0, lt=1, description=what)
+
+
+def _augmentations() -> Any:
+    return Field(
+        ("flip", "rotate", "scale", "crop", "cutout", "color"),
+        description="operations that keep the labels; leave out flip for writing, color where "
+        "colour decides",
+        **about(advanced="yes"),
     )
 
 
@@ -35,25 +64,59 @@ class ImageFolderOptions(Options):
         description="the folders in it: each a class; or what their names and contents say, where "
         "train and test are parts",
     )
-    size: int | None = Field(
-        None,
-        ge=4,
-        le=1024,
-        description="height and width; default: the shorter side of the first image",
-        **about("pixels"),
-    )
+    size: int | None = _own_size()
     fit: Fit = _fit("crop")
-    colour: Colour = Field("auto", description="auto is grey if every image is grey, else rgb")
-    test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="part of every class for testing, if there is no test folder"
+    colour: Colour = _colour()
+    test_fraction: float = _test_fraction("folder")
+    augmentations: tuple[Operation, ...] = _augmentations()
+
+
+class ShardOptions(Options):
+    """What `hf` and `webdataset` have in common."""
+
+    path: Path
+    image: str | None = None
+    label: str | None = None
+    names: Path | None = Field(
+        None,
+        description="text file with the name of a class on each line, in the order of the class "
+        "numbers; default: the names in the data, or the numbers",
     )
-    augmentations: tuple[Literal["flip", "rotate", "scale", "crop", "cutout", "color"], ...] = (
-        Field(
-            ("flip", "rotate", "scale", "crop", "cutout", "color"),
-            description="operations that keep the labels; leave out flip for writing, color where "
-            "colour decides",
-            **about(advanced="yes"),
-        )
+    size: int | None = _own_size()
+    fit: Fit = _fit("crop")
+    colour: Colour = _colour()
+    test_fraction: float = _test_fraction("part")
+    augmentations: tuple[Operation, ...] = _augmentations()
+
+
+class HfOptions(ShardOptions):
+    """Settings of `hf`."""
+
+    path: Path = Field(
+        description="folder that save_to_disk of Hugging Face's datasets has written, or a folder "
+        "of .parquet files as on the hub"
+    )
+    image: str | None = Field(
+        None, description="column with the images; default: the only one that there is"
+    )
+    label: str | None = Field(
+        None, description="column with the classes; default: the only one that there is"
+    )
+
+
+class WebDatasetOptions(ShardOptions):
+    """Settings of `webdataset`."""
+
+    path: Path = Field(description="folder of .tar shards, or one .tar")
+    image: str | None = Field(
+        None,
+        description="ending of the members that are images, as jpg; default: any of a picture, "
+        "which every item has once",
+    )
+    label: str | None = Field(
+        None,
+        description="ending of the members with the class, as cls, or json.NAME for a value in "
+        "json; default: cls, or json.label where there is no cls",
     )
 
 

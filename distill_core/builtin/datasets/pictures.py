@@ -55,11 +55,16 @@ def read_pictures(
     Raises:
         InputError: an image is damaged or of a mode without a meaning; the file is named.
     """
-    room = room or Room()
+    room, notes = room or Room(), notes or PictureNotes()
+    done, noted = room.begun()
     channels = 3 if colour == "rgb" else 1
+    if done:
+        channels = noted["channels"]
+        notes.take_over(noted["notes"])
     images = [room.empty((len(files), channels, size, size)) for files in parts]
     for part, files in enumerate(parts):
-        for k, file in enumerate(files):
+        first = min(max(done - sum(map(len, parts[:part])), 0), len(files))
+        for k, file in enumerate(files[first:], start=first):
             picture = decode_picture(
                 tree.read(file),
                 tree.where(file),
@@ -75,7 +80,7 @@ def read_pictures(
                 filled = [*map(len, parts[:part]), k]
                 images = _in_colour(images, filled, room)
             images[part][k] = from_numpy(pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels)
-            room.filled(1)
+            room.filled(1, lambda: {"channels": channels, "notes": notes.as_dict()})  # noqa: B023
     return images
 
 

@@ -229,11 +229,16 @@ def _read_plain(path: Path) -> bytes:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is not a regular file")
-    _check_size(found.st_size)
+    check_size(found.st_size)
     return path.read_bytes()
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
+    """Refuse a file that is too large to be a picture or a list.
+
+    Raises:
+        OSError: it has more than `LARGEST_FILE` bytes.
+    """
     if size > LARGEST_FILE:
         raise OSError(f"it has {size / 2**20:,.0f} MiB, more than {LARGEST_FILE // 2**20}")
 
@@ -273,7 +278,7 @@ def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
 
     def read(file: str) -> bytes:
         size = archive.getinfo(members[file]).file_size
-        _check_size(size)
+        check_size(size)
         with archive.open(members[file]) as opened:
             return opened.read(size)  # no more is unpacked than was declared
 

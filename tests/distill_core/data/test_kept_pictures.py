@@ -15,14 +15,18 @@ from typing import Any
 import pytest
 import torch
 
+from distill_core.builtin.datasets.pictures import read_pictures
+from distill_core.builtin.datasets.tree import FileTree
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, Room, Sources
-from distill_core.data import kept_pictures, pixel_room, prepare
+from distill_core.data import half_made, kept_pictures, pixel_room, prepare
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
+from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.picture_space import clear_pictures, kept_sets, pictures_dir
 from distill_core.data.pixel_room import NoRoom
 from registry import InputError
+from tests.distill_core.builtin.datasets.picture_files import png
 
 SHAPE = (3, 4, 4)
 
@@ -261,3 +265,137 @@ def test_a_missing_file_is_told_by_the_dataset(made: Made) -> None:
     made.file.unlink()
     with pytest.raises(FileNotFoundError):
         _read(made)
+
+
+@dataclass
+class Long:
+    """A folder of pictures, whose reading can be ended at any of them."""
+
+    folder: Path
+    ends_at: int = -1
+    decoded: int = 0
+    end: type[BaseException] = KeyboardInterrupt
+
+    def sources(self) -> Sources:
+        return Sources({path.name: path for path in self.folder.iterdir()}, "1")
+
+    def load(self) -> RawData:
+        return self.load_into(Room())
+
+    def load_into(self, room: Room) -> RawData:
+        files = sorted(path.name for path in self.folder.iterdir())
+        notes = PictureNotes()
+
+        def read(name: str) -> bytes:
+            if self.decoded == self.ends_at:
+                raise self.end
+            self.decoded += 1
+            return (self.folder / name).read_bytes()
+
+        tree = FileTree(self.folder, tuple(files), (), read)
+        parts = [files[:8], files[8:]]
+        images = read_pictures(tree, parts, size=4, colour="auto", notes=notes, room=room)
+        labels = [torch.arange(len(part)) % 2 for part in parts]
+        spec = DataSpec("long", ("a", "b"), tuple(images[0].shape[1:]), ("flip",))
+        return RawData(spec, images[0], labels[0], images[1], labels[1], notes=notes.lines())
+
+
+@pytest.fixture
+def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Long:
+    monkeypatch.setattr(half_made, "EVERY", 0.0)
+    pictures = tmp_path / "long"
+    pictures.mkdir()
+    for k in range(12):  # long ones, of which more than half is cut away; the sixth is in colour
+        colour = (9, 99, k) if k == 5 else k
+        (pictures / f"{k:02}.png").write_bytes(png(colour, width=20, height=4))
+        os.utime(pictures / f"{k:02}.png", (1, 1))
+    return Long(pictures)
+
+
+@pytest.mark.parametrize("ends_at", [1, 5, 6, 9, 11])
+def test_what_was_ended_is_gone_on_with(long: Long, ends_at: int) -> None:
+    plain, lines = long.load(), list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        _read(Long(long.folder, ends_at))
+    (half,) = half_made.halves(pictures_dir())
+    assert kept_sets() == {}
+    again = Long(long.folder)
+    found = _read(again, tell=lines.append)
+    assert again.decoded == 12 - ends_at
+    assert f"goes on after {ends_at} pictures" in lines[0]
+    assert found.notes == plain.notes
+    assert "12 pictures of which more than half is cut away" in found.notes[0]
+    assert torch.equal(found.train_images, plain.train_images)
+    assert torch.equal(found.test_images, plain.test_images)
+    (folder,) = kept_sets()
+    assert not half.exists()
+    assert sorted(path.suffix for path in folder.iterdir()) == [".bin"] * 4 + [".json"] * 2
+
+
+@pytest.mark.parametrize("change", ["source", "record", "cut", "gone"])
+def test_a_half_that_does_not_fit_counts_for_nothing(long: Long, change: str) -> None:
+    plain = long.load()
+    with pytest.raises(KeyboardInterrupt):
+        _read(Long(long.folder, 7))
+    (half,) = half_made.halves(pictures_dir())
+    if change == "source":
+        os.utime(long.folder / "00.png")  # the same content, so the same place in the cache
+    elif change == "record":
+        (half / "begun.json").write_text('{"count": 7}')
+    else:
+        image = next(half.glob("*.u8"))
+        os.truncate(image, 3) if change == "cut" else image.unlink()
+    again = Long(long.folder)
+    assert torch.equal(_read(again).train_images, plain.train_images)
+    assert again.decoded == 12
+
+
+def test_a_killed_process_is_gone_on_with(long: Long, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed:  # who removes nothing
+        killed.setattr("distill_core.system.folders.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(SystemError):
+            _read(Long(long.folder, 7, end=SystemError))
+    again = Long(long.folder)
+    assert torch.equal(_read(again).train_images, long.load().train_images)
+    assert again.decoded == 5
+
+
+def test_damaged_pictures_leave_no_half(long: Long) -> None:
+    (long.folder / "07.png").write_bytes(b"text")
+    with pytest.raises(InputError, match=r"07\.png cannot be read"):
+        _read(long)
+    assert half_made.halves(pictures_dir()) == {}
+
+
+def test_without_locks_nobody_goes_on(long: Long, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(kept_pictures, "flock", none)
+    with pytest.raises(KeyboardInterrupt):
+        _read(Long(long.folder, 7))
+    assert half_made.halves(pictures_dir()) == {}
+    assert len(_read(long).train_images) == 8
+
+
+def test_halves_go_after_a_week_and_at_the_users_word(long: Long, made: Made) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _read(Long(long.folder, 7))
+    _read(made)
+    (half,) = half_made.halves(pictures_dir())
+    for path in (*half.iterdir(), half):
+        os.utime(path, (1, 1))
+    made.how = "2"
+    _read(made)
+    assert half_made.halves(pictures_dir()) == {}
+    with pytest.raises(KeyboardInterrupt):
+        _read(Long(long.folder, 7))
+    assert clear_pictures() > 0
+    assert half_made.halves(pictures_dir()) == {}
+
+
+def test_a_source_that_vanishes_meanwhile_is_said(made: Made) -> None:
+    made.meanwhile = made.file.unlink
+    with pytest.raises(InputError, match="have changed while they were read"):
+        _read(made)
+    assert kept_sets() == {}

@@ -20,6 +20,7 @@ from distill_core.contracts.streams import seeded
 from distill_core.hookspecs import KINDS
 from distill_core.testing import check_component
 from registry import InputError
+from tests.distill_core.builtin.datasets.shard_files import items, rows, saved_dict, table, tar
 
 PLUGINS = discover()
 COMPONENTS = [(kind.name, name) for kind in KINDS for name in PLUGINS[kind.name]]
@@ -43,6 +44,12 @@ def image_folder(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "size": 8}
 
 
+def hf_folder(folder: Path) -> dict[str, Any]:
+    pytest.importorskip("pyarrow")
+    saved_dict(folder, train=table(rows(8)), test=table(rows(4)))
+    return {"path": str(folder)}
+
+
 SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     ("representation", "ddif"): lambda folder: {"fit_steps": 3},  # of 5,000
     ("representation", "gsdd"): lambda folder: {"fit_steps": 3},  # of 200
@@ -52,6 +59,8 @@ SETTINGS: dict[tuple[str, str], Callable[[Path], dict[str, Any]]] = {
     },
     ("orderer", "given"): grid_file,
     ("dataset", "imagefolder"): image_folder,
+    ("dataset", "hf"): hf_folder,
+    ("dataset", "webdataset"): lambda folder: {"path": str(tar(folder / "0.tar", items(8)))},
     ("dataset", "shapes"): lambda folder: {"size": 8, "train_per_class": 3, "test_per_class": 2},
     ("algorithm", "ratbptt"): lambda folder: {"window": 4, "total": 9},
     ("algorithm", "dd"): lambda folder: {"steps": 3},

@@ -1,0 +1,141 @@
+"""Tables in .arrow and .parquet files: their columns, and one value of them at a time.
+
+Arrow files are mapped into memory; of a parquet file one group of rows is in memory at a time.
+pyarrow is imported when a file is opened, since it is an extra.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from distill_core.builtin.datasets.shard_parts import check_no_pointer
+from distill_core.plugin import EnvironmentFault, InputError
+
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of arrow's; without it, rows can be missing
+FILE = b"ARROW1"  # begins the other format of arrow's, which has its own end
+KEY = b"huggingface"  # what `datasets` says of the columns
+
+
+@dataclass
+class Table:
+    """One file.
+
+    Attributes:
+        path: of the file.
+        types: arrow's type of each column.
+        features: what `datasets` says of each column; empty: nothing.
+    """
+
+    path: Path
+    types: dict[str, Any]
+    features: dict[str, Any]
+    _ends: list[int]  # of the groups of rows
+    _read: Callable[[int, str], Any]  # the array of a group and a column
+    _last: tuple[int, str, Any] = (-1, "", None)
+
+    def column(self, name: str) -> list[Any]:
+        """Return all values of a column.
+
+        Raises:
+            OSError: the file is damaged.
+        """
+        groups = range(len(self._ends))
+        return [value for k in groups for value in self._array(k, name).to_pylist()]
+
+    def value(self, row: int, name: str) -> Any:
+        """Return one value.
+
+        Raises:
+            OSError: the file is damaged.
+        """
+        group = bisect_right(self._ends, row)
+        if self._last[:2] != (group, name):
+            self._last = group, name, self._array(group, name)
+        return self._last[2][row - (self._ends[group - 1] if group else 0)].as_py()
+
+    def _array(self, group: int, name: str) -> Any:
+        try:
+            return self._read(group, name)
+        except (ValueError, KeyError, NotImplementedError) as error:
+            raise OSError(f"it is damaged ({error})") from None
+
+
+def open_table(path: Path) -> Table:
+    """Open a file.
+
+    Raises:
+        InputError: it is missing, cut, damaged, or no table.
+        EnvironmentFault: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise EnvironmentFault(
+            f"{path} needs the package pyarrow, which is not installed.",
+            expected="pyarrow, which reads .arrow and .parquet files.",
+            next="`pip install 'distill-podd[hf]'`, or save the images to a folder for each class "
+            "and use --dataset imagefolder.",
+        ) from None
+    try:
+        check_no_pointer(path)
+        return _parquet(path) if path.suffix == ".parquet" else _arrow(path, pa)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, NotImplementedError, pa.ArrowException) as error:
+        reason = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
+        raise InputError(
+            f"{path} cannot be read: {reason.rstrip('.')}.",
+            expected="a whole .parquet file, or .arrow file as `datasets` writes it.",
+            next="restore it, download it again, or save the dataset again.",
+        ) from None
+
+
+def _arrow(path: Path, pa: Any) -> Table:
+    with open(path, "rb") as file:
+        head = file.read(len(FILE))
+        file.seek(-min(len(END), path.stat().st_size), 2)
+        whole = head == FILE or file.read() == END
+    if not whole:
+        raise ValueError("it is cut: the mark of its end is not there")
+    source = pa.memory_map(str(path))
+    if head == FILE:
+        reader = pa.ipc.open_file(source)
+        batches = [reader.get_batch(k) for k in range(reader.num_record_batches)]
+    else:
+        reader = pa.ipc.open_stream(source)
+        batches = list(reader)
+    for batch in batches:
+        batch.validate(full=True)  # values that point out of the file would end the process
+    lengths = [batch.num_rows for batch in batches]
+    return _table(path, reader.schema, lengths, lambda k, name: batches[k].column(name))
+
+
+def _parquet(path: Path) -> Table:
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path)
+    lengths = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
+
+    def read(group: int, name: str) -> Any:
+        return file.read_row_group(group, columns=[name]).column(name).combine_chunks()
+
+    return _table(path, file.schema_arrow, lengths, read)
+
+
+def _table(path: Path, schema: Any, lengths: list[int], read: Callable[[int, str], Any]) -> Table:
+    types = {field.name: field.type for field in schema}
+    ends = list(accumulate(lengths))
+    return Table(path, types, _features((schema.metadata or {}).get(KEY, b"{}")), ends, read)
+
+
+def _features(text: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text).get("info", {}).get("features") or {})
+    except (ValueError, AttributeError, TypeError):
+        return {}  # then the types of the columns tell

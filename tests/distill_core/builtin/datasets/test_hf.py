@@ -1,0 +1,241 @@
+"""Hugging Face datasets on the disk, and what is wrong with them in a sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill_core.builtin.datasets.hf import Hf
+from distill_core.builtin.datasets.options import HfOptions
+from distill_core.contracts.data import RawData
+from distill_core.data.prepare import check_raw
+from registry import EnvironmentFault, InputError
+from tests.distill_core.builtin.datasets.picture_files import png
+from tests.distill_core.builtin.datasets.shard_files import (
+    IMAGE,
+    features,
+    parquet,
+    rows,
+    saved,
+    saved_dict,
+    stream,
+    table,
+)
+
+pytest.importorskip("pyarrow")
+
+
+def _load(path: Path, **options: Any) -> RawData:
+    raw = Hf(HfOptions(path=path, **options)).load()
+    check_raw(raw)
+    return raw
+
+
+def _levels(images: torch.Tensor) -> list[int]:
+    return images[:, 0, 0, 0].tolist()
+
+
+def _refused(path: Path, match: str, **options: Any) -> InputError:
+    with pytest.raises(InputError, match=match) as refused:
+        _load(path, **options)
+    assert "\n" not in refused.value.what
+    return refused.value
+
+
+def _dict(folder: Path) -> Path:
+    return saved_dict(folder, train=table(rows(8)), test=table(rows(4, 20)))
+
+
+def _parquet(folder: Path) -> Path:
+    parquet(folder / "data/train-00000-of-00001-ab12.parquet", table(rows(8)))
+    parquet(folder / "data/test-00000-of-00001.parquet", table(rows(4, 20)))
+    return folder
+
+
+def _cache(folder: Path) -> Path:
+    stream(folder / "mine-train.arrow", table(rows(8)))
+    stream(folder / "mine-test.arrow", table(rows(4, 20)))
+    return folder
+
+
+@pytest.mark.parametrize("make", [_dict, _parquet, _cache])
+def test_train_and_test(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    raw = _load(make(tmp_path))
+    assert (raw.spec.name, raw.spec.class_names) == ("hf", ("cat", "dog"))
+    assert (_levels(raw.train_images), _levels(raw.test_images)) == ([*range(8)], [20, 21, 22, 23])
+    assert raw.train_labels.tolist() == [0, 1] * 4
+
+
+def test_one_split_of_two_files_is_divided(tmp_path: Path) -> None:
+    raw = _load(saved(tmp_path, table(rows(10)), table(rows(10, 10))), size=4, fit="squash")
+    assert raw.spec.image_shape == (1, 4, 4)
+    assert raw.spec.fit == "squash"
+    assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == [*range(20)]
+    assert raw.test_labels.bincount().tolist() == [2, 2]
+
+
+def test_a_test_part_without_classes_gives_way(tmp_path: Path) -> None:
+    secret = {**rows(4, 40), "label": [-1] * 4}
+    parts = {"train": table(rows(8)), "test": table(secret), "validation": table(rows(4, 20))}
+    raw = _load(saved_dict(tmp_path / "a", **parts))
+    assert _levels(raw.test_images) == [20, 21, 22, 23]
+    assert any("the images of test have no classes" in note for note in raw.notes)
+    raw = _load(saved_dict(tmp_path / "b", train=table(rows(10)), test=table(secret)))
+    assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == [*range(10)]
+
+
+def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
+    columns = {**rows(8), "other": rows(8, 50)["image"], "coarse": [0] * 4 + [1] * 4}
+    said = {**features(), "other": IMAGE, "coarse": {"names": ["x", "y"], "_type": "ClassLabel"}}
+    path = saved(tmp_path, table(columns, said))
+    refused = _refused(path, r"2 columns that can be the image \(image, other\)")
+    assert "dataset.image=NAME" in refused.next
+    refused = _refused(path, r"2 columns that can be the label \(label, coarse\)", image="other")
+    assert "dataset.label=NAME" in refused.next
+    raw = _load(path, image="other", label="coarse", test_fraction=0.1)
+    assert raw.spec.class_names == ("x", "y")
+    assert min(_levels(raw.train_images)) >= 50
+    _refused(path, "has no column neither", image="neither")
+    _refused(path, "the column other .* is struct", image="image", label="other")
+
+
+@pytest.mark.parametrize("values", [["b", "a"] * 4, [True, False] * 4, [1, 0] * 4])
+def test_classes_without_a_list(values: list[Any], tmp_path: Path) -> None:
+    columns = {"image": rows(8)["image"], "label": values}
+    raw = _load(parquet(tmp_path / "x.parquet", table(columns, {})).parent, test_fraction=0.1)
+    assert raw.spec.class_names == (("a", "b") if values[0] == "b" else ("0", "1"))
+    assert raw.train_labels[:2].tolist() == [1, 0]
+
+
+def test_images_as_plain_bytes_and_as_files(tmp_path: Path) -> None:
+    plain = {"picture": [png(k) for k in range(8)], "label": [0, 1] * 4}
+    raw = _load(parquet(tmp_path / "a/x.parquet", table(plain, {})).parent)
+    assert len(raw.train_images) == 6
+    (tmp_path / "b/pictures").mkdir(parents=True)
+    for k in range(8):
+        (tmp_path / f"b/pictures/{k}.png").write_bytes(png(k))
+    images = [{"bytes": None, "path": f"pictures/{k}.png"} for k in range(8)]
+    path = saved(tmp_path / "b", table({"image": images, "label": [0, 1] * 4}))
+    assert len(_load(path).train_images) == 6
+
+
+@pytest.mark.parametrize(
+    ("image", "match"),
+    [
+        ({"bytes": None, "path": "/etc/hostname"}, "in another file, /etc/hostname, which is not"),
+        ({"bytes": None, "path": "../x.png"}, "in another file, ../x.png"),
+        ({"bytes": None, "path": None}, "row 3 cannot be read: it has no image"),
+        (None, "row 3 cannot be read: it has no image"),
+        ({"bytes": b"text", "path": None}, "row 3 cannot be read as an image"),
+    ],
+)
+def test_wrong_images(image: Any, match: str, tmp_path: Path) -> None:
+    columns = rows(8)
+    columns["image"][3] = image
+    _refused(saved(tmp_path, table(columns)), match)
+
+
+@pytest.mark.parametrize("label", [-1, 2, None])
+def test_wrong_classes(label: int | None, tmp_path: Path) -> None:
+    columns = rows(8)
+    columns["label"][3] = label
+    said = "has no class" if label is None else f"has the class {label}"
+    _refused(saved(tmp_path, table(columns)), f"arrow row 3 {said}")
+
+
+def test_classes_that_are_no_classes(tmp_path: Path) -> None:
+    columns = {"image": rows(2)["image"], "label": [0.5, 1.5]}
+    _refused(parquet(tmp_path / "x.parquet", table(columns, {})).parent, "column label .* double")
+
+
+@pytest.mark.parametrize("make", [_dict, _parquet])
+def test_cut_files(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    make(tmp_path)
+    (path,) = [
+        file
+        for file in tmp_path.rglob("*")
+        if "train" in str(file) and file.suffix != ".json" and file.is_file()
+    ]
+    data = path.read_bytes()
+    for length in (len(data) - 8, len(data) // 2, 5, 0):
+        path.write_bytes(data[:length])
+        _refused(tmp_path, f"{path.name} cannot be read: ")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    _refused(tmp_path, "pointer of Git LFS")
+
+
+def test_damaged_numbers_in_a_table_do_not_end_the_process(tmp_path: Path) -> None:
+    path = saved(tmp_path, table(rows(8))) / "data-00000-of-00001.arrow"
+    data = bytearray(path.read_bytes())
+    offsets = data.index(len(png(0)).to_bytes(4, "little"))
+    data[offsets : offsets + 4] = (2**30).to_bytes(4, "little")
+    path.write_bytes(data)
+    _refused(tmp_path, "cannot be read")
+
+
+def test_missing_and_left_over_shards(tmp_path: Path) -> None:
+    saved(tmp_path / "a", table(rows(4)), table(rows(4, 4)))
+    stream(tmp_path / "a/data-00002-of-00003.arrow", table(rows(4, 90)))  # of an earlier saving
+    assert max(_levels(_load(tmp_path / "a").train_images)) < 90
+    (tmp_path / "a/data-00001-of-00002.arrow").unlink()
+    _refused(tmp_path / "a", "lists data-00001-of-00002.arrow, which is not there")
+    parquet(tmp_path / "b/train-00001-of-00002.parquet", table(rows(4)))
+    _refused(tmp_path / "b", r"has 1 of the 2 shards train-\*: number 0 is missing")
+
+
+def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
+    other = {"image": rows(4)["image"], "label": ["a", "b"] * 2}
+    _refused(saved(tmp_path, table(rows(4)), table(other)), "has string in the column label")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "match"),
+    [
+        ("state.json", "{", "state.json is not as"),
+        ("state.json", "[]", "state.json is not as"),
+        ("state.json", "{}", "does not list its files"),
+        ("state.json", '{"_data_files": []}', "lists no files"),
+        ("state.json", '{"_data_files": [], "_indices_files": [{}]}', "rows were chosen"),
+        ("state.json", '{"_data_files": [{"filename": "../x"}]}', "lists ../x, which is not there"),
+        ("dataset_dict.json", '{"splits": 3}', "names no splits"),
+        ("dataset_dict.json", '{"splits": ["none"]}', "none/state.json cannot be read"),
+    ],
+)
+def test_damaged_records(file: str, text: str, match: str, tmp_path: Path) -> None:
+    saved(tmp_path, table(rows(4)))
+    (tmp_path / file).write_text(text)
+    _refused(tmp_path, match)
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    assert "save_to_disk" in _refused(tmp_path, "has no dataset_dict.json").next
+    _refused(tmp_path / "none", "does not exist")
+    parquet(tmp_path / "plain/train-0.parquet", table(rows(4)))
+    _refused(tmp_path / "plain/train-0.parquet", "is not a folder")
+    parquet(tmp_path / "other/train-0.parquet", table(rows(4)))
+    refused = _refused(tmp_path, "tables in several folders: other, plain")
+    assert f"dataset.path={tmp_path}/plain" in refused.next
+    saved_dict(tmp_path / "two", val=table(rows(4)), validation=table(rows(4)))
+    _refused(tmp_path / "two", "two splits for one part by their names: val, validation")
+
+
+def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _dict(tmp_path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(EnvironmentFault, match="needs the package pyarrow") as refused:
+        _load(tmp_path)
+    assert "distill-podd[hf]" in refused.value.next
+
+
+def test_sources_are_the_files_of_the_folder(tmp_path: Path) -> None:
+    _dict(tmp_path)
+    made = Hf(HfOptions(path=tmp_path, size=8)).sources()
+    assert "train/data-00000-of-00001.arrow" in made.files
+    assert str(tmp_path) not in made.how
+    assert json.loads(made.how.split(" ", 1)[1])["size"] == 8
