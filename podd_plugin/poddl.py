@@ -15,13 +15,14 @@ from distill_core.plugin import (
     Layout,
     Placement,
     check_every_class,
+    check_touched,
     class_coverage,
     grid_cells,
-    item_coverage,
     majority_labels,
     normalise_rows,
     overlap_area,
     period_of,
+    rows_by_coverage,
     to_device,
 )
 from podd_plugin.options import PoddlOptions
@@ -56,9 +57,9 @@ class Poddl(Labeler):
             regions = placement
             if options.regions == "areas":
                 regions = Placement(_with_areas(placement.layout), placement.class_grid)
-            item_coverage(regions, labeler="poddl")
+            check_touched(regions, labeler="poddl")
             self._table = ItemTable(
-                lambda boxes: majority_labels(class_coverage(boxes, regions)), items
+                lambda boxes: rows_by_coverage(boxes, regions, majority_labels), items
             )
             check_every_class(
                 self._table.rows,

@@ -16,6 +16,8 @@ from torch import Tensor
 from distill_core.contracts.transfer import to_device
 from registry import InputError
 
+MOST_PAIRS = 2**20  # of a box and a cell that are looked at at once
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -192,11 +194,16 @@ def class_coverage(boxes: Boxes, placement: Placement) -> Tensor:
     """
     layout = placement.layout
     num_classes, of_cell = placement.num_classes, placement.cell_class
-    box, cell = _on_one_canvas(boxes.canvas, layout.cells.canvas)
-    area = _common(boxes.yxyx[box], layout.cells.yxyx[cell], period_of(layout))
-    coverage = torch.zeros(len(boxes) * num_classes, dtype=torch.int64)
-    coverage.index_add_(0, box * num_classes + of_cell[cell], area)
-    return coverage.view(-1, num_classes)
+    coverage = torch.zeros(len(boxes), num_classes, dtype=torch.int64)
+    # Of few boxes at a time: each pair of a box and a cell takes a hundred bytes meanwhile.
+    pairs = int(torch.bincount(layout.cells.canvas).max()) if len(layout.cells) else 1
+    size = max(1, MOST_PAIRS // max(1, pairs))
+    for start in range(0, len(boxes), size):
+        some = slice(start, start + size)
+        box, cell = _on_one_canvas(boxes.canvas[some], layout.cells.canvas)
+        area = _common(boxes.yxyx[some][box], layout.cells.yxyx[cell], period_of(layout))
+        coverage[some].view(-1).index_add_(0, box * num_classes + of_cell[cell], area)
+    return coverage
 
 
 def _on_one_canvas(boxes: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from distill_core.contracts.transfer import read
 from registry import InputError
 
 LEAST_MASS = 1e-3  # bounds the derivative, which is 1/mass in a plain division
+MOST_COVERAGE = 2**20  # numbers of a table of coverage, 8 bytes each
 NOTHING = 1e-6  # of the largest coverage: less is rounding
 
 
@@ -95,14 +96,48 @@ def item_coverage(placement: Placement, *, labeler: str) -> Tensor:
         InputError: a training image touches no class cell.
     """
     coverage = class_coverage(placement.layout.items, placement)
-    untouched = int((coverage.sum(1) == 0).sum())
+    _check_touched(coverage.sum(1), labeler)
+    return coverage
+
+
+def check_touched(placement: Placement, *, labeler: str) -> None:
+    """Refuse a training image that touches no class, as `item_coverage`, without its table.
+
+    Raises:
+        InputError: a training image touches no class cell.
+    """
+    items = placement.layout.items
+    _check_touched(rows_by_coverage(items, placement, lambda coverage: coverage.sum(1)), labeler)
+
+
+def rows_by_coverage(
+    boxes: Boxes, placement: Placement, rows: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return rows that follow from the class coverage of each box, with no table of it for all.
+
+    Args:
+        boxes: n boxes.
+        placement: where the classes are.
+        rows: returns (m, ...) of the coverage of m boxes, (m, K) int64.
+
+    Returns:
+        (n, ...).
+    """
+    size = max(1, MOST_COVERAGE // placement.num_classes)
+    starts = range(0, max(1, len(boxes)), size)
+    parts = (boxes[start : start + size] for start in starts)
+    return torch.cat([rows(class_coverage(part, placement)) for part in parts])
+
+
+def _check_touched(pixels: Tensor, labeler: str) -> None:
+    """`pixels` (n,): of all classes together, in each training image."""
+    untouched = int((pixels == 0).sum())
     if untouched:
         raise InputError(
-            f"labeler '{labeler}': {untouched} of {len(coverage)} training images touch no class.",
+            f"labeler '{labeler}': {untouched} of {len(pixels)} training images touch no class.",
             expected="training images that each overlap the area of a class.",
             next="use more patches or another labeler.",
         )
-    return coverage
 
 
 def check_every_class(labels: Tensor, *, labeler: str, next: str) -> None:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from distill_core.contracts.data import RealData
+    from distill_core.contracts.data import RealData, Split
+
+MOST_NUMBERS = 2**28  # of the images of a class in memory at once; a gigabyte
 
 
 def class_grid_shape(num_classes: int) -> tuple[int, int]:
@@ -28,8 +30,17 @@ def class_grid_shape(num_classes: int) -> tuple[int, int]:
 def class_means(real: RealData) -> Tensor:
     """Return the mean training image of every class, whitened: (K, C*h*w) float64 on the CPU."""
     places = [real.train.labels == label for label in range(real.spec.num_classes)]
-    means = [real.train.take(place).flatten(1).mean(0) for place in places]
-    return torch.stack(means).cpu().double()
+    return torch.stack([_mean_image(real.train, place) for place in places]).cpu().double()
+
+
+def _mean_image(split: Split, place: Tensor) -> Tensor:
+    """The mean of the images where `place` (N,) is true; of very many, a part at a time."""
+    size = split.take(slice(0, 1)).numel()
+    if int(place.sum()) * size <= MOST_NUMBERS:
+        return split.take(place).flatten(1).mean(0)
+    members = place.nonzero().flatten()
+    parts = split.stream(torch.split(members, max(1, MOST_NUMBERS // size // 8)))
+    return (sum(part.flatten(1).double().sum(0) for part in parts) / len(members)).float()
 
 
 def class_features(real: RealData) -> Tensor:

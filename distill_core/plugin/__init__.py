@@ -87,10 +87,12 @@ TOOLS: Table = {
             "ItemTable",
             "check_every_class",
             "check_items",
+            "check_touched",
             "item_coverage",
             "majority_labels",
             "normalise_rows",
             "normalize_by_coverage",
+            "rows_by_coverage",
         ),
         "distill_core.layout.ordering": (
             "class_features",

@@ -94,10 +94,12 @@ from distill_core.layout.class_names import match_names as match_names
 from distill_core.layout.labels import ItemTable as ItemTable
 from distill_core.layout.labels import check_every_class as check_every_class
 from distill_core.layout.labels import check_items as check_items
+from distill_core.layout.labels import check_touched as check_touched
 from distill_core.layout.labels import item_coverage as item_coverage
 from distill_core.layout.labels import majority_labels as majority_labels
 from distill_core.layout.labels import normalise_rows as normalise_rows
 from distill_core.layout.labels import normalize_by_coverage as normalize_by_coverage
+from distill_core.layout.labels import rows_by_coverage as rows_by_coverage
 from distill_core.layout.ordering import class_features as class_features
 from distill_core.layout.ordering import class_grid_shape as class_grid_shape
 from distill_core.layout.ordering import class_means as class_means

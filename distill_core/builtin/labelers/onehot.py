@@ -12,8 +12,8 @@ from distill_core.plugin import (
     Options,
     Placement,
     check_every_class,
-    class_coverage,
-    item_coverage,
+    check_touched,
+    rows_by_coverage,
     to_device,
 )
 
@@ -33,7 +33,7 @@ class Onehot(Labeler):
         super().__init__()
         del options
         self.placement = placement
-        item_coverage(placement, labeler="onehot")
+        check_touched(placement, labeler="onehot")
         self._table = ItemTable(self._one_hot, placement.layout.items)
         check_every_class(
             self._table.rows,
@@ -46,6 +46,9 @@ class Onehot(Labeler):
         return to_device(self._table.at(boxes).to(images.dtype), images.device)
 
     def _one_hot(self, boxes: Boxes) -> Tensor:
-        # Of equal maxima, argmax returns the first.
-        largest = class_coverage(boxes, self.placement).argmax(1)
-        return one_hot(largest, self.placement.num_classes).bool()  # an eighth of the bytes
+        return rows_by_coverage(
+            boxes,
+            self.placement,
+            # Of equal maxima, argmax returns the first. As bool: an eighth of the bytes.
+            lambda coverage: one_hot(coverage.argmax(1), coverage.shape[1]).bool(),
+        )

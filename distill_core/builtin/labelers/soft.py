@@ -10,9 +10,10 @@ from distill_core.plugin import (
     Options,
     Placement,
     check_items,
-    item_coverage,
+    check_touched,
     majority_labels,
     normalise_rows,
+    rows_by_coverage,
     to_device,
 )
 
@@ -36,8 +37,13 @@ class Soft(Labeler):
     def __init__(self, options: Options, *, placement: Placement) -> None:
         super().__init__()
         del options
-        start = majority_labels(item_coverage(placement, labeler="soft"))
-        self.rows = nn.Parameter(start.float())
+        check_touched(placement, labeler="soft")
+        start = rows_by_coverage(
+            placement.layout.items,
+            placement,
+            lambda coverage: majority_labels(coverage).float(),
+        )
+        self.rows = nn.Parameter(start)
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return the soft labels (n, K) of items.

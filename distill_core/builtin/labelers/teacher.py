@@ -21,8 +21,8 @@ from distill_core.plugin import (
     Placement,
     RealData,
     check_items,
-    class_coverage,
     majority_labels,
+    rows_by_coverage,
     to_device,
 )
 
@@ -44,8 +44,12 @@ class Teacher(Labeler):
         super().__init__()
         self.options = options
         # Before `start`: the classes of the place, for a prediction of the cost.
-        coverage = class_coverage(placement.layout.items, placement)
-        self.register_buffer("rows", majority_labels(coverage).float())
+        rows = rows_by_coverage(
+            placement.layout.items,
+            placement,
+            lambda coverage: majority_labels(coverage).float(),
+        )
+        self.register_buffer("rows", rows)
 
     def start(
         self,

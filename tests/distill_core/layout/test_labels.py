@@ -5,14 +5,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core.contracts.geometry import Boxes, Layout, Placement
+from distill_core.contracts.geometry import (
+    Boxes,
+    Layout,
+    Placement,
+    class_coverage,
+    grid_cells,
+    overlap_area,
+)
 from distill_core.layout.labels import (
     LEAST_MASS,
     ItemTable,
     check_every_class,
+    check_touched,
     item_coverage,
     majority_labels,
     normalise_rows,
+    rows_by_coverage,
 )
 from registry import InputError
 
@@ -82,6 +91,29 @@ def test_an_item_that_touches_no_class_is_refused():
     layout = Layout((2, 2), 1, items, items[:1], torch.tensor([0]), (1, 1))
     with pytest.raises(InputError, match="'x': 1 of 2 training images touch no class"):
         item_coverage(Placement(layout, torch.tensor([[0]])), labeler="x")
+    with pytest.raises(InputError, match="'x': 1 of 2 training images touch no class"):
+        check_touched(Placement(layout, torch.tensor([[0]])), labeler="x")
+
+
+@pytest.mark.parametrize("numbers", [1, 7, 10**6])
+def test_coverage_by_parts_is_the_coverage(numbers, monkeypatch):
+    cells = grid_cells((9, 9), (3, 4))
+    corners = torch.randint(0, 6, (23, 2), generator=torch.Generator().manual_seed(0))
+    items = Boxes.of(torch.zeros(23), torch.cat([corners, corners + 3], 1))
+    cell = Boxes.of(torch.zeros(12), cells)
+    layout = Layout((9, 9), 1, items, cell, torch.arange(12), (3, 4))
+    placement = Placement(layout, torch.randperm(12).view(3, 4))
+    monkeypatch.setattr("distill_core.contracts.geometry.MOST_PAIRS", numbers)
+    monkeypatch.setattr("distill_core.layout.labels.MOST_COVERAGE", numbers)
+    expected = torch.zeros(23, 12, dtype=torch.int64)
+    for k, class_ in enumerate(placement.cell_class.tolist()):
+        expected[:, class_] += overlap_area(items, cell[k : k + 1])[:, 0]
+    assert torch.equal(class_coverage(items, placement), expected)
+    seen = []
+    rows = rows_by_coverage(items, placement, lambda part: seen.append(len(part)) or 2 * part)
+    assert torch.equal(rows, 2 * expected)
+    assert max(seen) == min(23, max(1, numbers // 12))
+    assert rows_by_coverage(items[:0], placement, lambda part: part).shape == (0, 12)
 
 
 def test_a_class_without_an_item_is_named():

@@ -28,7 +28,9 @@ def test_class_grid_is_the_most_square_pair_of_divisors(num_classes):
     )
 
 
-def test_class_means_and_features(make_real):
+@pytest.mark.parametrize("most", [1, 100, 2**28])
+def test_class_means_and_features(make_real, most, monkeypatch):
+    monkeypatch.setattr("distill_core.layout.ordering.MOST_NUMBERS", most)
     real = make_real(3, (2, 4, 4), per_class=4)
     means = class_means(real)
     for label in range(3):
