@@ -35,12 +35,13 @@ def class_means(real: RealData) -> Tensor:
 
 def _mean_image(split: Split, place: Tensor) -> Tensor:
     """The mean of the images where `place` (N,) is true; of very many, a part at a time."""
-    size = split.take(slice(0, 1)).numel()
-    if int(place.sum()) * size <= MOST_NUMBERS:
+    first = split.take(slice(0, 1)).flatten()
+    if int(place.sum()) * len(first) <= MOST_NUMBERS:
         return split.take(place).flatten(1).mean(0)
-    members = place.nonzero().flatten()
-    parts = split.stream(torch.split(members, max(1, MOST_NUMBERS // size // 8)))
-    return (sum(part.flatten(1).double().sum(0) for part in parts) / len(members)).float()
+    members, total = place.nonzero().flatten(), torch.zeros_like(first, dtype=torch.float64)
+    for part in split.stream(torch.split(members, max(1, MOST_NUMBERS // len(first) // 8))):
+        total += part.flatten(1).double().sum(0)
+    return (total / len(members)).float()
 
 
 def class_features(real: RealData) -> Tensor:
