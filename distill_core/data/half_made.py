@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,17 @@ class HalfMade:
     def is_due(self) -> bool:
         """Whether the last record is old enough for a new one."""
         return time.monotonic() - self._written >= EVERY
+
+
+@contextlib.contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder if its filling is ended before there is a record to go on from."""
+    try:
+        yield
+    except BaseException:
+        if not (folder / RECORD).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def flush_file(path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from distill_core.contracts.components import Dataset, KeptDataset
 from distill_core.contracts.data import RawData, Sources
-from distill_core.data.half_made import half_of
+from distill_core.data.half_made import half_of, recorded
 from distill_core.data.picture_set import FORMAT, read_set, write_set
 from distill_core.data.picture_space import SOURCES, make_space, pictures_dir
 from distill_core.data.pixel_room import DiskRoom, NoRoom
@@ -112,7 +112,7 @@ class Reader:
         room = None
         begun = half_of(folder) if alone else None
         try:
-            with whole_folder(folder, replace=True, begun=begun) as part:
+            with whole_folder(folder, replace=True, begun=begun) as part, recorded(part):
                 sources = stamps.digest if alone else None
                 room = DiskRoom(part, self.tell, most=self.most, sources=sources)
                 raw: RawData = self.call(dataset.load_into, room)

@@ -360,6 +360,16 @@ def test_a_killed_process_is_gone_on_with(long: Long, monkeypatch: pytest.Monkey
     assert again.decoded == 5
 
 
+def test_what_cannot_be_gone_on_with_leaves_nothing(made: Made) -> None:
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    made.meanwhile = end
+    with pytest.raises(KeyboardInterrupt):
+        _read(made)
+    assert half_made.halves(pictures_dir()) == {}
+
+
 def test_damaged_pictures_leave_no_half(long: Long) -> None:
     (long.folder / "07.png").write_bytes(b"text")
     with pytest.raises(InputError, match=r"07\.png cannot be read"):
