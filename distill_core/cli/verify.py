@@ -27,7 +27,8 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
     """Check the result in RUN against its manifest.
 
     Hashes of all files, budget and bytes counted again, the class order, labels and versions; no
-    code of a plugin runs. With --evaluate fresh networks are trained too, and must agree with the
+    code of a plugin runs. With --evaluate it does: the parameters must decode to the images beside
+    them, if the run's plugins are installed, and fresh networks are trained and must agree with the
     recorded accuracy within its spread; -o says where the run's data are, if they were moved.
     Exit code 0: everything holds; 2: something does not.
     """
@@ -41,6 +42,7 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
         )
     checks = verify(run)
     if again and all(check.passed for check in checks):
+        checks.append(_decoding(run))
         checks.append(_evaluation(run, overrides))
     passed = all(check.passed for check in checks)
     if as_json:
@@ -50,6 +52,14 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
         rows = [(check.name, "yes" if check.passed else "NO", check.found) for check in checks]
         print_table(("claim", "holds", "found"), rows, title=f"{run}")
     return 0 if passed else MISTAKE
+
+
+def _decoding(run: Path) -> Check:
+    from distill_core.commands.verify_decoded import check_decoded
+    from distill_core.config.discovery import discover
+    from distill_core.run.directory import settings_of
+
+    return check_decoded(run, settings_of(run), discover())
 
 
 def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:

@@ -1,0 +1,75 @@
+"""Whether the images of an artefact are what its parameters decode to.
+
+An artefact has the images beside the parameters, so that a reader needs no plugin. Whoever has the
+plugin can check one against the other, which runs its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core.artefact.contents import DISTILLED
+from distill_core.artefact.last_set import current
+from distill_core.artefact.packing import items, state_of
+from distill_core.commands.verify import Check
+from distill_core.config.run_config import resolve
+from distill_core.contracts.data import DataSpec
+from distill_core.run.plan import Plan
+from distill_core.run.sizing import sized
+from distill_core.system.files import read_tensors
+from registry import ExplainedError, Plugins, UnknownNameError
+
+NAME = "decoding"
+ROUNDING = 1e-4  # of an image, between machines
+
+
+def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) -> Check:
+    """Decode the parameters of an artefact by the run's representation, and compare the images.
+
+    Args:
+        run_dir: its files are as the manifest says.
+        settings: of its run.toml.
+        plugins: what is installed; without the run's components nothing is compared, which the
+            check says.
+    """
+    tensors, metadata = read_tensors(current(run_dir) / DISTILLED)
+    try:
+        config = resolve(settings, plugins)
+        plan = Plan.of(config, plugins)
+    except UnknownNameError as missing:
+        return Check(NAME, True, f"not compared, since {missing.what.rstrip('.')} is installed")
+    try:
+        decoded = _decoded(plan, tensors, metadata)
+    except (ExplainedError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = error.what if isinstance(error, ExplainedError) else str(error).splitlines()[0]
+        return Check(NAME, False, f"{plan.name('representation')} does not decode it: {reason}")
+    stored = items(tensors)
+    same = decoded.shape == stored.shape
+    apart = float((decoded - stored).abs().max()) if same else torch.inf
+    text = f"its parameters decode to its {len(stored)} images, within {apart:.1e}"
+    wrong = f"its parameters decode to other images; they differ by up to {apart:.1e}"
+    close = apart <= ROUNDING * max(1.0, float(stored.abs().max()))
+    return Check(NAME, close, text if close else wrong)
+
+
+@torch.no_grad()
+def _decoded(plan: Plan, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Tensor:
+    """Return all images (n, C, h, w) of the parameters, by code of the representation."""
+    spec = DataSpec(
+        metadata["dataset"],
+        tuple(metadata["class_names"]),
+        tuple(metadata["image_shape"]),
+        tuple(metadata["augmentations"]),
+        metadata.get("fit", "crop"),
+    )
+    representation = sized(plan, spec)
+    prefix = "representation."
+    state = state_of(tensors, metadata["same"])
+    own = {n.removeprefix(prefix): each for n, each in state.items() if n.startswith(prefix)}
+    representation.load_state_dict(own)
+    return representation.expand(representation.layout.items).float()

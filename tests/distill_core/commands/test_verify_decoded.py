@@ -1,0 +1,67 @@
+"""Images of an artefact against what its parameters decode to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill_core.artefact.contents import DISTILLED
+from distill_core.commands.verify_decoded import check_decoded
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import to_toml
+from distill_core.config.settings import parse_settings
+from distill_core.run.manifest import manifest
+from distill_core.system.files import read_tensors, write_tensors
+from tests.distill_core.artefact.test_stored import stored_run
+from tests.distill_core.small_run import installed, save_artefact
+
+
+def saved(folder: Path, stored: str, representation: str, **options: Any) -> dict[str, Any]:
+    """Write an artefact; return the settings of its run."""
+    made = stored_run(stored, representation, **options)
+    record = manifest(made, installed(), step=0, seconds=0)
+    recipe = made.algorithm.recipe()
+    save_artefact(folder, made.synthetic, real=made.real, recipe=recipe, manifest=record)
+    return parse_settings(to_toml(made.config).encode(), folder)
+
+
+@pytest.mark.parametrize(
+    ("representation", "options"),
+    [("poster", {}), ("poster", {"canvas": "lowrank"}), ("fred", {}), ("basis", {"bases": 2}),
+     ("coreset", {})],
+)  # fmt: skip
+@pytest.mark.parametrize("stored", ["float32", "uint4"])
+def test_images_are_what_the_parameters_decode_to(
+    stored: str, representation: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = saved(tmp_path, stored, representation, **options)
+    check = check_decoded(tmp_path, settings, installed())
+    assert check.passed, check.found
+    assert "decode to its" in check.found
+
+
+def test_other_images_beside_the_parameters_are_found(tmp_path: Path) -> None:
+    settings = saved(tmp_path, "float32", "basis", bases=2)
+    tensors, metadata = read_tensors(tmp_path / DISTILLED)
+    tensors["pixels"] = tensors["pixels"] + 0.01
+    write_tensors(tmp_path / DISTILLED, tensors, metadata)
+    check = check_decoded(tmp_path, settings, installed())
+    assert not check.passed
+    assert check.found == "its parameters decode to other images; they differ by up to 1.0e-02"
+
+
+def test_parameters_of_another_size_are_found(tmp_path: Path) -> None:
+    settings = saved(tmp_path, "float32", "basis", bases=2)
+    options = settings["options"] | {"repr": settings["options"]["repr"] | {"bases": 3}}
+    check = check_decoded(tmp_path, settings | {"options": options}, installed())
+    assert not check.passed
+    assert "does not decode it" in check.found
+
+
+def test_without_the_plugin_it_is_said_that_nothing_was_compared(tmp_path: Path) -> None:
+    settings = saved(tmp_path, "float32", "poster")
+    check = check_decoded(tmp_path, settings, discover(only=["builtin"]))
+    assert check.passed
+    assert check.found == "not compared, since no representation named 'poster' is installed"
