@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill_core.artefact.contents import POSTER, POSTER_GRID
+from distill_core.artefact.lettering import as_drawn, font_for
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import Boxes, Layout, box_indices
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -172,12 +173,10 @@ def grid_picture(canvases: Picture, synthetic: SyntheticDataset) -> Image.Image:
 
 def _write_name(pen: Any, name: str, frame: tuple[int, int, int, int]) -> None:
     """Write a name into the upper left corner of a frame, cut to fit."""
-    from PIL import ImageFont
-
     x0, y0, x1, y1 = frame
-    font = ImageFont.load_default(size=min(18, max(9, (y1 - y0) // 6)))
+    shown = as_drawn(name)
+    font = font_for(shown, min(18, max(9, (y1 - y0) // 6)))
     space = x1 - x0 - 4
-    shown = " ".join(name.split())  # lines cannot be measured
     while shown and pen.textlength(shown, font=font) > space:
         shown = shown[:-1]
     pen.text(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from distill_core.artefact.lettering import as_drawn, font_for
 from distill_core.artefact.pictures import to_bytes, to_image
 from distill_core.contracts.data import RealData
 from distill_core.layout.ordering import class_means
@@ -28,13 +29,14 @@ def order_picture(class_grid: Tensor, real: RealData) -> Image.Image:
         class_grid: (rows, cols) class numbers.
         real: the data; means are un-whitened, and their contrast is stretched together.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     tiles = _tiles(real)
     width, height = tiles[0].size
     rows, cols = class_grid.shape
     line = LARGEST_FONT + 2
-    texts = [fit_name(name, width + GAP - 2) for name in real.spec.class_names]
+    names = [as_drawn(name) for name in real.spec.class_names]
+    texts = [fit_name(name, width + GAP - 2) for name in names]
     lines = max(len(words) for words, _ in texts)
     step_x, step_y = width + GAP, height + lines * line + GAP
     picture = Image.new("RGB", (cols * step_x + GAP, rows * step_y + GAP), "white")
@@ -46,7 +48,7 @@ def order_picture(class_grid: Tensor, real: RealData) -> Image.Image:
             # An edge, for means as light as the background.
             pen.rectangle((x - 1, y - 1, x + width, y + height), outline="silver")
             words, size = texts[label]
-            font = ImageFont.load_default(size=size)
+            font = font_for(names[label], size)
             for number, text in enumerate(words):
                 middle = x + width / 2 - pen.textlength(text, font=font) / 2
                 pen.text((middle, y + height + 1 + number * line), text, font=font, fill="black")
@@ -57,22 +59,20 @@ def fit_name(name: str, width: int) -> tuple[list[str], int]:
     """Break a name into at most two lines, in the largest font that fits the width.
 
     Args:
-        name: a class name; it is broken at underscores, blanks and hyphens.
+        name: a class name from `as_drawn`; it is broken at underscores, blanks and hyphens.
         width: pixels.
 
     Returns:
         The lines, and the size of the font. A word too long for the smallest font is cut.
     """
-    from PIL import ImageFont
-
     words = name.replace("_", " ").replace("-", "- ").split()
     splits = [[" ".join(words[:k]), " ".join(words[k:])] for k in range(len(words), 0, -1)]
     for size in range(LARGEST_FONT, SMALLEST_FONT - 1, -1):
-        font = ImageFont.load_default(size=size)
+        font = font_for(name, size)
         for lines in splits:
             if all(font.getlength(text) <= width for text in lines):
                 return [text for text in lines if text], size
-    font = ImageFont.load_default(size=SMALLEST_FONT)
+    font = font_for(name, SMALLEST_FONT)
     middle = math.ceil(len(words) / 2)
     halves = filter(None, (" ".join(words[:middle]), " ".join(words[middle:])))
     return [_cut(text, font, width) for text in halves], SMALLEST_FONT

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +82,23 @@ def class_folders(class_names: tuple[str, ...]) -> list[str]:
 
     >>> class_folders(("T-shirt/top", "boot"))
     ['0_T-shirt_top', '1_boot']
+    >>> class_folders(("дуб", "猫"))
+    ['0_дуб', '1_猫']
     """
     digits = len(str(len(class_names) - 1))
     return [
-        f"{label:0{digits}}_{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:LONGEST].strip('._')}"
+        f"{label:0{digits}}_{_plain(name)[:LONGEST].strip('._')}"
         for label, name in enumerate(class_names)
     ]
+
+
+def _plain(name: str) -> str:
+    """Keep letters and digits of any script, their marks, dots and hyphens; `_` for the rest."""
+    kept = (
+        sign if sign.isalnum() or sign in "._-" or unicodedata.category(sign)[0] == "M" else "/"
+        for sign in unicodedata.normalize("NFC", name)
+    )
+    return re.sub("/+", "_", "".join(kept))
 
 
 def rounding_note(distilled: Distilled) -> str:

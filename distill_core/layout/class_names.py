@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ from registry import InputError
 
 
 def match_names(wanted: Sequence[str], known: Sequence[str], *, source: str) -> list[int]:
-    """Find names in a list, ignoring case, blanks, hyphens and underscores.
+    """Find names in a list, ignoring case, blanks, hyphens, underscores and forms of accents.
 
     Args:
         wanted: names to find.
@@ -87,13 +88,17 @@ def grid_of_names(
 
 def _name_of(entry: str | int, class_names: Sequence[str]) -> str:
     text = str(entry).strip()
-    if text in class_names or not text.isdigit() or int(text) >= len(class_names):
+    if (
+        text in class_names
+        or not (text.isascii() and text.isdigit())
+        or int(text) >= len(class_names)
+    ):
         return text
     return class_names[int(text)]
 
 
 def _plain(name: str) -> str:
-    return "_".join(re.split(r"[\s_-]+", name.strip().lower()))
+    return "_".join(re.split(r"[\s_-]+", unicodedata.normalize("NFC", name).strip().lower()))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -227,6 +227,13 @@ def test_folders_sort_in_label_order_and_are_valid_names() -> None:
     assert len(set(class_folders(("a b", "a/b", "")))) == 3
 
 
+def test_folders_keep_the_letters_of_every_script() -> None:
+    names = ("дуб", "猫", "cafe\u0301", "हिन्दी", "a__b / c")
+    assert class_folders(names) == ["0_дуб", "1_猫", "2_caf\xe9", "3_हिन्दी", "4_a__b_c"]
+    longest = class_folders(("猫" * 300,))[0]
+    assert len(longest.encode()) < 256
+
+
 def test_a_complete_set_needs_no_empty_folders(
     make_synthetic: MakeSynthetic, tmp_path: Path
 ) -> None:

@@ -12,6 +12,14 @@ def test_names_match_whatever_their_capitals_and_separators():
     assert match_names(["Palm Tree", "oak-tree", "ray"], NAMES, source="x") == [0, 1, 3]
 
 
+def test_names_match_in_either_form_of_their_accents_and_odd_digits_are_names():
+    assert match_names(["cafe\u0301"], ["tea", "caf\xe9"], source="x") == [1]
+    assert match_names(["caf\xe9"], ["cafe\u0301"], source="x") == [0]
+    assert grid_of_names([["²", 0]], ("a", "²"), (1, 2), source="x").tolist() == [[1, 0]]
+    with pytest.raises(InputError, match="no match for '²'"):
+        grid_of_names([["²", 0]], ("a", "b"), (1, 2), source="x")
+
+
 def test_an_exact_match_goes_before_a_loose_one():
     assert match_names(["a_b", "a b"], ["a b", "a_b"], source="x") == [1, 0]
 
