@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,22 @@ def recorded(cell: Cell, seed: int, scale: str, run_dir: Path) -> Record | None:
 
 def keep(book: Path, record: Record) -> None:
     """Add a record to the file; several processes may do so at once."""
+    change(
+        book,
+        lambda records: [
+            *(each for each in records if identity(each) != identity(record)),
+            record,
+        ],
+    )
+
+
+def change(book: Path, changed: Callable[[list[Record]], list[Record]]) -> None:
+    """Replace the records by what `changed` makes of them, while no other process does."""
     book.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(book.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        records = [each for each in read(book) if identity(each) != identity(record)]
-        lines = ",\n".join(map(json.dumps, [*records, record]))
+        lines = ",\n".join(map(json.dumps, changed(read(book))))
         write_atomically(book, f"[\n{lines}\n]\n".encode())
     finally:
         os.close(folder)

@@ -1,0 +1,219 @@
+"""Bytes against accuracy: every representation, real images, coresets, and what papers report.
+
+    python benchmarks/bytes_curve.py --data cifar10=cifar10.zip --embeddings cifar10=cifar10.npz \
+        --out runs/bytes --minutes 60 --seeds 0-2
+    python benchmarks/bytes_curve.py --list                      # the cells, and what is there
+    python benchmarks/bytes_curve.py --only "fred 1" "poster 1"  # some of them
+    python benchmarks/bytes_curve.py --report --figure docs/images/bytes-cifar10.png
+    python benchmarks/bytes_curve.py --table pairs --budgets 1 --minutes 10 --data ...
+    python benchmarks/bytes_curve.py --dataset digits --steps 20 # to try it
+
+Cells are run one by one, each in a process of one thread, and judged by fresh networks of --width.
+Any of them may be ended; the same command goes on. Start it twice to use two cores. Finished cells
+are kept in --book. Nothing is chosen by test accuracies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from bytes_book import PUBLISHED, keep, means, of, recorded, spread
+from bytes_cells import BUDGETS, CORESETS, PAIRED, PARTS, PUBLISHED_PAIRS, SHAPES, ByteCell
+from first_command import numbers
+from matplotlib import pyplot
+from paper import claimed, command, pairs
+from paper_book import Record, read
+from results import METHODS
+
+BOOK = Path(__file__).parent / "bytes.json"
+
+
+def setting_of(args: argparse.Namespace, cell: ByteCell) -> str:
+    """Name what may differ between records that must not be mixed."""
+    length = f"{args.steps} steps" if args.steps else f"{args.minutes:g} minutes"
+    length = "nothing learned" if cell.algorithm == "none" else length
+    judged = f"{args.nets} networks of width {args.width}"
+    return ", ".join([length, judged, *args.option])
+
+
+def run_all(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
+    """Make every run that is not there, seed by seed, so that all lines grow together."""
+    for seed in args.seeds:
+        for cell in cells:
+            setting = setting_of(args, cell)
+            name = "".join(
+                c if c.isalnum() or c in ".-" else "-" for c in f"{cell.key}-{setting}-{seed}"
+            )
+            if seed in _seeds(cell, args):
+                continue
+            with claimed(args.out / "claims" / name) as ours:
+                if not ours:
+                    print(f"{name}: another process has it")
+                elif seed not in _seeds(cell, args):  # by one that has just finished it
+                    run(cell, seed, args.out / name, args)
+
+
+def run(cell: ByteCell, seed: int, run_dir: Path, args: argparse.Namespace) -> None:
+    """Begin a run or go on with it, judge it, and keep what is found."""
+    subprocess.run(command(cell, seed, run_dir, args), check=True)
+    if not list((run_dir / "evaluation").glob("*.json")):
+        judge = ["evaluate", str(run_dir), "--nets", str(args.nets)]
+        judge += ["-o", f"backbone.width={args.width}", "-o", "evaluate.controls=false"]
+        subprocess.run([sys.executable, "-m", "distill_core", *judge], check=True)
+    record = recorded(cell, seed, setting_of(args, cell), run_dir)
+    if record is None:
+        raise SystemExit(f"{run_dir} has no results: the run was ended. Start this again.")
+    keep(args.book, record)
+
+
+def _seeds(cell: ByteCell, args: argparse.Namespace) -> list[int]:
+    record = of(cell, read(args.book), setting_of(args, cell))
+    return record["seeds"] if record else []
+
+
+def listed(cells: Sequence[ByteCell], args: argparse.Namespace) -> Iterator[str]:
+    """Yield Markdown: a row for each cell, and what was found."""
+    records = read(args.book)
+    yield "| cell | bytes | test accuracy | seeds | outer steps | minutes |"
+    yield "|---|---|---|---|---|---|"
+    for cell in cells:
+        record = of(cell, records, setting_of(args, cell))
+        if record is None:
+            yield f"| {cell.name} | | not measured | | | |"
+            continue
+        steps, minutes = record["steps"], [each / 60 for each in record["seconds"]]
+        yield (
+            f"| {cell.name} | {record['bytes']:,} | {spread(record)} | {len(record['seeds'])} | "
+            f"{statistics.fmean(steps):.0f} | {statistics.fmean(minutes):.0f} |"
+        )
+
+
+def table(cells: Sequence[ByteCell], args: argparse.Namespace) -> Iterator[str]:
+    """Yield Markdown: representations down, algorithms across, at equal bytes and equal time."""
+    records = read(args.book)
+    places = {(cell.representation, cell.algorithm): cell for cell in cells}
+    values = {
+        place: record
+        for place, cell in places.items()
+        if (record := of(cell, records, setting_of(args, cell)))
+    }
+    best = max(values, key=lambda place: statistics.fmean(means(values[place])), default=None)
+    yield f"| {args.dataset}, {args.budgets[0]:g} IPC of bytes | {' | '.join(METHODS)} |"
+    yield f"|---{'|---' * len(METHODS)}|"
+    for name in PAIRED:
+        row = []
+        for method in METHODS:
+            text = spread(values.get((name, method)))
+            text = f"**{text}**" if (name, method) == best else text
+            row.append(f"{text}*" if text and (name, method) in PUBLISHED_PAIRS else text)
+        yield f"| {name} | {' | '.join(row)} |"
+    yield ""
+    yield f"{len(values)} of {len(places)} pairs. *: of a pair that a paper has, as far as we know."
+    if best:
+        known = "a published pair" if best in PUBLISHED_PAIRS else "a pair that we know of no paper"
+        yield f"Best: {best[0]} x {best[1]}, {known}."
+
+
+def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
+    """Draw test accuracy against bytes on a log scale, with published points beside."""
+    records = read(args.book)
+    lines: dict[str, list[Record]] = {}
+    for cell in cells:
+        if record := of(cell, records, setting_of(args, cell)):
+            lines.setdefault(cell.representation, []).append(record)
+    figure, axes = pyplot.subplots(figsize=(9, 5.5))
+    markers = "osD^v<>pPX*h"
+    for number, (name, records_of) in enumerate(lines.items()):
+        found = sorted(records_of, key=lambda each: each["bytes"])
+        values = [means(each) for each in found]
+        axes.errorbar(
+            [each["bytes"] for each in found],
+            [statistics.fmean(each) for each in values],
+            [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values],
+            marker=markers[number % len(markers)],
+            color="0.4" if name in CORESETS else f"C{number % 10}",
+            linestyle=":" if name in CORESETS else "-",
+            label=name,
+        )
+    published(axes, args.dataset)
+    axes.set_xscale("log")
+    axes.set(xlabel="bytes of everything needed to train", ylabel="test accuracy, %")
+    axes.set_title(f"{args.dataset}: lines are measured here, crosses are published", fontsize=10)
+    axes.grid(alpha=0.3)
+    if lines:
+        axes.legend(fontsize=7)
+    figure.tight_layout()
+    args.figure.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.figure, dpi=110)
+    pyplot.close(figure)
+
+
+def published(axes: pyplot.Axes, dataset: str) -> None:
+    """Mark what papers report; "?" where it was not read there again."""
+    for each in PUBLISHED:
+        if point := each.point(dataset):
+            axes.plot(*point, "x", color="0.2")
+            text = (
+                each.method + "?" * each.recalled + " (labels apart)" * ("labels" in each.counted)
+            )
+            axes.annotate(text, point, (5, -3), textcoords="offset points", fontsize=6)
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--table", choices=sorted(PARTS), default="curve")
+    parser.add_argument("--dataset", choices=sorted(SHAPES), default="cifar10")
+    parser.add_argument("--out", type=Path, default=Path("runs/bytes"), help="run directories")
+    parser.add_argument("--book", type=Path, default=BOOK, help="JSON of the finished cells")
+    parser.add_argument("--data", type=pairs, action="append", default=[], metavar="DATASET=PATH")
+    parser.add_argument(
+        "--embeddings", type=pairs, action="append", default=[], metavar="DATASET=FILE.npz"
+    )
+    parser.add_argument(
+        "--budgets", type=float, nargs="+", help="in float32 images per class (0.1 0.4 1)"
+    )
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
+    parser.add_argument("--steps", type=int, help="outer steps of a run instead")
+    parser.add_argument("--nets", type=int, default=8, help="fresh networks that judge a run")
+    parser.add_argument("--width", type=int, default=128, help="of these")
+    parser.add_argument("--only", nargs="+", help="names of some cells, such as 'fred 1'")
+    parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
+    parser.add_argument("--list", action="store_true", help="print all cells, run nothing")
+    parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
+    parser.add_argument("--figure", type=Path, help="draw what is there into this file")
+    args = parser.parse_args(words)
+    args.data, args.embeddings = dict(args.data), dict(args.embeddings)
+    args.full = False
+    args.budgets = args.budgets or (list(BUDGETS) if args.table == "curve" else [1.0])
+    reads = args.list or args.report
+    if not (reads or args.dataset in args.data or args.dataset == "digits"):
+        parser.error(f"say where images are: --data {args.dataset}=PATH")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    every = PARTS[args.table](args)
+    cells = [cell for cell in every if not args.only or cell.name in args.only]
+    if not cells:
+        raise SystemExit("no such cells: --only takes names of --list.")
+    if not (args.list or args.report):
+        run_all(cells, args)
+    shown = table(every, args) if args.table == "pairs" and not args.list else listed(cells, args)
+    print("\n".join(shown))
+    if args.figure:
+        draw(every, args)
+
+
+if __name__ == "__main__":
+    main()

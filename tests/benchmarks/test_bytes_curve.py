@@ -1,0 +1,141 @@
+"""Bytes against accuracy: what each cell runs, what is kept of it, what is printed and drawn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distill_core.config.discovery import collect_presets
+from distill_core.config.run_config import resolve
+from distill_core.config.settings import merge, parse_overrides
+from tests.distill_core.cli.small_args import distill
+from tests.distill_core.small_run import installed
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def curve() -> Any:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import bytes_curve
+
+        yield bytes_curve
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def asked(curve: Any, *words: str) -> tuple[Any, list[Any]]:
+    args = curve.arguments([*words, "--list"])
+    return args, curve.PARTS[args.table](args)
+
+
+def record(cell: Any, setting: str, seed: int, *test: float) -> dict[str, Any]:
+    about = {"name": cell.name, "representation": cell.representation, "algorithm": cell.algorithm}
+    one = {"seeds": [seed], "accuracies": [list(test)], "steps": [10], "seconds": [60]}
+    return {**about, "dataset": cell.dataset, "setting": setting, "bytes": 1000, **one}
+
+
+@pytest.mark.parametrize("dataset", ["digits", "cifar10", "cifar100"])
+@pytest.mark.parametrize("table", ["curve", "pairs"])
+def test_every_run_is_a_configuration_that_holds(curve, dataset, table):
+    _, cells = asked(curve, "--dataset", dataset, "--table", table)
+    known = collect_presets(installed())
+    assert len({cell.key for cell in cells}) == len(cells)
+    for cell in cells:
+        flags = list(zip(cell.words[::2], cell.words[1::2], strict=True))
+        chosen: dict[str, Any] = {}
+        for flag, value in flags:
+            if flag not in ("-o", "--preset"):
+                chosen[flag[2:].replace("-", "_")] = value
+        preset = dict(flags).get("--preset")
+        given = merge(chosen, parse_overrides([value for flag, value in flags if flag == "-o"]))
+        config = resolve(merge(known[preset].config if preset else {}, given), installed())
+        assert config.algo == cell.algorithm
+        assert (config.budget_bytes is None) == (cell.algorithm == "none")
+        assert cell.representation.partition(",")[0] in (config.repr, "real images", "coreset")
+
+
+def test_runs_of_a_cell_are_joined_by_seed(curve):
+    args, cells = asked(curve, "--dataset", "digits")
+    setting = curve.setting_of(args, cells[-1])
+    kept: list[dict[str, Any]] = []
+    for seed, accuracy in ((1, 50.0), (0, 40.0), (1, 52.0)):
+        kept = curve_book(curve).merged(kept, record(cells[-1], setting, seed, accuracy))
+    assert [(each["seeds"], each["accuracies"]) for each in kept] == [([0, 1], [[40.0], [52.0]])]
+    other = record(cells[-1], f"{setting}, more", 0, 10.0)
+    assert len(curve_book(curve).merged(kept, other)) == 2
+
+
+def curve_book(curve: Any) -> Any:
+    assert curve
+    return sys.modules["bytes_book"]
+
+
+def test_budgets_are_float32_images_and_real_images_have_a_byte_a_number(curve):
+    _, cells = asked(curve, "--budgets", "0.5")
+    words = {cell.name: cell.words for cell in cells}
+    assert "61440" in words["fred 0.5"]
+    assert words["real images 0.5"][words["real images 0.5"].index("--ipc") + 1] == "2"
+
+
+def test_a_table_and_a_figure_of_what_is_there(curve, tmp_path):
+    book = tmp_path / "book.json"
+    words = ("--dataset", "cifar10", "--book", str(book), "--figure", str(tmp_path / "bytes.png"))
+    args, cells = asked(curve, *words)
+    for name, values in (("fred 1", (60.0, 62.0)), ("real images 1", (30.0,))):
+        (cell,) = (each for each in cells if each.name == name)
+        curve.keep(book, record(cell, curve.setting_of(args, cell), 0, *values))
+    text = "\n".join(curve.listed(cells, args))
+    assert "| fred 1 | 1,000 | 61.0 (one seed) | 1 | 10 | 1 |" in text
+    assert "| poster 1 | | not measured | | | |" in text
+    curve.draw(cells, args)
+    assert (tmp_path / "bytes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pairs_say_which_is_best_and_whether_a_paper_has_it(curve, tmp_path):
+    book = tmp_path / "book.json"
+    args, cells = asked(curve, "--table", "pairs", "--book", str(book))
+    for name, accuracy in (("fred x mtt 1", 50.0), ("gsdd x frepo 1", 51.0)):
+        (cell,) = (each for each in cells if each.name == name)
+        curve.keep(book, record(cell, curve.setting_of(args, cell), 0, accuracy))
+    text = "\n".join(curve.table(cells, args))
+    assert "50.0 (one seed)*" in text
+    assert "**51.0 (one seed)** |" in text
+    assert "Best: gsdd x frepo, a pair that we know of no paper." in text
+
+
+def test_published_points_have_a_source(curve):
+    points = [each.point("cifar10") for each in curve.PUBLISHED if each.point("cifar10")]
+    assert (122_880, 66.5) in points
+    assert all(each.source and each.point("digits") is None for each in curve.PUBLISHED)
+
+
+def test_a_cell_is_run_judged_and_kept_once(curve, tmp_path, monkeypatch):
+    small = ("algo.window=2", "algo.total=2", "algo.real_batch=8", "evaluate.nets=1",
+             "evaluate.every=0", "evaluate.select=last", "evaluate.steps=2",
+             "backbone.width=4")  # fmt: skip
+    words = ["--dataset", "digits", "--steps", "1", "--seeds", "0", "--nets", "2", "--width", "4"]
+    words += ["--only", "fred, uint8 1", "--out", str(tmp_path), "--book", str(tmp_path / "book")]
+    words += [word for option in small for word in ("-o", option)]
+    monkeypatch.setattr(sys, "argv", ["bytes_curve.py", *words])
+    commands = []
+
+    def here(command: list[str], *, check: bool) -> None:  # in this process, which is warm
+        commands.append(command[3])
+        result = distill(*command[3:])
+        assert result.exit_code == 0, result.output
+
+    shared = SimpleNamespace(run=here)
+    monkeypatch.setattr(curve, "subprocess", shared)
+    curve.main()
+    (kept,) = curve.read(tmp_path / "book")
+    assert commands == ["run", "evaluate"]
+    assert (kept["seeds"], kept["steps"], len(kept["accuracies"][0])) == ([0], [1], 2)
+    assert 0.5 * 2560 < kept["bytes"] <= 2560
+    monkeypatch.setattr(curve, "subprocess", None)  # would be asked to run it twice
+    curve.main()
