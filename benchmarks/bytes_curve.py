@@ -26,13 +26,23 @@ import matplotlib
 
 matplotlib.use("Agg")
 from bytes_book import PUBLISHED, keep, means, of, recorded, spread
-from bytes_cells import BUDGETS, CORESETS, PAIRED, PARTS, PUBLISHED_PAIRS, SHAPES, ByteCell
+from bytes_cells import (
+    BUDGETS,
+    CORESETS,
+    PAIRED,
+    PARTS,
+    PUBLISHED_PAIRS,
+    SHAPES,
+    ByteCell,
+    limit_of,
+)
 from first_command import numbers
 from matplotlib import pyplot
 from paper import claimed, command, pairs
 from paper_book import Record, read
 from results import METHODS
 
+LEAST, MOST = 0.05, 3.0  # of the axis of bytes, in float32 images per class
 BOOK = Path(__file__).parent / "bytes.json"
 
 
@@ -145,6 +155,7 @@ def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
         )
     published(axes, args.dataset)
     axes.set_xscale("log")
+    axes.set_xlim(limit_of(args.dataset, LEAST), limit_of(args.dataset, MOST))
     axes.set(xlabel="bytes of everything needed to train", ylabel="test accuracy, %")
     axes.set_title(f"{args.dataset}: lines are measured here, crosses are published", fontsize=10)
     axes.grid(alpha=0.3)
@@ -157,14 +168,15 @@ def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
 
 
 def published(axes: pyplot.Axes, dataset: str) -> None:
-    """Mark what papers report; "?" where it was not read there again."""
-    for each in PUBLISHED:
-        if point := each.point(dataset):
-            axes.plot(*point, "x", color="0.2")
-            text = (
-                each.method + "?" * each.recalled + " (labels apart)" * ("labels" in each.counted)
-            )
-            axes.annotate(text, point, (5, -3), textcoords="offset points", fontsize=6)
+    """Mark what papers report, names to both sides; "?" where it was not read there again."""
+    there = [(each, point) for each in PUBLISHED if (point := each.point(dataset))]
+    there.sort(key=lambda pair: pair[1][1])
+    for number, (each, point) in enumerate(there):
+        axes.plot(*point, "x", color="0.2")
+        apart = " (labels apart)" if "labels" in each.counted else ""
+        text = f"{each.method}{'?' if each.recalled else ''}{apart}"
+        place, side = ((6, -2), "left") if number % 2 else ((-6, -2), "right")
+        axes.annotate(text, point, place, ha=side, textcoords="offset points", fontsize=6)
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:

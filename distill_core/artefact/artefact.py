@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_core import __version__
-from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.last_set import current_file, read_set
 from distill_core.artefact.manifest import read_manifest
@@ -66,6 +66,12 @@ def file_of(named: Path) -> Path:
 
 
 def _load(path: Path) -> Distilled:
+    if path.name == STORED:
+        raise InputError(
+            f"{path} has the stored numbers alone, without recipe, class names and whitening.",
+            expected="a run directory, or its distilled.safetensors.",
+            next="load the directory; docs/guide/use-the-result.md has plain code for this file.",
+        )
     file, tensors, metadata, verified = _read(path)
     try:
         _check_whitening(file, metadata["whitening"]["sha256"])

@@ -24,6 +24,7 @@ from distill_core.run.assemble import Assembly, assemble
 from distill_core.run.loop import OuterLoop
 from distill_core.run.manifest import manifest
 from distill_core.system.files import read_tensors, write_tensors
+from registry import InputError
 from tests.distill_core.small_run import installed, save_artefact, small_assembly, small_config
 
 KINDS = ("bfloat16", *BITS)
@@ -153,6 +154,8 @@ def test_plain_code_reads_a_packed_poster(tmp_path: Path) -> None:
     low, step = (d[f"data.pixels.{name}"].view(1, -1, 1, 1) for name in ("low", "step"))
     pixels = low + codes.flatten()[: torch.Size(shape).numel()].view(shape) * step
     assert torch.equal(pixels, load_file(tmp_path / "distilled.safetensors")["pixels"])
+    with pytest.raises(InputError, match="has the stored numbers alone"):
+        load(file)
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "uint2"])
