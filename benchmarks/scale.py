@@ -82,7 +82,7 @@ def run_words(part: str, given: argparse.Namespace) -> list[str]:
     return [
         *("-m", "distill_core", "run", "--repr", "poster", "--labeler", "poddl"),
         *("--orderer", "identity", "--algo", part, "--dataset", "shapes", "--ipc", "0.3"),
-        *("--steps", "2", "--threads", "1", "--yes", "--overwrite"),
+        *("--steps", "2", "--yes", "--overwrite"),
         *("--out", str(given.folder / part), *(w for each in options for w in ("-o", each))),
     ]
 
