@@ -51,7 +51,7 @@ class DataSpec:
         """Whether images are below 28 pixels, a size without published results.
 
         Defaults that decide the cost of a run follow the papers from 28 pixels on, and our own
-        measurements on 8x8 digits (docs/results.md) below.
+        measurements on 8x8 digits (docs/results-details.md) below.
         """
         return min(self.image_shape[1:]) < 28
 
