@@ -59,6 +59,10 @@ class Table:
             self._last = group, name, self._array(group, name)
         return self._last[2][row - (self._ends[group - 1] if group else 0)].as_py()
 
+    def forget(self) -> None:
+        """Let go of the rows that `value` keeps in memory for the next call."""
+        self._last = (-1, "", None)
+
     def _array(self, group: int, name: str) -> Any:
         try:
             return self._read(group, name)

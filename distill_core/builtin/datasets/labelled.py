@@ -118,7 +118,7 @@ def numbered(
             if value not in index:
                 raise _unknown(tree.where(file), value, names, by_name=by_name)
             labels.append(index[value])
-    return tuple(names), torch.tensor(labels)
+    return tuple(names), torch.tensor(labels, dtype=torch.int64)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         raise InputError(
             f"{path}, the list of class names, cannot be read: {reason}.",
             expected="a text file with a name on each line.",
-            next="correct -o dataset.names=FILE, or leave it out.",
+            next="correct the file, or choose another with -o dataset.names=FILE.",
         ) from None
     empty = [k for k, line in enumerate(lines, start=1) if not line] or [1][len(lines) :]
     if empty:
@@ -195,7 +195,7 @@ def _unknown(where: str, value: Value, names: Sequence[str], *, by_name: bool) -
     if by_name:
         known = f"one of {len(names)} classes, as {shown(names[0])}" if names else "a class"
     else:
-        known = f"a number from 0 to {len(names) - 1}"
+        known = f"a number from 0 to {len(names) - 1}" if names else "a number from 0"
     return InputError(
         f"{where} {said}.",
         expected=f"{known}; those of the training part, or of the list of names.",

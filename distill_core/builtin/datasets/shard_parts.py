@@ -26,12 +26,17 @@ class Choice(NamedTuple):
     Attributes:
         train: the training part, or the one part that there is.
         test: parts that can be the test part, the first choice first; empty: it is held out.
-        notes: sentences about parts that are not read.
+        others: parts that are neither.
     """
 
     train: str
     test: tuple[str, ...]
-    notes: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def not_read(self, *known: str) -> tuple[str, ...]:
+        """Return a sentence about the parts besides training and these; none if there are none."""
+        left = [name for name in (*self.test, *self.others) if name not in known]
+        return (f"not read: {_listed(left)}.",) if left else ()
 
 
 def role(name: str) -> str:
@@ -82,13 +87,11 @@ def choose(parts: Mapping[str, Sequence[str]], where: Path) -> Choice:
             next="point -o dataset.path to the folder of one part, or rename its files.",
         )
     test = tuple(name for name in (TEST, VAL) if name in parts)
-    left = [name for name in parts if name != TRAIN and name not in test[:1]]
-    notes = (f"not read: {_listed(left)}.",) if left else ()
-    return Choice(TRAIN, test, notes)
+    return Choice(TRAIN, test, tuple(name for name in parts if name not in (TRAIN, *test)))
 
 
 def check_complete(files: Iterable[str], where: Path) -> None:
-    """Refuse shards named as 00000-of-00005 of which some are missing.
+    """Refuse shards named as 00000-of-00005 of which some are missing; some count from 1.
 
     Raises:
         InputError: one is missing; it is named.
@@ -100,10 +103,12 @@ def check_complete(files: Iterable[str], where: Path) -> None:
             start, number, total, _ = match.groups()
             found.setdefault((folder + slash, start, total), set()).add(int(number))
     for (folder, start, total), numbers in found.items():
-        missing = sorted(set(range(int(total))) - numbers) if int(total) < 10**6 else []
+        count = int(total)
+        first = int(0 not in numbers and count in numbers)
+        missing = sorted({*range(first, first + count)} - numbers) if count < 10**6 else []
         if missing:
             raise InputError(
-                f"{where / folder} has {len(numbers)} of the {int(total)} shards {shown(start)}*: "
+                f"{where / folder} has {len(numbers)} of the {count} shards {shown(start)}*: "
                 f"number {missing[0]} is missing.",
                 expected="all shards.",
                 next="restore it, or rename the others if they are meant to be all.",

@@ -33,6 +33,8 @@ def files_in(path: Path) -> Iterator[tuple[str, Place]]:
         with tarfile.open(path, "r:", errorlevel=2) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+                if member.size < 0:  # the next head would be an earlier one
+                    raise tarfile.ReadError(f"it is damaged at byte {member.offset:,}")
                 if member.type not in FOLDERS:
                     yield _plain(path, member), Place(member.offset_data, member.size)
             _check_end(path, tar.offset)

@@ -27,6 +27,7 @@ from distill_core.plugin import InputError, RawData, Room, Sources, at_home, par
 NEXT = "correct -o dataset.path=PATH."
 NAME_LISTS = ("classnames.txt", "classes.txt")
 LARGEST_LABEL = 2**20  # bytes of a member with a class
+MOST_DIGITS = 18  # of a class number
 JSON, JSON_NAME = "json", "label"
 Members = dict[str, Place]  # the files of one item, by ending
 
@@ -60,7 +61,8 @@ class WebDataset:
         check_complete(shards, root)
         chosen = choose(parts, root)
         reader = _Reader(root, self.options)
-        read = [reader.part(parts[name]) for name in (chosen.train, *chosen.test[:1])]
+        used = (chosen.train, *chosen.test[:1])
+        read = [reader.part(parts[name]) for name in used]
         tree = FileTree(root, (), (), reader.read)
         names = read_names(self.options.names) if self.options.names else None
         if names is None and lists and _by_number(read):
@@ -73,7 +75,7 @@ class WebDataset:
             labels,
             classes,
             options=self.options,
-            left_out=(*chosen.notes, *reader.left_out()),
+            left_out=(*chosen.not_read(*used), *reader.left_out()),
             room=room,
         )
 
@@ -231,7 +233,11 @@ def _value_of(text: str, where: str, *, as_number: bool = True) -> Value:
     if not text:
         raise _no_class(where, "is empty")
     plain = text.removeprefix("-")
-    return int(text) if as_number and plain.isascii() and plain.isdigit() else text
+    if not (as_number and plain.isascii() and plain.isdigit()):
+        return text
+    if len(plain) > MOST_DIGITS:
+        raise _no_class(where, f"has a number of {len(plain)} digits")
+    return int(text)
 
 
 def _no_class(where: str, what: str) -> InputError:

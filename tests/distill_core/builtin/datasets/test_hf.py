@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from distill_core.builtin.datasets import hf
+from distill_core.builtin.datasets.arrow_files import Table
 from distill_core.builtin.datasets.hf import Hf
 from distill_core.builtin.datasets.options import HfOptions
 from distill_core.contracts.data import RawData
@@ -85,7 +87,11 @@ def test_a_test_part_without_classes_gives_way(tmp_path: Path) -> None:
     parts = {"train": table(rows(8)), "test": table(secret), "validation": table(rows(4, 20))}
     raw = _load(saved_dict(tmp_path / "a", **parts))
     assert _levels(raw.test_images) == [20, 21, 22, 23]
-    assert any("the images of test have no classes" in note for note in raw.notes)
+    secrecy = "the images of {} have no classes, so they are not read."
+    assert raw.notes == (secrecy.format("test"),)
+    turned = {**parts, "test": parts["validation"], "validation": parts["test"]}
+    raw = _load(saved_dict(tmp_path / "c", **{**turned, "more": table(rows(2))}))
+    assert raw.notes == ("not read: more.", secrecy.format("validation"))
     raw = _load(saved_dict(tmp_path / "b", train=table(rows(10)), test=table(secret)))
     assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == [*range(10)]
 
@@ -123,6 +129,21 @@ def test_images_as_plain_bytes_and_as_files(tmp_path: Path) -> None:
     images = [{"bytes": None, "path": f"pictures/{k}.png"} for k in range(8)]
     path = saved(tmp_path / "b", table({"image": images, "label": [0, 1] * 4}))
     assert len(_load(path).train_images) == 6
+
+
+def test_one_group_of_rows_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Table] = []
+
+    def remembered(path: Path) -> Table:
+        opened.append(hf_open(path))
+        return opened[-1]
+
+    hf_open = hf.open_table
+    monkeypatch.setattr(hf, "open_table", remembered)
+    for k in range(3):
+        parquet(tmp_path / f"{k}.parquet", table(rows(8, 8 * k)))
+    assert len(_load(tmp_path, test_fraction=0.1).train_images) > 20
+    assert [table._last[2] is None for table in opened].count(False) == 1
 
 
 @pytest.mark.parametrize(
@@ -187,11 +208,27 @@ def test_missing_and_left_over_shards(tmp_path: Path) -> None:
     _refused(tmp_path / "a", "lists data-00001-of-00002.arrow, which is not there")
     parquet(tmp_path / "b/train-00001-of-00002.parquet", table(rows(4)))
     _refused(tmp_path / "b", r"has 1 of the 2 shards train-\*: number 0 is missing")
+    for k in (1, 3):
+        parquet(tmp_path / f"c/train-{k}-of-3.parquet", table(rows(4, k)))
+    _refused(tmp_path / "c", r"has 2 of the 3 shards train-\*: number 2 is missing")
+    parquet(tmp_path / "c/train-2-of-3.parquet", table(rows(4, 2)))
+    assert len(_load(tmp_path / "c", test_fraction=0.1).train_labels) == 10
 
 
 def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
     other = {"image": rows(4)["image"], "label": ["a", "b"] * 2}
     _refused(saved(tmp_path, table(rows(4)), table(other)), "has string in the column label")
+    turned = table(rows(4), features(("dog", "cat")))
+    path = saved_dict(tmp_path / "turned", train=table(rows(8)), test=turned)
+    _refused(path, "has other class names in the column label than .*train/data")
+
+
+def test_a_part_without_rows(tmp_path: Path) -> None:
+    none = table(rows(4)).slice(0, 0)
+    _refused(saved(tmp_path / "a", none), "has no rows to train on")
+    parts = {"train": table(rows(8)), "test": none, "validation": table(rows(4, 20))}
+    raw = _load(saved_dict(tmp_path / "b", **parts))
+    assert _levels(raw.test_images) == [20, 21, 22, 23]
 
 
 @pytest.mark.parametrize(
@@ -204,13 +241,15 @@ def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
         ("state.json", '{"_data_files": [], "_indices_files": [{}]}', "rows were chosen"),
         ("state.json", '{"_data_files": [{"filename": "../x"}]}', "lists ../x, which is not there"),
         ("dataset_dict.json", '{"splits": 3}', "names no splits"),
-        ("dataset_dict.json", '{"splits": ["none"]}', "none/state.json cannot be read"),
+        ("dataset_dict.json", '{"splits": ["none"]}', "none/state.json is not there"),
+        ("dataset_dict.json", '{"splits": ["../beside"]}', "beside/state.json is not there"),
     ],
 )
 def test_damaged_records(file: str, text: str, match: str, tmp_path: Path) -> None:
-    saved(tmp_path, table(rows(4)))
-    (tmp_path / file).write_text(text)
-    _refused(tmp_path, match)
+    saved(tmp_path / "beside", table(rows(4)))
+    path = saved(tmp_path / "here", table(rows(4)))
+    (path / file).write_text(text)
+    _refused(path, match)
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:

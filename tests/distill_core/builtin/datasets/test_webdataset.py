@@ -43,6 +43,15 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
     return info
 
 
+def _negative() -> bytes:
+    """A head of a size of -512: who believes it reads the same head again and again."""
+    head = bytearray(tarfile.TarInfo(".x").tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = (-512).to_bytes(12, signed=True)
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
 @pytest.mark.parametrize(
     ("train", "test"),
     [("set-train-{}.tar", "set-val-0.tar"), ("train/{}.tar", "test/0.tar")],
@@ -105,6 +114,7 @@ def test_what_belongs_to_no_image_is_said(tmp_path: Path) -> None:
         ({"x.png": png(1), "x.cls": " "}, "x.cls is empty"),
         ({"x.png": png(1), "x.cls": b"\xff"}, "x.cls cannot be read"),
         ({"x.png": png(1), "x.cls": "99999999999"}, "largest class number in .* is 99999999999"),
+        ({"x.png": png(1), "x.cls": "9" * 5000}, "x.cls has a number of 5000 digits"),
         ({"x.png": png(1), "x.json": "{"}, "x.json cannot be read"),
         ({"x.png": png(1), "x.json": '{"label": [1]}'}, r"x.json has \[1\] as label"),
         ({"x.png": png(1), "x.json": '{"label": true}'}, "x.json has True as label"),
@@ -162,6 +172,9 @@ def test_a_damaged_head_does_not_end_a_shard_early(tmp_path: Path) -> None:
     data[8 * 1024 : 8 * 1024 + 20] = b"\x07" * 20
     path.write_bytes(data)
     _refused(tmp_path, "cut or damaged at byte 8,192")
+    data = bytearray(tar(path, items(4)).read_bytes()[: 8 * 1024] + _negative() + bytes(10240))
+    path.write_bytes(data)
+    _refused(tmp_path, "it is damaged at byte 8,192")
     path.write_bytes(tar(path, items(4)).read_bytes() * 2)
     _refused(tmp_path, "or another archive follows")
 
