@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from distill_core.artefact.artefact import load
 
 __all__ = ["__version__", "distill", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ takes what it left.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from distill_core.config.settings import MACHINE
 from distill_core.system.cores import count_cores
 from distill_core.system.door import open_plain, open_to_write
 from distill_core.system.files import write_atomically
+from distill_core.system.flock import flock
 from registry import EnvironmentFault, InputError
 
 LOG_LINES, LOG_BYTES = 4, 2**16  # of the end of a log, to show
@@ -98,11 +100,11 @@ def environment(cell: Cell, parallel: int) -> dict[str, str]:
 
 def lock_log(descriptor: int, *, wait: bool = False) -> bool:
     """Lock a log for the processes that have it open; return whether nobody else had."""
-    import fcntl
-
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        flock(descriptor, patience=math.inf if wait else 0.0)
     except OSError as error:
+        if isinstance(error, EnvironmentFault):
+            raise
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise EnvironmentFault(
                 f"the log of a cell cannot be locked: {error.strerror or error}.",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill_core.system.files import PART, cannot_write, flush_folder, part_of
+from distill_core.system.flock import flock
 from registry import EnvironmentFault
 
 _HERE = -2 if sys.platform == "darwin" else -100  # AT_FDCWD: paths are as they are
@@ -141,12 +142,10 @@ def _in_use(folder: Path) -> Iterator[int]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        import fcntl  # as in `run/lock.py`, not on Windows
-
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(descriptor)
         except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
+            if isinstance(error, EnvironmentFault) or error.errno == errno.EWOULDBLOCK:
                 raise
         yield descriptor
     finally:

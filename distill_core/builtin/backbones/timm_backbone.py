@@ -20,6 +20,8 @@ class TimmBackbone(Backbone):
     Dropout and stochastic depth are switched off, because they draw from global random state;
     attention is computed in its plain form, because the fused one has no second derivative.
 
+    Source: Wightman 2019, PyTorch Image Models.
+
     Raises:
         UnknownNameError: timm has no such model.
         InputError: the model cannot take the images, or does not end in a linear layer.

@@ -18,6 +18,8 @@ class TinyImagenet(Archive):
     """100,000 training photos; the 10,000 of the validation part are the test set.
 
     Classes are in the order of their WordNet numbers, named by the first of their words.
+
+    Source: Le and Yang 2015, Tiny ImageNet Visual Recognition Challenge.
     """
 
     name = "tiny_imagenet"

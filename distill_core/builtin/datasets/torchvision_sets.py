@@ -105,14 +105,20 @@ class TorchvisionSet:
 
 
 class Cifar10(TorchvisionSet):
-    """CIFAR-10: 50,000 and 10,000 photos, 3x32x32, 10 classes."""
+    """CIFAR-10: 50,000 and 10,000 photos, 3x32x32, 10 classes.
+
+    Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
+    """
 
     name = "cifar10"
     source = "CIFAR10"
 
 
 class Cifar100(TorchvisionSet):
-    """CIFAR-100: 50,000 and 10,000 photos, 3x32x32, 100 classes."""
+    """CIFAR-100: 50,000 and 10,000 photos, 3x32x32, 100 classes.
+
+    Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
+    """
 
     name = "cifar100"
     source = "CIFAR100"
@@ -120,7 +126,10 @@ class Cifar100(TorchvisionSet):
 
 
 class Mnist(TorchvisionSet):
-    """MNIST: 60,000 and 10,000 handwritten digits, 1x28x28."""
+    """MNIST: 60,000 and 10,000 handwritten digits, 1x28x28.
+
+    Source: LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition.
+    """
 
     name = "mnist"
     source = "MNIST"
@@ -130,7 +139,10 @@ class Mnist(TorchvisionSet):
 
 
 class FashionMnist(TorchvisionSet):
-    """Fashion-MNIST: 60,000 and 10,000 pieces of clothing, 1x28x28, 10 classes."""
+    """Fashion-MNIST: 60,000 and 10,000 pieces of clothing, 1x28x28, 10 classes.
+
+    Source: Xiao et al. 2017 (arXiv:1708.07747).
+    """
 
     name = "fashion_mnist"
     source = "FashionMNIST"
@@ -138,7 +150,10 @@ class FashionMnist(TorchvisionSet):
 
 
 class Svhn(TorchvisionSet):
-    """Street View House Numbers: 73,257 and 26,032 photos of digits, 3x32x32."""
+    """Street View House Numbers: 73,257 and 26,032 photos of digits, 3x32x32.
+
+    Source: Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning.
+    """
 
     name = "svhn"
     source = "SVHN"

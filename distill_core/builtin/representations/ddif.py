@@ -3,7 +3,7 @@
 A field (SIREN) of a few dozen numbers draws a whole image, so that a budget buys many of them. All
 fields are evaluated together, one matrix product a layer.
 
-Source: DDiF, Shin et al. 2025 (ICLR).
+Source: DDiF, Shin et al. 2025 (arXiv:2503.04835).
 """
 
 from __future__ import annotations

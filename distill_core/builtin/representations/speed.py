@@ -3,7 +3,7 @@
 An image is a sparse map, which says how much of which token goes to which patch. Tokens, maps and
 the small network that turns mixed tokens into pixels are all stored and all counted.
 
-Source: SPEED, Wei et al. 2023 (NeurIPS).
+Source: Wei et al. 2023, Sparse Parameterization for Epitomic Dataset Distillation (NeurIPS).
 """
 
 from __future__ import annotations

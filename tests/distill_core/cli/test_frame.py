@@ -35,6 +35,7 @@ FLAGS = {
     "doctor": "--clear-pictures --json",
     "completion": "shell",
     "export": "--force --format --json --license --out run",
+    "cite": "--json run",
     "verify": "--evaluate --json -o run",
     "new-plugin": "--kind --out name",
     "order": "--compare --dataset --grid --json --orderer --out -o",
