@@ -48,6 +48,8 @@ NOT_RUN = {
     ("docs/guide/data.md", "there are no such files here"),
     ("docs/guide/data.md", "there is no such place here"),
     ("docs/guide/order-classes.md", "needs CIFAR-100 and its embeddings"),
+    ("docs/guide/share.md", "reads from the Hub"),
+    ("docs/guide/share.md", "sends files to the Hub"),
     ("docs/guide/write-a-plugin.md", "a part of a component"),
 }
 # Their runs are done in truth, in few steps, since they use what the page has made.

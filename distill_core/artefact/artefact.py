@@ -28,6 +28,7 @@ from distill_core.artefact.last_set import current_file, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.metre import stated_storage
 from distill_core.artefact.packing import gathered_bytes, items
+from distill_core.artefact.places import located
 from distill_core.contracts.data import can_be_shown
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Budget
@@ -49,13 +50,14 @@ def load(path: str | Path) -> Distilled:
 
     Args:
         path: a run directory, or its distilled.safetensors with whitening.safetensors beside it.
-            What it names may be a link; what lies there may not.
+            What it names may be a link; what lies there may not. Also "gallery:NAME", and
+            "hf://user/name" of the Hugging Face Hub (see `places.py`).
 
     Raises:
         InputError: a file is missing, truncated, changed since it was written, from a newer
             version of distill, no plain file, or its content cannot be trained on.
     """
-    file = file_of(Path(path))
+    file = file_of(located(path))
     # Every file has the checksum that another one names, so it need not be checked for a change.
     return read_set(file.parent, lambda check: _load(current_file(file)))
 

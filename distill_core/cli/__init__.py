@@ -27,6 +27,7 @@ COMMANDS = {
     "experts": "Train the expert trajectories of an algorithm beforehand.",
     "bench": "Show what an outer step of each preset costs on this machine.",
     "export": "Write a result for other tools, as images or tensors.",
+    "push": "Upload a result to the Hugging Face Hub.",
     "cite": "Print BibTeX of what a run used: papers, data, distill.",
     "verify": "Check a result against its manifest.",
     "sweep": "Run a grid of options and seeds; resumable.",

@@ -30,19 +30,27 @@ FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
     show_default=True,
     help="Of the source data, for the dataset card, as the Hub calls it.",
 )
+@click.option("--title", default="", help="Of the dataset card [default: made of the parts].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: folder, files and notes.")
 def command(
-    *, run: Path, form: str, out: Path | None, force: bool, licence: str, as_json: bool
+    *,
+    run: Path,
+    form: str,
+    out: Path | None,
+    force: bool,
+    licence: str,
+    title: str,
+    as_json: bool,
 ) -> None:
     """Write the result in RUN for other tools.
 
-    RUN is a run directory, or a distilled.safetensors. Pictures are un-whitened and rounded to
-    bytes, for looking and for other pipelines; train on the tensors.
+    RUN is a run directory, a distilled.safetensors, gallery:NAME or hf://user/name. Pictures are
+    un-whitened and rounded to bytes, for looking and for other pipelines; train on the tensors.
     """
     from distill_core.export import export
 
     target = out or (run if run.is_dir() else run.parent) / "export" / form
-    first, *notes = export(run, target, form, force=force, licence=licence)
+    first, *notes = export(run, target, form, force=force, licence=licence, title=title)
     if as_json:
         written = (path for path in target.rglob("*") if path.is_file())
         files = sorted(path.relative_to(target).as_posix() for path in written)

@@ -16,6 +16,7 @@ from distill_core.hookspecs import KINDS
 from registry import Kind, Plugins
 
 HEADERS = ("kind", "name", "plugin", "version", "summary")
+GALLERY = "gallery"
 
 
 @click.command()
@@ -28,8 +29,12 @@ def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     """Show what can be chosen, and who provides it.
 
     KIND is representation, labeler, orderer, algorithm, dataset or backbone; all without it. It may
-    also be presets or plugins. `distill show KIND NAME` explains one.
+    also be presets, plugins, or gallery: distilled sets that come with distill, for
+    distill_core.load("gallery:NAME"). `distill show KIND NAME` explains one of the others.
     """
+    if kind is not None and kind.strip().lower() == GALLERY:
+        _list_gallery(pattern, as_json=as_json)
+        return
     if kind is not None and kind.strip().lower() in OTHERS:
         _list_others(kind.strip().lower(), pattern, as_json=as_json)
         return
@@ -44,6 +49,13 @@ def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         click.echo(
             f"{len(failed)} not loaded: {', '.join(failed)}. `distill plugins` says why.", err=True
         )
+
+
+def _list_gallery(pattern: str | None, *, as_json: bool) -> None:
+    from distill_core.artefact import gallery
+
+    shown = [row for row in gallery.rows() if pattern is None or fnmatchcase(row[0], pattern)]
+    print_listing(gallery.HEADERS, shown, title="Gallery", as_json=as_json)
 
 
 def _list_others(kind: str, pattern: str | None, *, as_json: bool) -> None:

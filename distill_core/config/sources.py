@@ -83,13 +83,19 @@ def _used(option: str, chosen: Mapping[str, Any], plugins: Plugins) -> Used:
 
 
 def _works(entry: Entry[Any]) -> tuple[Work, ...]:
-    """Read `sources.bib` of the plugin that provides a component; none if it has none."""
-    try:
-        spec = importlib.util.find_spec(entry.provider.module)
-        text = Path(str(spec and spec.origin)).with_name(SOURCES).read_text(encoding="utf-8")
-    except (ImportError, ValueError, OSError):
-        return ()
-    return read_bibtex(text)
+    """Read `sources.bib` beside the plugin's module, or beside the component's; none without."""
+    factory = entry.item.factory
+    own = factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
+    for module in (entry.provider.module, own):
+        try:
+            spec = importlib.util.find_spec(module)
+            if spec is None or spec.origin is None:
+                continue
+            text = Path(spec.origin).with_name(SOURCES).read_text(encoding="utf-8")
+        except (ImportError, ValueError, OSError):
+            continue
+        return read_bibtex(text)
+    return ()
 
 
 def _remark(used: Used) -> str:

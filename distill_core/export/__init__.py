@@ -2,7 +2,7 @@
 
 images       PNG in a folder for each class, in label order; labels.json has all soft labels
 tensors      tensors.safetensors (images, labels), whitening.safetensors
-huggingface  train/*.png with train/metadata.jsonl, and README.md, the dataset card
+huggingface  train/*.png with train/metadata.jsonl, README.md, the dataset card, the artefact
 dd-ranking   images.pt, labels.pt, lr.pt; poster.safetensors and geometry.json
 
 Every folder has info.json: what it is, how it was made, and what was written into it.
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from distill_core import __version__
 from distill_core.artefact.artefact import file_of, load
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
+from distill_core.artefact.places import located
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
@@ -34,16 +36,23 @@ Writer = Callable[[Distilled, Path], list[str]]
 
 
 def export(
-    run_dir: Path, out: Path, form: str, *, force: bool = False, licence: str = "unknown"
+    run_dir: Path,
+    out: Path,
+    form: str,
+    *,
+    force: bool = False,
+    licence: str = "unknown",
+    title: str = "",
 ) -> list[str]:
     """Write a result into a new folder.
 
     Args:
-        run_dir: a run directory or a distilled.safetensors.
+        run_dir: what `distill_core.load` reads.
         out: a folder that does not exist or is empty.
         form: "images", "tensors", "huggingface" or "dd-ranking".
         force: replace an earlier export in `out`; anything else is refused.
         licence: identifier of the licence of the source data, for the dataset card.
+        title: of the dataset card; empty: one is made of the parts.
 
     Returns:
         Lines of text about what was written, and its limits.
@@ -56,12 +65,14 @@ def export(
     writers: dict[str, Writer] = {
         "images": export_images,
         "tensors": export_tensors,
-        "huggingface": lambda distilled, folder: export_huggingface(distilled, folder, licence),
+        "huggingface": partial(export_huggingface, licence=licence, title=title),
         "dd-ranking": export_dd_ranking,
     }
     if form not in writers:
         raise UnknownNameError("format", form, known=writers, next="correct --format.")
     _check_free(out, force=force)
+
+    run_dir = located(run_dir)
 
     def write(check: Callable[[], None]) -> list[str]:
         distilled = load(run_dir)

@@ -9,9 +9,11 @@ import json
 from typing import Any
 
 from distill_core import __version__
-from distill_core.artefact.contents import CONFIG, MANIFEST
+from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.distilled import Distilled
-from distill_core.artefact.manifest import read_manifest
+from distill_core.config.discovery import discover
+from distill_core.config.sources import bibtex, sources_of
+from distill_core.export.published import evaluations_of, manifest_of
 from distill_core.export.tensors import TENSORS
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
@@ -21,6 +23,7 @@ NAMES = {
     "random_bytes": "random real images of as many bytes, 8 bits a number",
     "full": "the full training set",
 }
+PARTS = ("repr", "labeler", "orderer", "algo")
 CARD = """\
 ---
 license: {licence}
@@ -32,6 +35,19 @@ tags:
 - synthetic
 size_categories:
 - {size}
+dataset_info:
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+{labels}
+  - name: class_name
+    dtype: string
+  - name: soft_label
+    sequence: float64
 configs:
 - config_name: default
   data_files:
@@ -39,7 +55,7 @@ configs:
     path: train/**
 ---
 
-# {title}, distilled
+# {title}
 
 {count} synthetic training images of {channels}x{h}x{w} pixels with soft labels of {classes}
 classes, made from {source} by dataset distillation: networks trained on them from scratch are
@@ -50,7 +66,7 @@ meant to classify real images.
 ```python
 from datasets import load_dataset
 
-train = load_dataset("imagefolder", data_dir="PATH_OF_THIS_FOLDER", split="train")
+train = load_dataset("PATH_OF_THIS_FOLDER", split="train")  # or its name on the Hub
 train[0]["image"], train[0]["label"], train[0]["soft_label"]
 ```
 
@@ -63,6 +79,15 @@ from safetensors.torch import load_file
 
 d = load_file("{tensors}")
 images, labels = d["images"], d["labels"]  # whitened (n, C, h, w); probabilities (n, K)
+```
+
+With distill it is one line, here and from the Hub, and test images get their whitening:
+
+```python
+import distill_core
+
+distilled = distill_core.load("PATH_OF_THIS_FOLDER")  # or "hf://user/name"
+network = distilled.train(network)
 ```
 
 `label` is the largest entry of `soft_label`. Classes, in label order:
@@ -85,20 +110,27 @@ images, labels = d["images"], d["labels"]  # whitened (n, C, h, w); probabilitie
 
 Networks are meant to be trained so: {recipe}.
 
+## Cite
+
+```bibtex
+{cite}
+```
+
 ## Licence
 
 The source data's: `{licence}`.{unknown}
 """
 
 
-def dataset_card(distilled: Distilled, licence: str) -> str:
+def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
     """Return README.md for a result.
 
     Args:
         distilled: the result; its manifest.json is read, if there is one.
         licence: identifier of the licence of the source data.
+        title: empty: the dataset, the parts and the budget.
     """
-    manifest = _manifest(distilled)
+    manifest = manifest_of(distilled)
     channels, h, w = distilled.transform.image_shape
     source = str(distilled.metadata.get("dataset", "unknown"))
     count = len(distilled.dataset)
@@ -106,9 +138,15 @@ def dataset_card(distilled: Distilled, licence: str) -> str:
     has_config = distilled.path.with_name(CONFIG).exists()
     return CARD.format(
         licence=licence,
-        pretty=_quoted(f"{source}, distilled"),
+        pretty=_quoted(title or _title(distilled, source)),
+        labels="\n".join(
+            f"          '{k}': {_quoted(name)}" for k, name in enumerate(distilled.class_names)
+        ),
+        cite=bibtex(sources_of(distilled.metadata.get("components", {}), discover()))
+        .replace("`", "'")
+        .rstrip(),
         size=next((name for limit, name in SIZES if count < limit), "100K<n<1M"),
-        title=_cell(source),
+        title=_cell(title or _title(distilled, source)),
         source=_cell(source),
         count=count,
         channels=channels,
@@ -122,7 +160,7 @@ def dataset_card(distilled: Distilled, licence: str) -> str:
         command=f"The same again: `distill run --config {CONFIG} --out NEW_FOLDER`."
         if has_config
         else "The configuration was not kept with the result.",
-        accuracy=_accuracy(manifest.get("results") or {}),
+        accuracy=_accuracy(manifest.get("results") or {}, evaluations_of(distilled, manifest)),
         recipe=f"{recipe.optimizer}, learning rate {recipe.lr:g}, {recipe.steps} steps of "
         f"{recipe.batch_size} images, augmentation {recipe.augment}",
         unknown=" Nobody has said what it is; find out before you publish this."
@@ -131,9 +169,10 @@ def dataset_card(distilled: Distilled, licence: str) -> str:
     )
 
 
-def _manifest(distilled: Distilled) -> dict[str, Any]:
-    path = distilled.path.with_name(MANIFEST)
-    return read_manifest(path.parent) if path.exists() else {}
+def _title(distilled: Distilled, source: str) -> str:
+    parts = distilled.metadata.get("components", {})
+    names = " x ".join(str(parts[kind]["name"]) for kind in PARTS if kind in parts)
+    return f"{source}, distilled to {distilled.budget.ipc:g} images per class ({names})"
 
 
 def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -150,18 +189,24 @@ def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str
     return rows
 
 
-def _accuracy(results: dict[str, Any]) -> str:
+def _accuracy(results: dict[str, Any], evaluations: dict[str, Any]) -> str:
     """Return a table of accuracies with their spread, or a sentence if there are none."""
-    if not results:
+    if not results and not evaluations:
         return "It has not been judged yet: `distill evaluate RUN` does that."
-    lines = ["| trained on | accuracy on real test images | networks |", "|---|---|---|"]
-    for name, found in results.items():
-        spread = f" ± {100 * found['std']:.2f}" if found["std"] is not None else ""
-        count = len(found["accuracies"])
-        lines.append(
-            f"| {NAMES.get(name, _cell(name))} | {100 * found['mean']:.2f}{spread} % | {count} |"
-        )
+    lines = [
+        "| network | trained on | accuracy on real test images | networks |",
+        "|---|---|---|---|",
+    ]
+    for network, group in {"the run's own": results, **evaluations}.items():
+        lines += [_row(network, name, found) for name, found in group.items()]
     return "\n".join([*lines, "", "Mean and sample standard deviation (ddof = 1) over networks."])
+
+
+def _row(network: str, name: str, found: dict[str, Any]) -> str:
+    spread = f" ± {100 * found['std']:.2f}" if found["std"] is not None else ""
+    accuracy = f"{100 * found['mean']:.2f}{spread} %"
+    cells = (_cell(network), NAMES.get(name, _cell(name)), accuracy, str(len(found["accuracies"])))
+    return f"| {' | '.join(cells)} |"
 
 
 def _quoted(value: Any) -> str:

@@ -4,7 +4,10 @@ README.md                the dataset card (`card.py`)
 train/0003.png ...       every image, un-whitened bytes
 train/metadata.jsonl     a line for each: file_name, label, class_name, soft_label (K numbers)
 tensors.safetensors      the exact values, whitened; whitening.safetensors
+distilled.safetensors    for `distill_core.load`, with manifest.json: accuracies, later ones too
 run.toml                 the configuration, if there is one: `distill run --config` repeats it
+
+No file names a folder of this machine: the last part of a path stands for it.
 
 The layout is that of the `datasets` documentation, "imagefolder" with metadata.jsonl.
 """
@@ -16,19 +19,22 @@ import json
 import re
 from pathlib import Path
 
+import tomli_w
+
 from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.distilled import Distilled
 from distill_core.export.card import dataset_card
 from distill_core.export.images import pngs_of, rounding_note
+from distill_core.export.published import without_places, write_published
 from distill_core.export.tensors import export_tensors
 from distill_core.system.door import read_plain
-from distill_core.system.files import write_atomically
+from distill_core.system.files import parse_toml, write_atomically
 from registry import OptionError
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
-def export_huggingface(distilled: Distilled, out: Path, licence: str) -> list[str]:
+def export_huggingface(distilled: Distilled, out: Path, licence: str, title: str = "") -> list[str]:
     """Write pictures, metadata.jsonl, exact tensors and the dataset card.
 
     Raises:
@@ -57,11 +63,13 @@ def export_huggingface(distilled: Distilled, out: Path, licence: str) -> list[st
         lines.append(json.dumps(line) + "\n")
     write_atomically(out / "train" / "metadata.jsonl", "".join(lines).encode())
     export_tensors(distilled, out)
+    write_published(distilled, out)
     with contextlib.suppress(FileNotFoundError):
-        write_atomically(out / CONFIG, read_plain(distilled.path.with_name(CONFIG)))
-    write_atomically(out / "README.md", dataset_card(distilled, licence).encode())
+        settings = parse_toml(read_plain(distilled.path.with_name(CONFIG)).decode())
+        write_atomically(out / CONFIG, tomli_w.dumps(without_places(settings)).encode())
+    write_atomically(out / "README.md", dataset_card(distilled, licence, title).encode())
     return [
         f"{len(pngs)} pictures in train, metadata.jsonl with soft labels, README.md",
         rounding_note(distilled).replace("--format tensors", "tensors.safetensors"),
-        f"Before you publish it: read README.md, and see that {CONFIG} names no folder of yours.",
+        "Before you publish it: read README.md, and say the licence of the source data.",
     ]

@@ -1,0 +1,189 @@
+"""Turn a finished run into an entry of the gallery, and write docs/gallery.md from all entries.
+
+    python benchmarks/gallery.py RUN NAME --title "..." [--seed-run RUN ...]
+    python benchmarks/gallery.py --page
+
+The artefact is that of RUN; its accuracy is stated beside those of the same run with other seeds,
+so that readers see a mean and not the best seed: choose the seed of RUN before you look. Settings
+other than the seed must be the same. An entry above 5 MB is refused, since it is in every wheel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import CONFIG, DISTILLED, POSTER, POSTER_GRID, WHITENING
+from distill_core.artefact.gallery import ENTRIES, FACTS, accuracy_text, entry_names, read_facts
+from distill_core.artefact.manifest import read_manifest
+from distill_core.config.discovery import discover
+from distill_core.config.sources import sources_of
+from distill_core.export.published import without_places, write_published
+from distill_core.system.files import parse_toml
+
+ROOT = Path(__file__).parents[1]
+PAGE, PICTURES = ROOT / "docs/gallery.md", ROOT / "docs/images"
+MOST = 5_000_000  # bytes of an entry
+OF_MACHINE = ("seed", "out", "device", "procs", "threads")
+INTRODUCTION = """\
+# Gallery
+
+Distilled sets that come with distill: nothing is downloaded and nothing has to be distilled. Each
+is a few kilobytes to a few hundred that train a network in seconds. `distill list gallery` lists
+them, `distill_core.load("gallery:NAME")` loads one, and `distill cite gallery:NAME` prints the
+papers that it rests on. Give test images to its `transform` first
+([Use the result](guide/use-the-result.md)).
+
+Accuracy is on the test set, of networks trained on the set alone from fresh weights: the mean over
+seeds of the distillation, each a mean over networks, with the standard deviation over seeds. The
+set itself is that of one seed. `python benchmarks/gallery.py --page` makes this page from the facts
+that lie beside each set.
+"""
+NOTHING = "There is no entry yet.\n"
+USE = """\
+```python
+import distill_core
+from torch import nn
+
+distilled = distill_core.load("gallery:{first}")
+images, labels = distilled.dataset.tensors  # whitened images (n, C, h, w), soft labels (n, K)
+network = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), len(distilled.class_names)))
+distilled.train(network)
+```
+"""
+
+
+def make_entry(
+    run: Path, name: str, title: str, others: list[Path], folder: Path = ENTRIES
+) -> dict[str, Any]:
+    """Write an entry and return its facts.
+
+    Raises:
+        SystemExit: a run is unfinished, differs in more than its seed, or is too large.
+    """
+    manifests = {str(each): read_manifest(each) for each in (run, *others)}
+    for each, manifest in manifests.items():
+        if not manifest["results"]:
+            raise SystemExit(f"{each} has not been judged.")
+        if settings_of(Path(each)) != settings_of(run):
+            raise SystemExit(f"{each} has other settings than {run}, apart from its seed.")
+    if len({manifest["seed"] for manifest in manifests.values()}) < len(manifests):
+        raise SystemExit("two of the runs have the same seed.")
+    distilled, manifest = load(run), manifests[str(run)]
+    target = folder / name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    write_published(distilled, target)
+    picture = run / POSTER_GRID if (run / POSTER_GRID).exists() else run / POSTER
+    shutil.copyfile(picture, target / POSTER)
+    backbone = manifest["components"]["backbone"]
+    width = backbone["options"].get("width")
+    facts = {
+        "title": title,
+        "dataset": str(distilled.metadata["dataset"]),
+        "budget": str(distilled.budget),
+        "network": backbone.get("named", backbone["name"]) + (f" {width}" if width else ""),
+        "seed": manifest["seed"],
+        "seeds": {
+            str(each["seed"]): {
+                what: {"mean": found["mean"], "nets": len(found["accuracies"])}
+                for what, found in each["results"].items()
+            }["distilled"]
+            for each in manifests.values()
+        },
+        "controls": {
+            what: sum(each["results"][what]["mean"] for each in manifests.values()) / len(manifests)
+            for what in ("random", "full")
+            if all(what in each["results"] for each in manifests.values())
+        },
+        "bytes": distilled.storage.bytes,
+        "whitening_bytes": (target / WHITENING).stat().st_size,
+        "file_bytes": (target / DISTILLED).stat().st_size,
+        "outer_steps": manifest["outer_steps"],
+        "seconds": manifest["seconds"],
+        "command": [without_places(list(words)) for words in manifest.get("commands", [])],
+        "date": manifest["written"][:10],
+        "sources": [
+            work.title
+            for each in sources_of(manifest["components"], discover())
+            for work in each.works
+        ],
+    }
+    (target / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+    if (size := sum(path.stat().st_size for path in target.iterdir())) > MOST:
+        shutil.rmtree(target)
+        raise SystemExit(f"{name} would take {size / 1e6:.1f} MB; at most {MOST / 1e6:g}.")
+    return facts
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """Return what two runs must have in common."""
+    found = parse_toml((run / CONFIG).read_text())
+    return {key: value for key, value in found.items() if key not in OF_MACHINE}
+
+
+def page(folder: Path = ENTRIES) -> str:
+    """Return docs/gallery.md."""
+    names = entry_names(folder)
+    parts = [INTRODUCTION, USE.format(first=names[0]) if names else NOTHING]
+    parts += [section(name, read_facts(name, folder)) for name in names]
+    return "\n".join(parts)
+
+
+def section(name: str, facts: dict[str, Any]) -> str:
+    """Return the part of the page about one entry."""
+    said = {"random": "random real images of that budget", "full": "all training images"}
+    controls = [f"{said[what]}: {100 * mean:.1f} %" for what, mean in facts["controls"].items()]
+    rows = [
+        ("load", f'`distill_core.load("gallery:{name}")`'),
+        ("accuracy", f"**{accuracy_text(facts)}**"),
+        ("for comparison", "; ".join(controls)),
+        ("network", facts["network"]),
+        ("budget", facts["budget"]),
+        (
+            "bytes",
+            f"{facts['bytes']:,} stored numbers; the file has {facts['file_bytes']:,}, "
+            f"the whitening {facts['whitening_bytes']:,}",
+        ),
+        ("made by", "; ".join(f"`{shlex.join(words)}`" for words in facts["command"]) or "Python"),
+        ("distilled in", f"{facts['outer_steps']} outer steps, {facts['seconds']:.0f} s"),
+        ("seed of this set", str(facts["seed"])),
+        ("date", facts["date"]),
+        ("from", "; ".join(dict.fromkeys(facts["sources"]))),
+    ]
+    table = "\n".join(f"| {what} | {text} |" for what, text in rows if text)
+    return (
+        f"## {facts['title']}\n\n![{facts['title']}](images/gallery-{name}.png)\n\n"
+        f"| | |\n|---|---|\n{table}\n"
+    )
+
+
+def write_page() -> None:
+    """Write the page and its pictures."""
+    for name in entry_names():
+        shutil.copyfile(ENTRIES / name / POSTER, PICTURES / f"gallery-{name}.png")
+    PAGE.write_text(page())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--title")
+    parser.add_argument("--seed-run", type=Path, action="append", default=[])
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    given = parser.parse_args()
+    if not given.page:
+        if not (given.run and given.name and given.title):
+            parser.error("RUN, NAME and --title, or --page")
+        make_entry(given.run, given.name, given.title, given.seed_run)
+    write_page()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""`distill push`: a result as a dataset of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("repository", metavar="USER/NAME")
+@click.option(
+    "--license",
+    "licence",
+    default="unknown",
+    show_default=True,
+    help="Of the source data, for the dataset card, as the Hub calls it.",
+)
+@click.option("--title", default="", help="Of the dataset card [default: made of the parts].")
+@click.option("--private", is_flag=True, help="A new dataset that only you can see.")
+def command(*, run: Path, repository: str, licence: str, title: str, private: bool) -> None:
+    """Upload the result in RUN to the Hugging Face Hub as the dataset USER/NAME.
+
+    What is sent is what `distill export --format huggingface` writes: look at that first. Log in
+    with `hf auth login`, or set HF_TOKEN. Others load it by distill_core.load("hf://USER/NAME").
+    """
+    from distill_core.export.hub import push
+
+    click.echo(push(run, repository, licence=licence, title=title, private=private))
+    click.echo(f'Load it with distill_core.load("hf://{repository}").')

@@ -1,0 +1,48 @@
+"""A result as a dataset of the Hugging Face Hub, which `distill_core.load("hf://...")` reads."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from distill_core import __version__
+from distill_core.artefact.places import endpoint, explained
+from distill_core.export import export
+
+
+def push(
+    run: Path, repository: str, *, licence: str = "unknown", title: str = "", private: bool = False
+) -> str:
+    """Upload a result with its pictures, tensors and dataset card.
+
+    Args:
+        run: a run directory, or a distilled.safetensors.
+        repository: "user/name"; made if it is not there.
+        licence: of the source data, as the Hub calls it.
+        title: of the dataset card; empty: one is made.
+        private: a repository that is made can be seen by its owner only.
+
+    Returns:
+        The address of the dataset.
+
+    Raises:
+        InputError: the result cannot be exported, or the Hub refuses the name or the token.
+        EnvironmentFault: the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory(prefix="distill-") as folder:
+        out = Path(folder) / "dataset"
+        export(run, out, "huggingface", licence=licence, title=title)
+        hub = HfApi(endpoint=endpoint(), library_name="distill", library_version=__version__)
+        try:
+            hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+            hub.upload_folder(
+                repo_id=repository,
+                folder_path=out,
+                repo_type="dataset",
+                commit_message=f"distill {__version__}",
+            )
+        except Exception as error:
+            raise explained(repository, error) from error
+    return f"{endpoint() or 'https://huggingface.co'}/datasets/{repository}"

@@ -1,0 +1,103 @@
+"""A result is sent to the Hub and loaded from there, against a server of our own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import distill_core
+from distill_core.export.hub import push
+from registry import EnvironmentFault, InputError
+from tests.distill_core.cli.fakes import ROOT, distill
+from tests.distill_core.export.hub_server import Datasets, hub_server
+
+RUN = ROOT / "tests/fixtures/run-v1"
+
+
+@pytest.fixture
+def datasets() -> Datasets:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def hub(datasets: Datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "good")
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    with hub_server(datasets) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield address
+
+
+def test_what_is_pushed_is_what_is_loaded(datasets: Datasets, hub: str) -> None:
+    result = distill("push", str(RUN), "me/tiny", "--license", "mit", "--title", "Tiny: shapes")
+    assert result.exit_code == 0, result.stderr
+    assert f"{hub}/datasets/me/tiny" in result.stdout
+    card = datasets["me/tiny"]["README.md"].decode()
+    assert 'license: mit\npretty_name: "Tiny: shapes"' in card
+    loaded, original = distill_core.load("hf://me/tiny"), distill_core.load(RUN)
+    assert torch.equal(loaded.images, original.images)
+    assert torch.equal(loaded.labels, original.labels)
+    assert loaded.class_names == original.class_names
+    assert loaded.verified
+    assert distill("cite", "hf://me/tiny").stdout == distill("cite", str(RUN)).stdout
+
+
+def test_without_a_network_what_is_here_is_used(
+    datasets: Datasets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(RUN, "me/tiny")
+    first = distill_core.load("hf://me/tiny")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert torch.equal(distill_core.load("hf://me/tiny").images, first.images)
+    with pytest.raises(EnvironmentFault, match=r"127\.0\.0\.1:9 did not do it for me/other"):
+        distill_core.load("hf://me/other")
+
+
+def test_what_the_hub_does_not_have(datasets: Datasets) -> None:
+    datasets["me/pictures"] = {"README.md": b"# cats"}
+    with pytest.raises(InputError, match=r"no dataset me/none to you"):
+        distill_core.load("hf://me/none")
+    with pytest.raises(InputError, match=r"me/pictures has no distilled\.safetensors"):
+        distill_core.load("hf://me/pictures")
+    with pytest.raises(InputError, match="names no dataset of the Hub"):
+        distill_core.load("hf://me")
+
+
+def test_a_push_without_a_token_says_how_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "bad")
+    result = distill("push", str(RUN), "me/tiny")
+    assert result.exit_code == 2
+    assert "hf auth login" in result.stderr
+
+
+def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(RUN, run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["components"]["dataset"]["options"]["root"] = "/home/somebody/cats.zip"
+    manifest["commands"] = [["distill", "run", "--out", "/home/somebody/run"]]
+    text = (run / "run.toml").read_text() + '\n[options.other]\nroot = "/home/somebody/cats.zip"\n'
+    (run / "run.toml").write_text(text)
+    del manifest["files"]["run.toml"]
+    manifest["results"] = {"distilled": {"mean": 0.5, "std": 0.1, "accuracies": [0.4, 0.6]}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    later = {"distilled": {"mean": 0.25, "std": None, "accuracies": [0.25]}}
+    body = {"outer_steps": manifest["outer_steps"], "results": {"timm:resnet18": later}}
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "resnet-12345678.json").write_text(json.dumps(body))
+    push(run, "me/tiny")
+    sent = datasets["me/tiny"]
+    assert [name for name, data in sent.items() if b"somebody" in data] == []
+    assert b"cats.zip" in sent["run.toml"]
+    card = sent["README.md"].decode()
+    assert "| timm:resnet18 | this dataset | 25.00 % | 1 |" in card
+    assert "| the run's own | this dataset | 50.00 ± 10.00 % | 2 |" in card
+    assert "          '0': " in card
+    assert "@misc{shul2024distilling" in card
