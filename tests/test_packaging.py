@@ -1,4 +1,4 @@
-"""What a wheel is made of; `.ci/package` builds one and runs it from an empty folder."""
+"""What a wheel is made of; `.ci/package` builds one, and `.ci/run` runs it from an empty folder."""
 
 from __future__ import annotations
 
