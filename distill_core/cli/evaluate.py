@@ -48,10 +48,11 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Train fresh networks on the result in RUN; mean and deviation, next to two controls.
+    """Train fresh networks on the result in RUN; mean and deviation, next to controls.
 
     RUN is the directory of a finished, running or interrupted run. The controls are random real
-    images of the same pixel budget, and the full training set (kept in the cache). The numbers are
+    images of the same pixel budget (and of as many bytes, if the result is not stored as float32
+    pixels or was budgeted in bytes), and the full training set (kept in the cache). The numbers are
     also written to RUN/evaluation.
     """
     from distill_core.artefact.contents import DISTILLED

@@ -16,8 +16,9 @@ from distill_core.contracts.streams import seeded
 from distill_core.data.placeholder import outline_of
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.engine.forward import how_trained
-from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result, protocol
+from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
 from distill_core.evaluation.judge import Candidate, judge
+from distill_core.evaluation.protocols import protocol
 from distill_core.run.assemble import Assembly
 from distill_core.run.plan import Plan
 from distill_core.training.batch_of_one import check_batch

@@ -12,7 +12,8 @@ from distill_core.config.sections import EvaluateOptions
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
 from distill_core.evaluation.baselines import bytes_control, full_control, random_control
-from distill_core.evaluation.evaluate import Evaluator, Result, protocol
+from distill_core.evaluation.evaluate import Evaluator, Result
+from distill_core.evaluation.protocols import protocol
 
 NAMES = {
     "distilled": "distilled",

@@ -8,7 +8,7 @@ from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, Task
 from distill_core.contracts.streams import Streams, seeded
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.evaluation.evaluate import protocol
+from distill_core.evaluation.protocols import protocol
 from distill_core.training.batch_of_one import is_of_one, of_one, takes_one
 from registry.options import marked
 

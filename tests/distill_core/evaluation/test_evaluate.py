@@ -14,13 +14,12 @@ from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
 from distill_core.engine.fresh import new_backbone
 from distill_core.evaluation.evaluate import (
-    PROTOCOLS,
     AfterNet,
     Draw,
     Evaluator,
     Result,
-    protocol,
 )
+from distill_core.evaluation.protocols import PROTOCOLS, protocol
 from distill_core.testing.small import TinyBackbone, small_data
 from registry import UnknownNameError
 

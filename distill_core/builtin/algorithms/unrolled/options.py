@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 
 from distill_core.builtin.algorithms import shared_options as shared
 from distill_core.builtin.algorithms.unrolled.lengths import (
+    PUBLISHED,
+    SMALL,
+    SMALL_LABEL_DIVISOR,
     CurriculumName,
     Resolved,
     check_lengths,
@@ -122,28 +125,6 @@ class BpttOptions(Options):
         """Return how many items an inner loop draws."""
         del spec
         return self.steps * self.batch
-
-
-# Of both papers on CIFAR-10; and, for images below 28 pixels, what was measured on digits.
-PUBLISHED: dict[str, Any] = {
-    "window": 60,
-    "total": 200,
-    "inner_lr": 1e-3,
-    "real_batch": 5000,
-    "pixel_lr": 1e-3,
-}
-
-
-SMALL: dict[str, Any] = {
-    "window": 30,
-    "total": 50,
-    "inner_lr": 3e-3,
-    "real_batch": 256,
-    "pixel_lr": 3e-2,
-}
-
-
-SMALL_LABEL_DIVISOR = 3  # of pixel_lr; the papers use one rate for both
 
 
 def _default(name: str) -> str:
