@@ -19,7 +19,7 @@ BOXES = "Last Resort"  # matplotlib brings this font, whose every letter is a bo
 def as_drawn(name: str) -> str:
     r"""Return a class name as a picture shows it: on one line, accents joined to their letters.
 
-    Letters that no font of this machine has are written as escapes, and the log says so.
+    Letters that no font of this machine has are written as escapes, and the log says so once.
 
     >>> as_drawn("palm\n tree")
     'palm tree'
@@ -28,13 +28,22 @@ def as_drawn(name: str) -> str:
     if text.isascii() or _file_for(frozenset(text)):
         return text
     escaped = text.encode("ascii", "backslashreplace").decode()
-    LOG.warning(
-        "picture  no font on this machine has all letters of the class '%s': pictures show %s; "
-        "install a font of that script, such as Noto Sans, for the letters themselves",
-        text,
-        escaped,
-    )
+    if not _told():
+        _told().append(text)
+        LOG.warning(
+            "picture  no font on this machine has all letters of the class '%s': pictures show %s, "
+            "and so with others; install a font of that script, such as Noto Sans, for the letters "
+            "themselves",
+            text,
+            escaped,
+        )
     return escaped
+
+
+@cache
+def _told() -> list[str]:
+    """Return the name that the log has spoken of, if it has: there may be thousands like it."""
+    return []
 
 
 @cache
