@@ -1,6 +1,6 @@
 """Where a result lies that is not in a folder of the user: in the gallery, or on the Hub.
 
-gallery:NAME                a result that comes with distill, or with a plugin's package
+gallery:NAME                a result that comes with distill
 hf://user/name[@revision]   a dataset of the Hugging Face Hub, as `distill push` makes it
 """
 
@@ -16,8 +16,8 @@ from distill_core.artefact.gallery import entry_folder
 from distill_core.system.cache import cache_dir
 from registry import EnvironmentFault, ExplainedError, InputError
 
-GALLERY = "gallery:"
 # A Path has lost one of the slashes.
+GALLERY, HUB = "gallery:", "hf:/"
 _HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 FILES = (DISTILLED, WHITENING, MANIFEST)
 
@@ -33,7 +33,7 @@ def located(place: str | Path) -> Path:
     text = str(place)
     if text.startswith(GALLERY):
         return entry_folder(text.removeprefix(GALLERY))
-    if not text.startswith("hf:/"):
+    if not text.startswith(HUB):
         return Path(place)
     if (found := _HUB.fullmatch(text)) is None:
         raise InputError(
@@ -42,6 +42,11 @@ def located(place: str | Path) -> Path:
             next="correct the name.",
         )
     return _download(found[1], found[2])
+
+
+def is_elsewhere(place: str | Path) -> bool:
+    """Say whether what a user names is in the gallery or on the Hub, and no path."""
+    return str(place).startswith((GALLERY, HUB))
 
 
 def endpoint() -> str | None:

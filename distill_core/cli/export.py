@@ -21,7 +21,11 @@ FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
     help="images: PNG in a folder for each class, and labels.json; tensors: safetensors; "
     "huggingface: pictures, metadata.jsonl, tensors and dataset card; dd-ranking: its input.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export/FORMAT].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder [default: RUN/export/FORMAT; of what is no path, export/FORMAT here].",
+)
 @click.option("--force", is_flag=True, help="Replace an earlier export in that folder.")
 @click.option(
     "--license",
@@ -47,9 +51,11 @@ def command(
     RUN is a run directory, a distilled.safetensors, gallery:NAME or hf://user/name. Pictures are
     un-whitened and rounded to bytes, for looking and for other pipelines; train on the tensors.
     """
+    from distill_core.artefact.places import is_elsewhere
     from distill_core.export import export
 
-    target = out or (run if run.is_dir() else run.parent) / "export" / form
+    beside = Path() if is_elsewhere(run) else run if run.is_dir() else run.parent
+    target = out or beside / "export" / form
     first, *notes = export(run, target, form, force=force, licence=licence, title=title)
     if as_json:
         written = (path for path in target.rglob("*") if path.is_file())

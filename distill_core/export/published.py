@@ -18,6 +18,7 @@ from registry import InputError
 
 # The beginnings of paths of Unix and Windows, as a whole option or after an equals sign.
 _PLACE = re.compile(r"(?:^|(?<==))(?:~|\.{1,2}[/\\]|/|[A-Za-z]:[/\\]|\\\\).*", re.DOTALL)
+_NAMES = "class_order"  # a class may be called "/m/04rky"
 _LEFT_OUT = ("files", "hardware", "commands", "notices", "data_notes", "divergences")
 
 
@@ -45,7 +46,8 @@ def write_published(distilled: Distilled, out: Path) -> None:
         kept = {name: value for name, value in found.items() if name not in _LEFT_OUT}
         files = {name: file_sha256(out / name) for name in (DISTILLED, WHITENING)}
         evaluations = evaluations_of(distilled, found)
-        record = {**without_places(kept), "evaluations": evaluations, "files": files}
+        names = {_NAMES: kept[_NAMES]} if _NAMES in kept else {}
+        record = {**without_places(kept), **names, "evaluations": evaluations, "files": files}
         write_atomically(out / MANIFEST, json.dumps(record, indent=1).encode())
 
 

@@ -35,7 +35,9 @@ def hub(datasets: Datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         yield address
 
 
-def test_what_is_pushed_is_what_is_loaded(datasets: Datasets, hub: str) -> None:
+def test_what_is_pushed_is_what_is_loaded(
+    datasets: Datasets, hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = distill("push", str(RUN), "me/tiny", "--license", "mit", "--title", "Tiny: shapes")
     assert result.exit_code == 0, result.stderr
     assert f"{hub}/datasets/me/tiny" in result.stdout
@@ -46,6 +48,10 @@ def test_what_is_pushed_is_what_is_loaded(datasets: Datasets, hub: str) -> None:
     assert torch.equal(loaded.labels, original.labels)
     assert loaded.class_names == original.class_names
     assert loaded.verified
+    monkeypatch.chdir(tmp_path)
+    assert distill("export", "hf://me/tiny", "--format", "tensors").exit_code == 0
+    assert (tmp_path / "export/tensors/tensors.safetensors").exists()
+    assert not (tmp_path / "hf:").exists()
     assert distill("cite", "hf://me/tiny").stdout == distill("cite", str(RUN)).stdout
 
 
@@ -82,6 +88,7 @@ def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> N
     shutil.copytree(RUN, run)
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["components"]["dataset"]["options"]["root"] = "/home/somebody/cats.zip"
+    manifest["class_order"][0][0] = "/m/04rky"  # a name and no place
     manifest["commands"] = [["distill", "run", "--out", "/home/somebody/run"]]
     text = (run / "run.toml").read_text() + '\n[options.other]\nroot = "/home/somebody/cats.zip"\n'
     (run / "run.toml").write_text(text)
@@ -96,6 +103,7 @@ def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> N
     sent = datasets["me/tiny"]
     assert [name for name, data in sent.items() if b"somebody" in data] == []
     assert b"cats.zip" in sent["run.toml"]
+    assert json.loads(sent["manifest.json"])["class_order"] == manifest["class_order"]
     card = sent["README.md"].decode()
     assert "| timm:resnet18 | this dataset | 25.00 % | 1 |" in card
     assert "| the run's own | this dataset | 50.00 ± 10.00 % | 2 |" in card
