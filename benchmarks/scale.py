@@ -158,14 +158,15 @@ def order(given: argparse.Namespace) -> None:
     import torch
 
     from distill_core.config.discovery import discover
+    from distill_core.plugin import class_grid_shape
 
     real = read(given)
     begin = time.process_time()
     orderer = discover()["orderer"].create(given.child, {"similarity": "image"})
-    shape = real.spec.num_classes
-    rows = next(side for side in range(int(shape**0.5), 0, -1) if shape % side == 0)
-    grid = orderer.order(real, (rows, shape // rows), generator=torch.Generator().manual_seed(0))
-    assert sorted(grid.flatten().tolist()) == list(range(shape))
+    classes = real.spec.num_classes
+    shape = class_grid_shape(classes)
+    grid = orderer.order(real, shape, generator=torch.Generator().manual_seed(0))
+    assert sorted(grid.flatten().tolist()) == list(range(classes))
     report(order_processor=round(time.process_time() - begin, 2))
 
 
@@ -173,16 +174,23 @@ def labels(given: argparse.Namespace) -> None:
     """How many pixels of every class each patch of a poster covers, for 40,000 patches."""
     import torch
 
-    from distill_core.plugin import Boxes, Layout, Placement, class_coverage, grid_cells
+    from distill_core.plugin import (
+        Boxes,
+        Layout,
+        Placement,
+        class_coverage,
+        class_grid_shape,
+        grid_cells,
+    )
 
     side = 640
-    rows = next(n for n in range(int(given.classes**0.5), 0, -1) if given.classes % n == 0)
-    cells = grid_cells((side, side), (rows, given.classes // rows))
+    shape = class_grid_shape(given.classes)
+    cells = grid_cells((side, side), shape)
     boxes = torch.randint(0, side - given.size, (40_000, 2)).repeat(1, 2)
     boxes[:, 2:] += given.size
     found, cell = (Boxes.of(torch.zeros(len(each)).long(), each) for each in (boxes, cells))
-    grid = torch.arange(given.classes).view(rows, -1)
-    layout = Layout((side, side), 1, found, cell, grid.flatten(), (rows, grid.shape[1]))
+    grid = torch.arange(given.classes).view(shape)
+    layout = Layout((side, side), 1, found, cell, grid.flatten(), shape)
     coverage = class_coverage(found, Placement(layout, grid))
     report(table_mib=round(coverage.nbytes / 2**20), dtype=str(coverage.dtype))
 
