@@ -147,7 +147,7 @@ def section(name: str, facts: dict[str, Any]) -> str:
         ("budget", facts["budget"]),
         (
             "bytes",
-            f"{facts['bytes']:,} stored numbers; the file has {facts['file_bytes']:,}, "
+            f"{facts['bytes']:,} of what is stored; the file has {facts['file_bytes']:,}, "
             f"the whitening {facts['whitening_bytes']:,}",
         ),
         ("made by", "; ".join(f"`{shlex.join(words)}`" for words in facts["command"]) or "Python"),

@@ -58,6 +58,7 @@ class HalfMade:
         for path in folder.iterdir():
             if path.name not in kept and (kept == {} or path.name != RECORD):
                 path.unlink()
+        os.utime(folder)  # it is in use, however old: `remove_stale` leaves it
         return half
 
     def write(self, count: int, noted: Mapping[str, Any], files: Iterable[Path]) -> None:

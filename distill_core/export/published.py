@@ -18,6 +18,8 @@ from registry import InputError
 
 # The beginnings of paths of Unix and Windows, as a whole option or after an equals sign.
 _PLACE = re.compile(r"(?:^|(?<==))(?:~|\.{1,2}[/\\]|/|[A-Za-z]:[/\\]|\\\\).*", re.DOTALL)
+# Within a sentence: what begins like a path after a space, a quote or a bracket.
+_INSIDE = re.compile(r"(?<=[\s'\"(])(?:~|[A-Za-z]:)?[/\\][^\s'\",;)]+")
 _NAMES = "class_order"  # a class may be called "/m/04rky"
 _LEFT_OUT = ("files", "hardware", "commands", "notices", "data_notes", "divergences")
 
@@ -61,7 +63,8 @@ def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[st
     """Return what `distill evaluate` found later, for the state that is there now.
 
     Returns:
-        By network: accuracies by what was trained on, "distilled" for example.
+        By network, and protocol if that is not the recipe's: accuracies by what was trained on,
+        "distilled" for example. Of two such the newer one counts.
 
     Raises:
         InputError: a file of an evaluation is damaged.
@@ -70,11 +73,13 @@ def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[st
         stated: dict[str, Any] = manifest["evaluations"]
         return stated
     found: dict[str, Any] = {}
-    for path in sorted((distilled.path.parent / EVALUATION).glob("*.json")):
+    paths = (distilled.path.parent / EVALUATION).glob("*.json")
+    for path in sorted(paths, key=lambda path: (path.lstat().st_mtime_ns, path.name)):
         try:
             body = parse_json(read_plain(path))
             if body["outer_steps"] == manifest["outer_steps"]:
-                found |= {row: dict(results) for row, results in body["results"].items()}
+                for row, results in body["results"].items():
+                    found[_with_protocol(row, body)] = dict(results)
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             if isinstance(error, InputError):
                 raise
@@ -86,6 +91,12 @@ def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[st
     return found
 
 
+def _with_protocol(row: str, body: Mapping[str, Any]) -> str:
+    settings = body.get("settings", {}).get(row, {}).get("evaluate", {})
+    protocol = settings.get("protocol", "recipe")
+    return row if protocol == "recipe" else f"{row}, protocol {protocol}"
+
+
 def without_places(value: Any) -> Any:
     """Return plain values, in which the last part stands for every path of this machine.
 
@@ -93,11 +104,17 @@ def without_places(value: Any) -> Any:
 
     >>> without_places({"root": "/home/me/cats.zip", "lr": 0.1, "words": ["a=~/b/c", "x/y"]})
     {'root': 'cats.zip', 'lr': 0.1, 'words': ['a=c', 'x/y']}
+    >>> without_places("vectors of '/home/me/clip.npz' and/or none")
+    "vectors of 'clip.npz' and/or none"
     """
     if isinstance(value, str):
-        return _PLACE.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
+        return _INSIDE.sub(_last_part, _PLACE.sub(_last_part, value))
     if isinstance(value, Mapping):
         return {name: without_places(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [without_places(each) for each in value]
     return value
+
+
+def _last_part(found: re.Match[str]) -> str:
+    return re.split(r"[/\\]", found[0].rstrip("/\\"))[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> N
     manifest["components"]["dataset"]["options"]["root"] = "/home/somebody/cats.zip"
     manifest["class_order"][0][0] = "/m/04rky"  # a name and no place
     manifest["commands"] = [["distill", "run", "--out", "/home/somebody/run"]]
+    manifest["class_order_notes"] = ["vectors of (/home/somebody/clip.npz)"]
     text = (run / "run.toml").read_text() + '\n[options.other]\nroot = "/home/somebody/cats.zip"\n'
     (run / "run.toml").write_text(text)
     del manifest["files"]["run.toml"]
@@ -99,6 +101,12 @@ def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> N
     body = {"outer_steps": manifest["outer_steps"], "results": {"timm:resnet18": later}}
     (run / "evaluation").mkdir()
     (run / "evaluation" / "resnet-12345678.json").write_text(json.dumps(body))
+    older = {"distilled": {"mean": 0.75, "std": None, "accuracies": [0.75]}}
+    body["results"] = {"timm:resnet18": older}
+    (run / "evaluation" / "resnet-recipe-ffffffff.json").write_text(json.dumps(body))
+    os.utime(run / "evaluation" / "resnet-recipe-ffffffff.json", (1, 1))
+    body["settings"] = {"timm:resnet18": {"evaluate": {"protocol": "dc"}}}
+    (run / "evaluation" / "resnet-dc-12345678.json").write_text(json.dumps(body))
     push(run, "me/tiny")
     sent = datasets["me/tiny"]
     assert [name for name, data in sent.items() if b"somebody" in data] == []
@@ -106,6 +114,7 @@ def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> N
     assert json.loads(sent["manifest.json"])["class_order"] == manifest["class_order"]
     card = sent["README.md"].decode()
     assert "| timm:resnet18 | this dataset | 25.00 % | 1 |" in card
+    assert "| timm:resnet18, protocol dc | this dataset | 75.00 % | 1 |" in card
     assert "| the run's own | this dataset | 50.00 ± 10.00 % | 2 |" in card
     assert "          '0': " in card
     assert "@misc{shul2024distilling" in card
