@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from distill_core.contracts.streams import Streams
 from distill_core.run.assemble import Assembly
 from distill_core.run.progress import predicted_course
 from distill_core.system.arithmetic import inner_precision
+from distill_core.system.cores import count_cores
 from distill_core.system.units import duration
 from registry import ExplainedError, InputError
 
@@ -52,12 +56,26 @@ def forecast(
     if estimate is None:
         return
     course = predicted_course(steps, left, seconds=estimate.seconds)
-    tell(f"cost     one outer step: {estimate.seconds:.2g} s; {course}")
+    seconds = f"{estimate.seconds:.2g}" if estimate.seconds < 100 else f"{estimate.seconds:.0f}"
+    tell(f"cost     one outer step: {seconds} s; {course}")
     total = steps * estimate.seconds
     if longest is not None and left is None and total > longest:
         raise InputError(
             f"the run would take about {duration(total)} on this CPU.",
             expected=f"at most {duration(longest)}, a limit in minutes, or your word that it may.",
             next="pass --yes to run it all, --minutes 30 to stop then, or a preset that takes "
-            "minutes: own-cpu-minutes for your own pictures, or see `distill list presets`.",
+            "minutes: own-cpu-minutes for your own pictures, or see `distill list presets`."
+            + _of_a_busy_machine(),
         )
+
+
+def _of_a_busy_machine() -> str:
+    """Threads wait for each other where other programs use the cores: a step takes many times as
+    long then as on one thread."""
+    cores, threads = count_cores(), torch.get_num_threads()
+    if threads == 1 or not hasattr(os, "getloadavg") or os.getloadavg()[0] < cores:
+        return ""
+    return (
+        f" Other programs use these cores (a load of {os.getloadavg()[0]:.0f} on {cores}): one "
+        "thread may be many times as fast, -o run.threads=1."
+    )

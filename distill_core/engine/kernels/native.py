@@ -10,11 +10,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import torch
 from distill_core.engine.kernels.library import find, put, safe_folder
 from distill_core.system.kept import made_anew
 
+LOG = logging.getLogger("distill")
 SOURCES = (
     "blocks.c",
     "blocks.h",
@@ -137,6 +140,8 @@ def _processor() -> str:
 def _compile(compiler: list[str], folder: Path, key: str) -> None:
     """Compile in a folder of its own, then move: no half-written file is ever loaded."""
     source = Path(__file__).parent / SOURCES[0]
+    if sys.stderr.isatty():  # somebody waits for it, and may wonder
+        LOG.warning("kernels  compiling for this processor, once: about 15 seconds")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / "blocks.so"
         for flags in _FLAGS:

@@ -50,6 +50,21 @@ def test_a_long_run_without_limit_is_refused_with_what_helps() -> None:
         assert way in caught.value.next
 
 
+@pytest.mark.parametrize(
+    ("threads", "load", "said"), [(2, 9.0, True), (1, 9.0, False), (2, 0.1, False)]
+)
+def test_a_busy_machine_is_named(
+    monkeypatch: pytest.MonkeyPatch, threads: int, load: float, said: bool
+) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load), raising=False)
+    monkeypatch.setattr(forecasts, "count_cores", lambda: 2)
+    with pytest.raises(InputError) as caught:
+        told(Paced(150.0))
+    assert ("a load of 9 on 2" in caught.value.next) == said
+    assert ("run.threads=1" in caught.value.next) == said
+
+
 def test_it_is_said_and_a_word_or_a_limit_is_enough() -> None:
     assert told(Paced(28.0), None) == ["cost     one outer step: 28 s; 1000 steps: 7 h 46 min"]
     assert told(Paced(0.5)) == ["cost     one outer step: 0.5 s; 1000 steps: 8 min 20 s"]
