@@ -32,7 +32,11 @@ def readable(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # decoders raise a dozen kinds for damaged files
+        from PIL import UnidentifiedImageError
+
         reason = error.what if isinstance(error, ExplainedError) else str(error)
+        if isinstance(error, UnidentifiedImageError):  # whose text is a place in memory
+            reason = "it is of no format that is known"
         raise InputError(
             f"{what} cannot be read as an image: {reason.rstrip('.')}.",
             expected=f"a whole {', '.join(FORMATS)} of 8 bits, or 16 bits grey, and no larger than "

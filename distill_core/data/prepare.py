@@ -31,6 +31,7 @@ from distill_core.system.units import shortened
 from registry import InputError
 
 MOST_CLASSES = 10_000
+LONGEST_NAME = 1_000  # signs of a class name
 
 
 def prepare(
@@ -136,14 +137,21 @@ def check_class_names(names: Sequence[str], source: str) -> None:
         source: the dataset or folder, for the message.
 
     Raises:
-        InputError: there are more than `MOST_CLASSES`, or one has control characters or turns the
-            direction of writing.
+        InputError: there are more than `MOST_CLASSES`, or one has control characters, turns the
+            direction of writing, or is longer than `LONGEST_NAME`.
     """
     if len(names) > MOST_CLASSES:
         raise InputError(
             f"{source} has {len(names)} classes.",
             expected=f"at most {MOST_CLASSES}: tables of classes by classes grow with the square.",
             next="check the path, or use fewer classes.",
+        )
+    long = max((len(name) for name in names), default=0)
+    if long > LONGEST_NAME:
+        raise InputError(
+            f"{source} has a class name of {long:,} signs.",
+            expected=f"at most {LONGEST_NAME}.",
+            next="rename the class; if it is a text, other data say the class.",
         )
     strange = [name for name in names if not can_be_shown(name)]
     if strange:

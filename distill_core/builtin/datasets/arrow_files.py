@@ -6,19 +6,21 @@ pyarrow is imported when a file is opened, since it is an extra.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from distill_core.builtin.datasets.shard_parts import check_no_pointer
+from distill_core.builtin.datasets.plain_files import check_content
 from distill_core.plugin import EnvironmentFault, InputError
 
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of arrow's; without it, rows can be missing
 FILE = b"ARROW1"  # begins the other format of arrow's, which has its own end
+DAMAGE = (ValueError, LookupError, TypeError, NotImplementedError)  # and rows that are too few
 KEY = b"huggingface"  # what `datasets` says of the columns
 
 
@@ -46,7 +48,8 @@ class Table:
             OSError: the file is damaged.
         """
         groups = range(len(self._ends))
-        return [value for k in groups for value in self._array(k, name).to_pylist()]
+        with _damage_said():
+            return [value for k in groups for value in self._read(k, name).to_pylist()]
 
     def value(self, row: int, name: str) -> Any:
         """Return one value.
@@ -55,19 +58,23 @@ class Table:
             OSError: the file is damaged.
         """
         group = bisect_right(self._ends, row)
-        if self._last[:2] != (group, name):
-            self._last = group, name, self._array(group, name)
-        return self._last[2][row - (self._ends[group - 1] if group else 0)].as_py()
+        with _damage_said():
+            if self._last[:2] != (group, name):
+                self._last = group, name, self._read(group, name)
+            return self._last[2][row - (self._ends[group - 1] if group else 0)].as_py()
 
     def forget(self) -> None:
         """Let go of the rows that `value` keeps in memory for the next call."""
         self._last = (-1, "", None)
 
-    def _array(self, group: int, name: str) -> Any:
-        try:
-            return self._read(group, name)
-        except (ValueError, KeyError, NotImplementedError) as error:
-            raise OSError(f"it is damaged ({error})") from None
+
+@contextlib.contextmanager
+def _damage_said() -> Iterator[None]:
+    """Turn what pyarrow raises for damaged rows, or text that is no UTF-8, into an OSError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise OSError(f"it is damaged ({error})") from None
 
 
 def open_table(path: Path) -> Table:
@@ -87,7 +94,7 @@ def open_table(path: Path) -> Table:
             "and use --dataset imagefolder.",
         ) from None
     try:
-        check_no_pointer(path)
+        check_content(path)
         return _parquet(path) if path.suffix == ".parquet" else _arrow(path, pa)
     except InputError:
         raise

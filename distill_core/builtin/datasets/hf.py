@@ -20,8 +20,9 @@ from distill_core.builtin.datasets.labelled import (
 )
 from distill_core.builtin.datasets.options import HfOptions
 from distill_core.builtin.datasets.pictures import READER
+from distill_core.builtin.datasets.plain_files import check_size
 from distill_core.builtin.datasets.shard_parts import choose
-from distill_core.builtin.datasets.tree import FileTree, check_size, files_to_read, open_tree
+from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
 from distill_core.plugin import InputError, RawData, Room, Sources, at_home, shown
 
 NEXT = "correct -o dataset.path=PATH."
@@ -129,7 +130,7 @@ class _Reader:
         if isinstance(data, bytes) and data:
             check_size(len(data))
             return data
-        if not path:
+        if not isinstance(path, str) or not path:
             raise OSError("it has no image")
         if path not in self.files:
             raise OSError(
@@ -150,8 +151,15 @@ def _rows(files: Iterable[str], tables: dict[str, Table], column: str) -> Part:
         except OSError as error:
             raise damaged(str(table.path), f"cannot be read: {error}") from None
         names += [f"{file}{ROW}{row}" for row in range(len(found))]
-        values += [int(value) if isinstance(value, bool) else value for value in found]
+        values += map(_class, found)
     return Part(names, values)
+
+
+def _class(value: bool | Value) -> Value:
+    """A class as the table has it; a blank name is none."""
+    if isinstance(value, str) and not value.strip():
+        return None
+    return int(value) if isinstance(value, bool) else value
 
 
 def _has_classes(part: Part) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill_core.builtin.datasets.arrow_files import Table
-from distill_core.builtin.datasets.hf_folder import listed, record_of
+from distill_core.builtin.datasets.hf_folder import record_of
 from distill_core.builtin.datasets.options import HfOptions
+from distill_core.builtin.datasets.shard_parts import listed
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import InputError, shown
 
@@ -30,11 +31,12 @@ def columns_of(
     features = first.features or _info(folder, first.path)
     image = _column(
         options.image,
-        _of_kind(features, "Image") or [n for n, t in first.types.items() if _can_be_image(t)],
+        _of_kind(first, features, "Image")
+        or [n for n, t in first.types.items() if _can_be_image(t)],
         first,
         "image",
     )
-    likely = _of_kind(features, "ClassLabel") or [
+    likely = _of_kind(first, features, "ClassLabel") or [
         n for n in ("label", "labels") if n in first.types
     ]
     others = [n for n, t in first.types.items() if n != image and _can_be_class(t)]
@@ -83,11 +85,12 @@ def _column(given: str | None, found: Sequence[str], table: Table, option: str) 
     )
 
 
-def _of_kind(features: dict[str, Any], kind: str) -> list[str]:
+def _of_kind(table: Table, features: dict[str, Any], kind: str) -> list[str]:
+    """The columns of the table that are said to be of a kind."""
     return [
         name
         for name, said in features.items()
-        if isinstance(said, dict) and said.get("_type") == kind
+        if name in table.types and isinstance(said, dict) and said.get("_type") == kind
     ]
 
 
@@ -95,7 +98,8 @@ def _names(features: dict[str, Any], column: str) -> list[str] | None:
     """The names of the classes of a column; None: they are not said."""
     said = features.get(column)
     names = said.get("names") if isinstance(said, dict) else None
-    return [str(name) for name in names] if isinstance(names, list) and names else None
+    sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names or None if sound else None
 
 
 def _can_be_image(kind: Any) -> bool:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from distill_core.builtin.datasets.shard_parts import WORDS, by_role, check_complete, role
+from distill_core.builtin.datasets.shard_parts import (
+    WORDS,
+    by_role,
+    check_complete,
+    listed,
+    role,
+)
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import InputError, parse_json, shown
 
@@ -69,8 +75,9 @@ def _saved(folder: FileTree, start: str) -> list[str]:
                 expected="all files of the dataset in their folder.",
                 next="restore it, or save the dataset again.",
             )
-    if not files:
-        raise damaged(folder.where(start + STATE), "lists no files")
+    if not files or len(set(files)) < len(files):
+        how = "lists a file twice" if files else "lists no files"
+        raise damaged(folder.where(start + STATE), how)
     return files
 
 
@@ -105,11 +112,6 @@ def record_of(folder: FileTree, file: str) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise damaged(folder.where(file), "is not as `datasets` writes it")
     return said
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names for a message."""
-    return ", ".join(map(shown, names)) or "none"
 
 
 def damaged(what: str, how: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from distill_core.builtin.datasets.options import ImageFolderOptions, ShardOptions
 from distill_core.builtin.datasets.pictures import read_pictures, usual_size
+from distill_core.builtin.datasets.plain_files import read_plain
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import (
     DataSpec,
@@ -95,7 +97,8 @@ def numbered(
     """Return the names of the classes, and the class number of every image: (N,) int64.
 
     Classes by number without names are called by their numbers; classes by name without a list
-    are those of the first part, in the order of their names.
+    are those of the first part, in the order of their names. Names that look the same, with accents
+    of their own or not, are one.
 
     Args:
         parts: training and test part, or the one part.
@@ -105,12 +108,13 @@ def numbered(
     Raises:
         InputError: an image has no class, or one that there is not; numbers and names are mixed.
     """
+    parts = [Part(part.files, [_plain(value) for value in part.values]) for part in parts]
     by_name = _by_name(parts, tree)
     if names is None:
         names = _names_found(parts, by_name=by_name, tree=tree)
     else:
         check_class_names(names, str(tree.path))
-        names = distinct(names)
+        names = distinct([unicodedata.normalize("NFC", name) for name in names])
     index: dict[Value, int] = {name if by_name else k: k for k, name in enumerate(names)}
     labels = []
     for part in parts:
@@ -129,9 +133,11 @@ def read_names(path: Path) -> tuple[str, ...]:
     """
     path = at_home(path, "the list of class names")
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
+        text = read_plain(path).decode("utf-8-sig")
+        lines = [line.strip() for line in text.rstrip().splitlines()]
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = "it is not UTF-8 text" if isinstance(error, ValueError) else reason
         raise InputError(
             f"{path}, the list of class names, cannot be read: {reason}.",
             expected="a text file with a name on each line.",
@@ -155,6 +161,10 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     """
     counts = Counter(names)
     return tuple(name if counts[name] == 1 else f"{name} ({k})" for k, name in enumerate(names))
+
+
+def _plain(value: Value) -> Value:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def _by_name(parts: Sequence[Part], tree: FileTree) -> bool:

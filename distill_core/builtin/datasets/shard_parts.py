@@ -17,7 +17,7 @@ WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VAL),
 }
 NUMBERED = re.compile(r"(.*?)(\d+)-of-(\d+)(.*)")
-POINTER = b"version https://git-lfs"
+MOST_LISTED = 10  # names in a sentence
 
 
 class Choice(NamedTuple):
@@ -115,21 +115,20 @@ def check_complete(files: Iterable[str], where: Path) -> None:
             )
 
 
-def check_no_pointer(path: Path) -> None:
-    """Refuse the small text that stands for a large file in a repository.
+def listed(names: Iterable[str], empty: str = "''") -> str:
+    """Return names for a sentence, the first ones if there are many.
 
-    Raises:
-        InputError: it is one.
-        OSError: it cannot be read.
+    Args:
+        names: any.
+        empty: stands for a name without letters.
+
+    >>> listed(["a", ""]), listed(map(str, range(99)))
+    ("a, ''", '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 89 more')
     """
-    with open(path, "rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise InputError(
-                f"{path} is a pointer of Git LFS, not the file itself.",
-                expected="the file.",
-                next="fetch it, with `git lfs pull` in that folder.",
-            )
+    names = list(names)
+    text = ", ".join(shown(name) if name else empty for name in names[:MOST_LISTED]) or "none"
+    return text if len(names) <= MOST_LISTED else f"{text} and {len(names) - MOST_LISTED} more"
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(shown(name) if name else "files of no part" for name in names)
+    return listed(names, "files of no part")

@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from distill_core.builtin.datasets.shard_parts import check_no_pointer
+from distill_core.builtin.datasets.plain_files import check_content
 from distill_core.plugin import InputError, shown
 
 BEHIND = 2**16  # bytes behind the end that are looked at: writers fill up with zeros
 FOLDERS = (tarfile.DIRTYPE,)
+READ_ERRORS = (
+    OSError,
+    tarfile.TarError,
+    ValueError,  # a number in a head that is none, or no text
+    OverflowError,  # one that is larger than any file
+    MemoryError,
+    RecursionError,  # heads that speak of heads
+)
 
 
 class Place(NamedTuple):
@@ -29,7 +37,7 @@ def files_in(path: Path) -> Iterator[tuple[str, Place]]:
             or has a name that leads out of the archive.
     """
     try:
-        check_no_pointer(path)
+        check_content(path)
         with tarfile.open(path, "r:", errorlevel=2) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
@@ -38,11 +46,10 @@ def files_in(path: Path) -> Iterator[tuple[str, Place]]:
                 if member.type not in FOLDERS:
                     yield _plain(path, member), Place(member.offset_data, member.size)
             _check_end(path, tar.offset)
-    except (OSError, tarfile.TarError, UnicodeError) as error:
-        if isinstance(error, FileNotFoundError):
-            reason = "it is not there"
-        else:
-            reason = getattr(error, "strerror", None) or str(error)
+    except InputError:
+        raise
+    except READ_ERRORS as error:
+        reason = _reason(error)
         packed = path.suffix in {".gz", ".tgz", ".bz2", ".xz", ".zst"}
         raise InputError(
             f"{path} cannot be read: {reason}.",
@@ -65,6 +72,14 @@ def read_at(path: Path, place: Place) -> bytes:
     if len(data) != place.size:
         raise OSError("the archive was cut")
     return data
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
+    if isinstance(error, OSError | tarfile.TarError):
+        return getattr(error, "strerror", None) or str(error)
+    return "the head of a member makes no sense"
 
 
 def _plain(path: Path, member: tarfile.TarInfo) -> str:

@@ -7,7 +7,6 @@ An archive is read in place, never unpacked. What operating systems leave behind
 from __future__ import annotations
 
 import os
-import stat
 import zipfile
 import zlib
 from collections import Counter
@@ -16,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill_core.builtin.datasets.plain_files import check_size, read_plain
 from distill_core.plugin import InputError, at_home, shown
 
-LARGEST_FILE = 256 * 2**20  # bytes; an archive of a few kilobytes can hold a file of gigabytes
 DEEPEST = 32  # folders in folders
 MOST_LINKS = 32  # ways to one folder
 UNIX = 3  # the system that a member of an archive was written on
@@ -84,8 +83,9 @@ class FileTree:
         return [line for line in lines if line.strip()]
 
     def where(self, file: str) -> str:
-        """Return how messages name a file or folder of the tree."""
-        return str(self.path / file)
+        """Return how messages name a file or folder of the tree: what cannot be shown is "?"."""
+        name = "".join(sign if sign.isprintable() else "?" for sign in file)
+        return str(self.path / name)
 
     def top_folders(self) -> list[str]:
         """Return the folders that lie in no other."""
@@ -214,7 +214,7 @@ def _folder(path: Path) -> FileTree:
             next="give permission, or remove it.",
         ) from None
     return FileTree(
-        path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: _read_plain(path / f)
+        path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: read_plain(path / f)
     )
 
 
@@ -223,24 +223,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # a link to itself; reading it says so
-
-
-def _read_plain(path: Path) -> bytes:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is not a regular file")
-    check_size(found.st_size)
-    return path.read_bytes()
-
-
-def check_size(size: int) -> None:
-    """Refuse a file that is too large to be a picture or a list.
-
-    Raises:
-        OSError: it has more than `LARGEST_FILE` bytes.
-    """
-    if size > LARGEST_FILE:
-        raise OSError(f"it has {size / 2**20:,.0f} MiB, more than {LARGEST_FILE // 2**20}")
 
 
 def _check_depth(path: Path, name: str) -> None:

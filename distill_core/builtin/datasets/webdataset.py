@@ -19,9 +19,10 @@ from distill_core.builtin.datasets.labelled import (
 )
 from distill_core.builtin.datasets.options import WebDatasetOptions
 from distill_core.builtin.datasets.pictures import READER, is_picture
-from distill_core.builtin.datasets.shard_parts import by_role, check_complete, choose
+from distill_core.builtin.datasets.plain_files import check_size
+from distill_core.builtin.datasets.shard_parts import by_role, check_complete, choose, listed
 from distill_core.builtin.datasets.tar_index import Place, files_in, read_at
-from distill_core.builtin.datasets.tree import FileTree, check_size, files_to_read, open_tree
+from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
 from distill_core.plugin import InputError, RawData, Room, Sources, at_home, parse_json, shown
 
 NEXT = "correct -o dataset.path=PATH."
@@ -86,7 +87,9 @@ class WebDataset:
             return path.parent, [path.name], []
         if not path.is_dir():
             raise InputError(
-                f"{path} does not exist.", expected="a folder of .tar shards, or a .tar.", next=NEXT
+                f"{path} {'is no file' if path.exists() else 'does not exist'}.",
+                expected="a folder of .tar shards, or a .tar.",
+                next=NEXT,
             )
         with open_tree(path, next=NEXT) as tree:
             shards = [file for file in tree.files if file.lower().endswith(".tar")]
@@ -159,7 +162,7 @@ class _Reader:
             found = [ending for ending in members if is_picture(f".{ending}")]
         if len(found) > 1:
             raise InputError(
-                f"{where} has several images: {', '.join(map(shown, found))}.",
+                f"{where} has several images: {listed(found)}.",
                 expected="one image for each item, or the ending of the one that is meant.",
                 next=f"pass -o dataset.image={shown(found[0])}, for example.",
             )
@@ -174,7 +177,7 @@ class _Reader:
         where = f"{self.root / shard}/{key}"
         if ending.lower() not in members:
             raise InputError(
-                f"{where} has no class: no {shown(ending)}, only {', '.join(map(shown, members))}.",
+                f"{where} has no class: no {shown(ending)}, only {listed(members)}.",
                 expected="KEY.cls or KEY.json beside every image.",
                 next="-o dataset.label=ENDING names the members that hold the class.",
             )
@@ -215,7 +218,7 @@ def _in_json(record: Any, name: str, where: str) -> Value:
     value = record
     for step in name.split("."):
         if not isinstance(value, dict) or step not in value:
-            there = ", ".join(map(shown, value)) if isinstance(value, dict) else "none"
+            there = listed(value) if isinstance(value, dict) else "none"
             raise InputError(
                 f"{where} has no {shown(step)}; its names are: {there}.",
                 expected="the class in every json, by the same name.",

@@ -278,3 +278,50 @@ def test_sources_are_the_files_of_the_folder(tmp_path: Path) -> None:
     assert "train/data-00000-of-00001.arrow" in made.files
     assert str(tmp_path) not in made.how
     assert json.loads(made.how.split(" ", 1)[1])["size"] == 8
+
+
+def test_columns_and_names_that_are_only_said(tmp_path: Path) -> None:
+    said = {"picture": IMAGE, "kind": {"names": ["x"], "_type": "ClassLabel"}}
+    assert _load(saved(tmp_path / "a", table(rows(8), said))).spec.class_names == ("0", "1")
+    said = {**features(), "label": {"names": [None, 3], "_type": "ClassLabel"}}
+    assert _load(saved(tmp_path / "b", table(rows(8), said))).spec.class_names == ("0", "1")
+    columns = {**rows(2), **{f"other {k}": [0, 1] for k in range(99)}}
+    path = saved(tmp_path / "c", table(columns, {"image": IMAGE}))
+    assert "other 7 and 91 more" in _refused(path, "no column x", label="x").expected
+
+
+@pytest.mark.parametrize("where", [3, ["x.png"]])
+def test_images_that_are_elsewhere_than_in_a_file(where: Any, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    images = pa.array([{"bytes": None, "path": where}] * 4)
+    content = pa.table({"image": images, "label": [0, 1] * 2})
+    _refused(parquet(tmp_path / "x.parquet", content).parent, "row 0 cannot be read: it has no")
+
+
+def test_text_that_is_none(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    text = pa.array([b"a", b"\xff"] * 4).view(pa.string())
+    content = pa.table({"image": table(rows(8))["image"], "label": text})
+    _refused(parquet(tmp_path / "a/x.parquet", content).parent, r"damaged \('utf-8' codec")
+    path = pa.array([b"\xff"] * 8).view(pa.string())
+    images = pa.StructArray.from_arrays([pa.nulls(8, pa.binary()), path], ["bytes", "path"])
+    content = pa.table({"image": images, "label": [0, 1] * 4})
+    _refused(parquet(tmp_path / "b/x.parquet", content).parent, r"row 0 .* damaged \('utf-8' codec")
+
+
+def test_a_blank_name_is_no_class(tmp_path: Path) -> None:
+    content = table({"image": rows(4)["image"], "label": ["a", " ", "b", "a"]}, {})
+    _refused(parquet(tmp_path / "x.parquet", content).parent, "row 1 has no class")
+
+
+def test_files_that_are_listed_twice_or_never_end(tmp_path: Path) -> None:
+    saved(tmp_path, table(rows(4)))
+    name = {"filename": "data-00000-of-00001.arrow"}
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [name, name]}))
+    _refused(tmp_path, "lists a file twice")
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [name]}))
+    (tmp_path / name["filename"]).unlink()
+    (tmp_path / name["filename"]).symlink_to("/dev/zero")
+    _refused(tmp_path, "it is not a regular file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,52 @@ def test_sources_change_with_the_shards_and_the_names(tmp_path: Path) -> None:
     made = WebDataset(WebDatasetOptions(path=path, names=names, size=8)).sources()
     assert sorted(made.files.values()) == [path, names]
     assert str(tmp_path) not in made.how
+
+
+def _head(kind: bytes, body: bytes) -> bytes:
+    """A head that speaks of the next member, as long names have one."""
+    info = tarfile.TarInfo("head")
+    info.type, info.size = kind, len(body)
+    return info.tobuf(tarfile.GNU_FORMAT) + body + bytes(-len(body) % 512)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        _head(tarfile.GNUTYPE_LONGNAME, b"x\0") * 2000,
+        _head(tarfile.XHDTYPE, b"13 path=abcd\n") * 2000,
+        _head(tarfile.XHDTYPE, b"29 size=99999999999999999999\n"),
+        _head(tarfile.XHDTYPE, b"9" * 5000 + b" path=x\n"),
+        _head(tarfile.XHDTYPE, b"24 GNU.sparse.map=0,1,x\n"),
+    ],
+    ids=["names of names", "heads of heads", "size", "length", "holes"],
+)
+def test_heads_that_make_no_sense(tmp_path: Path, heads: bytes) -> None:
+    path = tar(tmp_path / "0.tar", items(4))
+    path.write_bytes(heads + path.read_bytes())
+    _refused(tmp_path, "0.tar cannot be read: the head of a member makes no sense")
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").symlink_to("/dev/zero")
+    _refused(tmp_path, "0.tar cannot be read: it is not a regular file")
+    _refused(Path("/dev/null"), "/dev/null is no file")
+    tar(tmp_path / "a/0.tar", items(4))
+    os.mkfifo(tmp_path / "names")
+    _refused(tmp_path / "a", "it is not a regular file", names=tmp_path / "names")
+
+
+def test_sentences_are_short_and_can_be_shown(tmp_path: Path) -> None:
+    many = {f"img.{k}.{end}": b"" for k in range(99) for end in ("png", "cls")}
+    tar(tmp_path / "0.tar", many)
+    _refused(tmp_path, "several images: 0.png, .*, 9.png and 89 more")
+    tar(tmp_path / "0.tar", {**items(4), "a\n\x1b[31m.png": b"x", "a\n\x1b[31m.cls": "0"})
+    refused = _refused(tmp_path, r"0.tar/a\?\?\[31m.png cannot be read .*: it is of no format")
+    assert " at 0x" not in refused.what
+
+
+def test_class_names_that_look_the_same_or_are_texts(tmp_path: Path) -> None:
+    tar(tmp_path / "0.tar", items(8, names=("caf\u00e9", "cafe\u0301")))
+    assert _load(tmp_path).spec.class_names == ("caf\u00e9",)
+    tar(tmp_path / "0.tar", items(8, names=("a", "b" * 2000)))
+    _refused(tmp_path, "has a class name of 2,000 signs")
