@@ -15,6 +15,7 @@ from registry.errors import (
     InputError,
     OptionError,
     UnknownNameError,
+    first_line,
     nearest,
 )
 from registry.plugins import Plugins, load_plugins
@@ -43,6 +44,7 @@ __all__ = [
     "UnknownNameError",
     "about",
     "check_options",
+    "first_line",
     "load_plugins",
     "nearest",
 ]

@@ -34,6 +34,15 @@ class ExplainedError(Exception):
         return "\n".join(lines)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says; its type if it says nothing.
+
+    >>> first_line(ValueError("one\\ntwo")), first_line(KeyError())
+    ('one', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class UnknownNameError(ExplainedError, KeyError):
     """An unknown name; the message suggests the nearest valid one."""
 

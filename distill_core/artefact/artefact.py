@@ -186,6 +186,7 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
     Raises:
         InputError: the message says what is wrong.
     """
+    _check_components(file, metadata.get("components", {}))
     shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
     if not all(isinstance(name, str) for name in names) or not isinstance(names, list):
         _refuse(file, "its class names are not a list of text", "a name for every class")
@@ -213,6 +214,16 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
             f"row {row} of its labels is not a distribution over the classes",
             "numbers >= 0 that sum to 1, as the recipe's cross-entropy needs them",
         )
+
+
+def _check_components(file: Path, components: Any) -> None:
+    """Refuse what is no table of components with a name each; their names are printed."""
+    sound = isinstance(components, dict) and all(
+        isinstance(each, dict) and isinstance(name := each.get("name"), str) and name.isprintable()
+        for each in components.values()
+    )
+    if not sound or not all(map(str.isprintable, components)):
+        _refuse(file, "its components have no names to print", "a table of them, each with a name")
 
 
 def off_simplex(labels: Tensor) -> int | None:

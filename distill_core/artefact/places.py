@@ -16,9 +16,10 @@ from distill_core.artefact.gallery import entry_folder
 from distill_core.system.cache import cache_dir
 from registry import EnvironmentFault, ExplainedError, InputError
 
-# A Path has lost one of the slashes.
 GALLERY, HUB = "gallery:", "hf:/"
-_HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+# A Path has lost one of the slashes.
+_HUB = re.compile(rf"hf:/{{1,2}}({REPOSITORY.pattern})(?:@([\w./-]+))?", re.ASCII)
 FILES = (DISTILLED, WHITENING, MANIFEST)
 
 

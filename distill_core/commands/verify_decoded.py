@@ -22,7 +22,7 @@ from distill_core.contracts.data import DataSpec
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import sized
 from distill_core.system.files import read_tensors
-from registry import ExplainedError, Plugins, UnknownNameError
+from registry import ExplainedError, Plugins, UnknownNameError, first_line
 
 NAME = "decoding"
 ROUNDING = 1e-4  # of an image, between machines
@@ -46,7 +46,7 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
     try:
         decoded = _decoded(plan, tensors, metadata)
     except (ExplainedError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = error.what if isinstance(error, ExplainedError) else str(error).splitlines()[0]
+        reason = error.what if isinstance(error, ExplainedError) else first_line(error)
         return Check(NAME, False, f"{plan.name('representation')} does not decode it: {reason}")
     stored = items(tensors)
     same = decoded.shape == stored.shape

@@ -26,7 +26,7 @@ from distill_core.distributed.ranks import SINGLE_PROCESS, RankLostError, Ranks
 from distill_core.system.children import end_with_parent
 from distill_core.system.devices import has_cuda
 from distill_core.system.state_tree import pack, unpack
-from registry import InputError, OptionError
+from registry import InputError, OptionError, first_line
 
 # Loading data and training networks may take long. A process that died is noticed by its closed
 # connection, and one that has stopped by its heartbeat, so this limit is never needed.
@@ -264,7 +264,7 @@ def join(environment: Mapping[str, str]) -> Ranks:
         )
     except (RuntimeError, ValueError) as error:
         raise RankLostError(
-            f"the processes did not find each other: {str(error).splitlines()[0]}.",
+            f"the processes did not find each other: {first_line(error)}.",
             expected=f"{environment['WORLD_SIZE']} processes that reach "
             f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}.",
             next="check that all were started, with the same address, and that no firewall is "

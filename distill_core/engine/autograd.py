@@ -14,7 +14,7 @@ from distill_core.contracts.network import FlatModel
 from distill_core.contracts.synthetic import Batch
 from distill_core.engine.losses import soft_cross_entropy
 from distill_core.system.memory import PeakBytes
-from registry import InputError
+from registry import InputError, first_line
 
 
 def microbatches(batch: Batch, size: int | None) -> list[tuple[Batch, float]]:
@@ -155,7 +155,7 @@ class _Graphs:
 
 def _no_second_derivative(error: RuntimeError) -> InputError:
     return InputError(
-        f"the backbone cannot be distilled with: {str(error).splitlines()[0].rstrip('.')}.",
+        f"the backbone cannot be distilled with: {first_line(error).rstrip('.')}.",
         expected="a network whose operations have second derivatives.",
         next="choose another --backbone; this one can still be used by `distill evaluate`.",
     )

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 from distill_core import __version__
-from distill_core.artefact.places import endpoint, explained
+from distill_core.artefact.places import REPOSITORY, endpoint, explained
 from distill_core.export import export
+from registry import InputError
 
 
 def push(
@@ -31,6 +32,12 @@ def push(
     """
     from huggingface_hub import HfApi
 
+    if not REPOSITORY.fullmatch(repository):
+        raise InputError(
+            f"{repository!r} names no dataset of the Hub.",
+            expected="USER/NAME, of letters, digits, dots, hyphens and underscores.",
+            next="put your name on the Hub, or that of an organisation, before the slash.",
+        )
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         out = Path(folder) / "dataset"
         export(run, out, "huggingface", licence=licence, title=title)

@@ -20,7 +20,7 @@ from distill_core.testing.assertions import (
     repeatable,
     snapshot,
 )
-from registry import ExplainedError
+from registry import ExplainedError, first_line
 
 SHAPES = ((3, 8, 8), (1, 8, 8), (3, 32, 32))
 
@@ -93,7 +93,7 @@ def _check_double_backward(who: str, backbone: Backbone, images: Tensor) -> None
     try:
         (second,) = torch.autograd.grad(_steepness(exact, start), start, allow_unused=True)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise AssertionError(f"{who} cannot be differentiated twice: {reason}.") from error
     demand(second is not None, who, "sends no second derivative to the images")
     direction = torch.randn(images.shape, generator=seeded(0, "direction")).double()

@@ -23,7 +23,7 @@ from distill_core.testing.assertions import (
     snapshot,
 )
 from distill_core.testing.small import demand_unseen, small_data
-from registry import ExplainedError
+from registry import ExplainedError, first_line
 
 BY_PLACE = (
     "does not expand a box by its place, canvas and yxyx, but by its number, which is -1 for boxes "
@@ -194,7 +194,7 @@ def _expanded(who: str, representation: Representation, boxes: Boxes) -> Tensor:
     try:
         return representation.expand(boxes)
     except (IndexError, RuntimeError) as error:
-        raise AssertionError(f"{who} {BY_PLACE} ({str(error).splitlines()[0]}).") from error
+        raise AssertionError(f"{who} {BY_PLACE} ({first_line(error)}).") from error
 
 
 def _check_numbers(who: str, drawn: Boxes, items: Boxes) -> None:

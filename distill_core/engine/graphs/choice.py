@@ -17,7 +17,7 @@ from distill_core.engine.graphs.loop import LoopGraphs
 from distill_core.engine.graphs.loss import GraphedLoss
 from distill_core.engine.optimizers import Adam
 from distill_core.system.out_of_memory import is_out_of_memory
-from registry import InputError
+from registry import InputError, first_line
 
 # Operations of the augmentation: none, and each by itself.
 TRIED: tuple[tuple[str, ...], ...] = ((), *((name,) for name in AUGMENTATIONS))
@@ -73,7 +73,7 @@ def fails_in_graphs(
         cause = _first_cause(error)
         if is_out_of_memory(cause):
             raise cause from None
-        return f"capturing failed: {str(cause).splitlines()[0].rstrip('.')}"
+        return f"capturing failed: {first_line(cause).rstrip('.')}"
     if not torch.equal(before, _random_state(theta.device)):
         return "the network draws random numbers"
     return "what they replay differs from what they captured" if any(wrong) else ""

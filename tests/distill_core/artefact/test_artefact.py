@@ -158,6 +158,9 @@ def test_tables_that_would_fill_the_memory_are_refused(run_dir: Path) -> None:
             "budget has ipc",
         ),
         ("class_names", ["\x1b[2J", "b", "c", "d", "e", "f"], "that cannot be shown"),
+        ("components", [], "its components have no names"),
+        ("components", {"algo": {}}, "its components have no names"),
+        ("components", {"algo": {"name": "x\n\x1b[2J"}}, "its components have no names"),
     ],
 )
 def test_what_is_shown_of_an_artefact_can_be_shown(

@@ -246,3 +246,9 @@ def test_the_source_in_the_literature_is_shown() -> None:
     assert json.loads(distill("show", "labeler", "poddl", "--json").stdout)["source"].startswith(
         "Shul et al. 2024"
     )
+
+
+def test_an_error_does_not_steer_the_terminal() -> None:
+    result = distill("show", "plugin", "caf\u00e9\x1b[2J")
+    assert result.exit_code == 2
+    assert "no plugin named 'caf\u00e9\\x1b[2J'" in result.stderr

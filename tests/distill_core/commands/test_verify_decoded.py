@@ -65,3 +65,15 @@ def test_without_the_plugin_it_is_said_that_nothing_was_compared(tmp_path: Path)
     check = check_decoded(tmp_path, settings, discover(only=["builtin"]))
     assert check.passed
     assert check.found == "not compared, since no representation named 'poster' is installed"
+
+
+def test_an_error_without_a_text_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> None:
+        raise KeyError
+
+    settings = saved(tmp_path, "float32", "poster")
+    monkeypatch.setattr("distill_core.commands.verify_decoded.sized", silent)
+    check = check_decoded(tmp_path, settings, installed())
+    assert check.found.endswith("does not decode it: KeyError")

@@ -118,3 +118,13 @@ def test_nothing_of_the_machine_is_sent(datasets: Datasets, tmp_path: Path) -> N
     assert "| the run's own | this dataset | 50.00 ± 10.00 % | 2 |" in card
     assert "          '0': " in card
     assert "@misc{shul2024distilling" in card
+
+
+@pytest.mark.parametrize("name", ["tiny", "me/", "me/tiny/x", "hf://me/tiny", "me/caf\u00e9"])
+def test_a_name_that_could_not_be_loaded_is_refused_before_any_work(
+    name: str, datasets: Datasets, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="names no dataset of the Hub") as refused:
+        push(tmp_path / "none", name)
+    assert "USER/NAME" in refused.value.expected
+    assert not datasets
