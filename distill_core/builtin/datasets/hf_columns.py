@@ -99,7 +99,8 @@ def _names(features: dict[str, Any], column: str) -> list[str] | None:
     said = features.get(column)
     names = said.get("names") if isinstance(said, dict) else None
     sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names or None if sound else None
+    found: list[str] | None = names or None if sound else None
+    return found
 
 
 def _can_be_image(kind: Any) -> bool:

@@ -78,7 +78,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "it is not there"
     if isinstance(error, OSError | tarfile.TarError):
-        return getattr(error, "strerror", None) or str(error)
+        text: str = getattr(error, "strerror", None) or str(error)
+        return text
     return "the head of a member makes no sense"
 
 
