@@ -13,11 +13,16 @@ from distill_core.report.record import RunRecord
 from distill_core.report.svg import Series, chart
 
 BINS = 60
-
-
-def curves(records: Sequence[RunRecord]) -> str:
-    """Draw accuracy by outer step; see `learning_series`."""
-    return chart(learning_series(records), x="outer step", y="accuracy, %")
+VALIDATION, REAL_BATCH = "validation", "real batch"
+# How the two are told apart, in one sentence.
+MEANT = {
+    VALIDATION: "validation is of fresh networks, trained on the distilled set and tried on images "
+    "that were held out",
+    REAL_BATCH: "real batch is of the network that a step trains, tried on the training images "
+    "that the step drew",
+}
+BANDS = "Bands: one sample deviation to either side."
+BARS = "Bars: one sample deviation over seeds to either side."
 
 
 def learning_series(records: Sequence[RunRecord]) -> list[Series]:
@@ -33,14 +38,26 @@ def learning_series(records: Sequence[RunRecord]) -> list[Series]:
         ]
         points = [(line["step"], 100 * line["accuracy"]) for line in _lines(record, "step")]
         found = [
-            Series("validation, fresh networks", validated),
-            Series("real batch of a step", binned(points)),
+            Series(VALIDATION, validated),
+            Series(REAL_BATCH, binned(points)),
         ]
         if len(records) > 1:
             chosen = found[0] if validated else found[1]
             found = [replace(chosen, name=f"{record.name}: {chosen.name}")]
         series += [each for each in found if each.points]
     return series
+
+
+def about(series: Sequence[Series]) -> str:
+    """Say what the learning curves are of, and what their bands are, where they have any."""
+    meant = [text for name, text in MEANT.items() if any(s.name.endswith(name) for s in series)]
+    texts = [f"{'; '.join(meant).capitalize()}."] if meant else []
+    return " ".join([*texts, BANDS] if any(map(has_spread, series)) else texts)
+
+
+def has_spread(series: Series) -> bool:
+    """Say whether any point has a deviation to draw."""
+    return any(spread > 0 for *_, spread in series.points)
 
 
 def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
@@ -63,20 +80,28 @@ def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, fl
 def budget_chart(groups: Sequence[Group]) -> str:
     """Draw accuracy by images per class, over seeds; empty where all have the same budget.
 
-    Groups of runs that differ in their budget alone are one line.
+    Groups of runs that differ in their budget alone are one line, with one point for each budget.
     """
-    lines: dict[str, list[tuple[float, float, float]]] = {}
+    lines: dict[str, dict[float, list[float]]] = {}
     for group in groups:
         first = group.records[0]
-        found = [100 * each for each in group.accuracies(first.verdict.name, "distilled")]
-        if found:
-            deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-            point = (first.manifest["budget"]["ipc"], statistics.fmean(found), deviation)
-            lines.setdefault(group.label(BUDGET), []).append(point)
-    if len({ipc for points in lines.values() for ipc, *_ in points}) < 2:
+        points = lines.setdefault(group.label(BUDGET), {})
+        # Budgets that were asked for differ more finely than those that were made.
+        found = points.setdefault(first.manifest["budget"]["ipc"], [])
+        found += [100 * each for each in group.accuracies(first.verdict.name, "distilled")]
+    series = [
+        Series(name, [_mean(ipc, each) for ipc, each in sorted(points.items()) if each], marks=True)
+        for name, points in lines.items()
+    ]
+    if len({ipc for each in series for ipc, *_ in each.points}) < 2:
         return ""
-    series = [Series(name, sorted(points), line=len(points) > 1) for name, points in lines.items()]
-    return chart(series, x="budget, images per class", y="accuracy, %")
+    note = f'<p class="note">{BARS}</p>' if any(map(has_spread, series)) else ""
+    return chart(series, x="budget, images per class", y="accuracy, %") + note
+
+
+def _mean(ipc: float, found: Sequence[float]) -> tuple[float, float, float]:
+    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
+    return ipc, statistics.fmean(found), deviation
 
 
 def _spread(values: Any) -> float:

@@ -14,10 +14,12 @@ from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
 from distill_core.artefact.last_set import current
 from distill_core.hookspecs import Preset
 from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
-from distill_core.report.curves import budget_chart, curves
+from distill_core.report.curves import about, budget_chart, learning_series
 from distill_core.report.means import Group, grouped, table
+from distill_core.report.opening import opening
 from distill_core.report.poster import data_uri, poster_html
-from distill_core.report.record import TABLES, RunRecord, columns_of, read_run
+from distill_core.report.record import TABLES, WHAT, RunRecord, columns_of, read_run
+from distill_core.report.svg import chart
 from distill_core.run.course import Notice
 from distill_core.system.files import write_atomically
 
@@ -53,21 +55,22 @@ def report_of(run_dir: Path, presets: Mapping[str, Preset]) -> str:
 def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
     """Return the page about one run."""
     (row,) = compare([record], presets)
-    found = zip(HEADERS.values(), cells(row), strict=True)
-    facts = {name: text for name, text in found if text != MISSING}
+    found = zip(HEADERS, cells(row), strict=True)
+    facts = {HEADERS[n]: text for n, text in found if n not in WHAT and text != MISSING}
     timelapse = record.path / TIMELAPSE
+    shown = poster_html(record.path)
     parts = [
-        _section("Result", _facts(facts) + _data_notes(record)),
+        opening(record, shown.poster),
         _section("Warnings", _notices(record)),
-        poster_html(record.path),
         _section("Time-lapse", f'<img class="time" alt="time-lapse" src="{data_uri(timelapse)}">')
         if timelapse.exists()
         else "",
         _curves([record]),
+        shown.labels,
         _section("Networks", _judgements(record)),
         _section("Accuracy by class", _by_class(record)),
+        _section("Settings", _facts(facts | _recorded(record)) + _data_notes(record)),
         _section("Command", _commands(record)),
-        _section("Record", _record(record)),
     ]
     return _page(record.name, parts, kind="run")
 
@@ -156,9 +159,10 @@ def _percent(accuracy: float | None) -> str:
 
 
 def _curves(records: Sequence[RunRecord]) -> str:
-    if not (drawn := curves(records)):
+    series = learning_series(records)
+    if not (drawn := chart(series, x="outer step", y="accuracy, %")):
         return ""
-    return _section("Learning curves", drawn + _note("Bands: one sample deviation to either side."))
+    return _section("Learning curves", drawn + _note(about(series)))
 
 
 def _commands(record: RunRecord) -> str:
@@ -179,12 +183,12 @@ def _note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def _record(record: RunRecord) -> str:
+def _recorded(record: RunRecord) -> dict[str, str]:
     shown = ("written", "seed", "engine", "averaged", "best_step", "processes")
     facts = {name: record.manifest.get(name) for name in shown}
     for name in TABLES:
         facts |= {f"{name}: {key}": v for key, v in record.manifest.get(name, {}).items()}
-    return _facts({name: str(value) for name, value in facts.items() if value is not None})
+    return {name: str(value) for name, value in facts.items() if value is not None}
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -194,10 +198,14 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in headers)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _cell(text: str) -> str:
+    """A number with its deviation stays on one line; texts are wrapped."""
+    kind = ' class="number"' if text[:1].isdigit() else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _section(title: str, body: str) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +30,18 @@ from registry import InputError
 
 MOST_ITEMS, MOST_BARS, COLUMNS = 1000, 10, 25
 MOST_ROWS = 8192  # of the heat map: browsers show no picture that is much higher
+DOWN, ACROSS = 6, 20  # most ticks of the heat map
 
 
-def poster_html(run_dir: Path) -> str:
-    """Return the poster with overlay and the items' soft labels, then the label heat map.
+class Shown(NamedTuple):
+    """HTML: the poster with overlay and the items' soft labels; the heat map of all labels."""
+
+    poster: str
+    labels: str
+
+
+def poster_html(run_dir: Path) -> Shown:
+    """Return the poster and the labels of a run.
 
     Raises:
         InputError: the artefact is missing or damaged.
@@ -41,7 +49,7 @@ def poster_html(run_dir: Path) -> str:
     return read_set(run_dir, lambda check: _poster_html(run_dir, check))
 
 
-def _poster_html(run_dir: Path, check: Callable[[], None]) -> str:
+def _poster_html(run_dir: Path, check: Callable[[], None]) -> Shown:
     distilled = load(run_dir)
     tensors, _ = read_tensors(distilled.path, names=("pixels", "items", "cells"))
     try:
@@ -69,7 +77,7 @@ def _picture(path: Path) -> str:
         ) from None
 
 
-def _html(distilled: Distilled, tensors: Mapping[str, torch.Tensor], picture: str) -> str:
+def _html(distilled: Distilled, tensors: Mapping[str, torch.Tensor], picture: str) -> Shown:
     count, _, height, width = tensors["pixels"].shape
     (picture_h, picture_w), corners, factor = sheet_size((count, height, width), MIN_WIDTH)
     chosen, sprite = _sprite(distilled)
@@ -88,16 +96,12 @@ def _html(distilled: Distilled, tensors: Mapping[str, torch.Tensor], picture: st
     size = f"0 0 {picture_w} {picture_h}"
     shown = len(chosen)
     note = f"{shown} of {len(distilled.images)}" if shown < len(distilled.images) else f"{shown}"
-    rows = _spaced(len(distilled.labels), MOST_ROWS)
-    of_all = (
-        f" ({MOST_ROWS} of {len(distilled.labels)})" if len(distilled.labels) > MOST_ROWS else ""
-    )
-    names = ", ".join(map(escape, distilled.class_names[:100]))
-    return (
+    poster = (
         '<section id="poster"><h2>Distilled images</h2>'
         f"<label{'' if 'cells' in tensors else ' hidden'}>"
         '<input type="checkbox" id="grid" checked> class grid</label>'
-        f'<div class="sheet"><img alt="distilled images" src="{picture}">'
+        f'<div class="sheet" style="--ratio:{picture_w / picture_h:.4f}">'
+        f'<img alt="distilled images" src="{picture}">'
         f'<svg viewBox="{size}" id="overlay"><g id="cells">'
         f"{_cells(distilled, tensors.get('cells'), corners, factor)}</g>"
         '<rect id="box" width="0" height="0"/></svg></div>'
@@ -107,9 +111,30 @@ def _html(distilled: Distilled, tensors: Mapping[str, torch.Tensor], picture: st
         '<div id="bars"></div></div>'
         f'<img id="sprite" hidden alt="" src="{png_uri(sprite)}">'
         f'<script type="application/json" id="data">{script_json(data)}</script></section>'
-        '<section><h2>Soft labels</h2><img class="heat" alt="label heat map" '
+    )
+    return Shown(poster, _labels(distilled))
+
+
+def _labels(distilled: Distilled) -> str:
+    """The heat map, with the numbers of some images beside it and the names of some classes."""
+    count, names = len(distilled.labels), distilled.class_names
+    rows = _spaced(count, MOST_ROWS)
+    of_all = f" ({MOST_ROWS} of {count})" if count > MOST_ROWS else ""
+    down = "".join(
+        f'<span style="top:{100 * (k + 0.5) / count:.2f}%">{k}</span>'
+        for k in _spaced(count, DOWN).tolist()
+    )
+    across = "".join(
+        f'<span style="left:{100 * (k + 0.5) / len(names):.2f}%">{escape(names[k])}</span>'
+        for k in _spaced(len(names), ACROSS).tolist()
+    )
+    listed, longest = ", ".join(map(escape, names[:100])), max(map(len, names))
+    return (
+        '<section><h2>Soft labels</h2><div class="labels">'
+        f'<div class="down">{down}</div><img class="heat" alt="label heat map" '
         f'src="{png_uri(to_png(to_image(heat_map(distilled.labels[rows]))))}">'
-        f'<p class="note">A row for each image{of_all}, a column for each class: {names}. '
+        f'<div class="across" style="height:min(9rem,{longest}ch)">{across}</div></div>'
+        f'<p class="note">A row for each image{of_all}, a column for each class: {listed}. '
         "Dark is zero, yellow the highest.</p></section>"
     )
 

@@ -7,18 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 84, 28, 16, 64
+# A drawing each for narrow and for wide pages, in pixels; the style shows the one that fits.
+SIZES = {"narrow": (480, 320), "wide": (960, 380)}
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 56
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y, spread) of one name; spread is half the height of a band or error bar."""
+    """Points (x, y, spread) of one name; spread is half the height of a band or error bar.
+
+    Attributes:
+        name: in the legend.
+        points: from left to right.
+        marks: each point has a mark with its error bar, in place of a band.
+    """
 
     name: str
     points: Sequence[tuple[float, float, float]]
-    line: bool = True
+    marks: bool = False
 
 
 def chart(series: Sequence[Series], *, x: str, y: str) -> str:
@@ -26,55 +33,63 @@ def chart(series: Sequence[Series], *, x: str, y: str) -> str:
     series = [each for each in series if each.points]
     if not series:
         return ""
+    label = f'role="img" aria-label="{escape(y)} by {escape(x)}"'
+    drawn = "".join(
+        f'<svg class="chart {name}" viewBox="0 0 {width} {height}" {label}>'
+        f"{_drawing(series, (width, height), x, y)}</svg>"
+        for name, (width, height) in SIZES.items()
+    )
+    keys = "".join(
+        f'<li><i style="background:{COLOURS[k % len(COLOURS)]}"></i>{escape(each.name)}</li>'
+        for k, each in enumerate(series)
+    )
+    return f'{drawn}<ul class="keys">{keys}</ul>'
+
+
+def _drawing(series: Sequence[Series], size: tuple[int, int], x: str, y: str) -> str:
+    width, height = size
     points = [point for each in series for point in each.points]
     x0, x1 = _range([p[0] for p in points])
     y0, y1 = _range([p[1] + side * p[2] for p in points for side in (-1, 1)])
 
     def at(px: float, py: float) -> tuple[float, float]:
-        across = LEFT + (px - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
-        return across, TOP + (y1 - py) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+        across = LEFT + (px - x0) / (x1 - x0) * (width - LEFT - RIGHT)
+        return across, TOP + (y1 - py) / (y1 - y0) * (height - TOP - BOTTOM)
 
-    parts = [_axes(x, y, (x0, x1), (y0, y1))]
+    parts = [_axes(size, x, y, (x0, x1), (y0, y1))]
     for k, each in enumerate(series):
         colour = COLOURS[k % len(COLOURS)]
-        if each.line:
+        middle = _path([at(px, py) for px, py, _ in each.points])
+        if not each.marks and any(d for *_, d in each.points):
             upper = [at(px, py + d) for px, py, d in each.points]
             lower = [at(px, py - d) for px, py, d in each.points]
             band = _path([*upper, *reversed(lower)])
-            middle = _path([at(px, py) for px, py, _ in each.points])
             parts.append(f'<polygon points="{band}" fill="{colour}" opacity=".18"/>')
-            parts.append(
-                f'<polyline points="{middle}" fill="none" stroke="{colour}" stroke-width="2"/>'
-            )
-        if not each.line or len(each.points) == 1:
-            parts += [_mark(at(px, py - d), at(px, py + d), colour) for px, py, d in each.points]
-    keys = "".join(
-        f'<li><i style="background:{COLOURS[k % len(COLOURS)]}"></i>{escape(each.name)}</li>'
-        for k, each in enumerate(series)
-    )
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(y)} by {escape(x)}">{"".join(parts)}</svg>'
-        f'<ul class="keys">{keys}</ul>'
-    )
-
-
-def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> str:
-    parts = []
-    for value in ticks(*ys):
-        height = TOP + (ys[1] - value) / (ys[1] - ys[0]) * (HEIGHT - TOP - BOTTOM)
-        parts.append(f'<path d="M{LEFT} {height:.1f}H{WIDTH - RIGHT}" stroke="#8884"/>')
         parts.append(
-            f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{value:g}</text>'
+            f'<polyline points="{middle}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
+        if each.marks or len(each.points) == 1:
+            parts += [_mark(at(px, py - d), at(px, py + d), colour) for px, py, d in each.points]
+    return "".join(parts)
+
+
+def _axes(
+    size: tuple[int, int], x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]
+) -> str:
+    parts = []
+    width, height = size
+    for value in ticks(*ys):
+        down = TOP + (ys[1] - value) / (ys[1] - ys[0]) * (height - TOP - BOTTOM)
+        parts.append(f'<path d="M{LEFT} {down:.1f}H{width - RIGHT}" stroke="#8884"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{down + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in ticks(*xs):
-        across = LEFT + (value - xs[0]) / (xs[1] - xs[0]) * (WIDTH - LEFT - RIGHT)
-        below = HEIGHT - BOTTOM + 22
+        across = LEFT + (value - xs[0]) / (xs[1] - xs[0]) * (width - LEFT - RIGHT)
+        below = height - BOTTOM + 20
         parts.append(f'<text x="{across:.1f}" y="{below}" text-anchor="middle">{value:g}</text>')
-    middle = (TOP + HEIGHT - BOTTOM) / 2
+    middle = (TOP + height - BOTTOM) / 2
     parts.append(
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
-        f'<text transform="translate(20 {middle}) rotate(-90)" text-anchor="middle">'
+        f'<text x="{width / 2:g}" y="{height - 6}" text-anchor="middle">{escape(x)}</text>'
+        f'<text transform="translate(16 {middle:g}) rotate(-90)" text-anchor="middle">'
         f"{escape(y)}</text>"
     )
     return "".join(parts)

@@ -10,6 +10,7 @@ from distill_core.report.curves import budget_chart
 from distill_core.report.means import grouped, table
 from distill_core.report.page import several
 from distill_core.report.record import RunRecord, read_run
+from distill_core.report.svg import SIZES
 from tests.distill_core.report.test_compare import write_evaluation, write_run
 
 
@@ -57,4 +58,13 @@ def test_budgets_are_an_axis_only_where_they_differ(
     groups = grouped([made(tmp_path, seed, ipc) for seed, ipc in enumerate(budgets)])
     chart = budget_chart(groups)
     assert bool(chart) == drawn
-    assert chart.count("<polyline") == int(drawn)
+    assert chart.count("<polyline") == len(SIZES) * drawn
+
+
+def test_a_budget_is_one_point_with_a_bar_over_seeds(tmp_path: Path) -> None:
+    runs = [made(tmp_path, 0), made(tmp_path, 1, mean=0.6), made(tmp_path, 2, 1.0)]
+    chart = budget_chart(grouped(runs))
+    assert chart.count("<circle") == 2 * len(SIZES)
+    assert "over seeds" in chart
+    alone = budget_chart(grouped([runs[0], runs[2]]))
+    assert "over seeds" not in alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 from pathlib import Path
@@ -17,7 +18,7 @@ from distill_core.artefact.contents import RUN
 from distill_core.artefact.pictures import sheet_size
 from distill_core.commands.run import run
 from distill_core.report import timelapse
-from distill_core.report.curves import learning_series
+from distill_core.report.curves import BANDS, about, learning_series
 from distill_core.report.page import report_of, write_report
 from distill_core.report.poster import script_json
 from distill_core.report.record import RunRecord, read_run
@@ -52,6 +53,26 @@ def test_the_run_writes_its_page_with_its_numbers(finished: Path) -> None:
     assert all(source and source.startswith("data:") for source in sources)
     assert not any(tag == "link" or "href" in attrs for tag, attrs in page.tags)
     assert "b" not in [tag for tag, _ in page.tags]  # the name of the directory is text
+
+
+def test_what_matters_comes_first_and_the_command_last(finished: Path) -> None:
+    text = (finished / "report.html").read_text()
+    titles = re.findall("<h2>(.+?)</h2>", text)
+    assert titles[:3] == ["Distilled images", "Accuracy on the test set", "Size"]
+    assert titles[-2:] == ["Settings", "Command"]
+    assert titles.index("Learning curves") < titles.index("Soft labels") < titles.index("Networks")
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert f"<strong>{manifest['storage']['bytes']:,} bytes</strong>" in text
+    assert text.count('class="figure first"') == 1
+
+
+def test_the_heat_map_names_images_and_classes(finished: Path) -> None:
+    text = (finished / "report.html").read_text()
+    down, across = re.findall('<div class="(?:down|across)".*?>(<span.+?)</div>', text)
+    assert re.findall(">([^<]+)</span>", down)[0] == "0"
+    assert re.findall(">([^<]+)</span>", down)[-1] == "9"
+    data = json.loads(re.findall(r'id="data">(.+?)</script>', text)[0])
+    assert re.findall(">([^<]+)</span>", across) == data["classes"]
 
 
 def test_a_page_has_accuracy_by_class_and_notes_on_the_data(finished: Path, tmp_path: Path) -> None:
@@ -232,3 +253,16 @@ def test_the_spread_of_validation_is_drawn() -> None:
     (validation,) = learning_series([record])
     deviation = 100 * statistics.stdev([0.4, 0.6])
     assert validation.points == [(1, 50.0, pytest.approx(deviation)), (2, 50.0, 0.0)]
+
+
+def test_curves_are_told_apart_and_bands_named_only_where_there_are_any() -> None:
+    plain = Series("real batch", [(1, 50, 0), (2, 60, 0)])
+    banded = Series("a run: validation", [(1, 50, 2), (2, 60, 0)])
+    assert about([plain]) == (
+        "Real batch is of the network that a step trains, tried on the training images that the "
+        "step drew."
+    )
+    assert about([plain, banded]).startswith("Validation is of fresh networks")
+    assert about([plain, banded]).endswith(f"the step drew. {BANDS}")
+    assert "polygon" not in chart([plain], x="", y="")
+    assert "polygon" in chart([banded], x="", y="")
