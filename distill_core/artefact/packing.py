@@ -24,6 +24,7 @@ from distill_core.contracts.geometry import Placement, box_indices
 from distill_core.contracts.synthetic import SyntheticDataset
 
 PREFIXES = {"representation": "data", "labeler": "label"}
+SOME = 256  # images that are cut out at once
 INDEX_TYPES = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 CUT = (
@@ -54,7 +55,7 @@ def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str
         **_boxes(synthetic.placement),
     }
     tables = _tables(synthetic, tuple(images.shape[-2:]))
-    cuts = bool(tables) and torch.equal(items(found | tables), images)
+    cuts = bool(tables) and _are_cut(images, found | tables)
     found |= tables if cuts else {"images": images}
     same = {}
     plain = dict(found)
@@ -86,6 +87,16 @@ def items(tensors: Mapping[str, Tensor]) -> Tensor:
     canvas, rows, cols = (tensors[name].long() for name in ("canvas", "rows", "cols"))
     cut = tensors["pixels"][canvas[:, None, None], :, rows[:, :, None], cols[:, None, :]]
     return cut.permute(0, 3, 1, 2).contiguous()
+
+
+def _are_cut(images: Tensor, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether `items` of the tensors would be just these images; some at a time."""
+    tables = {name: tensors[name].split(SOME) for name in ("canvas", "rows", "cols")}
+    every = zip(images.split(SOME), *tables.values(), strict=True)
+    return all(
+        torch.equal(items({**tensors, **dict(zip(tables, cut, strict=True))}), part)
+        for part, *cut in every
+    )
 
 
 def how_to_load(tensors: Mapping[str, Tensor]) -> str:

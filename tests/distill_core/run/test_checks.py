@@ -11,6 +11,7 @@ from distill_core.contracts.streams import seeded
 from distill_core.run.checks import check_hypergradients, check_metrics, check_synthetic, watched
 from distill_core.run.state import trained_groups
 from registry import ContractError
+from tests.distill_core.largest import Results
 from tests.distill_core.small_run import small_assembly
 
 
@@ -141,6 +142,13 @@ def test_changed_arguments_are_found(synthetic, monkeypatch):
     )
     with pytest.raises(ContractError, match="changes its arguments in `labels`"):
         _check(synthetic)
+
+
+def test_arguments_are_compared_without_a_copy_and_may_hold_nan():
+    given = torch.full((5, 7), float("nan"))
+    with Results() as results, watched("labeler 'a' of p", "labels", given):
+        pass
+    assert results.sizes == []
 
 
 def test_a_run_is_refused_before_its_first_step(monkeypatch):

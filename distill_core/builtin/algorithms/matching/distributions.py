@@ -49,7 +49,7 @@ class _Made(NamedTuple):
         images: (n, C, h, w) all items; carries the gradient.
         shares: (n, k) their weights in the means of k classes, without gradient.
         classes: those classes.
-        items: the numbers of the items that each of them has a share of, on the CPU.
+        items: the numbers of the items that have a share of each of them, on the CPU.
         draws: the augmentation of each of them.
         scale: factor of the loss.
         unmatched: number of drawn classes without an item.
@@ -187,13 +187,16 @@ class DistributionMatching(Algorithm):
             return made.shares.T @ made.embed(augmented)
         counts = torch.tensor([len(members) for members in made.items])
         of_class = torch.arange(len(counts)).repeat_interleave(counts)
-        *items, column = all_to_device([*made.items, of_class], images.device)
+        # The gradient of every class has the size of what it indexes: few of many items at first.
+        used, row = torch.unique(torch.cat(made.items), return_inverse=True)
+        used, row, column = all_to_device([used, row, of_class], images.device)
+        images, shares = images[used], made.shares[used]
         parts = [
             Augmentation.apply(images[members], draw.shared(len(members)))
-            for members, draw in zip(items, draws, strict=True)
+            for members, draw in zip(torch.split(row, counts.tolist()), draws, strict=True)
         ]
         features = made.embed(torch.cat(parts))
-        weighted = made.shares[torch.cat(items), column, None] * features
+        weighted = shares[row, column, None] * features
         return features.new_zeros(len(draws), features.shape[1]).index_add(0, column, weighted)
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from tests.distill_core.builtin.matching_sets import (
     slopes,
     task,
 )
+from tests.distill_core.largest import Results
 from tests.distill_core.small_run import small_assembly
 
 
@@ -274,3 +275,15 @@ def test_it_learns() -> None:
         losses.append(algorithm.outer_step(synthetic, step=step, rng=rng)["loss"])
         optimizer.step()
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+
+
+def test_with_few_of_many_classes_only_one_gradient_has_the_size_of_all_items() -> None:
+    real = real_data()
+    synthetic = images_set(real, ipc=50)
+    algorithm = dm(real, class_batch=3)
+    made = algorithm._prepare(synthetic, Streams(0))
+    images = made.images.detach().requires_grad_()
+    loss = algorithm._means(made._replace(images=images)).sum()
+    with Results() as results:
+        torch.autograd.grad(loss, images)
+    assert sum(size >= images.numel() for size in results.sizes) <= 2  # zeros, and the sum in them
