@@ -91,8 +91,8 @@ def items(tensors: Mapping[str, Tensor]) -> Tensor:
 
 def _are_cut(images: Tensor, tensors: Mapping[str, Tensor]) -> bool:
     """Whether `items` of the tensors would be just these images; some at a time."""
-    tables = {name: tensors[name].split(SOME) for name in ("canvas", "rows", "cols")}
-    every = zip(images.split(SOME), *tables.values(), strict=True)
+    tables = {name: torch.split(tensors[name], SOME) for name in ("canvas", "rows", "cols")}
+    every = zip(torch.split(images, SOME), *tables.values(), strict=True)
     return all(
         torch.equal(items({**tensors, **dict(zip(tables, cut, strict=True))}), part)
         for part, *cut in every

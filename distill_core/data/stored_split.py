@@ -91,7 +91,9 @@ class StoredSplit(Split):
         chosen = self._index[index if isinstance(index, slice) else index.cpu()]
         shape = (len(chosen), *self._pixels.shape[1:])
         found = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        for some, into in zip(chosen.split(AT_ONCE), found.split(AT_ONCE), strict=True):
+        for some, into in zip(
+            torch.split(chosen, AT_ONCE), torch.split(found, AT_ONCE), strict=True
+        ):
             torch.index_select(self._pixels, 0, some, out=into)
             self._passed(into.nbytes, 1 + int((some.diff() != 1).sum()))
         return found

@@ -50,4 +50,4 @@ def test_the_poster_is_that_of_the_set(run_dir: Path) -> None:
     old = (run_dir / "poster.png").read_bytes()
     (run_dir / "poster.png").unlink()  # it is a link
     (run_dir / "poster.png").write_bytes(b"of the next result")
-    assert base64.b64encode(old).decode() in poster.poster_html(run_dir)
+    assert base64.b64encode(old).decode() in poster.poster_html(run_dir).poster

@@ -155,8 +155,8 @@ def _wide_tiff() -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot identify image file"),
-        (b"no picture", "cannot identify image file"),
+        (b"", "of no format that is known"),
+        (b"no picture", "of no format that is known"),
         (encoded(_noise(32, 32))[:-200], "truncated|broken"),
         (encoded(_noise(32, 32), "JPEG")[:-200], "truncated"),
         (_float_tiff(), "mode .F. and values of an unknown range"),
@@ -213,5 +213,5 @@ def test_pixels_are_counted_before_they_are_decoded(
 def test_a_file_that_would_start_a_program_is_not_given_to_it(tmp_path: Path) -> None:
     # Pillow hands PostScript to Ghostscript, whatever the file is called.
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
-    with pytest.raises(InputError, match="cannot identify image file"):
+    with pytest.raises(InputError, match="of no format that is known"):
         _read(tmp_path, script, size=8)
