@@ -167,7 +167,7 @@ def _reporting(good: Good, name: str) -> Callable[[bytes, Path], object]:
     curve = Series("curve", [(1, 0.1, 0.02), (2, 0.2, 0.02), (3, 0.3, 0.02)])
     drawn = "".join(
         chart(
-            [curve, replace(curve, line=False), replace(curve, points=curve.points[:1])], x="", y=""
+            [curve, replace(curve, marks=True), replace(curve, points=curve.points[:1])], x="", y=""
         )
     )
     known = Tags.of((good.path / "report.html").read_text(encoding="utf-8") + drawn)

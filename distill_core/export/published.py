@@ -72,6 +72,8 @@ def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[st
     if "evaluations" in manifest:  # of a result that was published before
         stated: dict[str, Any] = manifest["evaluations"]
         return stated
+    if not manifest:
+        return {}  # nothing says of which state they are
     found: dict[str, Any] = {}
     paths = (distilled.path.parent / EVALUATION).glob("*.json")
     for path in sorted(paths, key=lambda path: (path.lstat().st_mtime_ns, path.name)):

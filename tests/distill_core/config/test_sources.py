@@ -20,7 +20,7 @@ from distill_core.plugin import Component, hookimpl
 
 @hookimpl
 def distill_orderers():
-    return [Component(name, f"own_plugin:{name}") for name in ("known", "unknown", "silent")]
+    return [Component(name, f"cited_plugin:{name}") for name in ("known", "unknown", "silent")]
 
 
 def known(options):
@@ -64,11 +64,11 @@ def test_each_work_is_written_once() -> None:
 
 
 def test_a_plugin_brings_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_plugin.py").write_text(PLUGIN)
+    (tmp_path / "cited_plugin.py").write_text(PLUGIN)
     (tmp_path / "sources.bib").write_text("@misc{own2026,\n  title = {A Paper of Mine},\n}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    plugin = importlib.import_module("own_plugin")
-    monkeypatch.delitem(sys.modules, "own_plugin")
+    plugin = importlib.import_module("cited_plugin")
+    monkeypatch.delitem(sys.modules, "cited_plugin")
     plugins = discover(extra=[("own", plugin)], only=[])
     used = [
         sources_of({"orderer": {"name": name}}, plugins)[0]

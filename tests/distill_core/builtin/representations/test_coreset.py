@@ -144,4 +144,5 @@ def test_the_command_line_judges_a_coreset(tmp_path: Path, monkeypatch) -> None:
     assert "distilled in 0 outer steps" in result.output
     record = json.loads((out / "manifest.json").read_text())
     assert record["outer_steps"] == 0
-    assert set(record["results"]) == {"distilled", "random", "full"}
+    # Scaled down, so equal pixels of real images are not as many bytes.
+    assert set(record["results"]) == {"distilled", "random", "random_bytes", "full"}
