@@ -8,7 +8,7 @@ from typing import Any
 from distill_core.plugin import Preset
 
 # For outer Adam: the published rates are for SGD and matched trajectories. Not searched, except
-# that of gsdd, by short trials and validation (docs/bytes.md). The published fit of ddif at the
+# that of gsdd, by short trials (docs/bytes.md). The published fit of ddif at the
 # start, 5,000 steps, would take half of the hour.
 HOUR: Mapping[str, tuple[float, Mapping[str, Any]]] = {
     "basis": (3e-3, {}),
