@@ -55,6 +55,11 @@ def endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
+def address() -> str:
+    """Return where the Hub is."""
+    return endpoint() or "https://huggingface.co"
+
+
 def explained(repository: str, error: Exception) -> ExplainedError:
     """Return what an error of the Hub means for a user.
 
@@ -85,8 +90,7 @@ def explained(repository: str, error: Exception) -> ExplainedError:
         )
     what = " ".join(str(error).split())[:200]
     return EnvironmentFault(
-        f"the Hub at {endpoint() or 'https://huggingface.co'} did not do it for {repository}: "
-        f"{type(error).__name__}: {what}",
+        f"the Hub at {address()} did not do it for {repository}: {type(error).__name__}: {what}",
         expected="a network that reaches it; HF_HUB_OFFLINE forbids that, HF_ENDPOINT moves it.",
         next="try again later.",
     )

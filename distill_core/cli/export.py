@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from distill_core.cli.card import with_card
 from distill_core.cli.tables import print_json
 
 FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
@@ -27,14 +28,7 @@ FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
     help="Folder [default: RUN/export/FORMAT; of what is no path, export/FORMAT here].",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier export in that folder.")
-@click.option(
-    "--license",
-    "licence",
-    default="unknown",
-    show_default=True,
-    help="Of the source data, for the dataset card, as the Hub calls it.",
-)
-@click.option("--title", default="", help="Of the dataset card [default: made of the parts].")
+@with_card
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: folder, files and notes.")
 def command(
     *,

@@ -6,18 +6,13 @@ from pathlib import Path
 
 import click
 
+from distill_core.cli.card import with_card
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("repository", metavar="USER/NAME")
-@click.option(
-    "--license",
-    "licence",
-    default="unknown",
-    show_default=True,
-    help="Of the source data, for the dataset card, as the Hub calls it.",
-)
-@click.option("--title", default="", help="Of the dataset card [default: made of the parts].")
+@with_card
 @click.option("--private", is_flag=True, help="A new dataset that only you can see.")
 def command(*, run: Path, repository: str, licence: str, title: str, private: bool) -> None:
     """Upload the result in RUN to the Hugging Face Hub as the dataset USER/NAME.

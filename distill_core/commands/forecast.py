@@ -72,10 +72,11 @@ def forecast(
 def _of_a_busy_machine() -> str:
     """Threads wait for each other where other programs use the cores: a step takes many times as
     long then as on one thread."""
-    cores, threads = count_cores(), torch.get_num_threads()
-    if threads == 1 or not hasattr(os, "getloadavg") or os.getloadavg()[0] < cores:
+    cores = count_cores()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if torch.get_num_threads() == 1 or load < cores:
         return ""
     return (
-        f" Other programs use these cores (a load of {os.getloadavg()[0]:.0f} on {cores}): one "
+        f" Other programs use these cores (a load of {load:.0f} on {cores}): one "
         "thread may be many times as fast, -o run.threads=1."
     )

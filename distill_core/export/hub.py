@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from distill_core import __version__
-from distill_core.artefact.places import REPOSITORY, endpoint, explained
+from distill_core.artefact.places import REPOSITORY, address, endpoint, explained
 from distill_core.export import export
 from registry import InputError
 
@@ -52,4 +52,4 @@ def push(
             )
         except Exception as error:
             raise explained(repository, error) from error
-    return f"{endpoint() or 'https://huggingface.co'}/datasets/{repository}"
+    return f"{address()}/datasets/{repository}"

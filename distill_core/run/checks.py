@@ -173,11 +173,9 @@ def _check_numbers(who: str, what: str, found: Tensor, shape: tuple[int, ...]) -
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         _refuse(who, f"gives {what} {shown}", f"a tensor {shape}")
-    parts = torch.split(
-        found, SOME
-    )  # one after the other, since each takes some temporaries of its size
-    count = sum(int((~torch.isfinite(part)).sum()) for part in parts)
-    if count:
+    # In parts, since each takes temporaries of its size; read once, since a card is waited for.
+    odd = [(~torch.isfinite(part)).sum() for part in torch.split(found, SOME)]
+    if count := int(torch.stack(odd).sum()):
         _refuse(who, f"gives {what} of which {count} numbers are not finite", "finite numbers")
 
 

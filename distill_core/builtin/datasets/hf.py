@@ -12,20 +12,20 @@ from distill_core.builtin.datasets.arrow_files import Table, open_table
 from distill_core.builtin.datasets.hf_columns import columns_of
 from distill_core.builtin.datasets.hf_folder import damaged, parts_of
 from distill_core.builtin.datasets.labelled import (
+    NEXT,
     Part,
     Value,
     load_labelled,
     numbered,
     read_names,
+    shard_sources,
 )
 from distill_core.builtin.datasets.options import HfOptions
-from distill_core.builtin.datasets.pictures import READER
 from distill_core.builtin.datasets.plain_files import check_size
 from distill_core.builtin.datasets.shard_parts import choose
-from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
+from distill_core.builtin.datasets.tree import FileTree, open_tree
 from distill_core.plugin import InputError, RawData, Room, Sources, at_home, shown
 
-NEXT = "correct -o dataset.path=PATH."
 NO_CLASS = -1  # what the hub has for images whose class is secret
 ROW = " row "
 BYTES, PATH = "bytes", "path"  # of an image, one of them is empty
@@ -48,11 +48,7 @@ class Hf:
 
     def sources(self) -> Sources:
         """Return the files of the folder, and the list of class names."""
-        files = dict(files_to_read(self.options.path, next=NEXT))
-        if self.options.names:
-            files["list of names"] = at_home(self.options.names, "the list of class names")
-        how = self.options.model_dump_json(exclude={"path", "names"})
-        return Sources(files, f"{READER} {how}")
+        return shard_sources(self.options)
 
     def load_into(self, room: Room) -> RawData:
         """Read all images into memory that is given."""

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from distill_core.builtin.datasets.options import ImageFolderOptions, ShardOptions
-from distill_core.builtin.datasets.pictures import read_pictures, usual_size
+from distill_core.builtin.datasets.pictures import READER, read_pictures, usual_size
 from distill_core.builtin.datasets.plain_files import read_plain
-from distill_core.builtin.datasets.tree import FileTree
+from distill_core.builtin.datasets.tree import FileTree, files_to_read
 from distill_core.plugin import (
     DataSpec,
     InputError,
     PictureNotes,
     RawData,
     Room,
+    Sources,
     at_home,
     check_class_names,
     held_out,
@@ -28,6 +29,7 @@ from distill_core.plugin import (
     shown,
 )
 
+NEXT = "correct -o dataset.path=PATH."
 MOST_NUMBERED = 10_000  # classes that get a name each because a label has that number
 Value = int | str | None  # a class by its number or name; None: it is not known
 
@@ -37,6 +39,15 @@ class Part(NamedTuple):
 
     files: Sequence[str]
     values: Sequence[Value]
+
+
+def shard_sources(options: ShardOptions) -> Sources:
+    """Return the files of a folder of shards or tables, and the list of class names."""
+    files = dict(files_to_read(options.path, next=NEXT))
+    if options.names:
+        files["list of names"] = at_home(options.names, "the list of class names")
+    how = options.model_dump_json(exclude={"path", "names"})
+    return Sources(files, f"{READER} {how}")
 
 
 def load_labelled(

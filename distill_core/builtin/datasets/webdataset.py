@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.builtin.datasets.labelled import (
+    NEXT,
     Part,
     Value,
     load_labelled,
     numbered,
     read_names,
+    shard_sources,
 )
 from distill_core.builtin.datasets.options import WebDatasetOptions
-from distill_core.builtin.datasets.pictures import READER, is_picture
+from distill_core.builtin.datasets.pictures import is_picture
 from distill_core.builtin.datasets.plain_files import check_size
 from distill_core.builtin.datasets.shard_parts import by_role, check_complete, choose, listed
 from distill_core.builtin.datasets.tar_index import Place, files_in, read_at
-from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
+from distill_core.builtin.datasets.tree import FileTree, open_tree
 from distill_core.plugin import InputError, RawData, Room, Sources, at_home, parse_json, shown
 
-NEXT = "correct -o dataset.path=PATH."
 NAME_LISTS = ("classnames.txt", "classes.txt")
 LARGEST_LABEL = 2**20  # bytes of a member with a class
 MOST_DIGITS = 18  # of a class number
@@ -49,11 +50,7 @@ class WebDataset:
 
     def sources(self) -> Sources:
         """Return the shards, and the list of class names."""
-        files = dict(files_to_read(self.options.path, next=NEXT))
-        if self.options.names:
-            files["list of names"] = at_home(self.options.names, "the list of class names")
-        how = self.options.model_dump_json(exclude={"path", "names"})
-        return Sources(files, f"{READER} {how}")
+        return shard_sources(self.options)
 
     def load_into(self, room: Room) -> RawData:
         """Read all images into memory that is given."""
