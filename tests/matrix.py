@@ -56,8 +56,9 @@ CELLS: list[Cell] = [
 HEAD = """# What runs with what
 
 Every representation with every labeler and every algorithm of the catalogue, tried for two outer
-steps on a tiny problem. A number stands for a refusal before the first update, with its reason
-below. Written by `python -m tests.matrix`; `tests/test_matrix.py` repeats all of it.
+steps on a tiny problem. A number stands for a refusal before the first update: it is a footnote at
+the end, without the names that the error of `distill run` has. Written by `python -m tests.matrix`;
+`tests/test_matrix.py` repeats all of it.
 """
 
 
@@ -91,15 +92,21 @@ def run(config: RunConfig, folder: Path, *, go_on: bool = False) -> OuterLoop:
     return loop
 
 
-def outcome_of(refusal: ExplainedError | None) -> str:
-    """Say in one line what became of a combination."""
+def outcome_of(refusal: ExplainedError | None, cell: Cell) -> str:
+    """Say in one line what became of a combination, without the names of its parts.
+
+    So one reason is one footnote, however many combinations it refuses.
+    """
     if refusal is None:
         return RUNS
-    return re.sub(r"\s+", " ", str(refusal))
+    text = re.sub(r"\s+", " ", str(refusal))
+    for kind, name in zip(("representation", "labeler", "algorithm"), cell, strict=True):
+        text = text.replace(f"{kind} '{name}'", f"the {kind}")
+    return text[0].upper() + text[1:]
 
 
 def page(outcomes: Mapping[Cell, str]) -> str:
-    """Write the page: a table for each representation, and the reasons below."""
+    """Write the page: a table for each representation, and the reasons as footnotes."""
     reasons: dict[str, int] = {}
     parts = [HEAD]
     for representation in dict.fromkeys(cell[0] for cell in outcomes):
@@ -149,7 +156,7 @@ def write() -> None:
                 run(configured(cell, 2), Path(folder, "-".join(cell)))
             except ExplainedError as error:
                 refusal = error
-            outcomes[cell] = outcome_of(refusal)
+            outcomes[cell] = outcome_of(refusal, cell)
     write_atomically(PAGE, page(outcomes).encode())
 
 

@@ -45,7 +45,8 @@ def test_a_combination_runs_or_says_why_not(cell: Cell, tmp_path: Path) -> None:
         loop.run(stop=lambda: loop.step == 1)
     except ExplainedError as error:
         refused = error
-    assert COMMITTED.get(cell) == outcome_of(refused), "write the page: python -m tests.matrix"
+    told = outcome_of(refused, cell)
+    assert COMMITTED.get(cell) == told, "write the page: python -m tests.matrix"
     if refused is not None:
         assert any(reason in refused.what for reason in REASONS), refused
         assert refused.next
@@ -62,6 +63,11 @@ def test_a_combination_runs_or_says_why_not(cell: Cell, tmp_path: Path) -> None:
 
 def test_most_combinations_run() -> None:
     assert len(CELLS) >= 100
+
+
+def test_a_reason_is_written_once_whatever_it_refuses() -> None:
+    footnotes = {outcome.partition("Next:")[0] for outcome in COMMITTED.values()} - {RUNS}
+    assert len(footnotes) == len(REASONS)
 
 
 def test_the_page_has_every_combination_and_is_read_as_it_is_written() -> None:
