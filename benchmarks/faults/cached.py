@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from places import HOW, SECRET, outside
-from readers import Reader
+from reader import Reader
 from run_files import CONFIG, PLUGINS
 
 from distill_core.data.whitening import fit_whitening

@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from attacks import mutations
-from readers import Reader, readers
+from reader import Reader
+from readers import readers
 
 from registry import ExplainedError
 

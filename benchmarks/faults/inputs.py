@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from readers import SETTINGS, Reader
+from reader import SETTINGS, Reader
 
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import resolve

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from readers import Reader
+from reader import Reader
 from run_files import CONFIG, FORMATS, PLUGINS, PRESETS, Good
 
 from distill_core import load

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from PIL import Image
-from readers import SETTINGS, Reader
+from reader import SETTINGS, Reader
 
 from distill_core import load
 from distill_core.artefact import artefact

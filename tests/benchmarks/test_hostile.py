@@ -27,7 +27,8 @@ def hostile() -> Iterator[ModuleType]:
         import hostile as module
 
         yield module
-    for name in ("hostile", "attacks", "readers", "run_files", "inputs", "places", "cached"):
+    files = ("hostile", "attacks", "reader", "readers", "run_files", "inputs", "places", "cached")
+    for name in files:
         sys.modules.pop(name, None)
 
 
@@ -80,9 +81,9 @@ def test_the_watch_sees_what_reading_must_not_do(
 ) -> None:
     """A reader that unpickles is found out: the harness can fail."""
     import attacks
-    import readers
+    import reader
 
-    bad = readers.Reader(
+    bad = reader.Reader(
         "a pickle",
         "bytes",
         pickle.dumps(attacks.Explosive()),
