@@ -99,7 +99,7 @@ def _kind(name: str, base: str, option: str, common: str = "") -> Kind:
 # Long in code, short on the command line and in files.
 KINDS = (
     _kind("representation", "components:Representation", "repr", "stored_options:StoredOptions"),
-    _kind("labeler", "components:Labeler", "labeler"),
+    _kind("labeler", "components:Labeler", "labeler", "stored_options:StoredOptions"),
     _kind("orderer", "components:Orderer", "orderer"),
     _kind("algorithm", "algorithm:Algorithm", "algo"),
     _kind("dataset", "components:Dataset", "dataset"),

@@ -51,7 +51,7 @@ def test_options_that_texts_name_exist() -> None:
     known |= {f"run.{name}" for name in RunConfig.model_fields}
     for kind in KINDS:
         for name in plugins[kind.name]:
-            model = plugins[kind.name][name].resolve_options()
+            model = plugins[kind.name].options(name)
             known |= {f"{kind.option}.{field}" for field in _fields(model)}
     known.add("kind.field")  # stands for any
     wrong, seen = [], 0

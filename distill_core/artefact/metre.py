@@ -6,32 +6,31 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill_core.artefact.packing import PREFIXES, state_of
 from distill_core.artefact.storage import Storage, Stored
-from distill_core.artefact.stored import StoredAs
+from distill_core.artefact.stored_numbers import StoredNumbers
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.whitening import Whitening
 
 
 def storage_of(synthetic: SyntheticDataset, whitening: Whitening) -> Storage:
     """Measure a synthetic dataset."""
-    representation = synthetic.representation
     return Storage.count(
-        stored_as(representation)
-        if isinstance(representation, StoredAs)
-        else stored_of(representation.state_dict()),
-        stored_of(synthetic.labeler.state_dict()),
+        _stored_part(synthetic.representation),
+        _stored_part(synthetic.labeler),
         image_shape=synthetic.spec.image_shape,
         num_classes=synthetic.spec.num_classes,
         whitening_bytes=size(whitening.tensors()),
     )
 
 
-def stored_as(representation: StoredAs) -> Stored:
-    """Count what a representation stores in a type of its own; every scale is two numbers."""
-    return _packed(representation.packed(), representation.shapes())
+def _stored_part(part: nn.Module) -> Stored:
+    """Count what a component stores; every scale of a stored type is two numbers."""
+    if isinstance(part, StoredNumbers):
+        return _packed(part.packed(), part.shapes())
+    return stored_of(part.state_dict())
 
 
 def _packed(packed: Mapping[str, Tensor], shapes: Mapping[str, Any]) -> Stored:
@@ -77,21 +76,18 @@ def packed_storage(
 
     Args:
         packed: the tensors, as they are.
-        shapes: of those that are stored in the type.
+        shapes: of those that are stored in fewer bits.
         metadata: of distilled.safetensors.
         whitening: is measured apart.
     """
-    parts = {
-        part: {
-            name.removeprefix(f"{prefix}."): tensor
-            for name, tensor in packed.items()
-            if name.startswith(f"{prefix}.")
-        }
-        for part, prefix in PREFIXES.items()
-    }
+    parts = (
+        {name: tensor for name, tensor in packed.items() if name.startswith(f"{prefix}.")}
+        for prefix in PREFIXES.values()
+    )
+    data, labels = (_packed(part, shapes) for part in parts)
     return Storage.count(
-        _packed(parts["representation"], shapes),
-        stored_of(parts["labeler"]),
+        data,
+        labels,
         image_shape=tuple(metadata["image_shape"]),
         num_classes=len(metadata["class_names"]),
         whitening_bytes=size(whitening),

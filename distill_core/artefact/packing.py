@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from distill_core.artefact.stored import StoredAs
+from distill_core.artefact.stored_numbers import StoredNumbers
 from distill_core.contracts.geometry import Placement, box_indices
 from distill_core.contracts.synthetic import SyntheticDataset
 
@@ -61,7 +61,7 @@ def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str
     plain = dict(found)
     for part, prefix in PREFIXES.items():
         module = getattr(synthetic, part)
-        kept = isinstance(module, StoredAs)
+        kept = isinstance(module, StoredNumbers)
         for name, tensor in (module.stored_state() if kept else module.state_dict()).items():
             twin = next((other for other in plain if _equal(tensor.cpu(), plain[other])), None)
             if twin is None:

@@ -16,8 +16,7 @@ from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
-from distill_core.artefact.stored import StoredAs
-from distill_core.artefact.stored_file import stored_bytes
+from distill_core.artefact.stored_file import is_smaller, stored_bytes
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -52,8 +51,8 @@ class ArtefactWriter:
         Args:
             synthetic: what was distilled.
             recipe: how networks are to be trained on it.
-            manifest: the record of the run; "components" is copied into the tensors' metadata,
-                and "format" and "files" are added.
+            manifest: the record of the run; "components" and "made_with" are copied into the
+                tensors' metadata, and "format" and "files" are added.
 
         Raises:
             EnvironmentFault: a file cannot be written.
@@ -63,7 +62,8 @@ class ArtefactWriter:
         if not self._is_written(WHITENING):  # large for ZCA, and the same for the whole run
             self._write_whitening()
         tensors, same = to_tensors(synthetic)
-        metadata = {
+        storage = storage_of(synthetic, whitening)
+        facts = {
             **_facts(synthetic, recipe),
             "components": manifest.get("components", {}),
             "dataset_fingerprint": real.fingerprint,
@@ -72,13 +72,13 @@ class ArtefactWriter:
                 "file": WHITENING,
                 "sha256": self._sha256[WHITENING],
             },
-            "how_to_load": how_to_load(tensors),
-            "same": same,
-            "storage": storage_of(synthetic, whitening).as_dict(),
+            "storage": storage.as_dict(),
         }
+        metadata = {**facts, "how_to_load": how_to_load(tensors), "same": same}
         self._write(DISTILLED, tensor_bytes(tensors, metadata))
-        if isinstance(synthetic.representation, StoredAs):
-            self._write(STORED, stored_bytes(synthetic))
+        if is_smaller(synthetic, storage, tensors["pixels"].numel()):
+            made_with = manifest.get("made_with")
+            self._write(STORED, stored_bytes(synthetic, {**facts, "made_with": made_with}))
         for name, data in pictures(synthetic, real).items():
             self._write(name, data)
         files = dict(self._sha256)

@@ -1,50 +1,28 @@
-"""Any representation in a stored type of fewer bits, without code of its own.
-
-Its parameters stay float32 numbers that are trained; images are decoded from their stored values,
-and the gradient passes as if they were the same (straight-through, Bengio et al. 2013).
-"""
+"""Any representation and any labeler in a stored type, without code of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from distill_core.artefact.stored_types import (
-    BITS,
-    Scale,
-    channel_axis,
-    codes,
-    fit,
-    pack,
-    quantised,
-    unpack,
-)
-from distill_core.contracts.components import Representation
+from distill_core.artefact.stored_numbers import StoredNumbers
+from distill_core.contracts.components import Labeler, Representation
 from distill_core.contracts.data import RealData
+from distill_core.contracts.experts import Experts
 from distill_core.contracts.geometry import Boxes, Placement
+from distill_core.layout.labels import normalise_rows
 
 
-class StoredAs(Representation):
-    """A representation whose images come from stored values.
+class StoredAs(StoredNumbers, Representation):
+    """A representation whose images come from stored values; see `StoredNumbers`."""
 
-    Stored in the type are its parameters, or where it has none its persistent buffers of floating
-    point. Other buffers, such as masks, stay as they are. Scales are fitted after every update.
-
-    Args:
-        inner: the representation.
-        kind: bfloat16, uint8, uint4 or uint2.
-        channels: tensors have a scale for each channel, where that has enough numbers.
-    """
+    inner: Representation
 
     def __init__(self, inner: Representation, kind: str, *, channels: bool = True) -> None:
-        super().__init__()
-        self.inner, self.kind, self.channels = inner, kind, channels
+        super().__init__(inner, kind, channels=channels)
         self.layout = inner.layout
-        self._scales: dict[str, Scale] = {}
-        self.register_load_state_dict_post_hook(_fit_again)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
@@ -54,12 +32,12 @@ class StoredAs(Representation):
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the images at `boxes`, decoded from stored values."""
-        with self._stored_values():
+        with self.stored_values():
             return self.inner.expand(boxes)
 
     def canvases(self) -> Tensor:
         """Return every canvas, decoded from stored values."""
-        with self._stored_values():
+        with self.stored_values():
             return self.inner.canvases()
 
     def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
@@ -75,131 +53,45 @@ class StoredAs(Representation):
         self.inner.project()
         self.fit()
 
-    def fit(self) -> None:
-        """Fit the scales to the trained numbers."""
-        bits = BITS.get(self.kind)
-        if bits is not None:
-            self._scales = {
-                name: fit(tensor, bits, self._axis(tensor))
-                for name, tensor in self._numbers().items()
-            }
 
-    def packed(self) -> dict[str, Tensor]:
-        """Return the state as it is stored: codes in bytes, `low` and `step` beside them."""
-        numbers, bits = self._numbers(), BITS.get(self.kind)
-        found: dict[str, Tensor] = {}
-        for name, tensor in self.inner.state_dict().items():
-            if name not in numbers:
-                found[name] = tensor.cpu()
-            elif bits is None:
-                found[name] = tensor.to(torch.bfloat16).cpu()
-            else:
-                scale = self._scale(name, tensor)
-                found[name] = pack(codes(tensor.float(), scale, bits).cpu(), bits)
-                found |= {
-                    f"{name}.low": scale.low.flatten().cpu(),
-                    f"{name}.step": scale.step.flatten().cpu(),
-                }
-        return found
+class StoredLabels(StoredNumbers, Labeler):
+    """A labeler whose labels come from stored values; see `StoredNumbers`.
 
-    @torch.no_grad()
-    def stored_state(self) -> dict[str, Tensor]:
-        """Return the state with stored values in the place of the trained numbers."""
-        values = {
-            f"inner.{name}": self._value(name, tensor) for name, tensor in self._numbers().items()
-        }
-        return {**self.state_dict(), **values}
-
-    def shapes(self) -> dict[str, list[int]]:
-        """Return the shapes of the tensors that are stored in the type."""
-        return {name: list(tensor.shape) for name, tensor in self._numbers().items()}
-
-    def _numbers(self) -> dict[str, Tensor]:
-        parameters: dict[str, Tensor] = dict(self.inner.named_parameters())
-        return parameters or {
-            name: each for name, each in self.inner.state_dict().items() if each.is_floating_point()
-        }
-
-    def _axis(self, tensor: Tensor) -> int | None:
-        return channel_axis(tuple(tensor.shape)) if self.channels else None
-
-    def _scale(self, name: str, tensor: Tensor) -> Scale:
-        if name not in self._scales:
-            self.fit()
-        scale = self._scales[name]
-        if scale.low.device != tensor.device:
-            scale = Scale(*(part.to(tensor.device) for part in scale))
-            self._scales[name] = scale
-        return scale
-
-    def _value(self, name: str, tensor: Tensor) -> Tensor:
-        """Return the stored value of a tensor, whose gradient goes to the tensor unchanged."""
-        with torch.no_grad():
-            if self.kind == "bfloat16":
-                value = tensor.to(torch.bfloat16).to(tensor.dtype)
-            else:
-                scale = self._scale(name, tensor)
-                value = quantised(tensor.float(), scale, BITS[self.kind]).to(tensor.dtype)
-        return value + (tensor - tensor.detach())  # the stored value exactly: the rest is zero
-
-    @contextmanager
-    def _stored_values(self) -> Iterator[None]:
-        """Let the representation see stored values in the place of its numbers."""
-        numbers = self._numbers()
-        values = {name: self._value(name, tensor) for name, tensor in numbers.items()}
-        homes = {name: _home(self.inner, name) for name in numbers}
-        kept = {name: table[key] for name, (table, key) in homes.items()}
-        try:
-            for name, (table, key) in homes.items():
-                table[key] = values[name]
-            yield
-        finally:
-            for name, (table, key) in homes.items():
-                table[key] = kept[name]
-
-
-def unpacked(
-    packed: Mapping[str, Tensor], kind: str, shapes: Mapping[str, list[int]]
-) -> dict[str, Tensor]:
-    """Return the state of a representation from what `StoredAs.packed` returned.
-
-    Args:
-        packed: the tensors.
-        kind: the stored type.
-        shapes: what `StoredAs.shapes` returned.
+    Rows that are distributions are divided by their sums, which few bits change.
     """
-    scales = {f"{name}.{part}" for name in shapes for part in Scale._fields}
-    found = {}
-    for name, tensor in packed.items():
-        if name in scales:
-            continue
-        if name not in shapes:
-            found[name] = tensor
-        elif kind == "bfloat16":
-            found[name] = tensor.float()
-        else:
-            shape = tuple(shapes[name])
-            low, step = packed[f"{name}.low"], packed[f"{name}.step"]
-            sides = [1] * len(shape)
-            if len(low) > 1:
-                sides[channel_axis(shape) or 0] = len(low)
-            whole = unpack(tensor, BITS[kind], shape).float()
-            found[name] = low.view(sides) + whole * step.view(sides)
-    return found
+
+    inner: Labeler
+
+    def __init__(self, inner: Labeler, kind: str, *, channels: bool = True) -> None:
+        super().__init__(inner, kind, channels=channels)
+        self.simplex = inner.simplex  # type: ignore[misc]
+        self.fit()
+
+    def start(
+        self, images: Tensor, *, real: RealData, experts: Experts, tell: Callable[[str], None]
+    ) -> None:
+        """Start the labeler, and fit scales to what it has learned."""
+        self.inner.start(images, real=real, experts=experts, tell=tell)
+        self.fit()
+
+    def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
+        """Return the labels (n, K), made of stored values."""
+        with self.stored_values():
+            rows = self.inner.labels(boxes, images)
+        return as_distributions(rows) if self.simplex else rows
+
+    def project(self) -> None:
+        """Project the trained numbers, and fit scales to them."""
+        self.inner.project()
+        self.fit()
 
 
-def _home(module: nn.Module, name: str) -> tuple[dict[str, Tensor | None], str]:
-    """Return the table of a module that has a tensor, and its key."""
-    path, _, key = name.rpartition(".")
-    owner = module.get_submodule(path)
-    table: dict[str, Tensor | None] = (
-        owner._parameters if key in owner._parameters else owner._buffers  # type: ignore[assignment]
-    )
-    return table, key
+def as_distributions(rows: Tensor) -> Tensor:
+    """Divide rows (n, K) of stored values by their sums."""
+    return normalise_rows(rows.clamp(min=0))
 
 
-def _fit_again(module: nn.Module, incompatible: object) -> None:
-    """Fit scales to a state that was loaded."""
-    del incompatible
-    assert isinstance(module, StoredAs)
-    module.fit()
+def looks_at_images(labeler: Labeler) -> bool:
+    """Say whether a labeler makes labels of the starting images."""
+    own = labeler.inner if isinstance(labeler, StoredLabels) else labeler
+    return type(own).start is not Labeler.start

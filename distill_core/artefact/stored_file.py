@@ -1,75 +1,118 @@
 """stored.safetensors: what must be stored to train on a result, in the types it is stored in.
 
-    data.NAME                     a number of bits for each code, packed into bytes, or bfloat16
-    data.NAME.low, data.NAME.step the scales: a number is low + code * step
-    label.NAME                    the state of the labeler
+    data.NAME   numbers of the representation: a number of bits for each code, packed into bytes,
+                or bfloat16, or as they are
+    label.NAME  numbers of the labeler
+    NAME.low, NAME.step  the scales of NAME: a number is low + code * step
 
-Its tensors take as many bytes as the metre says. The images that they decode to are in
-distilled.safetensors, so that a reader needs no plugin.
+Its metadata say by NAME which tensors have such a type (`types`), and their `shapes`; and all that
+distilled.safetensors says of a result, with what the representation was made with, so that it can
+be decoded alone (`decoding.py`). Its tensors take as many bytes as the metre says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from distill_core.artefact.contents import STORED
 from distill_core.artefact.packing import PREFIXES
-from distill_core.artefact.stored import StoredAs, unpacked
+from distill_core.artefact.storage import Storage
+from distill_core.artefact.stored_numbers import StoredNumbers, unpacked
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.files import read_tensors, tensor_bytes
 from registry import InputError
 
-STORED_FORMAT = 1
+CONTENT = "stored numbers"
+STORED_FORMAT = 2  # 1 had labels in float32 alone, and one type for all of the representation
 
 
-def stored_bytes(synthetic: SyntheticDataset) -> bytes:
-    """Return the file of a dataset whose representation has a stored type."""
-    representation = synthetic.representation
-    assert isinstance(representation, StoredAs)
-    data, label = PREFIXES["representation"], PREFIXES["labeler"]
-    labels = {name: tensor.cpu() for name, tensor in synthetic.labeler.state_dict().items()}
-    tensors = {f"{data}.{name}": tensor for name, tensor in representation.packed().items()}
-    tensors |= {f"{label}.{name}": tensor for name, tensor in labels.items()}
+def is_smaller(synthetic: SyntheticDataset, storage: Storage, pixels: int) -> bool:
+    """Say whether a dataset is stored as anything but float32 pixels and labels, as they are used.
+
+    Args:
+        synthetic: the dataset.
+        storage: what it takes.
+        pixels: of all canvases, times channels.
+    """
+    typed = any(isinstance(part, StoredNumbers) for part in _parts(synthetic).values())
+    return typed or not storage.is_pixels(pixels)
+
+
+def stored_bytes(synthetic: SyntheticDataset, about: Mapping[str, Any]) -> bytes:
+    """Return the file of a dataset.
+
+    Args:
+        synthetic: the dataset.
+        about: more for its metadata.
+    """
+    tensors: dict[str, Tensor] = {}
+    types: dict[str, str] = {}
+    shapes: dict[str, list[int]] = {}
+    for prefix, part in _parts(synthetic).items():
+        if isinstance(part, StoredNumbers):
+            packed = part.packed()
+            shapes |= {f"{prefix}.{name}": shape for name, shape in part.shapes().items()}
+            types |= {f"{prefix}.{name}": part.kind for name in part.shapes()}
+        else:
+            packed = {name: tensor.cpu() for name, tensor in part.state_dict().items()}
+        tensors |= {f"{prefix}.{name}": tensor for name, tensor in packed.items()}
     metadata = {
+        **about,
+        "content": CONTENT,
         "format": STORED_FORMAT,
-        "type": representation.kind,
-        "shapes": representation.shapes(),
+        "types": types,
+        "shapes": shapes,
         "class_grid": synthetic.placement.class_grid.tolist(),
     }
     return tensor_bytes(tensors, metadata)
 
 
-def read_stored(run_dir: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of the file as they are, and its metadata.
+def read_stored(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a file as they are, and its metadata as of the newest format.
 
     Raises:
         InputError: it is missing or damaged, or of another format.
     """
-    tensors, metadata = read_tensors(run_dir / STORED)
-    if metadata.get("format") != STORED_FORMAT:
+    tensors, metadata = read_tensors(file)
+    if metadata.get("format") not in (1, STORED_FORMAT):
         raise InputError(
-            f"{run_dir / STORED} has format {metadata.get('format')!r}.",
-            expected=f"format {STORED_FORMAT}.",
+            f"{file} has format {metadata.get('format')!r}.",
+            expected=f"format {STORED_FORMAT}, or an earlier one.",
             next="use the version of distill that manifest.json names.",
         )
-    return tensors, metadata
+    return tensors, metadata if metadata["format"] == STORED_FORMAT else _newest(metadata)
 
 
-def decoded_states(run_dir: Path) -> dict[str, dict[str, Tensor]]:
-    """Return the states of representation and labeler, float32, for `load_state_dict`."""
-    tensors, metadata = read_stored(run_dir)
-    parts = {
-        part: {
-            name.removeprefix(f"{prefix}."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(f"{prefix}.")
-        }
+def is_stored(metadata: Mapping[str, Any]) -> bool:
+    """Say whether metadata are those of such a file."""
+    return metadata.get("content") == CONTENT
+
+
+def decoded_state(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the state of the plain dataset, float32, for `SyntheticDataset.load_state_dict`.
+
+    Args:
+        tensors: of the file.
+        metadata: of the newest format.
+    """
+    whole = unpacked(tensors, metadata["types"], metadata["shapes"])
+    return {
+        f"{part}.{name.removeprefix(f'{prefix}.')}": tensor
         for part, prefix in PREFIXES.items()
+        for name, tensor in whole.items()
+        if name.startswith(f"{prefix}.")
     }
-    parts["representation"] = unpacked(
-        parts["representation"], metadata["type"], metadata["shapes"]
-    )
-    return parts
+
+
+def _newest(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of format 1 as they would be now."""
+    data, kind = PREFIXES["representation"], metadata["type"]
+    shapes = {f"{data}.{name}": shape for name, shape in metadata["shapes"].items()}
+    return {**metadata, "types": dict.fromkeys(shapes, kind), "shapes": shapes}
+
+
+def _parts(synthetic: SyntheticDataset) -> dict[str, Any]:
+    return {prefix: getattr(synthetic, part) for part, prefix in PREFIXES.items()}

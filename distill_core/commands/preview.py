@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from distill_core.artefact.stored import looks_at_images
 from distill_core.commands.judges import check_outline, further_judges
 from distill_core.commands.run_facts import machine_line, print_facts
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.contracts.algorithm import Estimate
-from distill_core.contracts.components import Labeler
 from distill_core.contracts.streams import Streams
 from distill_core.engine.memory_trial import MemoryTrial
 from distill_core.run.assemble import assemble
@@ -37,7 +37,7 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
     check_validation(assembly)
     further_judges(assembly, plugins)
     print_facts(console, assembly, processes)
-    if type(assembly.synthetic.labeler).start is not Labeler.start:
+    if looks_at_images(assembly.synthetic.labeler):
         console.print(
             f"labels   labeler '{config.labeler}' looks at the starting images when the run "
             "starts; here are stand-ins"

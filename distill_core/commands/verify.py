@@ -7,6 +7,7 @@ running their code.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import file_sha256, load, off_simplex
+from distill_core.artefact.artefact import file_sha256, load
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.metre import counted_storage, packed_storage
-from distill_core.artefact.packing import state_of
+from distill_core.artefact.packing import PREFIXES, state_of
+from distill_core.artefact.soundness import off_simplex
 from distill_core.artefact.storage import Storage
-from distill_core.artefact.stored_file import decoded_states, read_stored
+from distill_core.artefact.stored_file import decoded_state, read_stored
 from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
@@ -164,8 +166,8 @@ def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     claims = [Storage.read(each.get("storage")) for each in (manifest, metadata)]
     whitening, _ = read_tensors(run_dir / WHITENING)
     if (run_dir / STORED).exists():
-        packed, about = read_stored(run_dir)
-        if not _decodes(run_dir, state_of(tensors, metadata["same"])):
+        packed, about = read_stored(run_dir / STORED)
+        if not _decodes(packed, about, state_of(tensors, metadata["same"])):
             return False, f"{STORED} has other numbers than {DISTILLED}"
         found = packed_storage(packed, about["shapes"], metadata, whitening)
     else:
@@ -175,11 +177,14 @@ def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     return wrong is None, text if wrong is None else f"{text} are stored; claimed: {wrong}"
 
 
-def _decodes(run_dir: Path, state: Mapping[str, Tensor]) -> bool:
+def _decodes(
+    packed: Mapping[str, Tensor], about: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> bool:
     """Whether the small file has the numbers of a state, so that its size is the size of these."""
-    read = decoded_states(run_dir)
-    small = {f"representation.inner.{name}": each for name, each in read["representation"].items()}
-    small |= {f"labeler.{name}": each for name, each in read["labeler"].items()}
+    small = decoded_state(packed, about)
+    for part, prefix in PREFIXES.items():
+        if any(name.startswith(f"{prefix}.") for name in about["types"]):  # a component in another
+            small = {re.sub(f"^{part}[.]", f"{part}.inner.", n): each for n, each in small.items()}
     return small.keys() == state.keys() and all(
         each.shape == state[name].shape and torch.allclose(each, state[name].to(each.dtype))
         for name, each in small.items()

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.contents import DISTILLED
+from distill_core.artefact.decoding import spec_of
 from distill_core.artefact.last_set import current
 from distill_core.artefact.packing import items, state_of
 from distill_core.commands.verify import Check
 from distill_core.config.run_config import resolve
-from distill_core.contracts.data import DataSpec
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import sized
 from distill_core.system.files import read_tensors
@@ -60,14 +60,7 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
 @torch.no_grad()
 def _decoded(plan: Plan, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Tensor:
     """Return all images (n, C, h, w) of the parameters, by code of the representation."""
-    spec = DataSpec(
-        metadata["dataset"],
-        tuple(metadata["class_names"]),
-        tuple(metadata["image_shape"]),
-        tuple(metadata["augmentations"]),
-        metadata.get("fit", "crop"),
-    )
-    representation = sized(plan, spec)
+    representation = sized(plan, spec_of(metadata))
     prefix = "representation."
     state = state_of(tensors, metadata["same"])
     own = {n.removeprefix(prefix): each for n, each in state.items() if n.startswith(prefix)}

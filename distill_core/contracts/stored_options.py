@@ -1,4 +1,4 @@
-"""Settings that every representation has beside its own.
+"""Settings that every representation and every labeler has beside its own.
 
 A plugin may have an option of such a name for something else. It wins, and the mark `shared` tells
 apart whose it is.
@@ -14,7 +14,7 @@ from registry.options import Options, about, marked
 
 
 class StoredOptions(Options):
-    """In which type the numbers of a representation are stored."""
+    """In which type the numbers of a representation, or of a labeler, are stored."""
 
     stored: Literal["float32", "bfloat16", "uint8", "uint4", "uint2"] = Field(
         "float32",
@@ -31,6 +31,6 @@ class StoredOptions(Options):
 
 
 def shared(options: Options) -> StoredOptions:
-    """Return these settings of a representation; the default where its plugin took the name."""
+    """Return these settings of a component; the default where its plugin took the name."""
     names = marked(options, "shared")
     return StoredOptions(**{name: getattr(options, name) for name in names})

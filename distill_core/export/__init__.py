@@ -22,6 +22,7 @@ from distill_core.artefact.artefact import file_of, load
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.places import located
+from distill_core.artefact.stored_file import is_stored
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
@@ -32,6 +33,7 @@ from distill_core.system.folders import whole_folder
 from distill_core.system.listing import named
 from registry import ExplainedError, InputError, UnknownNameError
 
+OF_WHOLE = ("huggingface", "dd-ranking")  # have canvases and parts, or copy the file itself
 Writer = Callable[[Distilled, Path], list[str]]
 
 
@@ -76,6 +78,12 @@ def export(
 
     def write(check: Callable[[], None]) -> list[str]:
         distilled = load(run_dir)
+        if form in OF_WHOLE and is_stored(distilled.metadata):
+            raise InputError(
+                f"{distilled.path} has the stored numbers alone, and {form} needs more.",
+                expected="the run directory, or its distilled.safetensors.",
+                next="name that, or pass --format images or tensors.",
+            )
         with whole_folder(out, replace=force) as folder:
             lines = _fill(folder, distilled, form, writers[form])
             check()  # the writers have read other files of the set

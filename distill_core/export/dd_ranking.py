@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import check_gathered
 from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.soundness import check_gathered
 from distill_core.system.files import read_tensors, write_atomically, write_tensors
 from registry import InputError
 

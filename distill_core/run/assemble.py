@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -27,7 +28,7 @@ from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import order_classes
 from distill_core.run.checks import check_synthetic, watched
-from distill_core.run.parts import make_parts, make_representation, make_task
+from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
 from distill_core.run.within_memory import within_memory
@@ -53,6 +54,7 @@ class Assembly:
         device: where tensors live.
         notes: of orderer and core on the class order, for the record.
         algorithm_named: the name of the algorithm in messages, with its plugin.
+        made_with: what the representation was made with beside options and data.
     """
 
     config: RunConfig
@@ -67,6 +69,7 @@ class Assembly:
     device: torch.device
     notes: dict[str, str] = field(default_factory=dict)
     algorithm_named: str = "the algorithm"
+    made_with: dict[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -134,7 +137,8 @@ def _assemble(
     """Make everything but the real data, which are there."""
     config, device = plan.config, plan.device
     rng = Streams(config.seed)
-    representation = make_representation(plan, real)
+    ipc = budget_of(plan, real)
+    representation = plan.representation(real.spec, ipc)
     layout = representation.layout
     if class_grid is None:
         builder, shape = plan.builders["orderer"], layout.grid_shape
@@ -180,6 +184,7 @@ def _assemble(
         device=device,
         notes=dict(notes or {}),
         algorithm_named=plan.name("algorithm"),
+        made_with=plan.made_with(real.spec, ipc),
     )
 
 

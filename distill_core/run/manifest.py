@@ -57,6 +57,7 @@ def manifest(
         "components": {
             kind.option: _component(plugins, kind.name, kind.option, assembly) for kind in KINDS
         },
+        "made_with": assembly.made_with,
         "commands": [list(words) for words in commands],
         "seed": config.seed,
         "dataset_fingerprint": real.fingerprint,

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from distill_core.artefact.metre import storage_of
 from distill_core.config.advice import lowering
 from distill_core.contracts.algorithm import Algorithm, Task
-from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.components import Representation
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset, check_budget
@@ -17,7 +17,7 @@ from distill_core.engine.engine import Engine
 from distill_core.run.batches import check_batches
 from distill_core.run.checks import check_traits
 from distill_core.run.plan import Plan
-from distill_core.run.sizing import check_bytes, sized
+from distill_core.run.sizing import check_bytes, ipc_of
 from distill_core.run.within_memory import check_budget_fits
 from distill_core.system.cache import cache_dir
 from distill_core.system.out_of_memory import memory_for
@@ -34,14 +34,23 @@ class Parts:
     algorithm: Algorithm
 
 
+def budget_of(plan: Plan, real: RealData) -> float | None:
+    """Return the budget in images per class, if the machine can hold it; None: none is given.
+
+    Raises:
+        ExplainedError: it cannot, or the budget is too small.
+    """
+    check_budget_fits(plan, real.spec)
+    return ipc_of(plan, real.spec)
+
+
 def make_representation(plan: Plan, real: RealData) -> Representation:
     """Make the representation, if the machine can hold its budget.
 
     Raises:
         ExplainedError: it cannot, or the representation refuses.
     """
-    check_budget_fits(plan, real.spec)
-    return sized(plan, real.spec)
+    return plan.representation(real.spec, budget_of(plan, real))
 
 
 def make_parts(
@@ -91,5 +100,5 @@ def synthetic_of(
 ) -> SyntheticDataset:
     """Return the synthetic dataset of a representation, with the labeler of the plan."""
     placement = Placement(representation.layout, class_grid)
-    labeler: Labeler = plan.make("labeler", placement=placement)
+    labeler = plan.labeler(placement)
     return SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Generator
 
-from distill_core.artefact.stored import StoredAs
+from distill_core.artefact.stored import StoredAs, StoredLabels
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import item_draws
-from distill_core.contracts.components import KeptDataset, Representation
+from distill_core.contracts.components import KeptDataset, Labeler, Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
+from distill_core.contracts.geometry import Placement
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.stored_options import StoredOptions, shared
 from distill_core.data.identity import Identity
@@ -26,7 +27,7 @@ from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
-from registry import Builder, Plugins
+from registry import Builder, InputError, Plugins
 
 LOG = logging.getLogger("distill")
 
@@ -72,22 +73,45 @@ class Plan:
         return self.builders[kind](**runtime)
 
     def representation(self, spec: DataSpec, ipc: float | None) -> Representation:
-        """Make the representation; one that takes `item_draws` is told those of the algorithm."""
-        runtime: dict[str, Any] = {"spec": spec, "ipc": ipc}
-        if self.builders["representation"].takes("item_draws"):
-            runtime["item_draws"] = self.call(
-                "algorithm", item_draws, self.config.options["algo"], spec
-            )
-        made: Representation = self.make("representation", **runtime)
-        stored = self.stored
-        if stored.stored == "float32":
+        """Make the representation."""
+        made: Representation = self.make("representation", spec=spec, **self.made_with(spec, ipc))
+        how = self.stored("representation")
+        if how.stored == "float32":
             return made
-        return StoredAs(made, stored.stored, channels=stored.scales == "channel")
+        return StoredAs(made, how.stored, channels=how.scales == "channel")
 
-    @property
-    def stored(self) -> StoredOptions:
-        """How the numbers of the representation are stored."""
-        return shared(self.builders["representation"].options)
+    def made_with(self, spec: DataSpec, ipc: float | None) -> dict[str, Any]:
+        """Return what a representation is made with beside its options and the data.
+
+        One that takes `item_draws` is told those of the algorithm.
+        """
+        if not self.builders["representation"].takes("item_draws"):
+            return {"ipc": ipc}
+        draws = self.call("algorithm", item_draws, self.config.options["algo"], spec)
+        return {"ipc": ipc, "item_draws": draws}
+
+    def labeler(self, placement: Placement) -> Labeler:
+        """Make the labeler.
+
+        Raises:
+            InputError: it has no numbers to store in the type that is asked for.
+        """
+        made: Labeler = self.make("labeler", placement=placement)
+        how = self.stored("labeler")
+        if how.stored == "float32":
+            return made
+        if not any(each.is_floating_point() for each in made.state_dict().values()):
+            raise InputError(
+                f"labeler '{self.config.labeler}' stores no numbers here, so that labeler.stored = "
+                f"{how.stored} has no effect.",
+                expected="labels that are learned or found, as numbers.",
+                next="drop -o labeler.stored, or choose another --labeler.",
+            )
+        return StoredLabels(made, how.stored, channels=how.scales == "channel")
+
+    def stored(self, kind: str) -> StoredOptions:
+        """Say how the numbers of the representation or of the labeler are stored."""
+        return shared(self.builders[kind].options)
 
     def call(self, kind: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the component of a kind; exceptions carry its name."""

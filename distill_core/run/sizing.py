@@ -9,7 +9,7 @@ import torch
 
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.storage import FLOAT, Storage
-from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -30,11 +30,20 @@ def sized(plan: Plan, spec: DataSpec) -> Representation:
     Raises:
         InputError: the budget is too small; the message says what would fit.
     """
+    return plan.representation(spec, ipc_of(plan, spec))
+
+
+def ipc_of(plan: Plan, spec: DataSpec) -> float | None:
+    """Return the budget of a plan in images per class, found for one in bytes; None: no budget.
+
+    Raises:
+        InputError: the budget is too small; the message says what would fit.
+    """
     limit = plan.config.budget_bytes
     if limit is None:
-        return plan.representation(spec, plan.config.ipc)
+        return plan.config.ipc
     image = FLOAT * spec.num_classes * prod(spec.image_shape)
-    return plan.representation(spec, largest_ipc(limit, lambda ipc: _bytes(plan, spec, ipc), image))
+    return largest_ipc(limit, lambda ipc: _bytes(plan, spec, ipc), image)
 
 
 def check_bytes(storage: Storage, limit: int | None) -> None:
@@ -108,7 +117,7 @@ def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
     representation = plan.representation(spec, ipc)
     grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
     placement = Placement(representation.layout, grid)
-    labeler: Labeler = plan.make("labeler", placement=placement)
+    labeler = plan.labeler(placement)
     synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=spec)
     return storage_of(synthetic, Whitening("none")).bytes
 

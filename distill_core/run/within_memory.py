@@ -31,7 +31,8 @@ def check_budget_fits(plan: Plan, spec: DataSpec) -> None:
     config = plan.config
     if config.budget_bytes is not None:
         asked = f"--budget-bytes {config.budget_bytes}"
-        needed = COPIES * FLOAT * config.budget_bytes / bytes_of(plan.stored.stored)
+        least = min(bytes_of(plan.stored(kind).stored) for kind in ("representation", "labeler"))
+        needed = COPIES * FLOAT * config.budget_bytes / least
     elif config.ipc is not None:
         numbers = config.ipc * spec.num_classes * math.prod(spec.image_shape)
         asked, needed = f"--ipc {config.ipc:g}", COPIES * FLOAT * numbers

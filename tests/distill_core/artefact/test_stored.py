@@ -17,7 +17,7 @@ from torch import Tensor
 from distill_core.artefact.artefact import load
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.stored import StoredAs
-from distill_core.artefact.stored_file import decoded_states
+from distill_core.artefact.stored_file import decoded_state, read_stored
 from distill_core.artefact.stored_types import BITS, Scale, codes, fit, pack, quantised, unpack
 from distill_core.commands.verify import verify
 from distill_core.run.assemble import Assembly, assemble
@@ -129,8 +129,7 @@ def test_the_file_is_as_small_as_the_metre_says_and_gives_the_same_images(
     assert file.stat().st_size - header == storage.bytes == load(tmp_path).storage.bytes
     plain = stored_run("float32", representation, **options)
     assert storage.bytes < storage_of(plain.synthetic, real.whitening).bytes
-    for part, state in decoded_states(tmp_path).items():
-        getattr(plain.synthetic, part).load_state_dict(state)
+    plain.synthetic.load_state_dict(decoded_state(*read_stored(tmp_path / "stored.safetensors")))
     again, distilled = plain.synthetic.all(), load(tmp_path)
     assert torch.equal(distilled.images, again.images.detach())
     assert torch.equal(distilled.labels, again.labels.detach())
@@ -149,13 +148,17 @@ def test_plain_code_reads_a_packed_poster(tmp_path: Path) -> None:
     d = load_file(file)
     with safe_open(file, "pt") as opened:
         about = json.loads(opened.metadata()["distill"])
-    shape, bits = about["shapes"]["pixels"], 4
+    shape, bits = about["shapes"]["data.pixels"], 4
     codes = d["data.pixels"][:, None] >> torch.arange(0, 8, bits) & 2**bits - 1
     low, step = (d[f"data.pixels.{name}"].view(1, -1, 1, 1) for name in ("low", "step"))
     pixels = low + codes.flatten()[: torch.Size(shape).numel()].view(shape) * step
     assert torch.equal(pixels, load_file(tmp_path / "distilled.safetensors")["pixels"])
+    metadata = {"format": 1, "type": "uint4", "shapes": {"pixels": shape}, "class_grid": []}
+    write_tensors(tmp_path / "old" / file.name, d, metadata)
     with pytest.raises(InputError, match="has the stored numbers alone"):
-        load(file)
+        load(tmp_path / "old" / file.name)
+    again = decoded_state(*read_stored(tmp_path / "old" / file.name))
+    assert torch.equal(again["representation.pixels"], pixels)
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "uint2"])

@@ -1,0 +1,113 @@
+"""A result from stored.safetensors alone: its numbers, decoded by the code of its components.
+
+The code is that of the plugins which are installed here; the file has numbers and settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_core.artefact.packing import PREFIXES
+from distill_core.artefact.soundness import check_gathered, refuse
+from distill_core.artefact.storage import FLOAT
+from distill_core.artefact.stored import as_distributions
+from distill_core.artefact.stored_file import decoded_state
+from distill_core.config.discovery import discover
+from distill_core.contracts.data import DataSpec
+from distill_core.contracts.geometry import Placement
+from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.hookspecs import BY_OPTION
+from registry import Builder, ExplainedError, InputError, Plugins, UnknownNameError
+
+
+def spec_of(metadata: Mapping[str, Any]) -> DataSpec:
+    """Return the facts about the real data that a result states."""
+    return DataSpec(
+        metadata["dataset"],
+        tuple(metadata["class_names"]),
+        tuple(metadata["image_shape"]),
+        tuple(metadata["augmentations"]),
+        metadata.get("fit", "crop"),
+    )
+
+
+@torch.no_grad()
+def decoded(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Return `pixels` (canvases, C, H, W), `images` (n, C, h, w) and `labels` (n, K), float32.
+
+    Args:
+        file: where they were read.
+        tensors: of a small file, as they are.
+        metadata: of it.
+
+    Raises:
+        InputError: a component is not installed or refuses, or the file is too small for so much.
+    """
+    spec, plugins, made_with = spec_of(metadata), discover(), metadata["made_with"]
+    image = FLOAT * prod(spec.image_shape)
+    check_gathered(file, (made_with["ipc"] or 1) * spec.num_classes * image)
+    build = _builder(file, plugins, "repr", metadata)
+    draws = ("item_draws",) if build.takes("item_draws") else ()
+    runtime = {name: made_with[name] for name in ("ipc", *draws)}
+    representation = _made(file, build, spec=spec, **runtime)
+    layout = representation.layout
+    check_gathered(file, len(layout.items) * (image + FLOAT * spec.num_classes))
+    placement = Placement(layout, _grid(file, metadata, layout.grid_shape))
+    labeler = _made(file, _builder(file, plugins, "labeler", metadata), placement=placement)
+    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=spec)
+    synthetic.load_state_dict(decoded_state(tensors, metadata))
+    images, labels = (part.float() for part in synthetic.all())
+    if labeler.simplex and any(_is_label(name) for name in metadata["types"]):
+        labels = as_distributions(labels)
+    return {"pixels": representation.canvases().float(), "images": images, "labels": labels}
+
+
+def _grid(file: Path, metadata: Mapping[str, Any], shape: tuple[int, int]) -> Tensor:
+    """Return the class grid, a permutation of the classes."""
+    grid = torch.tensor(metadata["class_grid"])
+    classes = list(range(prod(shape)))
+    if grid.shape != shape or sorted(grid.flatten().tolist()) != classes:
+        found = metadata["class_grid"]
+        size = f"{shape[0]}x{shape[1]}"
+        refuse(file, f"it has classes {found!r:.60} on a grid of {size}", "each class once")
+    return grid
+
+
+def _is_label(name: str) -> bool:
+    return name.startswith(f"{PREFIXES['labeler']}.")
+
+
+def _builder(file: Path, plugins: Plugins, option: str, metadata: Mapping[str, Any]) -> Builder:
+    """Look up a component of the file."""
+    stated, kind = metadata["components"][option], BY_OPTION[option].name
+    try:
+        return plugins[kind].builder(stated["name"], stated["options"])
+    except UnknownNameError as missing:
+        plugin, maker = (str(stated.get(key)) for key in ("plugin", "distribution"))
+        if not (plugin.isprintable() and maker.isprintable()):
+            refuse(file, "the names of its plugins have characters that cannot be shown", "names")
+        raise InputError(
+            f"{file} is decoded by {kind} '{stated['name']}', which is not installed here.",
+            expected=f"plugin '{plugin}' of the package {maker}, as the file says.",
+            next="install that package if you trust it, or load distilled.safetensors of the run, "
+            "whose images are decoded.",
+        ) from missing
+
+
+def _made(file: Path, build: Builder, **runtime: Any) -> Any:
+    try:
+        return build(**runtime)
+    except ExplainedError as refusal:
+        raise InputError(
+            f"{file} cannot be decoded: {build} says: {refusal.what}",
+            expected="settings with which it was made.",
+            next="restore it from a copy, or load distilled.safetensors of the run.",
+        ) from refusal

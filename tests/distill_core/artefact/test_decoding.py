@@ -1,0 +1,141 @@
+"""A small file alone: what it decodes to, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill_core.artefact.artefact import load
+from distill_core.export import export
+from distill_core.system.files import read_tensors, write_tensors
+from registry import InputError
+from tests.distill_core.artefact.stored_results import DECODERS, assembled, save
+from tests.distill_core.small_run import small_assembly
+from tests.doc_blocks import blocks
+
+KINDS: list[tuple[str, dict[str, Any], str, str]] = [
+    *((name, options, "float32", "float32") for name, options in DECODERS.items()),
+    ("gsdd", DECODERS["gsdd"], "bfloat16", "uint4"),
+    ("images", {"downsample": 2}, "float32", "float32"),
+    ("images", {}, "float32", "uint8"),
+    ("basis", {"bases": 2}, "uint4", "float32"),
+    ("coreset", {}, "uint8", "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("representation", "options", "stored", "labels"), KINDS)
+def test_it_decodes_to_what_the_run_has(
+    representation: str, options: dict[str, Any], stored: str, labels: str, tmp_path: Path
+) -> None:
+    assembly = assembled(
+        representation, images={**options, "stored": stored}, labels={"stored": labels}
+    )
+    file = save(assembly, tmp_path / "run")
+    whole, beside = load(tmp_path / "run"), load(file)
+    (tmp_path / "alone").mkdir()
+    alone = load(shutil.copy(file, tmp_path / "alone" / "any name.safetensors"))
+    for small in (beside, alone):
+        assert torch.equal(small.images, whole.images)
+        assert torch.equal(small.labels, whole.labels)
+        assert (small.recipe, small.class_names) == (whole.recipe, whole.class_names)
+        assert (small.storage, small.budget) == (whole.storage, whole.budget)
+        assert small.is_pixels == whole.is_pixels
+    assert (beside.verified, alone.verified) == (True, False)
+    picture = torch.rand(3, 8, 8)
+    assert torch.equal(beside.transform(picture), whole.transform(picture))
+    with pytest.raises(InputError, match=r"whitening\.safetensors is missing"):
+        alone.transform(picture)
+    shutil.copy(tmp_path / "run" / "whitening.safetensors", tmp_path / "alone")
+    assert torch.equal(load(alone.path).transform(picture), whole.transform(picture))
+
+
+def test_a_poster_is_laid_out_as_in_its_run(tmp_path: Path) -> None:
+    """The algorithm decides how many patches a poster has, and bytes how large it is."""
+    options = {"repr": {"stored": "uint8", "patches": None}, "labeler": {"stored": "uint8"}}
+    assembly = small_assembly(ipc=None, budget_bytes=900, options=options)
+    file = save(assembly, tmp_path)
+    assert torch.equal(load(file).images, load(tmp_path).images)
+    assert torch.equal(load(file).labels, load(tmp_path).labels)
+
+
+def test_the_plain_code_of_the_page_decodes_it(tmp_path: Path) -> None:
+    """docs/guide/use-the-result.md, "The small file": what a reader copies, beside the package."""
+    names: dict[str, Any] = {}
+    for block in blocks("docs/guide/use-the-result.md"):
+        if "read_small(path)" in block.text or "gsdd(d, about)" in block.text:
+            exec(block.text, names)
+    for name, options in DECODERS.items():
+        stored = {"ddif": "float32", "speed": "bfloat16"}.get(name, "uint8")
+        labeler = "onehot" if name == "fred" else "soft"
+        labels = {} if name == "fred" else {"stored": "uint4"}
+        images = {**options, "stored": stored}
+        file = save(assembled(name, labeler, images=images, labels=labels), tmp_path / name)
+        d, about = names["read_small"](file)
+        expected, found = load(tmp_path / name), names[name](d, about)
+        assert torch.allclose(found, expected.images, atol=1e-5), name
+        given = names["labels_of"](d, about, len(found))
+        assert torch.allclose(given, expected.labels, atol=1e-6), name
+
+
+def test_what_of_it_is_exported(tmp_path: Path) -> None:
+    file = save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path / "run")
+    export(file, tmp_path / "tensors", "tensors")
+    written, _ = read_tensors(tmp_path / "tensors" / "tensors.safetensors")
+    assert torch.equal(written["images"], load(tmp_path / "run").images)
+    export(file, tmp_path / "images", "images")
+    with pytest.raises(InputError, match="has the stored numbers alone, and dd-ranking"):
+        export(file, tmp_path / "dd", "dd-ranking")
+    (tmp_path / "run" / "whitening.safetensors").unlink()
+    with pytest.raises(InputError, match=r"whitening\.safetensors is missing"):
+        export(file, tmp_path / "pictures", "images")
+
+
+def test_pixels_as_they_are_have_no_small_file(tmp_path: Path) -> None:
+    assert not save(assembled("images"), tmp_path).exists()
+
+
+def _named(metadata: dict[str, Any]) -> None:
+    metadata["components"]["repr"] |= {"name": "holograms", "distribution": "lasers"}
+
+
+def _larger(metadata: dict[str, Any]) -> None:
+    metadata["made_with"]["ipc"] = 1e9
+
+
+def _denser(metadata: dict[str, Any]) -> None:
+    metadata["components"]["repr"]["options"]["points"] = 5
+
+
+def _newer(metadata: dict[str, Any]) -> None:
+    metadata["format"] = 9
+
+
+def _turned(metadata: dict[str, Any]) -> None:
+    metadata["class_grid"] = [[0, 0, 1], [2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_named, r"decoded by representation 'holograms', which is not installed here"),
+        (_larger, r"MB of images would be made of"),
+        (_denser, r"is not a complete artefact \(RuntimeError"),
+        (_newer, r"has format 9"),
+        (_turned, r"has classes \[\[0, 0, 1\], \[2, 3, 4\]\] on a grid of 2x3"),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused(
+    change: Callable[[dict[str, Any]], None], sentence: str, tmp_path: Path
+) -> None:
+    file = save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path)
+    tensors, metadata = read_tensors(file)
+    change(metadata)
+    write_tensors(tmp_path / "changed.safetensors", tensors, metadata)
+    with pytest.raises(InputError, match=sentence) as refused:
+        load(tmp_path / "changed.safetensors")
+    assert change is not _named or "package lasers" in refused.value.expected
