@@ -87,8 +87,11 @@ class StoredLabels(StoredNumbers, Labeler):
 
 
 def as_distributions(rows: Tensor) -> Tensor:
-    """Divide rows (n, K) of stored values by their sums."""
-    return normalise_rows(rows.clamp(min=0))
+    """Divide rows (n, K) of stored values, a rounding below 0 at most, by their sums.
+
+    What is lifted to 0 keeps its gradient, which a clamp would take from labels that are one-hot.
+    """
+    return normalise_rows(rows + rows.detach().neg().clamp(min=0))
 
 
 def looks_at_images(labeler: Labeler) -> bool:

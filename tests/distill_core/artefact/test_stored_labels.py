@@ -82,6 +82,20 @@ def test_the_gradient_is_that_of_the_stored_rows(stored: str) -> None:
     assert torch.allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("stored", ["bfloat16", "uint4"])
+def test_labels_that_start_one_hot_have_the_gradient_of_others(stored: str) -> None:
+    def gradient(kind: str) -> Tensor:
+        synthetic = assembled(labels={"stored": kind}).synthetic
+        labels = synthetic.all().labels
+        weights = torch.randn(labels.shape, generator=torch.Generator().manual_seed(0))
+        return torch.autograd.grad((labels * weights).sum(), list(synthetic.labeler.parameters()))[
+            0
+        ]
+
+    assert torch.allclose(gradient(stored), gradient("float32"), atol=1e-6)
+    assert gradient(stored).count_nonzero() > IMAGES
+
+
 def test_labels_of_a_teacher_stay_distributions() -> None:
     labeler = labelled("uint4", "teacher").synthetic.labeler
     assert looks_at_images(labeler)
