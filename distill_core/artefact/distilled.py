@@ -200,7 +200,6 @@ class Distilled:
     def __repr__(self) -> str:
         channels, h, w = self.transform.image_shape
         names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
-        recipe = self.recipe
         return (
             f"Distilled({self.path})\n"
             f"  {len(self.dataset)} images {channels}x{h}x{w}, whitening "
@@ -208,8 +207,7 @@ class Distilled:
             f"({names})\n"
             f"  budget: {self.budget}\n"
             f"  storage: {self.storage}\n"
-            f"  recipe: {recipe.optimizer} lr {recipe.lr:g}, {recipe.steps} steps of "
-            f"{recipe.batch_size}, augmentation {recipe.augment}\n"
+            f"  recipe: {self.recipe.described(len(self.dataset))}\n"
             f"  checksum: {'verified' if self.verified else 'no manifest.json to check against'}"
         )
 

@@ -112,7 +112,7 @@ def cross_evaluate(
     measured: list[Storage] = []
     candidate = find_candidate(run_dir, first, plugins, real, measured.append)
     recipe = candidate.training_recipe(first.evaluate)
-    judges.check(real.spec, min(recipe.batch_size, len(candidate.batch.images)))
+    judges.check(real.spec, recipe.images_of_a_step(len(candidate.batch.images)))
     evaluators = judges.evaluators(real, after_net=after_net)
     results, scores = {}, {}
     for row, config in configs.items():

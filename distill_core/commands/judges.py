@@ -120,5 +120,5 @@ def further_judges(assembly: Assembly, plugins: Plugins) -> Judges:
         num_items=count,
         steps=config.evaluate.steps,
     )
-    judges.check(spec, min(recipe.batch_size, count))
+    judges.check(spec, recipe.images_of_a_step(count))
     return judges

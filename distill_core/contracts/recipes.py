@@ -43,3 +43,24 @@ class Recipe(Options):
         description="augmentation; operations that a dataset forbids are left out",
         **about(source="PoDD, published code"),
     )
+
+    def images_of_a_step(self, count: int) -> int:
+        """Return how many of `count` images a step takes: `batch_size`, or all if there are fewer.
+
+        >>> Recipe(batch_size=96).images_of_a_step(10)
+        10
+        """
+        return min(self.batch_size, count)
+
+    def described(self, count: int) -> str:
+        """Say in words how a network is trained on `count` images.
+
+        >>> Recipe(lr=0.01, steps=300, batch_size=96).described(10)
+        'adam, learning rate 0.01, 300 steps of all 10 images, augmentation flip_rotate'
+        """
+        size = self.images_of_a_step(count)
+        images = f"all {size}" if size == count else str(size)
+        return (
+            f"{self.optimizer}, learning rate {self.lr:g}, {self.steps} steps of {images} images, "
+            f"augmentation {self.augment}"
+        )

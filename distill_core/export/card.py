@@ -134,7 +134,6 @@ def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
     channels, h, w = distilled.transform.image_shape
     source = str(distilled.metadata.get("dataset", "unknown"))
     count = len(distilled.dataset)
-    recipe = distilled.recipe
     has_config = distilled.path.with_name(CONFIG).exists()
     return CARD.format(
         licence=licence,
@@ -161,8 +160,7 @@ def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
         if has_config
         else "The configuration was not kept with the result.",
         accuracy=_accuracy(manifest.get("results") or {}, evaluations_of(distilled, manifest)),
-        recipe=f"{recipe.optimizer}, learning rate {recipe.lr:g}, {recipe.steps} steps of "
-        f"{recipe.batch_size} images, augmentation {recipe.augment}",
+        recipe=distilled.recipe.described(count),
         unknown=" Nobody has said what it is; find out before you publish this."
         if licence == "unknown"
         else "",

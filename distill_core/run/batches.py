@@ -54,7 +54,7 @@ def _sizes(
     judged = protocol(
         config.evaluate.protocol, recipe, num_items=count, steps=config.evaluate.steps
     )
-    yield "the training of judged networks", min(judged.batch_size, count)
+    yield "the training of judged networks", judged.images_of_a_step(count)
     for name, images in marked(options, "passes").items():
         size = getattr(options, name) or recipe.batch_size
         if images == "synthetic" and count > size:

@@ -200,7 +200,7 @@ def _drawn(
 ) -> Iterator[tuple[Tensor | None, Draw]]:
     """Yield for every step the indices (n,) of its images, None for all in order, and their
     augmentation, on the CPU. A step draws its images first, then its augmentation."""
-    size = min(recipe.batch_size, count)
+    size = recipe.images_of_a_step(count)
     hw = (int(first.shape[-2]), int(first.shape[-1]))
     for _ in range(recipe.steps):
         # A copy: the slice alone would keep the whole permutation alive.

@@ -104,7 +104,14 @@ def test_load_gives_everything(run_dir: Path, real: RealData) -> None:
     assert images.shape[1:] == (3, 8, 8)
     assert torch.allclose(labels.sum(1), torch.ones(len(labels)))
     text = repr(distilled)
-    for part in ("3x8x8", "standardise", "6 classes", "adam lr 0.01", "verified", "IPC"):
+    for part in (
+        "3x8x8",
+        "standardise",
+        "6 classes",
+        RECIPE.described(len(images)),
+        "verified",
+        "IPC",
+    ):
         assert part in text
 
 

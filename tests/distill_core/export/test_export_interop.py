@@ -87,6 +87,7 @@ def test_the_card_has_a_valid_header_and_no_way_out_of_it(run_dir: Path, tmp_pat
     (split,) = values["configs"][0]["data_files"]
     assert split == {"split": "train", "path": "train/**"}
     assert "60.00 ± 1.23 %" in body
+    assert f"steps of all {len(load(run_dir).dataset)} images" in body
     assert "90.00 %" in body
     assert "distill run --config run.toml" in body
     assert "whitening.safetensors" in body

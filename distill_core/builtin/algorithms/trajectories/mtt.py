@@ -179,7 +179,7 @@ class Mtt(Algorithm):
             "matching": f"{resolved.syn_steps} steps against {resolved.expert_epochs} epochs, from "
             f"epochs below {resolved.max_start}; {self.options.experts} {kind}",
             "outer step": f"pixels at {resolved.pixel_lr:g}, rate at {resolved.rate_lr:g}, batches "
-            f"of {resolved.batch}",
+            f"of at most {resolved.batch}",
         }
 
     def _match_steps(

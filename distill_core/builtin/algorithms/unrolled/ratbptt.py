@@ -116,12 +116,14 @@ class RatBptt(Algorithm):
         )
 
     def notes(self) -> Mapping[str, str]:
-        """Say which settings followed from the size of the images."""
-        resolved = self.resolved
+        """Say which settings followed from the size of the images and their number."""
+        resolved, there = self.resolved, len(self.task.real.train)
+        fewer = there <= resolved.real_batch
+        real = f"all {there}" if fewer else str(resolved.real_batch)
         return {
             "inner loop": f"window {resolved.window} of at most {resolved.total} steps, "
             f"{self.options.inner_optimizer} at {resolved.inner_lr:g}",
-            "outer step": f"{resolved.real_batch} real images, pixels at {resolved.pixel_lr:g}, "
+            "outer step": f"{real} real images, pixels at {resolved.pixel_lr:g}, "
             f"labels at {resolved.label_lr:g}",
         }
 

@@ -489,6 +489,8 @@ def test_defaults_are_the_papers_but_for_small_images() -> None:
     )
     notes = ratbptt(real_data()).notes()
     assert notes["inner loop"] == "window 30 of at most 50 steps, adam at 0.01"
+    assert notes["outer step"].startswith(f"all {len(real_data().train)} real images, ")
+    assert ratbptt(real_data(), real_batch=2).notes()["outer step"].startswith("2 real images, ")
     with pytest.raises(OptionError, match=r"algo\.window = 60 is longer than algo\.total = 50"):
         ratbptt(real_data(), window=60)
 
