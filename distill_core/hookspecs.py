@@ -114,6 +114,6 @@ PRESETS = Kind(
     offers=Preset,
     hints=replace(
         _HINTS,
-        unknown="`distill presets` describes them, `distill plugins` shows what is installed",
+        unknown="`distill list presets` has all names, `distill plugins` shows what is installed",
     ),
 )

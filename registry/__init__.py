@@ -17,6 +17,7 @@ from registry.errors import (
     UnknownNameError,
     first_line,
     nearest,
+    visible,
 )
 from registry.plugins import Plugins, load_plugins
 
@@ -47,6 +48,7 @@ __all__ = [
     "first_line",
     "load_plugins",
     "nearest",
+    "visible",
 ]
 
 

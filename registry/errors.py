@@ -7,7 +7,9 @@ three lines and no traceback. Broken invariants of our own are assertions instea
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MANY, FEW = 12, 5  # of more names than MANY, an error lists FEW
 
 
 class ExplainedError(Exception):
@@ -31,7 +33,21 @@ class ExplainedError(Exception):
             lines.append(f"Expected {self.expected}")
         if self.next:
             lines.append(f"Next: {self.next}")
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
+
+
+def visible(text: str, but: str = "") -> str:
+    r"""Write signs that would steer a terminal as escapes; what users type and files' names may
+    have them.
+
+    Args:
+        text: may have line ends, too, which are escaped.
+        but: signs that stay.
+
+    >>> print(visible("caf\u00e9\n\x1b[2J"))
+    café\n\x1b[2J
+    """
+    return "".join(each if each.isprintable() or each in but else repr(each)[1:-1] for each in text)
 
 
 def first_line(error: BaseException) -> str:
@@ -52,9 +68,9 @@ class UnknownNameError(ExplainedError, KeyError):
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         self.nearest = nearest(name, self.known)
         hint = f" Did you mean '{self.nearest}'{note}?" if self.nearest else ""
-        choices = ", ".join(self.known) or "(none is installed)"
+        choices = few_of(self.known, name) or "(none is installed)"
         super().__init__(
-            f"no {kind} named '{name}'.", expected=f"one of: {choices}.{hint}", next=next
+            f"no {kind} named '{name}'.{hint}", expected=f"one of: {choices}.", next=next
         )
 
 
@@ -91,6 +107,20 @@ class ContractError(ExplainedError, TypeError):
 
 class EnvironmentFault(ExplainedError, OSError):
     """The machine refused something (disk full, no permission); no input is wrong."""
+
+
+def few_of(known: Sequence[str], name: str) -> str:
+    """Return the known names, or of many those that are closest to a mistyped one.
+
+    >>> few_of(["poco", "random"], "pocco")
+    'poco, random'
+    >>> few_of([*"abcdefghijklmnopq", "poco", "pico"], "pocco")
+    'poco, pico, p, o, c and 14 more'
+    """
+    if len(known) <= MANY:
+        return ", ".join(known)
+    close = difflib.get_close_matches(name, known, n=FEW, cutoff=0.0)
+    return f"{', '.join(close)} and {len(known) - len(close)} more"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from registry.errors import OptionError, nearest
+from registry.errors import OptionError, few_of, nearest
 
 OptionsT = TypeVar("OptionsT", bound="Options")
 NONE = "none"
@@ -208,9 +208,9 @@ def _explain(
         if problem["type"] == "extra_forbidden":
             close = nearest(name, model.model_fields)
             hint = f" Did you mean '{where}.{close}'?" if close else ""
-            known = ", ".join(model.model_fields) or "(it has no options)"
-            whats.append(f"unknown option {full}.")
-            expecteds.append(f"one of: {known}.{hint}")
+            known = few_of(list(model.model_fields), name) or "(it has no options)"
+            whats.append(f"unknown option {full}.{hint}")
+            expecteds.append(f"one of: {known}.")
             remedies.append(f"-o {where}.{close}=VALUE" if close else "")
         elif problem["type"] == "missing":
             description = _description(model, name)
@@ -220,8 +220,8 @@ def _explain(
         else:
             reason = _plain(str(problem["msg"]))
             shown = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-            whats.append(f"option {full}{shown} is not valid.")
-            expecteds.append(f"{full}: {reason}.{_near_choice(problem)}")
+            whats.append(f"option {full}{shown} is not valid.{_near_choice(problem)}")
+            expecteds.append(f"{full}: {reason}.")
             remedies.append(f"-o {full}=VALUE" if name else "")
     passed = [f"pass {' '.join(dict.fromkeys(filter(None, remedies)))}"] if any(remedies) else []
     return OptionError(

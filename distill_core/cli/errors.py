@@ -18,6 +18,7 @@ from registry import (
     ExplainedError,
     OptionError,
     UnknownNameError,
+    visible,
 )
 from registry.blame import culprit
 
@@ -56,21 +57,9 @@ def run_safely(call: Callable[[], object], display: Display) -> int:
             raise
         if display.traceback:
             click.echo("".join(traceback.format_exception(error)), err=True)
-        click.echo(_visible(str(explain(error))), err=True)
+        click.echo(visible(str(explain(error)), but="\n\t"), err=True)
         return exit_code(error)
     return result if isinstance(result, int) else 0
-
-
-def _visible(text: str) -> str:
-    r"""Write signs that would steer a terminal as escapes; a file's name may have them.
-
-    >>> print(_visible("caf\u00e9\n\x1b[2J"))
-    café
-    \x1b[2J
-    """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else repr(each)[1:-1] for each in text
-    )
 
 
 def _by_click(error: BaseException) -> bool:

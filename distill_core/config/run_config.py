@@ -193,6 +193,7 @@ def resolve(
     settings = by_name(first_distills(settings), plugins)
     missing = [name for name in needed if not settings.get(name)]
     if missing:
+        _check_names(settings, plugins)  # a mistyped name is told before others are asked for
         flags = [f"--{name}" for name in needed]
         asked = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
         raise OptionError(
@@ -224,6 +225,13 @@ def resolve(
     _check_validation(config)
     _check_one_budget(config)
     return config.model_copy(update={"options": options})
+
+
+def _check_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
+    """Refuse a component that is chosen and does not exist."""
+    for option, kind in BY_OPTION.items():
+        if isinstance(name := settings.get(option), str) and name:
+            plugins[kind.name].entry(name)
 
 
 def _checked(kind: Components, name: str, given: Mapping[str, Any], of_run: bool) -> Options:

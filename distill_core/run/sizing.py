@@ -98,7 +98,9 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
         else:
             upper = tried
     if best is None:
-        raise _too_small(limit, _least(measure, limit / image))
+        least = _least(measure, limit / image)
+        larger = _at(measure, 2**DOUBLINGS * limit / image)
+        raise _too_small(limit, least, fixed=larger is not None and larger[1] == least)
     return best
 
 
@@ -130,11 +132,16 @@ def _least(measure: Measure, ipc: float) -> int | None:
     return None
 
 
-def _too_small(limit: int, least: int | None) -> InputError:
+def _too_small(limit: int, least: int | None, *, fixed: bool = False) -> InputError:
+    """Say what would fit; `fixed`: the size does not follow a budget, since an option says it."""
     needs = "" if least is None else f"; about {least:,} bytes would fit"
     return InputError(
         f"representation and labels do not fit in {limit:,} bytes{needs}.",
         expected="at most the bytes of --budget-bytes, labels, masks and decoders counted.",
-        next=f"raise --budget-bytes{'' if least is None else f' to {least}'}, or choose a smaller "
-        "--repr or --labeler.",
+        next=f"raise --budget-bytes{'' if least is None else f' to {least}'}, or "
+        + (
+            "unset the option of --repr that fixes its size, as a preset may do."
+            if fixed
+            else "choose a smaller --repr or --labeler."
+        ),
     )

@@ -44,8 +44,8 @@ def test_an_unknown_name(brews: Components) -> None:
     with pytest.raises(UnknownNameError) as caught:
         brews.entry("expresso")
     assert str(caught.value) == (
-        "no brew named 'expresso'.\n"
-        "Expected one of: espresso, filtered. Did you mean 'espresso'?\n"
+        "no brew named 'expresso'. Did you mean 'espresso'?\n"
+        "Expected one of: espresso, filtered.\n"
         "Next: the board shows every brew."
     )
 

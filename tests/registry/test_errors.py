@@ -55,12 +55,27 @@ def test_unknown_name_names_the_nearest_and_all_others() -> None:
         "orderer", "pocco", known=["random", "poco", "identity"], next="see `distill list`."
     )
     assert str(error) == (
-        "no orderer named 'pocco'.\n"
-        "Expected one of: identity, poco, random. Did you mean 'poco'?\n"
+        "no orderer named 'pocco'. Did you mean 'poco'?\n"
+        "Expected one of: identity, poco, random.\n"
         "Next: see `distill list`."
     )
     assert error.nearest == "poco"
     assert isinstance(error, LookupError)
+
+
+def test_of_many_names_the_nearest_few_are_listed() -> None:
+    known = [f"podd-{name}" for name in "abcdefghijklmnop"]
+    what, expected = str(UnknownNameError("preset", "podd_a", known=known)).splitlines()
+    assert what == "no preset named 'podd_a'. Did you mean 'podd-a'?"
+    assert expected.startswith("Expected one of: podd-a, ")
+    assert expected.endswith(" and 11 more.")
+
+
+def test_what_a_user_typed_cannot_add_a_line_or_steer_a_terminal() -> None:
+    error = UnknownNameError("orderer", "po\nco\x1b[2J\u202e", known=["poco"])
+    what, expected = str(error).splitlines()
+    assert what.startswith("no orderer named 'po\\nco\\x1b[2J\\u202e'.")
+    assert expected == "Expected one of: poco."
 
 
 def test_unknown_name_far_from_everything_guesses_nothing() -> None:

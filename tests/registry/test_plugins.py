@@ -227,8 +227,8 @@ def test_an_unknown_plugin_in_the_environment_variable(
     with pytest.raises(UnknownNameError) as caught:
         load()
     assert str(caught.value) == (
-        "no plugin named 'arabica_bean'.\n"
-        "Expected one of: arabica_beans. Did you mean 'arabica_beans'?\n"
+        "no plugin named 'arabica_bean'. Did you mean 'arabica_beans'?\n"
+        "Expected one of: arabica_beans.\n"
         "Next: correct COFFEE_LOAD_PLUGINS or install the plugin."
     )
 

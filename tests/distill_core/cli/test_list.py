@@ -51,9 +51,9 @@ def test_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     result = distill("list", "ordrer")
     assert result.exit_code == 2
     assert result.stderr == (
-        "no kind of component named 'ordrer'.\n"
+        "no kind of component named 'ordrer'. Did you mean 'orderer'?\n"
         "Expected one of: algo, algorithm, backbone, dataset, labeler, orderer, repr, "
-        "representation. Did you mean 'orderer'?\n"
+        "representation.\n"
         "Next: `distill list` shows all kinds.\n"
     )
 

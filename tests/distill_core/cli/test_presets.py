@@ -47,9 +47,9 @@ def test_an_unknown_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     result = distill("presets", "qick")
     assert result.exit_code == 2
     assert result.stderr == (
-        "no preset named 'qick'.\n"
-        "Expected one of: quick. Did you mean 'quick'?\n"
-        "Next: `distill presets` describes them, `distill plugins` shows what is installed.\n"
+        "no preset named 'qick'. Did you mean 'quick'?\n"
+        "Expected one of: quick.\n"
+        "Next: `distill list presets` has all names, `distill plugins` shows what is installed.\n"
     )
 
 

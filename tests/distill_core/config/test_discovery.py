@@ -85,7 +85,7 @@ def test_an_unknown_preset() -> None:
     with pytest.raises(UnknownNameError) as caught:
         preset_settings("fats", found(one=offering(FAST)))
     assert str(caught.value) == (
-        "no preset named 'fats'.\n"
-        "Expected one of: fast. Did you mean 'fast'?\n"
-        "Next: `distill presets` describes them, `distill plugins` shows what is installed."
+        "no preset named 'fats'. Did you mean 'fast'?\n"
+        "Expected one of: fast.\n"
+        "Next: `distill list presets` has all names, `distill plugins` shows what is installed."
     )

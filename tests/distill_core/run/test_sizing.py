@@ -108,6 +108,15 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
         small_assembly(ipc=None, budget_bytes="100")
 
 
+def test_a_size_that_no_budget_changes_is_said_to_be_fixed() -> None:
+    with pytest.raises(InputError, match="about 4,000 bytes") as caught:
+        largest_ipc(1000, lambda ipc: 4000, 300)
+    assert "unset the option of --repr that fixes its size" in caught.value.next
+    with pytest.raises(InputError) as caught:
+        largest_ipc(1000, lambda ipc: 4000 + int(300 * ipc), 300)
+    assert "choose a smaller --repr" in caught.value.next
+
+
 def test_two_budgets_are_refused() -> None:
     with pytest.raises(OptionError, match=r"run\.ipc = 0\.8 and run\.budget_bytes = 30720"):
         small_config(budget_bytes="30KiB")
