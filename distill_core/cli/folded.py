@@ -1,4 +1,4 @@
-"""A command whose help leaves out the flags that few will give, unless `--all` is given, too."""
+"""A command whose help leaves out flags that are rarely needed, unless `--all` is given, too."""
 
 from __future__ import annotations
 
@@ -39,9 +39,17 @@ class FoldedCommand(click.Command):
         with formatter.section("Options"):
             formatter.write_dl(records)
         formatter.write_paragraph()
-        formatter.write_text(
-            f"{len(self.folded)} more that few will give: `{ctx.command_path} --help --all`."
-        )
+        formatter.write_text(folded_line(f"{ctx.command_path} --help --all", len(self.folded)))
+
+
+def folded_line(command: str, count: int) -> str:
+    """Say which command shows the options that are left out.
+
+    >>> folded_line("distill run --help --all", 4)
+    '`distill run --help --all` also shows 4 options that are rarely needed.'
+    """
+    options = "option that is" if count == 1 else "options that are"
+    return f"`{command}` also shows {count} {options} rarely needed."
 
 
 def _help_with_all(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -32,4 +33,8 @@ def command(name: str, kind: str, out: Path) -> None:
     files = new_plugin(name, find_kind(kind), out, discover())
     for file in files:
         click.echo(file)
-    click.echo(f"Next: python -m pip install -e {files[0].parent}, then `distill plugins`.")
+    package = shlex.quote(str(files[0].parent))
+    click.echo(
+        f"Next: `python -m pip install -e {package}`, then `distill plugins` shows it, and "
+        f"`python -m pytest {package}` checks it (`python -m pip install pytest` first)."
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from distill_core.cli.folded import folded_line
 from distill_core.cli.kinds import find_kind
 from distill_core.cli.names import ComponentName, KindName
 from distill_core.cli.others import OTHERS, show_other
@@ -28,11 +30,13 @@ from registry.docstrings import source_of
 if TYPE_CHECKING:
     from registry.options import Options
 
+WIDTH, INDENT = 100, "    "  # of lines for a pipe or a file
+
 
 @click.command()
 @click.argument("kind", type=KindName())
 @click.argument("name", type=ComponentName(), required=False)
-@click.option("--all", "whole", is_flag=True, help="Also options that few will set.")
+@click.option("--all", "whole", is_flag=True, help="Also options that are rarely needed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a record with all options.")
 def command(kind: str, name: str | None, whole: bool, as_json: bool) -> None:
     """Explain the component NAME of a KIND: what it does, and its options.
@@ -103,29 +107,56 @@ def _print_options(options: Sequence[Row], hidden: Collection[str], what: str) -
     _print_table([row for row in options if row[0] not in hidden] or options)
     click.echo(f"Set one with -o {options[0][0]}=VALUE.")
     if hidden and len(hidden) < len(options):
-        click.echo(f"{len(hidden)} more that few will set: `distill show {what} --all`.")
+        click.echo(folded_line(f"distill show {what} --all", len(hidden)))
 
 
 def _print_table(options: Sequence[Row]) -> None:
     click.echo("")
-    headers, cells = stacked(options) if sys.stdout.isatty() else filled(options)
-    print_table(headers, cells, title="Options")
+    if sys.stdout.isatty():
+        headers, cells = stacked(options)
+        print_table(headers, cells, title="Options")
+        return
+    for row in options:
+        click.echo("\n".join(paragraph(row)))
 
 
-def filled(options: Sequence[Row]) -> tuple[Row, list[Row]]:
-    """Return headers and rows without the columns that have nothing in any row."""
-    columns = [column for column in zip(HEADERS, *options, strict=True) if any(column[1:])]
-    headers, *cells = zip(*columns, strict=True)
-    return headers, cells
+def paragraph(row: Row) -> list[str]:
+    """Return an option as lines for a pipe or a file: its name first, no line long.
+
+    >>> row = ("algo.window", "int or none", "none", ">= 1", "steps", "many", "PoDD, 5.1")
+    >>> paragraph(row)
+    ['algo.window  int or none, default: none, >= 1, unit: steps', '    many. Source: PoDD, 5.1']
+    """
+    name, *_, text, source = row
+    meaning = ". ".join(filter(None, [text, source and f"Source: {source}"]))
+    values = f"{name}  {', '.join(_value(row))}"
+    return _broken(values, "") + (_broken(meaning, INDENT) if meaning else [])
+
+
+def _broken(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _value(row: Row) -> list[str]:
+    """Return what an option can be: its type, its default, its bounds and its unit."""
+    _, what, default, bounds, unit, *_ = row
+    filling = default if default == "required" else f"default: {default}"
+    # Spaces, so that a long list of choices breaks between them.
+    return [*filter(None, [what.replace("|", " | "), filling, bounds, unit and f"unit: {unit}"])]
 
 
 def stacked(options: Sequence[Row]) -> tuple[Row, list[Row]]:
     """Return headers and rows for a terminal: few columns, so that each is wide enough to read."""
-    cells = []
-    for name, what, default, bounds, unit, text, source in options:
-        filling = default if default == "required" else f"default: {default}"
-        # Spaces, so that a long list of choices breaks between them.
-        value = [what.replace("|", " | "), filling, bounds, unit and f"unit: {unit}"]
-        meaning = [text, source and f"Source: {source}"]
-        cells.append((name, *("\n".join(filter(None, lines)) for lines in (value, meaning))))
+    cells: list[Row] = []
+    for row in options:
+        name, *_, text, source = row
+        meaning = filter(None, [text, source and f"Source: {source}"])
+        cells.append((name, "\n".join(_value(row)), "\n".join(meaning)))
     return ("option", "value", "description"), cells

@@ -134,6 +134,7 @@ def run(
         )
         if state:
             loop.load_state_dict(state)
+            console.print(f"resume   {_place(loop.step, assembly.steps)}")
         ranks.broadcast(ranks.gather(None))  # nothing is changed or deleted before all are ready
         if ranks.is_main and early:
             _take_over(run_dir, config, start, resume=resume)
@@ -145,6 +146,17 @@ def run(
         finally:
             if log:
                 log.board.close()
+
+
+def _place(step: int, steps: int) -> str:
+    """Say where a run goes on.
+
+    >>> _place(120, 300), _place(300, 300)
+    ('goes on after outer step 120 of 300', 'all 300 outer steps are made; their result is judged')
+    """
+    if step >= steps:
+        return f"all {steps} outer steps are made; their result is judged"
+    return f"goes on after outer step {step} of {steps}"
 
 
 def _take_over(run_dir: Path, config: RunConfig, start: Start, *, resume: bool) -> None:

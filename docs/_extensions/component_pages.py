@@ -71,11 +71,11 @@ def settings_page() -> str:
 
 
 def _listed(options: Iterable[tuple[str, ...]], advanced: Collection[str]) -> Iterator[str]:
-    """Yield an entry for each option; those that few will set come last and say so."""
+    """Yield an entry for each option; those that are rarely needed come last and say so."""
     for option, what, default, bounds, unit, text, source in sorted(
         options, key=lambda row: row[0] in advanced
     ):
-        few = "few will set it" if option in advanced else ""
+        few = "rarely needed" if option in advanced else ""
         facts = ", ".join(
             [f"`{what}`", "required" if default == "required" else f"default `{default}`"]
             + [_escaped(fact) for fact in (bounds, few, unit and f"unit: {unit}") if fact]

@@ -11,8 +11,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from distill_core.system.kept import LOG
 
 OPEN_FILES = "/proc/self/fd"  # where Linux names the open files of a process
 LARGEST_FILE = 64 * 2**20  # bytes; the library has some hundreds of thousands
+LONGEST_COMPILATION = 3600  # seconds, and twice what all tries of a compiler may take together
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _READ_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
@@ -61,6 +64,18 @@ def is_ours(found: os.stat_result) -> bool:
 
 def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0  # what `stat` says where users have none
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what a compilation that was killed has left in a folder of libraries.
+
+    Whether another process still compiles there, no lock tells on every file system; the age does.
+    """
+    for path in folder.glob(f"{tempfile.gettempprefix()}*"):
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > LONGEST_COMPILATION:
+                shutil.rmtree(path)
 
 
 def put(made: Path, folder: Path, key: str) -> None:

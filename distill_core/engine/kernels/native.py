@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from distill_core.engine.kernels.library import find, put, safe_folder
+from distill_core.engine.kernels.library import find, put, remove_left, safe_folder
 from distill_core.system.kept import made_anew
 
 LOG = logging.getLogger("distill")
@@ -92,6 +92,7 @@ def _load() -> ctypes.CDLL:
     key, reasons = _key(compiler), list[str]()
     try:
         with safe_folder() as folder:
+            remove_left(folder)
             found = find(folder, key, made_anew)
             if found is None:
                 _compile(compiler, folder, key)

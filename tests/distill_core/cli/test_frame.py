@@ -14,6 +14,7 @@ from distill_core.cli import COMMANDS, main
 from distill_core.cli.errors import Display, run_safely
 from distill_core.cli.group import TRACEBACK, LazyGroup
 from registry import ContractError, EnvironmentFault, InputError
+from registry.errors import few_of
 from tests.distill_core.cli.fakes import distill, process
 
 # The public interface: a component adds options, never flags. Change it only on purpose.
@@ -82,11 +83,13 @@ def test_flags_that_few_give_are_folded_and_counted() -> None:
     few = distill("run", "--help").stdout
     assert "--procs" not in few
     assert "--ipc" in few
-    assert few.endswith("\n4 more that few will give: `distill run --help --all`.\n")
+    assert few.endswith(
+        "\n`distill run --help --all` also shows 4 options that are rarely needed.\n"
+    )
     whole = distill("run", "--help", "--all").stdout
     assert distill("run", "--all").stdout == whole
     assert all(each in whole for each in ("--procs", "--max-memory", "--ipc"))
-    assert "few will give" not in whole
+    assert "rarely needed" not in whole
 
 
 def test_version() -> None:
@@ -98,8 +101,8 @@ def test_an_unknown_command() -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "no command named 'lsit'.\n"
-        f"Expected one of: {', '.join(sorted(COMMANDS))}. Did you mean 'list'?\n"
+        "no command named 'lsit'. Did you mean 'list'?\n"
+        f"Expected one of: {few_of(sorted(COMMANDS), 'lsit')}.\n"
         "Next: `distill --help` says what each of them does.\n"
     )
 
@@ -108,9 +111,9 @@ def test_an_unknown_option() -> None:
     result = distill("run", "--labler", "soft")
     assert result.exit_code == 2
     what, expected, next_step = result.stderr.splitlines()
-    assert what == "no option named '--labler'."
-    assert expected.startswith("Expected one of: --algo, ")
-    assert expected.endswith("Did you mean '--labeler'?")
+    assert what == "no option named '--labler'. Did you mean '--labeler'?"
+    assert expected.startswith("Expected one of: --labeler, ")
+    assert expected.endswith(" more.")
     assert next_step == "Next: `distill run --help` explains what it takes."
 
 

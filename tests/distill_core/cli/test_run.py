@@ -213,6 +213,7 @@ def test_a_finished_run_goes_on_with_more_steps(finished, tmp_path):
     shutil.copytree(out, copy)
     result = distill("run", "--resume", "--out", str(copy), "--steps", "6")
     assert result.exit_code == 0, result.output
+    assert "resume   goes on after outer step 4 of 6\n" in result.stdout
     whole = tmp_path / "whole"
     assert distill(*arguments(whole, "--steps", "6")).exit_code == 0
     ours, theirs = (load_file(path / "distilled.safetensors") for path in (copy, whole))

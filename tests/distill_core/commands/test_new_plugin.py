@@ -193,4 +193,6 @@ def test_the_command_writes_and_says_what_next(tmp_path: Path) -> None:
     done = distill("new-plugin", "mine", "--kind", "orderers", "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "distill_mine.py" in done.output
-    assert f"Next: python -m pip install -e {tmp_path / 'distill-mine'}" in done.output
+    package = tmp_path / "distill-mine"
+    assert f"Next: `python -m pip install -e {package}`" in done.output
+    assert f"`python -m pytest {package}` checks it" in done.output

@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def test_it_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyPat
     outcome.cache_clear()
     monkeypatch.setattr(native, "_compile", lambda *_: pytest.fail("compiled again"))
     library()
+
+
+def test_what_a_killed_compilation_has_left_is_removed_when_nobody_can_use_it(cache: Path) -> None:
+    library()
+    old, used = (Path(tempfile.mkdtemp(dir=cache)) for _ in range(2))
+    (old / "blocks.so").touch()
+    os.utime(old, (0, 0))
+    outcome.cache_clear()
+    library()
+    assert not old.exists()
+    assert used.exists()  # somebody may compile there now
 
 
 def rewritten(kept: Path, data: bytes) -> None:
