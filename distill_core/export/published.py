@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.artefact import file_sha256
-from distill_core.artefact.contents import DISTILLED, EVALUATION, MANIFEST, WHITENING
+from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled
+from distill_core.artefact.evaluations import Evaluation, read_evaluations
 from distill_core.artefact.manifest import read_manifest
-from distill_core.system.door import read_plain
-from distill_core.system.files import parse_json, read_tensors, write_atomically, write_tensors
-from registry import InputError
+from distill_core.system.files import read_tensors, write_atomically, write_tensors
 
 # The beginnings of paths of Unix and Windows, as a whole option or after an equals sign.
 _PLACE = re.compile(r"(?:^|(?<==))(?:~|\.{1,2}[/\\]|/|[A-Za-z]:[/\\]|\\\\).*", re.DOTALL)
@@ -74,29 +73,13 @@ def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[st
         return stated
     if not manifest:
         return {}  # nothing says of which state they are
-    found: dict[str, Any] = {}
-    paths = (distilled.path.parent / EVALUATION).glob("*.json")
-    for path in sorted(paths, key=lambda path: (path.lstat().st_mtime_ns, path.name)):
-        try:
-            body = parse_json(read_plain(path))
-            if body["outer_steps"] == manifest["outer_steps"]:
-                for row, results in body["results"].items():
-                    found[_with_protocol(row, body)] = dict(results)
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{path} is damaged ({type(error).__name__}: {error}).",
-                expected="what `distill evaluate` wrote.",
-                next="delete it; `distill evaluate` makes it again.",
-            ) from error
-    return found
+    found = read_evaluations(distilled.path.parent, manifest.get("outer_steps"))
+    return {_with_protocol(each): dict(each.results) for each in found}
 
 
-def _with_protocol(row: str, body: Mapping[str, Any]) -> str:
-    settings = body.get("settings", {}).get(row, {}).get("evaluate", {})
-    protocol = settings.get("protocol", "recipe")
-    return row if protocol == "recipe" else f"{row}, protocol {protocol}"
+def _with_protocol(each: Evaluation) -> str:
+    usual = each.protocol == "recipe"
+    return each.row if usual else f"{each.row}, protocol {each.protocol}"
 
 
 def without_places(value: Any) -> Any:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
+from distill_core.artefact.evaluations import read_evaluations
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.storage import Storage
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
-from distill_core.system.door import check_folder, read_plain
-from distill_core.system.files import objects_of, parse_json
+from distill_core.system.files import objects_of
 from registry import InputError
 
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
@@ -133,13 +133,9 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
         chosen = manifest["components"]["backbone"]
         if manifest["results"]:
             judged.append(_judgement(_named(chosen), chosen["options"], manifest["results"]))
-        for each in _evaluations(path):
-            body = _table(each)
-            if body["outer_steps"] != manifest["outer_steps"]:
-                continue  # of an earlier state
-            for row, results in body["results"].items():
-                settings = body["settings"][row]
-                judged.append(_judgement(settings["backbone"], settings["options"], results))
+        for each in read_evaluations(path, manifest["outer_steps"]):
+            settings = each.settings
+            judged.append(_judgement(settings["backbone"], settings["options"], each.results))
         _check(manifest)
         by_class = _by_class(manifest["results"])
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -150,19 +146,6 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
     return RunRecord(path, config, manifest, tuple(judged), by_class)
-
-
-def _evaluations(path: Path) -> list[Path]:
-    """Return the files of `distill evaluate` as metrics.jsonl lists them, which copying keeps.
-
-    Files that it does not list come first, by their own time.
-    """
-    listed = [line.get("file") for line in objects_of(path / METRICS)]
-    last = {name: k for k, name in enumerate(listed) if isinstance(name, str)}
-    return sorted(
-        check_folder(path / EVALUATION).glob("*.json"),
-        key=lambda each: (last.get(each.name, -1), each.lstat().st_mtime, each.name),
-    )
 
 
 def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]) -> Judgement:
@@ -215,18 +198,6 @@ def _finite(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} is not a finite number")
     return number
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        found = parse_json(read_plain(path))
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _damaged(path, f"it cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise _damaged(path, "it is not a table")
-    return found
 
 
 def _unusable(path: Path, why: str) -> InputError:

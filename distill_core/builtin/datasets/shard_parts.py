@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from distill_core.plugin import InputError, shown
+from distill_core.plugin import InputError, shortened, shown
 
 TRAIN, TEST, VAL, NO_PART = "train", "test", "validation", ""
 WORDS = {
@@ -17,7 +17,6 @@ WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VAL),
 }
 NUMBERED = re.compile(r"(.*?)(\d+)-of-(\d+)(.*)")
-MOST_LISTED = 10  # names in a sentence
 
 
 class Choice(NamedTuple):
@@ -125,9 +124,7 @@ def listed(names: Iterable[str], empty: str = "''") -> str:
     >>> listed(["a", ""]), listed(map(str, range(99)))
     ("a, ''", '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 89 more')
     """
-    names = list(names)
-    text = ", ".join(shown(name) if name else empty for name in names[:MOST_LISTED]) or "none"
-    return text if len(names) <= MOST_LISTED else f"{text} and {len(names) - MOST_LISTED} more"
+    return shortened([shown(name) if name else empty for name in names]) or "none"
 
 
 def _listed(names: Iterable[str]) -> str:

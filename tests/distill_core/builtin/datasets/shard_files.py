@@ -5,14 +5,42 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
+from distill_core.contracts.components import Dataset
+from distill_core.contracts.data import RawData
+from distill_core.data.prepare import check_raw
+from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import png
 
 NAMES = ("cat", "dog")
 IMAGE = {"_type": "Image"}
+
+
+def loaded(dataset: Dataset) -> RawData:
+    """Return the images of a dataset, which keep the contract."""
+    raw = dataset.load()
+    check_raw(raw)
+    return raw
+
+
+def levels(images: torch.Tensor) -> list[int]:
+    """Return the first number of each image: of grey pictures, which they are."""
+    first: list[int] = images[:, 0, 0, 0].tolist()
+    return first
+
+
+def refusal_of(load: Callable[[], object], match: str) -> InputError:
+    """Return the error of images that cannot be used, in one sentence."""
+    with pytest.raises(InputError, match=match) as refused:
+        load()
+    assert "\n" not in refused.value.what
+    return refused.value
 
 
 def features(names: Sequence[str] | None = NAMES) -> dict[str, Any]:

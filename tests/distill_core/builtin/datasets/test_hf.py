@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distill_core.builtin.datasets import hf
 from distill_core.builtin.datasets.arrow_files import Table
 from distill_core.builtin.datasets.hf import Hf
 from distill_core.builtin.datasets.options import HfOptions
 from distill_core.contracts.data import RawData
-from distill_core.data.prepare import check_raw
 from registry import EnvironmentFault, InputError
 from tests.distill_core.builtin.datasets.picture_files import png
 from tests.distill_core.builtin.datasets.shard_files import (
     IMAGE,
     features,
+    levels,
+    loaded,
     parquet,
+    refusal_of,
     rows,
     saved,
     saved_dict,
@@ -34,20 +36,11 @@ pytest.importorskip("pyarrow")
 
 
 def _load(path: Path, **options: Any) -> RawData:
-    raw = Hf(HfOptions(path=path, **options)).load()
-    check_raw(raw)
-    return raw
-
-
-def _levels(images: torch.Tensor) -> list[int]:
-    return images[:, 0, 0, 0].tolist()
+    return loaded(Hf(HfOptions(path=path, **options)))
 
 
 def _refused(path: Path, match: str, **options: Any) -> InputError:
-    with pytest.raises(InputError, match=match) as refused:
-        _load(path, **options)
-    assert "\n" not in refused.value.what
-    return refused.value
+    return refusal_of(partial(_load, path, **options), match)
 
 
 def _dict(folder: Path) -> Path:
@@ -70,7 +63,7 @@ def _cache(folder: Path) -> Path:
 def test_train_and_test(make: Callable[[Path], Path], tmp_path: Path) -> None:
     raw = _load(make(tmp_path))
     assert (raw.spec.name, raw.spec.class_names) == ("hf", ("cat", "dog"))
-    assert (_levels(raw.train_images), _levels(raw.test_images)) == ([*range(8)], [20, 21, 22, 23])
+    assert (levels(raw.train_images), levels(raw.test_images)) == ([*range(8)], [20, 21, 22, 23])
     assert raw.train_labels.tolist() == [0, 1] * 4
 
 
@@ -78,7 +71,7 @@ def test_one_split_of_two_files_is_divided(tmp_path: Path) -> None:
     raw = _load(saved(tmp_path, table(rows(10)), table(rows(10, 10))), size=4, fit="squash")
     assert raw.spec.image_shape == (1, 4, 4)
     assert raw.spec.fit == "squash"
-    assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == [*range(20)]
+    assert sorted(levels(raw.train_images) + levels(raw.test_images)) == [*range(20)]
     assert raw.test_labels.bincount().tolist() == [2, 2]
 
 
@@ -86,14 +79,14 @@ def test_a_test_part_without_classes_gives_way(tmp_path: Path) -> None:
     secret = {**rows(4, 40), "label": [-1] * 4}
     parts = {"train": table(rows(8)), "test": table(secret), "validation": table(rows(4, 20))}
     raw = _load(saved_dict(tmp_path / "a", **parts))
-    assert _levels(raw.test_images) == [20, 21, 22, 23]
+    assert levels(raw.test_images) == [20, 21, 22, 23]
     secrecy = "the images of {} have no classes, so they are not read."
     assert raw.notes == (secrecy.format("test"),)
     turned = {**parts, "test": parts["validation"], "validation": parts["test"]}
     raw = _load(saved_dict(tmp_path / "c", **{**turned, "more": table(rows(2))}))
     assert raw.notes == ("not read: more.", secrecy.format("validation"))
     raw = _load(saved_dict(tmp_path / "b", train=table(rows(10)), test=table(secret)))
-    assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == [*range(10)]
+    assert sorted(levels(raw.train_images) + levels(raw.test_images)) == [*range(10)]
 
 
 def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
@@ -106,7 +99,7 @@ def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
     assert "dataset.label=NAME" in refused.next
     raw = _load(path, image="other", label="coarse", test_fraction=0.1)
     assert raw.spec.class_names == ("x", "y")
-    assert min(_levels(raw.train_images)) >= 50
+    assert min(levels(raw.train_images)) >= 50
     _refused(path, "has no column neither", image="neither")
     _refused(path, "the column other .* is struct", image="image", label="other")
 
@@ -203,7 +196,7 @@ def test_damaged_numbers_in_a_table_do_not_end_the_process(tmp_path: Path) -> No
 def test_missing_and_left_over_shards(tmp_path: Path) -> None:
     saved(tmp_path / "a", table(rows(4)), table(rows(4, 4)))
     stream(tmp_path / "a/data-00002-of-00003.arrow", table(rows(4, 90)))  # of an earlier saving
-    assert max(_levels(_load(tmp_path / "a").train_images)) < 90
+    assert max(levels(_load(tmp_path / "a").train_images)) < 90
     (tmp_path / "a/data-00001-of-00002.arrow").unlink()
     _refused(tmp_path / "a", "lists data-00001-of-00002.arrow, which is not there")
     parquet(tmp_path / "b/train-00001-of-00002.parquet", table(rows(4)))
@@ -228,7 +221,7 @@ def test_a_part_without_rows(tmp_path: Path) -> None:
     _refused(saved(tmp_path / "a", none), "has no rows to train on")
     parts = {"train": table(rows(8)), "test": none, "validation": table(rows(4, 20))}
     raw = _load(saved_dict(tmp_path / "b", **parts))
-    assert _levels(raw.test_images) == [20, 21, 22, 23]
+    assert levels(raw.test_images) == [20, 21, 22, 23]
 
 
 @pytest.mark.parametrize(

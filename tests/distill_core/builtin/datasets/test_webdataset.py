@@ -6,36 +6,26 @@ import gzip
 import json
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distill_core.builtin.datasets.options import WebDatasetOptions
 from distill_core.builtin.datasets.webdataset import WebDataset
 from distill_core.contracts.data import RawData
-from distill_core.data.prepare import check_raw
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import png
-from tests.distill_core.builtin.datasets.shard_files import items, tar
+from tests.distill_core.builtin.datasets.shard_files import items, levels, loaded, refusal_of, tar
 
 
 def _load(path: Path, **options: Any) -> RawData:
-    raw = WebDataset(WebDatasetOptions(path=path, **options)).load()
-    check_raw(raw)
-    return raw
-
-
-def _levels(images: torch.Tensor) -> list[int]:
-    return images[:, 0, 0, 0].tolist()
+    return loaded(WebDataset(WebDatasetOptions(path=path, **options)))
 
 
 def _refused(path: Path, match: str, **options: Any) -> InputError:
-    with pytest.raises(InputError, match=match) as refused:
-        _load(path, **options)
-    assert "\n" not in refused.value.what
-    return refused.value
+    return refusal_of(partial(_load, path, **options), match)
 
 
 def _member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
@@ -64,7 +54,7 @@ def test_shards_of_two_parts(tmp_path: Path, train: str, test: str) -> None:
     raw = _load(tmp_path)
     assert (raw.spec.name, raw.spec.class_names) == ("webdataset", ("0", "1"))
     assert raw.spec.image_shape == (1, 8, 8)
-    assert (_levels(raw.train_images), _levels(raw.test_images)) == ([0, 1, 2, 3], [10, 11, 12, 13])
+    assert (levels(raw.train_images), levels(raw.test_images)) == ([0, 1, 2, 3], [10, 11, 12, 13])
     assert raw.train_labels.tolist() == [0, 1, 0, 1]
 
 
@@ -138,7 +128,7 @@ def test_an_ending_chooses_the_image(tmp_path: Path) -> None:
     refused = _refused(tmp_path, "several images: left.png, right.png")
     assert "dataset.image=left.png" in refused.next
     raw = _load(tmp_path, image="right.png", test_fraction=0.1)
-    assert min(_levels(raw.train_images)) >= 100
+    assert min(levels(raw.train_images)) >= 100
     _refused(tmp_path, "has no .jpg", image="jpg")
 
 
