@@ -33,8 +33,7 @@ def command(*, runs: tuple[Path, ...], sort: str | None, as_json: bool, as_markd
     elif as_markdown or not sys.stdout.isatty():
         click.echo(comparison.markdown(rows))
     else:
-        body = [comparison.cells(row) for row in rows]
-        print_table(list(comparison.HEADERS.values()), body, title="Runs")
+        print_table(*comparison.filled(rows), title="Runs")
     for line in comparison.not_alike(records):
         click.echo(line, err=True)
     for line in failures:

@@ -110,9 +110,17 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [_cell(name, row[name]) for name in HEADERS]
 
 
+def filled(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return headers and rows as text, without the columns that have nothing in any row."""
+    columns = zip(HEADERS.values(), *map(cells, rows), strict=True)
+    headers, *body = map(list, zip(*(c for c in columns if {*c[1:]} != {MISSING}), strict=True))
+    return headers, body
+
+
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write a Markdown table."""
-    lines = [list(HEADERS.values()), ["---"] * len(HEADERS), *map(cells, rows)]
+    headers, body = filled(rows)
+    lines = [headers, ["---"] * len(headers), *body]
     return "\n".join("| " + " | ".join(map(_safe, line)) + " |" for line in lines)
 
 

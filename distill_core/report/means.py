@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from distill_core.config.settings import MACHINE, flatten
+from distill_core.hookspecs import BY_OPTION
 from distill_core.report.compare import HEADERS
 from distill_core.report.record import Judgement, RunRecord, columns_of
 
@@ -57,7 +58,11 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
     names = [name for name in dict.fromkeys(n for s in firsts for n in s) if _differs(name, firsts)]
     return [
         Group(
-            {name: plain[places[0]].get(name, "-") for name in names},
+            {
+                name: plain[places[0]].get(name, "-")
+                for name in names
+                if name in plain[places[0]] or not _kind(name)
+            },
             tuple(records[k] for k in places),
         )
         for places in members.values()
@@ -106,5 +111,23 @@ def _settings(record: RunRecord) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if name not in OUTSIDE}
 
 
-def _differs(name: str, settings: Iterable[dict[str, str]]) -> bool:
-    return len({each.get(name) for each in settings}) > 1
+def _differs(name: str, settings: Sequence[dict[str, str]]) -> bool:
+    """Say whether a setting tells groups apart; a component's option only among those that use it.
+
+    Other components have other options, and the component's name tells them apart already.
+    """
+    kind = _kind(name)
+    chosen = {each.get(kind) for each in settings}
+    return any(
+        len({each.get(name) for each in settings if each.get(kind) == one}) > 1 for one in chosen
+    )
+
+
+def _kind(name: str) -> str:
+    """Return the kind of the component that a setting is an option of; empty: it is none.
+
+    >>> _kind("algo.window"), _kind("algo"), _kind("evaluate.nets")
+    ('algo', '', '')
+    """
+    kind, dot, _ = name.partition(".")
+    return kind if dot and kind in BY_OPTION else ""

@@ -13,7 +13,7 @@ from typing import Any
 from distill_core.artefact.contents import POSTER, REPORT, TIMELAPSE
 from distill_core.artefact.last_set import current
 from distill_core.hookspecs import Preset
-from distill_core.report.compare import HEADERS, MISSING, cells, compare, not_alike
+from distill_core.report.compare import HEADERS, MISSING, cells, compare, filled, not_alike
 from distill_core.report.curves import about, budget_chart, learning_series
 from distill_core.report.means import Group, grouped, table
 from distill_core.report.opening import opening
@@ -77,8 +77,7 @@ def one_run(record: RunRecord, presets: Mapping[str, Preset]) -> str:
 
 def several(records: Sequence[RunRecord], presets: Mapping[str, Preset]) -> str:
     """Return the page that compares runs, with a line where these have used other images."""
-    columns = zip(HEADERS.values(), *map(cells, compare(records, presets)), strict=True)
-    headers, *rows = zip(*(each for each in columns if set(each[1:]) != {MISSING}), strict=True)
+    headers, rows = filled(compare(records, presets))
     posters = "".join(
         f'<figure><img class="thumb" alt="" src="{data_uri(current(record.path) / POSTER)}">'
         f"<figcaption>{escape(record.name)}</figcaption></figure>"

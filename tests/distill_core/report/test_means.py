@@ -40,6 +40,22 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
     assert "Accuracy by budget" in page
 
 
+def test_options_of_other_components_do_not_tell_runs_apart(tmp_path: Path) -> None:
+    options = {
+        "a": ("bptt", "[options.algo]\nsteps = 3\nwindow = 9"),
+        "b": ("bptt", "[options.algo]\nsteps = 5\nwindow = 9"),
+        "c": ("none", "[options.algo]\nlr = 0.1"),
+    }
+    runs = []
+    for name, (algorithm, table_) in options.items():
+        path = write_run(tmp_path / name)
+        text = (path / "run.toml").read_text().replace('algo = "bptt"', f'algo = "{algorithm}"')
+        (path / "run.toml").write_text(f"{text}\n{table_}\n")
+        runs.append(read_run(path))
+    labels = [group.label() for group in grouped(runs)]
+    assert labels == ["algo=bptt, algo.steps=3", "algo=bptt, algo.steps=5", "algo=none"]
+
+
 def test_every_network_that_judged_has_a_row(tmp_path: Path) -> None:
     runs = [made(tmp_path, seed) for seed in (0, 1)]
     for record, accuracy in zip(runs, (0.3, 0.5), strict=True):
