@@ -81,7 +81,8 @@ def test_base_takes_the_names_of_the_grid(tmp_path: Path) -> None:
 def test_an_error_says_where_to_correct_it(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as caught:
         sweep(tmp_path, base={**SMALL, "algo.windw": 3}, seeds=[0, 1])
-    assert caught.value.what == "cell seed=0: unknown option algo.windw."
+    what = "cell seed=0: unknown option algo.windw. Did you mean 'algo.window'?"
+    assert caught.value.what == what
     assert caught.value.next == (
         f"correct {tmp_path}/sweep.toml, whose names are those of -o (pass -o algo.window=VALUE; "
         "`distill show algorithm ratbptt` explains the options)."
