@@ -15,6 +15,8 @@ from distill_core.report.other_data import other_data
 from distill_core.report.record import WHAT, columns_of, read_run
 from distill_core.system.files import write_atomically
 
+MEASURED = ("numbers", "bytes", "bits_per_class", "ipc_pixels", "ipc_bytes")
+
 
 def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return one flat record for each cell, for CSV and JSON.
@@ -39,6 +41,7 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
                 "exit_code": code,
                 **{name: results.get(name, {}).get("mean") for name in shown},
                 **({"networks": judged_by(cell) if results else None} if several else {}),
+                **_measured(record),
                 "outer_steps": record.get("outer_steps"),
                 "seconds": record.get("seconds"),
             }
@@ -84,6 +87,12 @@ def not_alike(cells: Sequence[Cell]) -> list[str]:
         for members in _by_place(cells).values()
         for line in other_data((c.name, c.config.dataset, c.results()) for c in members)
     ]
+
+
+def _measured(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what a cell stores; None where that is not known."""
+    storage = record.get("storage") or {}
+    return {name: storage.get(name) for name in MEASURED}
 
 
 def _shown(cells: Sequence[Cell]) -> list[str]:

@@ -47,7 +47,8 @@ def finish(cell: Cell, accuracy: float) -> None:
     cell.run_dir.mkdir(parents=True, exist_ok=True)
     (cell.run_dir / "run.toml").write_text(to_toml(cell.config))
     results = {"distilled": {"mean": accuracy}}
-    (cell.run_dir / "manifest.json").write_text(json.dumps({"format": 1, "results": results}))
+    record = {"format": 1, "results": results, "storage": {"bytes": 2020, "ipc_bytes": 0.3}}
+    (cell.run_dir / "manifest.json").write_text(json.dumps(record))
 
 
 def test_every_place_of_the_grid_with_every_seed(tmp_path: Path) -> None:
@@ -213,6 +214,8 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "results.json").read_text())
     assert [record["state"] for record in found] == ["done", "done", "done", "failed"]
     assert found[3]["exit_code"] == 2
+    assert [record["bytes"] for record in found] == [2020, 2020, 2020, None]
+    assert (found[0]["ipc_bytes"], found[0]["bits_per_class"]) == (0.3, None)
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 5
 
 
