@@ -20,8 +20,8 @@ class StoredAs(StoredNumbers, Representation):
 
     inner: Representation
 
-    def __init__(self, inner: Representation, kind: str, *, channels: bool = True) -> None:
-        super().__init__(inner, kind, channels=channels)
+    def __init__(self, inner: Representation, kind: str, scales: str = "channel") -> None:
+        super().__init__(inner, kind, scales)
         self.layout = inner.layout
 
     @torch.no_grad()
@@ -49,9 +49,9 @@ class StoredAs(StoredNumbers, Representation):
         return self.inner.penalty()
 
     def project(self) -> None:
-        """Project the trained numbers, and fit scales to them."""
+        """Project the trained numbers, and fit scales to them that are not learned."""
         self.inner.project()
-        self.fit()
+        self.refit()
 
 
 class StoredLabels(StoredNumbers, Labeler):
@@ -62,8 +62,8 @@ class StoredLabels(StoredNumbers, Labeler):
 
     inner: Labeler
 
-    def __init__(self, inner: Labeler, kind: str, *, channels: bool = True) -> None:
-        super().__init__(inner, kind, channels=channels)
+    def __init__(self, inner: Labeler, kind: str, scales: str = "channel") -> None:
+        super().__init__(inner, kind, scales)
         self.simplex = inner.simplex  # type: ignore[misc]
         self.fit()
 
@@ -81,9 +81,9 @@ class StoredLabels(StoredNumbers, Labeler):
         return as_distributions(rows) if self.simplex else rows
 
     def project(self) -> None:
-        """Project the trained numbers, and fit scales to them."""
+        """Project the trained numbers, and fit scales to them that are not learned."""
         self.inner.project()
-        self.fit()
+        self.refit()
 
 
 def as_distributions(rows: Tensor) -> Tensor:

@@ -17,39 +17,59 @@ from distill_core.artefact.stored_types import (
     Scale,
     channel_axis,
     codes,
+    damped,
     fit,
     pack,
     quantised,
+    quantised_by,
     unpack,
 )
+from distill_core.contracts.components import InStoredType
 
 
-class StoredNumbers(nn.Module):
+class StoredNumbers(InStoredType):
     """A component whose numbers are seen as they are stored; subclasses have its contract.
 
     Stored in the type are its parameters, or where it has none its persistent buffers of floating
-    point. Other buffers, such as masks, stay as they are. Scales are fitted after every update.
+    point. Other buffers, such as masks, stay as they are. Scales are fitted after every update, or
+    at the start alone and then learned, the logarithm of their step.
 
     Args:
         inner: the component.
         kind: bfloat16, uint8, uint4 or uint2.
-        channels: tensors have a scale for each channel, where that has enough numbers.
+        scales: channel: tensors have a scale for each channel, where that has enough numbers;
+            tensor: one; learned: those of channels, learned.
     """
 
-    def __init__(self, inner: nn.Module, kind: str, *, channels: bool = True) -> None:
+    def __init__(self, inner: nn.Module, kind: str, scales: str = "channel") -> None:
         super().__init__()
-        self.inner, self.kind, self.channels = inner, kind, channels
+        self.inner, self.kind, self.scales = inner, kind, scales
+        self.levels = nn.ParameterDict()
         self._scales: dict[str, Scale] = {}
+        if scales == "learned" and kind in BITS:
+            for name, scale in self._fitted().items():
+                self.levels[_key(name, "low")] = scale.low
+                self.levels[_key(name, "step")] = scale.step.log()
         self.register_load_state_dict_post_hook(_fit_again)  # type: ignore[no-untyped-call]
 
+    @torch.no_grad()
     def fit(self) -> None:
-        """Fit the scales to the trained numbers."""
+        """Fit the scales to the numbers, those that are to be learned too."""
+        self._scales = self._fitted()
+        if self.levels:
+            for name, scale in self._scales.items():
+                self.levels[_key(name, "low")].copy_(scale.low)
+                self.levels[_key(name, "step")].copy_(scale.step.log())
+
+    def refit(self) -> None:
+        """Fit the scales to the trained numbers, unless they are learned."""
+        if not self.levels:
+            self.fit()
+
+    def _fitted(self) -> dict[str, Scale]:
         bits = BITS.get(self.kind)
-        if bits is not None:
-            self._scales = {
-                name: fit(tensor, bits, self._axis(tensor))
-                for name, tensor in self._numbers().items()
-            }
+        numbers = {} if bits is None else self._numbers()
+        return {n: fit(each.detach(), bits or 0, self._axis(each)) for n, each in numbers.items()}
 
     def packed(self) -> dict[str, Tensor]:
         """Return the state as it is stored: codes in bytes, `low` and `step` beside them."""
@@ -88,9 +108,12 @@ class StoredNumbers(nn.Module):
         }
 
     def _axis(self, tensor: Tensor) -> int | None:
-        return channel_axis(tuple(tensor.shape)) if self.channels else None
+        return None if self.scales == "tensor" else channel_axis(tuple(tensor.shape))
 
     def _scale(self, name: str, tensor: Tensor) -> Scale:
+        if self.levels:
+            low, step = (self.levels[_key(name, part)].detach() for part in Scale._fields)
+            return Scale(low, step.exp())
         if name not in self._scales:
             self.fit()
         scale = self._scales[name]
@@ -100,7 +123,17 @@ class StoredNumbers(nn.Module):
         return scale
 
     def _value(self, name: str, tensor: Tensor) -> Tensor:
-        """Return the stored value of a tensor, whose gradient goes to the tensor unchanged."""
+        """Return the stored value of a tensor, whose gradient goes to the tensor unchanged.
+
+        With learned scales it is that of LSQ, for them too, over the root of how many numbers a
+        scale has, times the largest code.
+        """
+        if self.levels:
+            low, log_step = (self.levels[_key(name, part)] for part in Scale._fields)
+            bits = BITS[self.kind]
+            factor = (tensor.numel() / low.numel() * (2**bits - 1)) ** -0.5
+            scale = Scale(damped(low, factor), damped(log_step, factor).exp())
+            return quantised_by(tensor, scale, bits)
         with torch.no_grad():
             if self.kind == "bfloat16":
                 value = tensor.to(torch.bfloat16).to(tensor.dtype)
@@ -154,6 +187,11 @@ def _unpacked(packed: Mapping[str, Tensor], name: str, kind: str, shape: tuple[i
     return low.view(sides) + whole * step.view(sides)
 
 
+def _key(name: str, part: str) -> str:
+    """Return the name of a learned scale; those of parameters have no dots."""
+    return f"{name.replace('.', '/')}/{part}"
+
+
 def _home(module: nn.Module, name: str) -> tuple[dict[str, Tensor | None], str]:
     """Return the table of a module that has a tensor, and its key."""
     path, _, key = name.rpartition(".")
@@ -165,7 +203,7 @@ def _home(module: nn.Module, name: str) -> tuple[dict[str, Tensor | None], str]:
 
 
 def _fit_again(module: nn.Module, incompatible: object) -> None:
-    """Fit scales to a state that was loaded."""
+    """Fit scales to a state that was loaded, which has those that are learned."""
     del incompatible
     assert isinstance(module, StoredNumbers)
-    module.fit()
+    module.refit()

@@ -91,6 +91,23 @@ def quantised(values: Tensor, scale: Scale, bits: int) -> Tensor:
     return scale.low + codes(values, scale, bits) * scale.step
 
 
+def quantised_by(values: Tensor, scale: Scale, bits: int) -> Tensor:
+    """Return every number at its nearest level, differentiable in numbers, `low` and `step`.
+
+    With u = (x - low) / step the derivative in `step` is round(u) - u between the bounds, and the
+    outermost code outside; that in x is 1 between them and 0 outside, and that in `low` the rest
+    of 1. Source: LSQ, Esser et al. 2020 (arXiv:1902.08153), equations 3 and 5, of x - low.
+    """
+    place = ((values - scale.low) / scale.step).clamp(0, 2**bits - 1)
+    code = place + (place.round() - place).detach()  # exactly the code: the difference is exact
+    return scale.low + code * scale.step
+
+
+def damped(values: Tensor, factor: float) -> Tensor:
+    """Return the same values, whose gradient is multiplied by a factor."""
+    return values.detach() + (values - values.detach()) * factor
+
+
 def pack(whole: Tensor, bits: int) -> Tensor:
     """Pack codes of any shape into bytes (uint8), the first one in the lowest bits.
 

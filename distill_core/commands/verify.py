@@ -142,7 +142,8 @@ def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     classes = len(metadata["class_names"])
 
     def count(part: str) -> int:
-        return sum(t.numel() for n, t in state.items() if n.startswith(f"{part}."))
+        every = {n: t for n, t in state.items() if n.startswith(f"{part}.")}
+        return sum(tensor.numel() for name, tensor in every.items() if not _is_level(name, every))
 
     pixels, numbers = count("representation") / channels, count("labeler")
     found = {
@@ -182,6 +183,7 @@ def _decodes(
 ) -> bool:
     """Whether the small file has the numbers of a state, so that its size is the size of these."""
     small = decoded_state(packed, about)
+    state = {name: tensor for name, tensor in state.items() if not _is_level(name, state)}
     for part, prefix in PREFIXES.items():
         if any(name.startswith(f"{prefix}.") for name in about["types"]):  # a component in another
             small = {re.sub(f"^{part}[.]", f"{part}.inner.", n): each for n, each in small.items()}
@@ -189,6 +191,13 @@ def _decodes(
         each.shape == state[name].shape and torch.allclose(each, state[name].to(each.dtype))
         for name, each in small.items()
     )
+
+
+def _is_level(name: str, state: Mapping[str, Tensor]) -> bool:
+    """Say whether a tensor is a learned scale of a component in a stored type."""
+    part = name.partition(".")[0]
+    typed = any(other.startswith(f"{part}.inner.") for other in state)
+    return typed and name.startswith(f"{part}.levels.")
 
 
 def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:

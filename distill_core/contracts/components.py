@@ -118,6 +118,18 @@ class Labeler(nn.Module, ABC):
         return
 
 
+class InStoredType(nn.Module):
+    """A representation or labeler that is stored in a type of fewer bits.
+
+    Attributes:
+        inner: the component, whose numbers are stored.
+        levels: scales of the type, if they are learned; they are counted in bytes alone.
+    """
+
+    inner: nn.Module
+    levels: nn.ParameterDict
+
+
 @runtime_checkable
 class Orderer(Protocol):
     """Decides which class sits where. Made by `factory(options)`; runs once, owns nothing.

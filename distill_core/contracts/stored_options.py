@@ -22,11 +22,12 @@ class StoredOptions(Options):
         "gradients pass straight through to float32 numbers, which are not part of the result",
         **about(source="Bengio et al. 2013, for the gradient", shared="yes"),
     )
-    scales: Literal["channel", "tensor"] = Field(
+    scales: Literal["channel", "tensor", "learned"] = Field(
         "channel",
         description="uint8, uint4 and uint2: levels are fitted to every channel (of other tensors "
-        "than pixels: to every column) of at least 32 numbers, or to whole tensors",
-        **about(shared="yes", advanced="yes"),
+        "than pixels: to every column) of at least 32 numbers, or to whole tensors; or those of "
+        "channels are learned with the numbers, from the fit of the start",
+        **about(source="LSQ, Esser et al. 2020, for learned", shared="yes", advanced="yes"),
     )
 
 

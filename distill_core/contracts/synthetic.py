@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from distill_core.contracts.components import Labeler, Representation
+from distill_core.contracts.components import InStoredType, Labeler, Representation
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Boxes, Placement
 from registry import InputError
@@ -142,15 +142,24 @@ class SyntheticDataset(nn.Module):
         Returns:
             The gradient of the sum of all items, one tensor per parameter of `groups()["data"]`; 1
             everywhere if every item has its own pixels. It is a count if pixels are stored
-            directly, or if items are means of them.
+            directly, or if items are means of them. Learned scales have the mean.
         """
         parameters = self.groups().get("data", [])
         if not parameters:
             return []
         images = self.representation.expand(self.placement.layout.items)
-        return list(
+        found = list(
             torch.autograd.grad(images.sum(), parameters, allow_unused=True, materialize_grads=True)
         )
+        if not isinstance(self.representation, InStoredType):
+            return found
+        levels = set(self.representation.levels.values())
+        numbers = [each for p, each in zip(parameters, found, strict=True) if p not in levels]
+        mean = sum(each.sum() for each in numbers) / max(1, sum(each.numel() for each in numbers))
+        return [
+            torch.full_like(p, float(mean)) if p in levels else each
+            for p, each in zip(parameters, found, strict=True)
+        ]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trained parameters by group; groups without parameters are omitted."""
@@ -196,6 +205,7 @@ def check_budget(budget: Budget, asked: float | None) -> None:
 
 
 def _stored(module: nn.Module) -> int:
+    module = module.inner if isinstance(module, InStoredType) else module
     return sum(tensor.numel() for tensor in module.state_dict().values())
 
 

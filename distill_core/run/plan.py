@@ -78,7 +78,7 @@ class Plan:
         how = self.stored("representation")
         if how.stored == "float32":
             return made
-        return StoredAs(made, how.stored, channels=how.scales == "channel")
+        return StoredAs(made, how.stored, how.scales)
 
     def made_with(self, spec: DataSpec, ipc: float | None) -> dict[str, Any]:
         """Return what a representation is made with beside its options and the data.
@@ -107,7 +107,7 @@ class Plan:
                 expected="labels that are learned or found, as numbers.",
                 next="drop -o labeler.stored, or choose another --labeler.",
             )
-        return StoredLabels(made, how.stored, channels=how.scales == "channel")
+        return StoredLabels(made, how.stored, how.scales)
 
     def stored(self, kind: str) -> StoredOptions:
         """Say how the numbers of the representation or of the labeler are stored."""
