@@ -10,7 +10,7 @@ from html import escape
 # A drawing each for narrow and for wide pages, in pixels; the style shows the one that fits.
 SIZES = {"narrow": (480, 320), "wide": (960, 380)}
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 56
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#888888")
 
 
 @dataclass(frozen=True)
