@@ -96,11 +96,19 @@ def explained(repository: str, error: Exception) -> ExplainedError:
     )
 
 
+def _folder(repository: str, revision: str | None) -> Path:
+    """Where a dataset is kept: servers may have different ones of a name."""
+    name = f"{repository}@{revision or 'main'}"
+    if (server := endpoint()) is not None:
+        name = f"{server.partition('://')[2] or server} {name}"
+    return cache_dir() / "hub" / re.sub(r"[^\w.@ -]", "--", name.rstrip("/"), flags=re.ASCII)
+
+
 def _download(repository: str, revision: str | None) -> Path:
     """Get the files of an artefact; those that are here already are not sent again."""
     from huggingface_hub import snapshot_download
 
-    target = cache_dir() / "hub" / f"{repository}@{revision or 'main'}".replace("/", "--")
+    target = _folder(repository, revision)
     arguments: dict[str, Any] = {"revision": revision, "endpoint": endpoint()}
     try:
         # Files, not the links of the Hub's own cache: links in a result are refused.

@@ -1,6 +1,7 @@
 """Tables in .arrow and .parquet files: their columns, and one value of them at a time.
 
-Arrow files are mapped into memory; of a parquet file one group of rows is in memory at a time.
+Arrow files are mapped into memory; of a parquet file one group of rows is in memory at a time. A
+file is open while its values are asked for, so that there may be any number of them.
 pyarrow is imported when a file is opened, since it is an extra.
 """
 
@@ -11,9 +12,10 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill_core.builtin.datasets.plain_files import check_content
 from distill_core.plugin import EnvironmentFault, InputError
@@ -38,7 +40,8 @@ class Table:
     types: dict[str, Any]
     features: dict[str, Any]
     _ends: list[int]  # of the groups of rows
-    _read: Callable[[int, str], Any]  # the array of a group and a column
+    _open: Callable[[], Opened]
+    _opened: Opened | None = None
     _last: tuple[int, str, Any] = (-1, "", None)
 
     def column(self, name: str) -> list[Any]:
@@ -49,7 +52,9 @@ class Table:
         """
         groups = range(len(self._ends))
         with _damage_said():
-            return [value for k in groups for value in self._read(k, name).to_pylist()]
+            found = [value for k in groups for value in self._read(k, name).to_pylist()]
+        self.forget()
+        return found
 
     def value(self, row: int, name: str) -> Any:
         """Return one value.
@@ -64,16 +69,45 @@ class Table:
             return self._last[2][row - (self._ends[group - 1] if group else 0)].as_py()
 
     def forget(self) -> None:
-        """Let go of the rows that `value` keeps in memory for the next call."""
-        self._last = (-1, "", None)
+        """Close the file, and let go of the rows that `value` keeps for the next call."""
+        self._last, self._opened = (-1, "", None), None
+
+    def _read(self, group: int, name: str) -> Any:
+        """The array of a group and a column."""
+        if self._opened is None:
+            self._opened = self._open()
+            if list(accumulate(self._opened.lengths)) != self._ends:
+                raise ValueError("it has changed meanwhile")
+        return self._opened.read(group, name)
+
+
+class Opened(NamedTuple):
+    """A file that is open as long as this is kept.
+
+    Attributes:
+        schema: arrow's.
+        lengths: rows of each group.
+        read: returns the array of a group and a column.
+    """
+
+    schema: Any
+    lengths: list[int]
+    read: Callable[[int, str], Any]
 
 
 @contextlib.contextmanager
 def _damage_said() -> Iterator[None]:
     """Turn what pyarrow raises for damaged rows, or text that is no UTF-8, into an OSError."""
+    import pyarrow as pa
+
     try:
         yield
-    except DAMAGE as error:
+    except pa.ArrowCapacityError as error:
+        raise OSError(
+            f"a group of its rows has more in one column than can be read at once ({error}); write "
+            "it with smaller groups of rows"
+        ) from None
+    except (*DAMAGE, pa.ArrowException) as error:
         raise OSError(f"it is damaged ({error})") from None
 
 
@@ -95,7 +129,8 @@ def open_table(path: Path) -> Table:
         ) from None
     try:
         check_content(path)
-        return _parquet(path) if path.suffix == ".parquet" else _arrow(path, pa)
+        opening = partial(_parquet, path) if path.suffix == ".parquet" else partial(_arrow, path)
+        return _table(path, opening)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, NotImplementedError, pa.ArrowException) as error:
@@ -107,7 +142,9 @@ def open_table(path: Path) -> Table:
         ) from None
 
 
-def _arrow(path: Path, pa: Any) -> Table:
+def _arrow(path: Path) -> Opened:
+    import pyarrow as pa
+
     with open(path, "rb") as file:
         head = file.read(len(FILE))
         file.seek(-min(len(END), path.stat().st_size), 2)
@@ -124,10 +161,10 @@ def _arrow(path: Path, pa: Any) -> Table:
     for batch in batches:
         batch.validate(full=True)  # values that point out of the file would end the process
     lengths = [batch.num_rows for batch in batches]
-    return _table(path, reader.schema, lengths, lambda k, name: batches[k].column(name))
+    return Opened(reader.schema, lengths, lambda k, name: batches[k].column(name))
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> Opened:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
@@ -136,13 +173,15 @@ def _parquet(path: Path) -> Table:
     def read(group: int, name: str) -> Any:
         return file.read_row_group(group, columns=[name]).column(name).combine_chunks()
 
-    return _table(path, file.schema_arrow, lengths, read)
+    return Opened(file.schema_arrow, lengths, read)
 
 
-def _table(path: Path, schema: Any, lengths: list[int], read: Callable[[int, str], Any]) -> Table:
+def _table(path: Path, opening: Callable[[], Opened]) -> Table:
+    """What is known of a file, which is closed again."""
+    schema, lengths, _ = opening()
     types = {field.name: field.type for field in schema}
-    ends = list(accumulate(lengths))
-    return Table(path, types, _features((schema.metadata or {}).get(KEY, b"{}")), ends, read)
+    features = _features((schema.metadata or {}).get(KEY, b"{}"))
+    return Table(path, types, features, list(accumulate(lengths)), opening)
 
 
 def _features(text: bytes) -> dict[str, Any]:

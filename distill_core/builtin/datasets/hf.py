@@ -102,7 +102,7 @@ class Hf:
 class _Reader:
     """Reads the image of a row: its bytes, or a file of the folder that it names.
 
-    Only the table that was read last keeps a group of rows in memory.
+    Only the table that was read last is open, and keeps a group of rows in memory.
     """
 
     folder: FileTree

@@ -43,9 +43,16 @@ def columns_of(
     label = _column(options.label, likely or others, first, "label")
     for table in tables.values():
         for column in (image, label):
-            if table.types.get(column) != first.types[column]:
+            if column not in table.types:
                 raise InputError(
-                    f"{table.path} has {table.types.get(column, 'nothing')} in the column "
+                    f"{table.path} has no column {shown(column)}, which {first.path.name} has.",
+                    expected="images and their classes in all parts.",
+                    next="save the dataset again; or if it is a part whose classes are secret, "
+                    "leave it out: test images are held out of the training part then.",
+                )
+            if table.types[column] != first.types[column]:
+                raise InputError(
+                    f"{table.path} has {table.types[column]} in the column "
                     f"{shown(column)}, and {first.path.name} has {first.types[column]}.",
                     expected="the same columns in all files.",
                     next="save the dataset again.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -137,6 +139,32 @@ def test_one_group_of_rows_is_in_memory(tmp_path: Path, monkeypatch: pytest.Monk
         parquet(tmp_path / f"{k}.parquet", table(rows(8, 8 * k)))
     assert len(_load(tmp_path, test_fraction=0.1).train_images) > 20
     assert [table._last[2] is None for table in opened].count(False) == 1
+    assert [table._opened is None for table in opened].count(False) == 1
+
+
+def test_any_number_of_files(tmp_path: Path) -> None:
+    """Of which few may be open at once."""
+    saved(tmp_path, *[table({**rows(1, k), "label": [k % 2]}) for k in range(40)])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    now_open = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now_open + 20, before[1]))
+    try:
+        raw = _load(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == list(range(40))
+
+
+def test_more_bytes_in_a_group_of_rows_than_arrow_can_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    def read(self: Table, group: int, name: str) -> Any:
+        raise pa.ArrowCapacityError("array cannot contain more than 2147483646 bytes")
+
+    monkeypatch.setattr(Table, "_read", read)
+    _refused(_parquet(tmp_path), "more in one column than can be read at once .* smaller groups")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +239,10 @@ def test_missing_and_left_over_shards(tmp_path: Path) -> None:
 def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
     other = {"image": rows(4)["image"], "label": ["a", "b"] * 2}
     _refused(saved(tmp_path, table(rows(4)), table(other)), "has string in the column label")
+    secret = table({"image": rows(4)["image"]})
+    path = saved_dict(tmp_path / "secret", train=table(rows(8)), test=secret)
+    refused = _refused(path, "test/data.* has no column label, which")
+    assert "held out of the training part" in refused.next
     turned = table(rows(4), features(("dog", "cat")))
     path = saved_dict(tmp_path / "turned", train=table(rows(8)), test=turned)
     _refused(path, "has other class names in the column label than .*train/data")
