@@ -48,20 +48,15 @@ def write_set(part: Path, raw: RawData, room: DiskRoom) -> None:
     Raises:
         OSError: the disk is full.
     """
-    files = {}
+    files, named = {}, {}
     for name, dtype in DTYPES.items():
         tensor: Tensor = getattr(raw, name)
-        path = part / f"{name}.bin"
-        made = room.file_of(tensor)
-        if made is None:
+        path = named[name] = room.file_of(tensor) or part / f"{name}.bin"
+        if path.suffix == ".bin":
             path.write_bytes(tensor.contiguous().numpy().tobytes())
-        else:
-            made.rename(path)
         flush_file(path)
         shape = list(tensor.shape)
         files[name] = {"shape": shape, "dtype": str(dtype), "sha256": file_digest(path)}
-    for left in (*part.glob("*.u8"), *part.glob(BEGUN)):
-        left.unlink()
     spec = {
         "name": raw.spec.name,
         "class_names": raw.spec.class_names,
@@ -71,7 +66,14 @@ def write_set(part: Path, raw: RawData, room: DiskRoom) -> None:
     }
     record = {"format": FORMAT, "spec": spec, "notes": raw.notes, "files": files}
     write_atomically(part / RECORD, json.dumps(record).encode())
-    write_atomically(part / SEEN, json.dumps(_stamps(part)).encode())
+    # Now all that takes room is written. If it was not there, what is half made can be gone on with
+    # as long as images have the names that its record says.
+    for name, path in named.items():
+        path.rename(part / f"{name}.bin")
+    for left in (*part.glob("*.u8"), *part.glob(BEGUN)):
+        left.unlink()
+    with contextlib.suppress(EnvironmentFault):
+        write_atomically(part / SEEN, json.dumps(_stamps(part)).encode())
 
 
 def read_set(folder: Path) -> RawData:

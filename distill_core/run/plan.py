@@ -27,6 +27,7 @@ from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
+from distill_core.system.waiting import told_if_slow
 from registry import Builder, InputError, Plugins
 
 LOG = logging.getLogger("distill")
@@ -145,14 +146,16 @@ class Plan:
         raw, options = self.raw_data(tell), self.config.data
         # Images that are in memory now are as large as bytes, and are not written for this run.
         kept = isinstance(self.make("dataset"), KeptDataset)
-        real = prepare(
-            raw,
-            options,
-            seed=self.config.seed,
-            device=self.device,
-            check=check,
-            on_disk=why_on_disk(raw, options, self.device) if kept else None,
-        )
+        count = len(raw.train_images) + len(raw.test_images)
+        with told_if_slow(tell, f"prepare  looks at {count:,} images: digests, whitening, doubles"):
+            real = prepare(
+                raw,
+                options,
+                seed=self.config.seed,
+                device=self.device,
+                check=check,
+                on_disk=why_on_disk(raw, options, self.device) if kept else None,
+            )
         del raw
         release_memory()
         return real

@@ -38,7 +38,7 @@ def whole_folder(
             one step. Some file systems (NFS) cannot; if the process is killed between two steps
             there, the next call gives the old folder its name back.
         begun: a folder beside `target` to fill in place of a new one, which nobody else fills. It
-            need not exist, and stays if this process is interrupted.
+            need not exist, and stays if this process is interrupted, or the machine refuses.
 
     Raises:
         EnvironmentFault: it cannot be written, or, without `replace`, was filled meanwhile.
@@ -55,6 +55,7 @@ def whole_folder(
                 raise FileNotFoundError("somebody removed it meanwhile")
             _take_name(part, target, replace=replace)
     except OSError as error:
+        stays = begun is not None
         if isinstance(error, EnvironmentFault):
             raise
         raise cannot_write(target, error) from error

@@ -19,13 +19,13 @@ from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, Room, Sources
-from distill_core.data import half_made, kept_pictures, pixel_room, prepare
+from distill_core.data import half_made, kept_pictures, picture_set, pixel_room, prepare
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.picture_space import clear_pictures, kept_sets, pictures_dir
 from distill_core.data.pixel_room import NoRoom
-from registry import InputError
+from registry import EnvironmentFault, InputError
 from tests.distill_core.builtin.datasets.picture_files import png
 
 SHAPE = (3, 4, 4)
@@ -368,6 +368,25 @@ def test_what_cannot_be_gone_on_with_leaves_nothing(made: Made) -> None:
     with pytest.raises(KeyboardInterrupt):
         _read(made)
     assert half_made.halves(pictures_dir()) == {}
+
+
+@pytest.mark.parametrize("fails", ["write_bytes", "write_atomically"])
+def test_a_disk_that_is_full_at_the_end_loses_no_pictures(
+    long: Long, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Labels and the record are written when all pictures are in their place."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        place = Path if fails == "write_bytes" else picture_set
+        patch.setattr(place, fails, full)
+        with pytest.raises(EnvironmentFault, match="No space left"):
+            _read(long, most=0)
+    again = Long(long.folder)
+    assert torch.equal(_read(again).train_images, long.load().train_images)
+    assert again.decoded == 0
 
 
 def test_damaged_pictures_leave_no_half(long: Long) -> None:
