@@ -46,7 +46,6 @@ def _told() -> list[str]:
     return []
 
 
-@cache
 def font_for(text: str, size: int) -> FreeTypeFont | ImageFont:
     """Return a font for a name from `as_drawn`: Pillow's own for ASCII, which is all that it has.
 
@@ -54,9 +53,14 @@ def font_for(text: str, size: int) -> FreeTypeFont | ImageFont:
         text: what will be written.
         size: height in pixels.
     """
+    return _font(None if text.isascii() else _file_for(frozenset(text)), size)
+
+
+@cache
+def _font(file: str | None, size: int) -> FreeTypeFont | ImageFont:
+    """Load a font, once for all names: a new one takes ten times as long as writing with it."""
     from PIL import ImageFont
 
-    file = None if text.isascii() else _file_for(frozenset(text))
     return ImageFont.truetype(file, size) if file else ImageFont.load_default(size=size)
 
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.stored_numbers import StoredNumbers
-from distill_core.contracts.geometry import Placement, box_indices
+from distill_core.contracts.gather import box_indices
+from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
 
 PREFIXES = {"representation": "data", "labeler": "label"}

@@ -21,7 +21,8 @@ from torch.nn import functional
 from distill_core.artefact.contents import POSTER, POSTER_GRID
 from distill_core.artefact.lettering import as_drawn, font_for
 from distill_core.contracts.data import RealData
-from distill_core.contracts.geometry import Boxes, Layout, box_indices
+from distill_core.contracts.gather import box_indices
+from distill_core.contracts.geometry import Boxes, Layout
 from distill_core.contracts.synthetic import SyntheticDataset
 
 if TYPE_CHECKING:

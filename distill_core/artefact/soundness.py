@@ -14,6 +14,7 @@ from distill_core.contracts.synthetic import Budget
 from distill_core.data.resize import Fit
 from registry import InputError
 
+AT_ONCE = 256  # images that are looked at at once: it takes as much memory again
 ON_SIMPLEX = 1e-4  # how far a float32 row of labels may be from summing to one
 # Bytes of images that a file may make by its index tables: so many, and more for each of its own.
 # Posters of large images cut a pixel out a hundred times; a crafted file, a million times.
@@ -78,7 +79,8 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
             f"({len(images)}, {len(names)}): a row for each image, a column for each class name",
         )
     for what, tensor in (("images", images), ("labels", labels)):
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        finite = (bool(part.isfinite().all()) for part in torch.split(tensor, AT_ONCE))
+        if not tensor.is_floating_point() or not all(finite):
             refuse(file, f"its {what} are not all finite numbers", "finite floating-point numbers")
     row = None if not metadata.get("simplex", True) else off_simplex(labels)
     if row is not None:

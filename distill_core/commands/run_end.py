@@ -21,6 +21,7 @@ from distill_core.run.validation import (
     evaluator_of,
 )
 from distill_core.system.memory import peak_memory
+from distill_core.system.process import release_memory
 from distill_core.system.units import duration
 from registry import Plugins
 
@@ -54,6 +55,7 @@ def finish(
         loop.use_best()  # the last checkpoint's artefact holds the last state
         save(loop)
     peak = peak_memory(assembly.device)
+    release_memory()  # of the outer steps
     nets = config.evaluate.nets
     beside = " and their controls" if config.evaluate.controls else ""
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")

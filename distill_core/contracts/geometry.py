@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill_core.contracts.transfer import to_device
 from registry import InputError
 
 MOST_PAIRS = 2**20  # of a box and a cell that are looked at at once
-SOME = 256  # boxes that are cut out at once where nothing is differentiated
 
 
 @dataclass(frozen=True)
@@ -243,45 +241,3 @@ def grid_cells(canvas_hw: tuple[int, int], grid_shape: tuple[int, int]) -> Tenso
     return torch.tensor(
         [[y[r], x[c], y[r + 1], x[c + 1]] for r in range(rows) for c in range(cols)]
     ).reshape(-1, 4)
-
-
-def gather_boxes(pixels: Tensor, boxes: Boxes) -> Tensor:
-    """Cut boxes out of canvases: one gather, whose adjoint is one scatter-add.
-
-    Args:
-        pixels: (canvases, C, H, W), carries the gradient.
-        boxes: n boxes of one size; they wrap around if they leave the canvas.
-
-    Returns:
-        (n, C, h, w), contiguous.
-    """
-    differentiated = torch.is_grad_enabled() and pixels.requires_grad
-    if len(boxes) > SOME and pixels.device.type == "cpu" and not differentiated:
-        # Indices and a copy of all boxes would take almost twice what is returned.
-        found = pixels.new_empty((len(boxes), pixels.shape[1], *boxes.hw))
-        for start in range(0, len(boxes), SOME):
-            part = slice(start, start + SOME)
-            found[part] = gather_boxes(pixels, boxes[part])
-        return found
-    num_canvases, channels, height, width = pixels.shape
-    rows, cols = box_indices(boxes, (height, width))
-    starts = (boxes.canvas[:, None] * height + rows) * width
-    # Two numbers per row and column are sent; the device expands them to n h w.
-    sides = to_device(torch.cat([starts, cols], 1), pixels.device)
-    starts, cols = torch.split(sides, [rows.shape[1], cols.shape[1]], 1)
-    index = (starts[:, :, None] + cols[:, None, :]).reshape(-1)
-    # Channel by channel: on a CPU ten times faster than gathering pixels of all channels.
-    flat = pixels.transpose(0, 1).reshape(channels, num_canvases * height * width)
-    # On CUDA the adjoint, `index_add`, adds by atomic operations in any order. By PyTorch's
-    # documentation `torch.use_deterministic_algorithms` gives both operations a fixed order.
-    cut = flat.index_select(1, index)
-    cut = cut.view(channels, len(boxes), rows.shape[1], cols.shape[1])
-    return cut.transpose(0, 1).contiguous()
-
-
-def box_indices(boxes: Boxes, canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the pixel rows (n, h) and columns (n, w) of boxes of one size, wrapped around."""
-    h, w = boxes.hw
-    rows = (boxes.yxyx[:, 0, None] + torch.arange(h)) % canvas_hw[0]
-    cols = (boxes.yxyx[:, 1, None] + torch.arange(w)) % canvas_hw[1]
-    return rows, cols

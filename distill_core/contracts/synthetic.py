@@ -147,9 +147,9 @@ class SyntheticDataset(nn.Module):
         parameters = self.groups().get("data", [])
         if not parameters:
             return []
-        images = self.representation.expand(self.placement.layout.items)
+        total = self.representation.expand(self.placement.layout.items).sum()
         found = list(
-            torch.autograd.grad(images.sum(), parameters, allow_unused=True, materialize_grads=True)
+            torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
         )
         if not isinstance(self.representation, InStoredType):
             return found

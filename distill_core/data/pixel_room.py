@@ -103,7 +103,7 @@ class DiskRoom(Room):
     def filled(self, count: int, noted: Callable[[], Mapping[str, Any]] | None = None) -> None:
         """Say how far it is, now and then, and let go of memory that is written."""
         self._count += count
-        self._passed(count * self._each, places=0)
+        self._passed(count * self._each)
         if self._half is not None and noted is not None and self._half.is_due:
             files = [path for path, _ in self._given.values()]
             self._half.write(self._earlier + self._count, noted(), files)

@@ -1,8 +1,7 @@
 """Real images that stay on the disk: a split that reads, whitens and sends each batch anew.
 
-The bytes lie in a file that is mapped into memory, so that all processes of a machine share one
-copy in the page cache. On a card, the next batch is read by a thread into pinned memory while the
-last one is used.
+The bytes lie in a file, of which all processes of a machine share one copy in the page cache. On a
+card, the next batch is read by a thread into pinned memory while the last one is used.
 """
 
 from __future__ import annotations
@@ -17,14 +16,12 @@ from torch import Generator, Tensor
 from distill_core.contracts.data import Split
 from distill_core.contracts.transfer import to_device
 from distill_core.contracts.whitening import Whitening
-from distill_core.system.mapped import AROUND, RESIDENT, Passed, check_whole
+from distill_core.system.mapped import check_whole, read_rows
 from registry import InputError
-
-AT_ONCE = RESIDENT // AROUND  # images that may lie at as many places
 
 
 class StoredSplit(Split):
-    """Images that are read from a map when they are asked for.
+    """Images that are read from their file when they are asked for.
 
     Args:
         pixels: (N, C, h, w) uint8, mapped, of a whole part of a dataset.
@@ -38,12 +35,10 @@ class StoredSplit(Split):
         object.__setattr__(self, "_pixels", pixels)
         object.__setattr__(self, "_index", index)
         object.__setattr__(self, "_whitening", whitening)
-        object.__setattr__(self, "_passed", Passed())
 
     _pixels: Tensor
     _index: Tensor
     _whitening: Whitening
-    _passed: Passed
 
     def __repr__(self) -> str:
         return f"StoredSplit({len(self)} images of {tuple(self._pixels.shape[1:])})"
@@ -91,11 +86,7 @@ class StoredSplit(Split):
         chosen = self._index[index if isinstance(index, slice) else index.cpu()]
         shape = (len(chosen), *self._pixels.shape[1:])
         found = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        for some, into in zip(
-            torch.split(chosen, AT_ONCE), torch.split(found, AT_ONCE), strict=True
-        ):
-            torch.index_select(self._pixels, 0, some, out=into)
-            self._passed(into.nbytes, 1 + int((some.diff() != 1).sum()))
+        read_rows(self._pixels, chosen, found)
         return found
 
     def _sent(self, pixels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts.whitening import chunks
-from distill_core.system.mapped import Passed
+from distill_core.system.mapped import read_rows
 
 
 def walk(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
@@ -20,8 +20,8 @@ def walk(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
     """
     if index is None:
         index = torch.arange(len(images))
-    passed = Passed()
     for chunk in chunks(images[:1].expand(len(index), -1, -1, -1)):
-        found = images[index[chunk]]
+        some = index[chunk]
+        found = torch.empty((len(some), *images.shape[1:]), dtype=images.dtype)
+        read_rows(images, some, found)
         yield found
-        passed(found.nbytes)

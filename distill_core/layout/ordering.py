@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from math import inf, isqrt
+from math import inf, isqrt, prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,17 +29,20 @@ def class_grid_shape(num_classes: int) -> tuple[int, int]:
 
 def class_means(real: RealData) -> Tensor:
     """Return the mean training image of every class, whitened: (K, C*h*w) float64 on the CPU."""
-    places = [real.train.labels == label for label in range(real.spec.num_classes)]
-    return torch.stack([_mean_image(real.train, place) for place in places]).cpu().double()
+    numbers, labels = prod(real.spec.image_shape), real.train.labels
+    means = torch.empty(real.spec.num_classes, numbers, dtype=torch.float64)
+    for label in range(len(means)):
+        members = (labels == label).nonzero().flatten()
+        means[label] = _mean_image(real.train, members, numbers)
+    return means
 
 
-def _mean_image(split: Split, place: Tensor) -> Tensor:
-    """The mean of the images where `place` (N,) is true; of very many, a part at a time."""
-    first = split.take(slice(0, 1)).flatten()
-    if int(place.sum()) * len(first) <= MOST_NUMBERS:
-        return split.take(place).flatten(1).mean(0)
-    members, total = place.nonzero().flatten(), torch.zeros_like(first, dtype=torch.float64)
-    for part in split.stream(torch.split(members, max(1, MOST_NUMBERS // len(first) // 8))):
+def _mean_image(split: Split, members: Tensor, numbers: int) -> Tensor:
+    """The mean of the images `members` (n,) of so many numbers; of very many, a part at a time."""
+    if len(members) * numbers <= MOST_NUMBERS:
+        return split.take(members).flatten(1).mean(0)
+    total = torch.zeros(numbers, dtype=torch.float64, device=split.device)
+    for part in split.stream(torch.split(members, max(1, MOST_NUMBERS // numbers // 8))):
         total += part.flatten(1).double().sum(0)
     return (total / len(members)).float()
 

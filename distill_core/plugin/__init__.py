@@ -40,11 +40,11 @@ CONTRACTS: Table = {
             "Layout",
             "Placement",
             "class_coverage",
-            "gather_boxes",
             "grid_cells",
             "overlap_area",
             "period_of",
         ),
+        "distill_core.contracts.gather": ("gather_boxes",),
     },
     "Labelers and orderers": {
         "distill_core.contracts.components": ("Labeler", "Orderer"),

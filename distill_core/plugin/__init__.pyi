@@ -24,11 +24,11 @@ from distill_core.contracts.derivatives import InnerLoss as InnerLoss
 from distill_core.contracts.derivatives import Jacobian as Jacobian
 from distill_core.contracts.experts import ExpertRecipe as ExpertRecipe
 from distill_core.contracts.experts import Experts as Experts
+from distill_core.contracts.gather import gather_boxes as gather_boxes
 from distill_core.contracts.geometry import Boxes as Boxes
 from distill_core.contracts.geometry import Layout as Layout
 from distill_core.contracts.geometry import Placement as Placement
 from distill_core.contracts.geometry import class_coverage as class_coverage
-from distill_core.contracts.geometry import gather_boxes as gather_boxes
 from distill_core.contracts.geometry import grid_cells as grid_cells
 from distill_core.contracts.geometry import overlap_area as overlap_area
 from distill_core.contracts.geometry import period_of as period_of

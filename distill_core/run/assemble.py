@@ -33,6 +33,7 @@ from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
 from distill_core.run.within_memory import within_memory
 from distill_core.system.out_of_memory import KEPT_SMALLER, memory_for
+from distill_core.system.process import release_memory
 from distill_core.system.waiting import told_if_slow
 from registry import Plugins
 
@@ -122,7 +123,9 @@ def assemble(
                 rehearse(plan)
             with memory_for("the real images", next=KEPT_SMALLER):
                 real = plan.real_data(check, tell)
-        return _assemble(plan, real, class_grid, notes, start=start, tell=tell)
+        assembly = _assemble(plan, real, class_grid, notes, start=start, tell=tell)
+    release_memory()  # of the checks of all items
+    return assembly
 
 
 def _assemble(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec, RealData
-from distill_core.contracts.geometry import Boxes, Layout, Placement, gather_boxes
+from distill_core.contracts.gather import gather_boxes
+from distill_core.contracts.geometry import Boxes, Layout, Placement
 from distill_core.contracts.streams import seeded
 from distill_core.testing.assertions import (
     check_gradient,

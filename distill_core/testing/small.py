@@ -15,11 +15,11 @@ from distill_core.config.sections import DataOptions
 from distill_core.contracts.algorithm import Task
 from distill_core.contracts.components import Labeler, Representation
 from distill_core.contracts.data import AUGMENTATIONS, DataSpec, RawData, RealData, Split
+from distill_core.contracts.gather import gather_boxes
 from distill_core.contracts.geometry import (
     Boxes,
     Layout,
     Placement,
-    gather_boxes,
     grid_cells,
 )
 from distill_core.contracts.network import Backbone

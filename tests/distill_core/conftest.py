@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import RealData
-from distill_core.contracts.geometry import Boxes, Layout, Placement, gather_boxes
+from distill_core.contracts.gather import gather_boxes
+from distill_core.contracts.geometry import Boxes, Layout, Placement
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.testing.small import TinyLabels

@@ -23,7 +23,8 @@ from distill_core.artefact.pictures import (
     unwhitened_canvases,
 )
 from distill_core.contracts.data import RealData
-from distill_core.contracts.geometry import Boxes, Layout, gather_boxes
+from distill_core.contracts.gather import gather_boxes
+from distill_core.contracts.geometry import Boxes, Layout
 from distill_core.contracts.streams import seeded
 from distill_core.data.whitening import fit_whitening
 from distill_core.testing.small import image_layout, poster_layout, small_data

@@ -6,18 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
+from distill_core.contracts.gather import gather_boxes
 from distill_core.contracts.geometry import (
     Boxes,
     Layout,
     Placement,
     check_class_grid,
     class_coverage,
-    gather_boxes,
     grid_cells,
     overlap_area,
 )
 from registry import InputError
-from tests.distill_core.largest import Results
 
 
 @st.composite
@@ -184,15 +183,3 @@ def test_coverage_needs_no_table_of_all_boxes_and_all_cells() -> None:
     layout = Layout((2, 3), number, boxes, boxes, slots, (2, 2))
     found = class_coverage(boxes, Placement(layout, torch.tensor([[3, 1], [0, 2]])))
     assert torch.equal(found, 6 * one_hot(torch.tensor([3, 1, 0, 2])[slots], 4))
-
-
-def test_many_boxes_are_cut_out_some_at_a_time_unless_they_are_differentiated() -> None:
-    starts = torch.randint(0, 9, (600, 2), generator=torch.Generator().manual_seed(0))
-    boxes = Boxes.of(torch.zeros(600), torch.cat([starts, starts + 8], 1))
-    pixels = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    whole = gather_boxes(pixels.clone().requires_grad_(), boxes)
-    with Results() as results:
-        found = gather_boxes(pixels, boxes)
-    assert torch.equal(found, whole)
-    large = [size for size in results.sizes if size > found.numel() / 2]
-    assert large == [found.numel()]

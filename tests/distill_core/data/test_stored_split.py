@@ -16,7 +16,6 @@ from distill_core.data.picture_space import kept_sets
 from distill_core.data.stored_split import StoredSplit
 from distill_core.data.whitening import fit_whitening
 from distill_core.run.assemble import load_real
-from distill_core.system import mapped
 from registry import EnvironmentFault, InputError
 from tests.caches import make_cache
 from tests.distill_core.small_run import installed, small_config
@@ -137,15 +136,3 @@ def test_zca_of_large_images_is_refused() -> None:
     with pytest.raises(InputError, match="takes a matrix of") as caught:
         fit_whitening("zca", images, strength=0.1)
     assert "standardise" in caught.value.next
-
-
-def test_images_here_and_there_let_go_of_their_maps_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system maps what lies around each place, too."""
-    gone: list[int] = []
-    split = _real("memmap", validation=0).train
-    monkeypatch.setattr(mapped, "let_go", lambda: gone.append(1))
-    split.take(torch.arange(36))
-    assert not gone
-    found = split.take(torch.arange(0, 80, 2) % 36)
-    assert len(gone) == 1
-    assert torch.equal(found[39], split.take(slice(6, 7))[0])

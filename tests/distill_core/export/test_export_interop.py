@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from distill_core.artefact.artefact import load
 from distill_core.contracts.data import RealData
-from distill_core.contracts.geometry import gather_boxes
+from distill_core.contracts.gather import gather_boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.export import export
 from distill_core.export.card import CARD

@@ -152,7 +152,7 @@ def test_any_number_of_files(tmp_path: Path) -> None:
         raw = _load(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert sorted(_levels(raw.train_images) + _levels(raw.test_images)) == list(range(40))
+    assert sorted(levels(raw.train_images) + levels(raw.test_images)) == list(range(40))
 
 
 def test_more_bytes_in_a_group_of_rows_than_arrow_can_join(
