@@ -1,11 +1,13 @@
 """Turn a finished run into an entry of the gallery, and write docs/gallery.md from all entries.
 
-    python benchmarks/gallery.py RUN NAME --title "..." [--seed-run RUN ...]
+    python benchmarks/gallery.py RUN NAME --title "..." [--note "..."] [--seed-run RUN ...]
     python benchmarks/gallery.py --page
 
-The artefact is that of RUN; its accuracy is stated beside those of the same run with other seeds,
-so that readers see a mean and not the best seed: choose the seed of RUN before you look. Settings
-other than the seed must be the same. An entry above 5 MB is refused, since it is in every wheel.
+The artefact is that of RUN, as small as it is: of decoders and stored types stored.safetensors,
+whose images are decoded when it is loaded, and a compact whitening. Its accuracy is stated beside
+those of the same run with other seeds, so that readers see a mean and not the best seed: choose
+the seed of RUN before you look. Settings other than the seed must be the same. An entry above
+700 kB is refused, since it is in every wheel.
 """
 
 from __future__ import annotations
@@ -14,21 +16,39 @@ import argparse
 import json
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from distill_core.artefact.artefact import load
-from distill_core.artefact.contents import CONFIG, DISTILLED, POSTER, POSTER_GRID, WHITENING
+from distill_core.artefact.contents import (
+    CONFIG,
+    DISTILLED,
+    MANIFEST,
+    POSTER,
+    POSTER_GRID,
+    STORED,
+    WHITENING,
+)
+from distill_core.artefact.decoding import spec_of
 from distill_core.artefact.gallery import ENTRIES, FACTS, accuracy_text, entry_names, read_facts
 from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.stored_file import CONTENT, STORED_FORMAT, is_stored, read_stored
 from distill_core.config.discovery import discover
+from distill_core.config.run_config import resolve
 from distill_core.config.sources import sources_of
 from distill_core.export.published import without_places, write_published
-from distill_core.system.files import parse_toml
+from distill_core.export.shared_whitening import whitening_text, write_whitening
+from distill_core.run.plan import Plan
+from distill_core.run.sizing import ipc_of
+from distill_core.system.files import parse_toml, read_tensors, write_tensors
 
 ROOT = Path(__file__).parents[1]
 PAGE, PICTURES = ROOT / "docs/gallery.md", ROOT / "docs/images"
-MOST = 5_000_000  # bytes of an entry
+MOST = 700_000  # bytes of an entry
+LARGE, WIDTH, COLOURS = 150_000, 480, 128  # bytes of a picture, and what a larger one becomes
 OF_MACHINE = ("seed", "out", "device", "procs", "threads")
 INTRODUCTION = """\
 # Gallery
@@ -59,9 +79,9 @@ distilled.train(network)
 
 
 def make_entry(
-    run: Path, name: str, title: str, others: list[Path], folder: Path = ENTRIES
+    run: Path, name: str, title: str, others: list[Path], folder: Path = ENTRIES, *, note: str = ""
 ) -> dict[str, Any]:
-    """Write an entry and return its facts.
+    """Write an entry, or replace it, and return its facts.
 
     Raises:
         SystemExit: a run is unfinished, differs in more than its seed, or is too large.
@@ -74,17 +94,20 @@ def make_entry(
             raise SystemExit(f"{each} has other settings than {run}, apart from its seed.")
     if len({manifest["seed"] for manifest in manifests.values()}) < len(manifests):
         raise SystemExit("two of the runs have the same seed.")
-    distilled, manifest = load(run), manifests[str(run)]
+    manifest = manifests[str(run)]
     target = folder / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    write_published(distilled, target)
-    picture = run / POSTER_GRID if (run / POSTER_GRID).exists() else run / POSTER
-    shutil.copyfile(picture, target / POSTER)
+    with tempfile.TemporaryDirectory() as scratch:
+        distilled = load(smallest(run, Path(scratch)))
+        distilled = write_whitening(distilled, target, exact=False)
+        write_published(distilled, target)
+    write_picture(run / POSTER_GRID if (run / POSTER_GRID).exists() else run / POSTER, target)
     backbone = manifest["components"]["backbone"]
     width = backbone["options"].get("width")
     facts = {
         "title": title,
+        **({"note": note} if note else {}),
         "dataset": str(distilled.metadata["dataset"]),
         "budget": str(distilled.budget),
         "network": backbone.get("named", backbone["name"]) + (f" {width}" if width else ""),
@@ -102,8 +125,9 @@ def make_entry(
             if all(what in each["results"] for each in manifests.values())
         },
         "bytes": distilled.storage.bytes,
+        "whitening": whitening_text(distilled),
         "whitening_bytes": (target / WHITENING).stat().st_size,
-        "file_bytes": (target / DISTILLED).stat().st_size,
+        "file_bytes": (target / distilled.path.name).stat().st_size,
         "outer_steps": manifest["outer_steps"],
         "seconds": manifest["seconds"],
         "command": [without_places(list(words)) for words in manifest.get("commands", [])],
@@ -121,6 +145,49 @@ def make_entry(
     return facts
 
 
+def smallest(run: Path, scratch: Path) -> Path:
+    """Return the smallest file of a run that can be loaded.
+
+    Args:
+        run: as a run of this version left it, or one whose stored.safetensors has numbers alone.
+        scratch: an empty folder.
+    """
+    if not (run / STORED).exists():
+        return run / DISTILLED
+    tensors, about = read_stored(run / STORED)
+    if is_stored(about):
+        return run / STORED
+    _, metadata = read_tensors(run / DISTILLED, ())
+    plugins = discover()
+    plan = Plan.of(resolve(parse_toml((run / CONFIG).read_text()), plugins), plugins)
+    spec = spec_of(metadata)
+    kept = {name: each for name, each in metadata.items() if name not in ("how_to_load", "same")}
+    small = {
+        **kept,
+        **{name: about[name] for name in ("types", "shapes", "class_grid")},
+        "content": CONTENT,
+        "format": STORED_FORMAT,
+        "made_with": plan.made_with(spec, ipc_of(plan, spec)),
+    }
+    for name in (WHITENING, CONFIG):
+        shutil.copyfile(run / name, scratch / name)
+    manifest = read_manifest(run)
+    manifest["files"][STORED] = write_tensors(scratch / STORED, tensors, small)
+    (scratch / MANIFEST).write_text(json.dumps(manifest))
+    return scratch / STORED
+
+
+def write_picture(picture: Path, target: Path) -> None:
+    """Copy a picture; a large one with fewer pixels and colours, since it is in every wheel."""
+    if picture.stat().st_size <= LARGE:
+        shutil.copyfile(picture, target / POSTER)
+        return
+    with Image.open(picture) as whole:
+        height = round(whole.height * WIDTH / whole.width)
+        small = whole.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
+    small.quantize(COLOURS).save(target / POSTER, optimize=True)
+
+
 def settings_of(run: Path) -> dict[str, Any]:
     """Return what two runs must have in common."""
     found = parse_toml((run / CONFIG).read_text())
@@ -130,7 +197,8 @@ def settings_of(run: Path) -> dict[str, Any]:
 def page(folder: Path = ENTRIES) -> str:
     """Return docs/gallery.md."""
     names = entry_names(folder)
-    parts = [INTRODUCTION, USE.format(first=names[0]) if names else NOTHING]
+    smallest = min(names, key=lambda name: read_facts(name, folder)["bytes"], default="")
+    parts = [INTRODUCTION, USE.format(first=smallest) if names else NOTHING]
     parts += [section(name, read_facts(name, folder)) for name in names]
     return "\n".join(parts)
 
@@ -143,6 +211,7 @@ def section(name: str, facts: dict[str, Any]) -> str:
         ("load", f'`distill_core.load("gallery:{name}")`'),
         ("accuracy", f"**{accuracy_text(facts)}**"),
         ("for comparison", "; ".join(controls)),
+        ("note", facts.get("note", "")),
         ("network", facts["network"]),
         ("budget", facts["budget"]),
         (
@@ -150,6 +219,7 @@ def section(name: str, facts: dict[str, Any]) -> str:
             f"{facts['bytes']:,} of what is stored; the file has {facts['file_bytes']:,}, "
             f"the whitening {facts['whitening_bytes']:,}",
         ),
+        ("whitening", facts.get("whitening", "")),
         ("made by", "; ".join(f"`{shlex.join(words)}`" for words in facts["command"]) or "Python"),
         ("distilled in", f"{facts['outer_steps']} outer steps, {facts['seconds']:.0f} s"),
         ("seed of this set", str(facts["seed"])),
@@ -175,13 +245,14 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--title")
+    parser.add_argument("--note", default="", help="what a reader of the accuracy should know")
     parser.add_argument("--seed-run", type=Path, action="append", default=[])
     parser.add_argument("--page", action="store_true", help="write the page alone")
     given = parser.parse_args()
     if not given.page:
         if not (given.run and given.name and given.title):
             parser.error("RUN, NAME and --title, or --page")
-        make_entry(given.run, given.name, given.title, given.seed_run)
+        make_entry(given.run, given.name, given.title, given.seed_run, note=given.note)
     write_page()
 
 

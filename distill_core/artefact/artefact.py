@@ -1,7 +1,8 @@
 """The artefact: what a run leaves behind, checked when it is read; `saving.py` writes it.
 
 distilled.safetensors   images, soft labels and all parameters; see `packing.py`
-whitening.safetensors   must be applied to test images; large for ZCA, so kept apart
+whitening.safetensors   must be applied to test images; large for ZCA, so kept apart, and of results
+                        that are shared compact: see `compact_whitening.py`
 poster.png, poster_grid.png
 manifest.json           written last: the record of the run and the SHA-256 of every file
 .previous               while these are replaced, the set before; see `last_set.py`
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from torch.utils.data import TensorDataset
 
 from distill_core import __version__
 from distill_core.artefact.absent_whitening import absent
+from distill_core.artefact.compact_whitening import expanded, is_compact
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.decoding import decoded
 from distill_core.artefact.distilled import Distilled, ImageTransform
@@ -37,6 +40,7 @@ from distill_core.artefact.soundness import (
     fit_of,
     refuse,
 )
+from distill_core.artefact.storage import FLOAT
 from distill_core.artefact.stored_file import STORED_FORMAT, is_stored
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.whitening import KINDS, Whitening
@@ -66,8 +70,14 @@ def load(path: str | Path) -> Distilled:
 
 
 def file_of(named: Path) -> Path:
-    """Return the distilled.safetensors that a user names by itself, by a link, or by its folder."""
-    return named / DISTILLED if named.is_dir() else named.resolve() if named.is_symlink() else named
+    """Return the file of a result that a user names by itself, by a link, or by its folder.
+
+    A folder whose images are decoded, as in the gallery, has stored.safetensors alone.
+    """
+    if named.is_dir():
+        alone = (named / STORED).exists() and not os.path.lexists(named / DISTILLED)
+        return named / (STORED if alone else DISTILLED)
+    return named.resolve() if named.is_symlink() else named
 
 
 def _load(path: Path) -> Distilled:
@@ -151,6 +161,10 @@ def _whitening(file: Path, metadata: Mapping[str, Any]) -> Whitening:
         return absent(stated["kind"], path)
     _check_whitening(file, stated["sha256"])
     values, _ = read_tensors(path)
+    if is_compact(values):
+        shape = tuple(metadata["image_shape"])
+        check_gathered(path, FLOAT * prod(shape) ** 2)
+        values = expanded(values, shape)
     return Whitening.from_tensors(stated["kind"], values)
 
 

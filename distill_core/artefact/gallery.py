@@ -3,6 +3,7 @@
 An entry is a folder of `distill_core/artefact/entries`:
 
 distilled.safetensors, whitening.safetensors, manifest.json, poster.png
+stored.safetensors   in place of the first, where images are decoded when they are loaded
 facts.json   title, dataset, network, accuracies of each seed, bytes, command, date, licence
 
 `benchmarks/gallery.py` makes one out of a finished run, and `docs/gallery.md` out of all.

@@ -1,4 +1,4 @@
-"""What `export` and `push` are told for the dataset card."""
+"""What `export` and `push` are told for a dataset of the Hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def with_card(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options `--license` and `--title`."""
+    """Add the options `--license`, `--title` and `--exact-whitening`."""
     licence = click.option(
         "--license",
         "licence",
@@ -20,4 +20,10 @@ def with_card(command: Callable[..., Any]) -> Callable[..., Any]:
     title = click.option(
         "--title", default="", help="Of the dataset card [default: made of the parts]."
     )
-    return licence(title(command))
+    exact = click.option(
+        "--exact-whitening",
+        is_flag=True,
+        help="For the Hub: the whole matrix of a ZCA (37.7 MB for 32x32 pixels), not a compact "
+        "one.",
+    )
+    return licence(title(exact(command)))

@@ -38,6 +38,7 @@ def command(
     force: bool,
     licence: str,
     title: str,
+    exact_whitening: bool,
     as_json: bool,
 ) -> None:
     """Write the result in RUN for other tools.
@@ -50,7 +51,15 @@ def command(
 
     beside = Path() if is_elsewhere(run) else run if run.is_dir() else run.parent
     target = out or beside / "export" / form
-    first, *notes = export(run, target, form, force=force, licence=licence, title=title)
+    first, *notes = export(
+        run,
+        target,
+        form,
+        force=force,
+        licence=licence,
+        title=title,
+        exact_whitening=exact_whitening,
+    )
     if as_json:
         written = (path for path in target.rglob("*") if path.is_file())
         files = sorted(path.relative_to(target).as_posix() for path in written)

@@ -14,7 +14,15 @@ from distill_core.cli.card import with_card
 @click.argument("repository", metavar="USER/NAME")
 @with_card
 @click.option("--private", is_flag=True, help="A new dataset that only you can see.")
-def command(*, run: Path, repository: str, licence: str, title: str, private: bool) -> None:
+def command(
+    *,
+    run: Path,
+    repository: str,
+    licence: str,
+    title: str,
+    exact_whitening: bool,
+    private: bool,
+) -> None:
     """Upload the result in RUN to the Hugging Face Hub as the dataset USER/NAME.
 
     What is sent is what `distill export --format huggingface` writes: look at that first. Log in
@@ -22,5 +30,13 @@ def command(*, run: Path, repository: str, licence: str, title: str, private: bo
     """
     from distill_core.export.hub import push
 
-    click.echo(push(run, repository, licence=licence, title=title, private=private))
+    address = push(
+        run,
+        repository,
+        licence=licence,
+        title=title,
+        private=private,
+        exact_whitening=exact_whitening,
+    )
+    click.echo(address)
     click.echo(f'Load it with distill_core.load("hf://{repository}").')

@@ -2,7 +2,8 @@
 
 images       PNG in a folder for each class, in label order; labels.json has all soft labels
 tensors      tensors.safetensors (images, labels), whitening.safetensors
-huggingface  train/*.png with train/metadata.jsonl, README.md, the dataset card, the artefact
+huggingface  train/*.png with train/metadata.jsonl, README.md, the dataset card, the artefact; the
+             whitening is compact (`shared_whitening.py`)
 dd-ranking   images.pt, labels.pt, lr.pt; poster.safetensors and geometry.json
 
 Every folder has info.json: what it is, how it was made, and what was written into it.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from distill_core import __version__
 from distill_core.artefact.artefact import file_of, load
+from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.places import located
@@ -26,6 +28,7 @@ from distill_core.artefact.stored_file import is_stored
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
+from distill_core.export.shared_whitening import whitening_text, write_whitening
 from distill_core.export.tensors import export_tensors
 from distill_core.export.written import INFO, names_in, strangers, written_in
 from distill_core.system.files import write_atomically
@@ -45,6 +48,7 @@ def export(
     force: bool = False,
     licence: str = "unknown",
     title: str = "",
+    exact_whitening: bool = False,
 ) -> list[str]:
     """Write a result into a new folder.
 
@@ -55,6 +59,7 @@ def export(
         force: replace an earlier export in `out`; anything else is refused.
         licence: identifier of the licence of the source data, for the dataset card.
         title: of the dataset card; empty: one is made of the parts.
+        exact_whitening: huggingface has the whole matrix of a ZCA, too; other formats always do.
 
     Returns:
         Lines of text about what was written, and its limits.
@@ -85,7 +90,8 @@ def export(
                 next="name that, or pass --format images or tensors.",
             )
         with whole_folder(out, replace=force) as folder:
-            lines = _fill(folder, distilled, form, writers[form])
+            exact = exact_whitening or form != "huggingface"
+            lines = _fill(folder, distilled, form, writers[form], exact=exact)
             check()  # the writers have read other files of the set
             _check_free(out, force=force)  # still
         return lines
@@ -93,9 +99,15 @@ def export(
     return [f"{form}: {out}", *read_set(file_of(run_dir).parent, write)]
 
 
-def _fill(folder: Path, distilled: Distilled, form: str, writer: Writer) -> list[str]:
+def _fill(
+    folder: Path, distilled: Distilled, form: str, writer: Writer, *, exact: bool
+) -> list[str]:
     try:
+        if form != "images":
+            distilled = write_whitening(distilled, folder, exact=exact)
         lines = writer(distilled, folder)
+        if form != "images":
+            lines.append(f"{WHITENING}: {whitening_text(distilled)}.")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         if isinstance(error, ExplainedError):
             raise

@@ -9,11 +9,13 @@ import json
 from typing import Any
 
 from distill_core import __version__
+from distill_core.artefact.compact_whitening import how_to_load
 from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.distilled import Distilled
 from distill_core.config.discovery import discover
 from distill_core.config.sources import bibtex, sources_of
 from distill_core.export.published import evaluations_of, manifest_of
+from distill_core.export.shared_whitening import whitening_text
 from distill_core.export.tensors import TENSORS
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
@@ -80,7 +82,7 @@ from safetensors.torch import load_file
 d = load_file("{tensors}")
 images, labels = d["images"], d["labels"]  # whitened (n, C, h, w); probabilities (n, K)
 ```
-
+{matrix}
 With distill it is one line, here and from the Hub, and test images get their whitening:
 
 ```python
@@ -154,6 +156,7 @@ def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
         classes=len(distilled.class_names),
         whitening=distilled.transform.whitening.kind,
         tensors=TENSORS,
+        matrix=_matrix(distilled),
         names=_quoted(list(distilled.class_names)),
         made="\n".join(f"| {_cell(a)} | {_cell(b)} |" for a, b in _made(distilled, manifest)),
         command=f"The same again: `distill run --config {CONFIG} --out NEW_FOLDER`."
@@ -167,6 +170,14 @@ def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
     )
 
 
+def _matrix(distilled: Distilled) -> str:
+    """Return plain code that makes the matrix of a compact whitening; empty if it is there."""
+    if "rms_error" not in distilled.metadata["whitening"]:
+        return ""
+    code = how_to_load(distilled.transform.image_shape)
+    return f"\nThe matrix of the whitening is made so:\n\n```python\n{code}```\n"
+
+
 def _title(distilled: Distilled, source: str) -> str:
     parts = distilled.metadata.get("components", {})
     names = " x ".join(str(parts[kind]["name"]) for kind in PARTS if kind in parts)
@@ -178,7 +189,11 @@ def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str
     rows = [
         (kind, f"{c['name']} ({c['distribution']} {c['version']})") for kind, c in chosen.items()
     ]
-    rows += [("budget", str(distilled.budget)), ("storage", str(distilled.storage))]
+    rows += [
+        ("budget", str(distilled.budget)),
+        ("storage", str(distilled.storage)),
+        ("whitening", whitening_text(distilled)),
+    ]
     for name, key in (("outer steps", "outer_steps"), ("seed", "seed"), ("written", "written")):
         if key in manifest:
             rows.append((name, str(manifest[key])))

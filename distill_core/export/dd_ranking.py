@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.soundness import check_gathered
 from distill_core.system.files import read_tensors, write_atomically, write_tensors
@@ -50,7 +49,6 @@ def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
     _save(out / "images.pt", distilled.images[chosen])
     _save(out / "labels.pt", logits[chosen])
     _save(out / "lr.pt", torch.tensor(distilled.recipe.lr))
-    write_tensors(out / WHITENING, *read_tensors(distilled.path.with_name(WHITENING)))
     tensors, _ = read_tensors(distilled.path, PLAIN)
     write_tensors(out / POSTER_TENSORS, tensors, {"class_names": list(distilled.class_names)})
     exact = is_exact(chosen, distilled.labels)

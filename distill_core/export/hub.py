@@ -12,7 +12,13 @@ from registry import InputError
 
 
 def push(
-    run: Path, repository: str, *, licence: str = "unknown", title: str = "", private: bool = False
+    run: Path,
+    repository: str,
+    *,
+    licence: str = "unknown",
+    title: str = "",
+    private: bool = False,
+    exact_whitening: bool = False,
 ) -> str:
     """Upload a result with its pictures, tensors and dataset card.
 
@@ -22,6 +28,7 @@ def push(
         licence: of the source data, as the Hub calls it.
         title: of the dataset card; empty: one is made.
         private: a repository that is made can be seen by its owner only.
+        exact_whitening: send the whole matrix of a ZCA, which is large.
 
     Returns:
         The address of the dataset.
@@ -40,7 +47,14 @@ def push(
         )
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         out = Path(folder) / "dataset"
-        export(run, out, "huggingface", licence=licence, title=title)
+        export(
+            run,
+            out,
+            "huggingface",
+            licence=licence,
+            title=title,
+            exact_whitening=exact_whitening,
+        )
         hub = HfApi(endpoint=endpoint(), library_name="distill", library_version=__version__)
         try:
             hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.artefact import file_sha256
-from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.contents import MANIFEST, WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.evaluations import Evaluation, read_evaluations
 from distill_core.artefact.manifest import read_manifest
@@ -24,31 +24,31 @@ _LEFT_OUT = ("files", "hardware", "commands", "notices", "data_notes", "divergen
 
 
 def write_published(distilled: Distilled, out: Path) -> None:
-    """Write distilled.safetensors, whitening.safetensors and a manifest for `distill_core.load`.
+    """Write the file of a result, and a manifest, for `distill_core.load`.
 
     Args:
-        distilled: the result.
-        out: a folder.
+        distilled: the result, as `write_whitening` returned it.
+        out: a folder, which has its whitening.
 
     Raises:
         InputError: a file of the run is damaged.
     """
-    write_tensors(out / WHITENING, *read_tensors(distilled.path.with_name(WHITENING)))
-    tensors, metadata = read_tensors(distilled.path)
-    whitening = {**metadata["whitening"], "sha256": file_sha256(out / WHITENING)}
+    tensors, _ = read_tensors(distilled.path)
+    storage = {"storage": distilled.storage.as_dict()}
     metadata = {
-        **metadata,
-        "components": without_places(metadata.get("components", {})),
-        "whitening": whitening,
+        **distilled.metadata,
+        **storage,
+        "components": without_places(distilled.metadata.get("components", {})),
     }
-    write_tensors(out / DISTILLED, tensors, metadata)
+    write_tensors(out / distilled.path.name, tensors, metadata)
     found = manifest_of(distilled)
     if found:
         kept = {name: value for name, value in found.items() if name not in _LEFT_OUT}
-        files = {name: file_sha256(out / name) for name in (DISTILLED, WHITENING)}
+        files = {name: file_sha256(out / name) for name in (distilled.path.name, WHITENING)}
         evaluations = evaluations_of(distilled, found)
         names = {_NAMES: kept[_NAMES]} if _NAMES in kept else {}
-        record = {**without_places(kept), **names, "evaluations": evaluations, "files": files}
+        record = {**without_places(kept), **names, **storage, "evaluations": evaluations}
+        record["files"] = files
         write_atomically(out / MANIFEST, json.dumps(record, indent=1).encode())
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
-from distill_core.system.files import read_tensors, write_tensors
+from distill_core.system.files import write_tensors
 
 TENSORS = "tensors.safetensors"
 HOW_TO_LOAD = (
@@ -16,7 +15,7 @@ HOW_TO_LOAD = (
 
 
 def export_tensors(distilled: Distilled, out: Path) -> list[str]:
-    """Write `images` (n, C, h, w), whitened, and `labels` (n, K), with the whitening beside.
+    """Write `images` (n, C, h, w), whitened, and `labels` (n, K).
 
     The file's header has class names, recipe and how to load it, as JSON.
     """
@@ -28,7 +27,6 @@ def export_tensors(distilled: Distilled, out: Path) -> list[str]:
     }
     tensors = {"images": distilled.images, "labels": distilled.labels}
     write_tensors(out / TENSORS, tensors, header)
-    write_tensors(out / WHITENING, *read_tensors(distilled.path.with_name(WHITENING)))
     return [
         f"{TENSORS}: images {tuple(distilled.images.shape)}, labels "
         f"{tuple(distilled.labels.shape)}",

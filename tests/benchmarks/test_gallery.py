@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomli_w
 import torch
+from PIL import Image
 
 from distill_core.artefact.artefact import load
 from distill_core.artefact.gallery import entry_folder, entry_names, read_facts, rows
 from distill_core.cli.list import GALLERY
+from distill_core.system.files import read_tensors, write_tensors
 from registry import UnknownNameError
+from tests.distill_core.artefact.stored_results import DECODERS, assembled, save
 from tests.distill_core.cli.fakes import ROOT, distill
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -60,6 +64,43 @@ def test_the_page_and_the_list_are_of_the_entries_that_are_there() -> None:
     listed = distill("list", GALLERY, "--json")
     assert [row["entry"] for row in json.loads(listed.stdout)] == entry_names()
     for name in entry_names():
-        assert len(load(f"gallery:{name}").images)
+        entry = load(f"gallery:{name}")
+        assert len(entry.images)
+        assert entry.verified
     with pytest.raises(UnknownNameError, match="gallery entry"):
         load("gallery:nothing")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["run", "run of an earlier version"])
+def test_an_entry_of_a_decoder_has_its_numbers_alone(old: bool, tmp_path: Path) -> None:
+    """A small file of format 1 has no settings: they come from the run."""
+    assembly = assembled("fred", "onehot", images={**DECODERS["fred"], "stored": "bfloat16"})
+    run, folder = save(assembly, tmp_path / "run").parent, tmp_path / "entries"
+    settings = assembly.config.model_dump(mode="json", exclude_none=True)
+    (run / "run.toml").write_text(tomli_w.dumps(settings))
+    manifest = json.loads((run / "manifest.json").read_text())
+    results = {"distilled": {"mean": 0.5, "std": None, "accuracies": [0.5]}}
+    if old:
+        tensors, about = read_tensors(run / "stored.safetensors")
+        shapes = {name.removeprefix("data."): each for name, each in about["shapes"].items()}
+        kept = {"format": 1, "type": "bfloat16", "class_grid": about["class_grid"]}
+        digest = write_tensors(run / "stored.safetensors", tensors, {**kept, "shapes": shapes})
+        manifest["files"]["stored.safetensors"] = digest
+    (run / "manifest.json").write_text(json.dumps({**manifest, "results": results}))
+    gallery.make_entry(run, "small", "Small", [], folder, note="one seed")
+    entry = load(entry_folder("small", folder))
+    assert (entry.path.name, entry.verified) == ("stored.safetensors", True)
+    assert not (folder / "small" / "distilled.safetensors").exists()
+    assert torch.equal(entry.images, load(run).images)
+    assert torch.equal(entry.labels, load(run).labels)
+    assert "| note | one seed |" in gallery.page(folder)
+
+
+def test_a_large_picture_becomes_small(tmp_path: Path) -> None:
+    noise = torch.randint(256, (500, 960, 3), dtype=torch.uint8)
+    Image.fromarray(noise.numpy()).save(tmp_path / "large.png")
+    gallery.write_picture(tmp_path / "large.png", tmp_path)
+    with Image.open(tmp_path / "poster.png") as picture:
+        assert picture.size == (480, 250)
+    before = (tmp_path / "large.png").stat().st_size
+    assert (tmp_path / "poster.png").stat().st_size < before / 5
