@@ -46,7 +46,8 @@ def stored_bytes(synthetic: SyntheticDataset, about: Mapping[str, Any]) -> bytes
 
     Args:
         synthetic: the dataset.
-        about: more for its metadata.
+        about: what distilled.safetensors says of it, and `made_with`: what the representation was
+            made with beside options and data (`Plan.made_with`).
     """
     tensors: dict[str, Tensor] = {}
     types: dict[str, str] = {}

@@ -6,7 +6,7 @@ An options model states a mark with `about(..., MARK=VALUE)`:
 - `counts="real_batch"`: it counts real images that an outer step takes together;
 - `passes="synthetic"` or `"real"`: it cuts shuffled passes over such images, whose last batch may
   be smaller;
-- `advanced="yes"`: few will set it, so `distill show` leaves it out unless it is asked for all;
+- `advanced="yes"`: it is rarely needed, so `distill show` leaves it out unless it is asked for all;
 - `fixes_labels=VALUE`: with this value, as users type it, a labeler's labels are not learned;
 - `learns_labels=VALUE`: with this value an algorithm learns labels;
 - `models=IMPORT_STRING`: it names one of many models; see `named_models.py`;

@@ -51,7 +51,7 @@ def machine_options() -> set[str]:
 
 
 def advanced_options(model: type[Options], prefix: str) -> set[str]:
-    """Return the options that few will set: those that `about(..., advanced="yes")` marks."""
+    """Return the options that are rarely needed: those that `about(..., advanced="yes")` marks."""
     from registry.options import marked
 
     return {f"{prefix}.{name}" for name in marked(model, "advanced")}

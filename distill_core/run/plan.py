@@ -28,7 +28,7 @@ from distill_core.hookspecs import KINDS
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
 from distill_core.system.waiting import told_if_slow
-from registry import Builder, InputError, Plugins
+from registry import Builder, OptionError, Plugins
 
 LOG = logging.getLogger("distill")
 
@@ -95,14 +95,14 @@ class Plan:
         """Make the labeler.
 
         Raises:
-            InputError: it has no numbers to store in the type that is asked for.
+            OptionError: it has no numbers to store in the type that is asked for.
         """
         made: Labeler = self.make("labeler", placement=placement)
         how = self.stored("labeler")
         if how.stored == "float32":
             return made
         if not any(each.is_floating_point() for each in made.state_dict().values()):
-            raise InputError(
+            raise OptionError(
                 f"labeler '{self.config.labeler}' stores no numbers here, so that labeler.stored = "
                 f"{how.stored} has no effect.",
                 expected="labels that are learned or found, as numbers.",

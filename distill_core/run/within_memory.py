@@ -31,8 +31,9 @@ def check_budget_fits(plan: Plan, spec: DataSpec) -> None:
     config = plan.config
     if config.budget_bytes is not None:
         asked = f"--budget-bytes {config.budget_bytes}"
-        least = min(bytes_of(plan.stored(kind).stored) for kind in ("representation", "labeler"))
-        needed = COPIES * FLOAT * config.budget_bytes / least
+        # As if all were for images: how much labels in fewer bits take, is not known yet.
+        each = bytes_of(plan.stored("representation").stored)
+        needed = COPIES * FLOAT * config.budget_bytes / each
     elif config.ipc is not None:
         numbers = config.ipc * spec.num_classes * math.prod(spec.image_shape)
         asked, needed = f"--ipc {config.ipc:g}", COPIES * FLOAT * numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from distill_core.artefact.stored_types import BITS, bytes_of
 from distill_core.commands.verify import verify
 from distill_core.run.assemble import Assembly
 from distill_core.run.sizing import check_bytes
-from registry import InputError
+from registry import InputError, OptionError
 from tests.distill_core.artefact.stored_results import assembled, save
 from tests.distill_core.small_run import small_assembly
 
@@ -112,8 +113,12 @@ def test_labels_of_a_teacher_stay_distributions() -> None:
     ("labeler", "options"), [("onehot", {}), ("poddl", {"mode": "fixed"})]
 )  # fmt: skip
 def test_a_labeler_without_numbers_refuses_a_type(labeler: str, options: dict[str, str]) -> None:
-    with pytest.raises(InputError, match=r"stores no numbers here, so that labeler\.stored"):
-        small_assembly(labeler=labeler, options={"labeler": {"stored": "uint8", **options}})
+    """With a budget in bytes, too, where no size is then looked for."""
+    chosen = {"labeler": {"stored": "uint8", **options}}
+    budgets: list[dict[str, Any]] = [{"ipc": 0.8}, {"ipc": None, "budget_bytes": 5000}]
+    for budget in budgets:
+        with pytest.raises(OptionError, match=r"stores no numbers here, so that labeler\.stored"):
+            small_assembly(labeler=labeler, options=chosen, **budget)
 
 
 @pytest.mark.parametrize("stored", ["float32", "uint4"])

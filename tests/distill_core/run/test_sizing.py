@@ -133,15 +133,17 @@ def test_amounts_without_a_meaning(wrong: str) -> None:
         assert "-o run.budget_bytes=30KiB" in caught.value.next
 
 
-@pytest.mark.parametrize(("stored", "fits"), [("float32", True), ("uint8", False)])
+@pytest.mark.parametrize(
+    ("stored", "labels", "fits"),
+    [("float32", "float32", True), ("float32", "uint2", True), ("uint8", "float32", False)],
+)
 def test_numbers_in_fewer_bits_need_as_much_memory_each(
-    stored: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+    stored: str, labels: str, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers are trained in float32: in 8 bits there are four times as many."""
     pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
     monkeypatch.setattr("distill_core.run.within_memory.os.sysconf", pages.__getitem__)
-    config = small_config(
-        ipc=None, budget_bytes=200_000, options={"repr": {"stored": stored, "patches": "2x5"}}
-    )
+    options = {"repr": {"stored": stored, "patches": "2x5"}, "labeler": {"stored": labels}}
+    config = small_config(ipc=None, budget_bytes=200_000, options=options)
     with nullcontext() if fits else pytest.raises(InputError, match=r"needs 0\.0032 GB"):
         check_budget_fits(Plan.of(config, installed()), small_data(6).spec)
