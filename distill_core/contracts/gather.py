@@ -47,25 +47,37 @@ def _cut(pixels: Tensor, boxes: Boxes) -> Tensor:
 class _CutInParts(Function):
     """`_cut`, some boxes at a time; linear, so that it is the derivative of its derivative."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, pixels: Tensor, boxes: Boxes) -> Tensor:
-        ctx.boxes, ctx.shape = boxes, pixels.shape
+    def forward(pixels: Tensor, boxes: Boxes) -> Tensor:
         found = pixels.new_empty((len(boxes), pixels.shape[1], *boxes.hw))
         for part in _parts(boxes):
             found[part] = _cut(pixels, boxes[part])
         return found
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Boxes], output: Tensor) -> None:
+        pixels, ctx.boxes = inputs
+        ctx.shape = pixels.shape
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return _AddInParts.apply(gradients[0], ctx.boxes, ctx.shape), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        cut: Tensor = _CutInParts.apply(tangents[0], ctx.boxes)
+        return cut
 
 
 class _AddInParts(Function):
     """The adjoint: every pixel gets the sum over its boxes, in their order."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, images: Tensor, boxes: Boxes, shape: torch.Size) -> Tensor:
-        ctx.boxes = boxes
+    def forward(images: Tensor, boxes: Boxes, shape: torch.Size) -> Tensor:
         canvases, channels, height, width = shape
         total = images.new_zeros((channels, canvases * height * width))
         for part in _parts(boxes):
@@ -74,8 +86,17 @@ class _AddInParts(Function):
         return total.view(channels, canvases, height, width).transpose(0, 1)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Boxes, torch.Size], output: Tensor) -> None:
+        _, ctx.boxes, ctx.shape = inputs
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return _CutInParts.apply(gradients[0], ctx.boxes), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        added: Tensor = _AddInParts.apply(tangents[0], ctx.boxes, ctx.shape)
+        return added
 
 
 def _parts(boxes: Boxes) -> list[slice]:

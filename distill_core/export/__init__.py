@@ -86,8 +86,8 @@ def export(
         if form in OF_WHOLE and is_stored(distilled.metadata):
             raise InputError(
                 f"{distilled.path} has the stored numbers alone, and {form} needs more.",
-                expected="the run directory, or its distilled.safetensors.",
-                next="name that, or pass --format images or tensors.",
+                expected="the run directory that made it, or the distilled.safetensors there.",
+                next="pass --format images or tensors, or name the run.",
             )
         with whole_folder(out, replace=force) as folder:
             exact = exact_whitening or form != "huggingface"

@@ -36,6 +36,29 @@ def test_many_boxes_in_parts_and_their_derivatives_are_the_same_to_the_byte(
         assert torch.equal(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_functional_derivatives_go_through_many_boxes() -> None:
+    single, boxes = _many()
+    pixels = single.double()
+    generator = torch.Generator().manual_seed(2)
+    along = torch.randn(4, *pixels.shape, generator=generator, dtype=torch.float64)
+
+    def cut(pixels: Tensor) -> Tensor:
+        return gather_boxes(pixels, boxes)
+
+    # The map is linear: its tangent is itself, its gradient of half a square what it gives back.
+    found, tangent = torch.func.jvp(cut, (pixels,), (along[0],))
+    assert torch.equal(found, cut(pixels))
+    assert torch.equal(tangent, cut(along[0]))
+    assert torch.equal(torch.func.vmap(cut)(along), torch.stack([*map(cut, along)]))
+    back = torch.func.grad(lambda pixels: cut(pixels).square().sum() / 2)
+    counted = torch.func.vmap(back)(along)
+    ones = back(torch.ones_like(pixels))  # how many boxes cover each pixel
+    torch.testing.assert_close(counted, along * ones)
+    _, along_back = torch.func.jvp(back, (pixels,), (along[1],))
+    torch.testing.assert_close(along_back, along[1] * ones)
+
+
 def test_nothing_of_the_size_of_all_boxes_is_made_but_the_result() -> None:
     pixels, boxes = _many()
     pixels.requires_grad_()

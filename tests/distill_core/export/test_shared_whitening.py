@@ -18,6 +18,8 @@ from distill_core.contracts.whitening import Whitening
 from distill_core.export import export
 from distill_core.system.files import read_tensors
 from distill_core.testing.small import poster_layout, small_data
+from registry import InputError
+from tests.distill_core.artefact.stored_results import assembled, save
 from tests.distill_core.cli.fakes import distill
 from tests.distill_core.conftest import MakeSynthetic
 from tests.distill_core.small_run import save_artefact
@@ -90,3 +92,15 @@ def test_what_was_shared_is_exported_again_with_its_error(run_dir: Path, tmp_pat
     assert (tmp_path / "tensors" / name).read_bytes() == (tmp_path / "hub" / name).read_bytes()
     found = json.loads((tmp_path / "tensors" / "info.json").read_text())
     assert found["storage"]["whitening_bytes"] < 10_000
+
+
+def test_a_small_file_without_whitening_is_exported_alone(tmp_path: Path) -> None:
+    file = save(assembled(images={"stored": "uint8"}, data={"whitening": "none"}), tmp_path / "run")
+    alone = tmp_path / "alone" / file.name
+    alone.parent.mkdir()
+    alone.write_bytes(file.read_bytes())
+    export(alone, tmp_path / "out", "tensors")
+    _, header = read_tensors(tmp_path / "out" / "whitening.safetensors")
+    assert header == read_tensors(file.with_name("whitening.safetensors"))[1]
+    with pytest.raises(InputError, match="has the stored numbers alone"):
+        export(alone, tmp_path / "hub", "huggingface")
