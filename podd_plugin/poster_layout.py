@@ -28,6 +28,8 @@ from podd_plugin.poster_size import (
 if TYPE_CHECKING:
     from podd_plugin.options import PosterOptions
 
+MOST_PATCHES = 2**20  # of a canvas: each is listed
+
 
 def poster_layout(
     options: PosterOptions, spec: DataSpec, ipc: float | None, item_draws: int | None = None
@@ -71,6 +73,12 @@ def poster_layout(
         least=(ceil(size[0] / patch_hw[0]), ceil(size[1] / patch_hw[1])),
         most=size if options.cyclic else (size[0] - patch_hw[0] + 1, size[1] - patch_hw[1] + 1),
     )
+    if prod(patches) > MOST_PATCHES:
+        raise InputError(
+            f"{patches[0]}x{patches[1]} patches are too many for a canvas.",
+            expected=f"at most {MOST_PATCHES:,} patches.",
+            next="pass fewer -o repr.patches=ROWSxCOLS, or a smaller size.",
+        )
     layout = Layout(
         canvas_hw=size,
         num_canvases=num_canvases,

@@ -49,6 +49,17 @@ from distill_core.system.files import read_tensors
 from registry import ExplainedError, InputError
 
 ARTEFACT_FORMAT = 1
+# What reading wrong content raises, of plugins that decode it, too.
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def load(path: str | Path) -> Distilled:
@@ -110,9 +121,9 @@ def _load(path: Path) -> Distilled:
         )
     except ExplainedError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except BROKEN as error:
         raise InputError(
-            f"{file} is not a complete artefact ({type(error).__name__}: {error}).",
+            f"{file} is not a complete artefact ({type(error).__name__}: {error!s:.400}).",
             expected="a file that `distill run` wrote.",
             next="restore it from a copy, or run again.",
         ) from error

@@ -6,13 +6,14 @@ The code is that of the plugins which are installed here; the file has numbers a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from distill_core.artefact.decoding_memory import WithinMemory
 from distill_core.artefact.packing import PREFIXES
 from distill_core.artefact.soundness import check_gathered, refuse
 from distill_core.artefact.storage import FLOAT
@@ -24,6 +25,8 @@ from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.hookspecs import BY_OPTION
 from registry import Builder, ExplainedError, InputError, Plugins, UnknownNameError
+
+MOST_SAID = 300  # signs of what a component says of settings, which may be of any length
 
 
 def spec_of(metadata: Mapping[str, Any]) -> DataSpec:
@@ -51,6 +54,14 @@ def decoded(
     Raises:
         InputError: a component is not installed or refuses, or the file is too small for so much.
     """
+    _check_sizes(file, metadata)
+    with WithinMemory(file):
+        return _decoded(file, tensors, metadata)
+
+
+def _decoded(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> dict[str, Tensor]:
     spec, plugins, made_with = spec_of(metadata), discover(), metadata["made_with"]
     image = FLOAT * prod(spec.image_shape)
     check_gathered(file, (made_with["ipc"] or 1) * spec.num_classes * image)
@@ -68,6 +79,19 @@ def decoded(
     if labeler.simplex and any(_is_label(name) for name in metadata["types"]):
         labels = as_distributions(labels)
     return {"pixels": representation.canvases().float(), "images": images, "labels": labels}
+
+
+def _check_sizes(file: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse sizes that are none, before somebody computes with them."""
+    shape, ipc = metadata["image_shape"], metadata["made_with"]["ipc"]
+    sides = isinstance(shape, list) and len(shape) == 3
+    if not sides or not all(type(side) is int and side > 0 for side in shape):
+        refuse(file, f"its images have shape {shape!r:.60}", "three whole numbers above 0")
+    if ipc is not None and (type(ipc) not in (int, float) or not 0 < ipc < inf):
+        refuse(file, f"it has {ipc!r:.60} images per class", "a number above 0")
+    names = metadata["class_names"]
+    if not isinstance(names, list) or not names:
+        refuse(file, "its class names are not a list of text", "a name for every class")
 
 
 def _grid(file: Path, metadata: Mapping[str, Any], shape: tuple[int, int]) -> Tensor:
@@ -100,14 +124,21 @@ def _builder(file: Path, plugins: Plugins, option: str, metadata: Mapping[str, A
             next="install that package if you trust it, or load distilled.safetensors of the run, "
             "whose images are decoded.",
         ) from missing
+    except ExplainedError as refusal:
+        raise _refused(file, f"{kind} '{stated['name']}'", refusal) from refusal
 
 
 def _made(file: Path, build: Builder, **runtime: Any) -> Any:
     try:
         return build(**runtime)
     except ExplainedError as refusal:
-        raise InputError(
-            f"{file} cannot be decoded: {build} says: {refusal.what}",
-            expected="settings with which it was made.",
-            next="restore it from a copy, or load distilled.safetensors of the run.",
-        ) from refusal
+        raise _refused(file, str(build), refusal) from refusal
+
+
+def _refused(file: Path, who: str, refusal: ExplainedError) -> InputError:
+    says = refusal.what if len(refusal.what) <= MOST_SAID else f"{refusal.what[:MOST_SAID]}..."
+    return InputError(
+        f"{file} cannot be decoded: {who} says: {says}",
+        expected="settings with which it was made.",
+        next="restore it from a copy, or load distilled.safetensors of the run.",
+    )

@@ -111,6 +111,43 @@ def _denser(metadata: dict[str, Any]) -> None:
     metadata["components"]["repr"]["options"]["points"] = 5
 
 
+def _no_number(metadata: dict[str, Any]) -> None:
+    metadata["made_with"]["ipc"] = "9" * 1000
+
+
+def _flat(metadata: dict[str, Any]) -> None:
+    metadata["image_shape"] = [3, -8, -8]
+
+
+def _tall(metadata: dict[str, Any]) -> None:
+    metadata["image_shape"] = ["9" * 1000, 10**6, 8]
+
+
+def _unlisted(metadata: dict[str, Any]) -> None:
+    metadata["budget"] = []
+
+
+def _wordy(metadata: dict[str, Any]) -> None:
+    metadata["components"]["repr"]["options"]["points"] = "9" * 10**5
+
+
+def _posters(metadata: dict[str, Any]) -> None:
+    options = {"size": "100000x100000", "patches": "2x3"}
+    metadata["made_with"]["item_draws"] = None
+    metadata["components"]["repr"] |= {"name": "poster", "options": options}
+
+
+def _patched(metadata: dict[str, Any]) -> None:
+    options = {"patches": "100000x100000"}
+    metadata["made_with"]["item_draws"] = None
+    metadata["components"]["repr"] |= {"name": "poster", "options": options}
+
+
+def _many(metadata: dict[str, Any]) -> None:
+    options = {"per_class": 10**12}
+    metadata["components"]["repr"] |= {"name": "coreset", "options": options}
+
+
 def _newer(metadata: dict[str, Any]) -> None:
     metadata["format"] = 9
 
@@ -125,6 +162,14 @@ def _turned(metadata: dict[str, Any]) -> None:
         (_named, r"decoded by representation 'holograms', which is not installed here"),
         (_larger, r"MB of images would be made of"),
         (_denser, r"is not a complete artefact \(RuntimeError"),
+        (_no_number, r"it has '9+\.* images per class"),
+        (_flat, r"its images have shape \[3, -8, -8\]"),
+        (_tall, r"its images have shape"),
+        (_unlisted, r"is not a complete artefact \(AttributeError"),
+        (_wordy, r"representation 'gsdd' says: option repr\.points = '9+\.\.\."),
+        (_posters, r"decoding it takes [0-9,]+ MB at once"),
+        (_patched, r"100000x100000 patches are too many"),
+        (_many, r"cannot be"),
         (_newer, r"has format 9"),
         (_turned, r"has classes \[\[0, 0, 1\], \[2, 3, 4\]\] on a grid of 2x3"),
     ],
@@ -138,4 +183,5 @@ def test_what_cannot_be_decoded_is_refused(
     write_tensors(tmp_path / "changed.safetensors", tensors, metadata)
     with pytest.raises(InputError, match=sentence) as refused:
         load(tmp_path / "changed.safetensors")
+    assert len(str(refused.value)) < 1000
     assert change is not _named or "package lasers" in refused.value.expected
