@@ -27,7 +27,7 @@ class WithinMemory(TorchDispatchMode):
     """
 
     def __init__(self, file: Path) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.file = file
 
     def __torch_dispatch__(
