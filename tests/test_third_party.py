@@ -62,7 +62,8 @@ def test_the_orderer_is_listed_with_its_version(site: dict[str, str]) -> None:
 def test_its_options_are_shown(site: dict[str, str]) -> None:
     done = process("-m", "distill_core", "show", "orderer", "alphabetical", **site)
     assert done.returncode == 0
-    assert ["orderer.reverse", "true|false", "false", "from Z to A"] in lines(done.stdout)
+    said = "\norderer.reverse  true | false, default: false\n    from Z to A\n"
+    assert said in done.stdout
 
 
 def test_the_broken_plugin_is_reported_and_hurts_nobody(site: dict[str, str]) -> None:
