@@ -16,7 +16,7 @@ from distill_core.artefact.manifest import MANIFEST_FORMAT
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
-from distill_core.artefact.stored_file import is_smaller, stored_bytes
+from distill_core.artefact.stored_file import has_stored_file, stored_bytes
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -76,7 +76,7 @@ class ArtefactWriter:
         }
         metadata = {**facts, "how_to_load": how_to_load(tensors), "same": same}
         self._write(DISTILLED, tensor_bytes(tensors, metadata))
-        if is_smaller(synthetic, storage, tensors["pixels"].numel()):
+        if has_stored_file(synthetic, storage, tensors["pixels"].numel()):
             made_with = manifest.get("made_with")
             self._write(STORED, stored_bytes(synthetic, {**facts, "made_with": made_with}))
         for name, data in pictures(synthetic, real).items():

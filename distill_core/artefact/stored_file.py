@@ -29,7 +29,7 @@ CONTENT = "stored numbers"
 STORED_FORMAT = 2  # 1 had labels in float32 alone, and one type for all of the representation
 
 
-def is_smaller(synthetic: SyntheticDataset, storage: Storage, pixels: int) -> bool:
+def has_stored_file(synthetic: SyntheticDataset, storage: Storage, pixels: int) -> bool:
     """Say whether a dataset is stored as anything but float32 pixels and labels, as they are used.
 
     Args:

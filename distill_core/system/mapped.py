@@ -129,7 +129,7 @@ def _read(file: _File, into: memoryview, offset: int) -> None:
 
 def _file_of(images: Tensor) -> _File | None:
     """The file of a whole tensor that `mapped` returned, where a file can be read beside it."""
-    if hasattr(os, "preadv"):
+    if hasattr(os, "preadv") and images.is_contiguous():  # rows in another order are no rows there
         for memory, file in list(_MAPS.items()):
             if (file.address, len(memory)) == (images.data_ptr(), images.nbytes):
                 return file

@@ -32,6 +32,11 @@ def test_rows_of_a_file_are_those_of_its_map(images: Tensor, index: list[int]) -
     assert torch.equal(_rows(images.clone(), index), images[index])
 
 
+def test_a_view_in_another_order_is_no_row_of_the_file(images: Tensor) -> None:
+    turned = images.transpose(2, 3)
+    assert torch.equal(_rows(turned, [4, 5]), turned[[4, 5]])
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="counts pages as Linux tells")
 def test_reading_rows_brings_no_pages_into_the_process(images: Tensor) -> None:
     _rows(images, [*range(0, 100, 2)])
