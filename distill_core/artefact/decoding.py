@@ -119,13 +119,13 @@ def _builder(file: Path, plugins: Plugins, option: str, metadata: Mapping[str, A
         if not (plugin.isprintable() and maker.isprintable()):
             refuse(file, "the names of its plugins have characters that cannot be shown", "names")
         raise InputError(
-            f"{file} is decoded by {kind} '{stated['name']}', which is not installed here.",
-            expected=f"plugin '{plugin}' of the package {maker}, as the file says.",
+            f"{file} is decoded by {kind} '{stated['name']:.60}', which is not installed here.",
+            expected=f"plugin '{plugin:.60}' of the package {maker:.60}, as the file says.",
             next="install that package if you trust it, or load distilled.safetensors of the run, "
             "whose images are decoded.",
         ) from missing
     except ExplainedError as refusal:
-        raise _refused(file, f"{kind} '{stated['name']}'", refusal) from refusal
+        raise _refused(file, f"{kind} '{stated['name']:.60}'", refusal) from refusal
 
 
 def _made(file: Path, build: Builder, **runtime: Any) -> Any:

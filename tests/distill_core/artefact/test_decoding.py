@@ -103,6 +103,10 @@ def _named(metadata: dict[str, Any]) -> None:
     metadata["components"]["repr"] |= {"name": "holograms", "distribution": "lasers"}
 
 
+def _long_named(metadata: dict[str, Any]) -> None:
+    metadata["components"]["repr"] |= {"name": "h" * 10**5, "distribution": "lasers"}
+
+
 def _larger(metadata: dict[str, Any]) -> None:
     metadata["made_with"]["ipc"] = 1e9
 
@@ -160,6 +164,7 @@ def _turned(metadata: dict[str, Any]) -> None:
     ("change", "sentence"),
     [
         (_named, r"decoded by representation 'holograms', which is not installed here"),
+        (_long_named, r"decoded by representation 'h{60}', which"),
         (_larger, r"MB of images would be made of"),
         (_denser, r"is not a complete artefact \(RuntimeError"),
         (_no_number, r"it has '9+\.* images per class"),
