@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,6 +177,11 @@ def _whitening(file: Path, metadata: Mapping[str, Any]) -> Whitening:
         check_gathered(path, FLOAT * prod(shape) ** 2)
         values = expanded(values, shape)
     return Whitening.from_tensors(stated["kind"], values)
+
+
+def whitening_header(kind: str, image_shape: Sequence[int]) -> dict[str, Any]:
+    """Return the metadata of whitening.safetensors, for images (C, h, w)."""
+    return {"format": ARTEFACT_FORMAT, "kind": kind, "image_shape": list(image_shape)}
 
 
 def _check_whitening(file: Path, expected: str) -> None:

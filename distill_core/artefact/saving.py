@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import __version__
-from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
+from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256, whitening_header
 from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
@@ -92,12 +92,7 @@ class ArtefactWriter:
         """Write the whitening, unless a run that is resumed has left the same."""
         whitening, path = self.real.whitening, self.run_dir / WHITENING
         data = tensor_bytes(
-            whitening.tensors(),
-            {
-                "format": ARTEFACT_FORMAT,
-                "kind": whitening.kind,
-                "image_shape": list(self.real.spec.image_shape),
-            },
+            whitening.tensors(), whitening_header(whitening.kind, self.real.spec.image_shape)
         )
         if path.exists():
             self._keep(WHITENING, file_sha256(path))

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256
+from distill_core.artefact.artefact import file_sha256, whitening_header
 from distill_core.artefact.compact_whitening import compact, how_to_load
 from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
@@ -40,9 +39,7 @@ def write_whitening(distilled: Distilled, out: Path, *, exact: bool) -> Distille
     shape = distilled.transform.image_shape
     file = distilled.path.with_name(WHITENING)
     tensors: dict[str, Tensor] = {}
-    header: dict[str, Any] = {
-        "format": ARTEFACT_FORMAT, "kind": about["kind"], "image_shape": list(shape),
-    }  # fmt: skip
+    header = whitening_header(about["kind"], shape)
     if file.exists() or about["kind"] != "none":  # which has no numbers, so a small file lies alone
         tensors, header = read_tensors(file)
     if not exact and (small := compact(tensors, shape)) is not None:
