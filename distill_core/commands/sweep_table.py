@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.commands.sweep import Cell
-from distill_core.report.means import last_by, spread
+from distill_core.report.means import last_by, spread, stored
 from distill_core.report.other_data import other_data
 from distill_core.report.record import WHAT, columns_of, read_run
 from distill_core.system.files import write_atomically
@@ -52,20 +52,21 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
 def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """Return headers and one row for each place of the grid: mean and deviation over seeds.
 
-    Where several networks judge, each has a row.
+    Bytes are those of everything that is stored. Where several networks judge, each has a row.
     """
     body = []
     several = any(cell.config.evaluate.backbones for cell in cells)
     sets = _shown(cells)
     for place, members in _by_place(cells).items():
         done = [judged_by(cell) for cell in members if cell.results()]
+        size = stored(cell.results() for cell in members)
         for network in dict.fromkeys(n for each in done for n in each) or ("",):
             found = [each[network] for each in done if network in each]
             values = [[each[what] for each in found if what in each] for what in sets]
             shown = [network] if several else []
             seeds = f"{len(found)}/{len(members)}"
-            body.append([*place, *shown, seeds, *(spread(each) for each in values)])
-    return [*cells[0].axes, *(["network"] if several else []), "seeds", *sets], body
+            body.append([*place, *shown, seeds, size, *(spread(each) for each in values)])
+    return [*cells[0].axes, *(["network"] if several else []), "seeds", "bytes", *sets], body
 
 
 def judged_by(cell: Cell) -> dict[str, dict[str, float]]:

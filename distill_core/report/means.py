@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from distill_core.config.settings import MACHINE, flatten
 from distill_core.hookspecs import BY_OPTION
@@ -73,12 +74,13 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows: one for each group and each network that judged."""
     judged = (each.results for g in groups for record in g.records for each in record.judgements)
     shown = columns_of(judged)
-    headers = ["settings", "network", "seeds", *(HEADERS[what] for what in shown)]
+    headers = ["settings", "network", "seeds", HEADERS["bytes"], *(HEADERS[what] for what in shown)]
     body = [
         [
             group.label(),
             network,
             str(len(group.accuracies(network, "distilled"))),
+            stored(record.manifest for record in group.records),
             *(spread(group.accuracies(network, what)) for what in shown),
         ]
         for group in groups
@@ -99,6 +101,18 @@ def spread(accuracies: Collection[float]) -> str:
     if len(accuracies) == 1:
         return mean
     return f"{mean} +- {100 * statistics.stdev(accuracies):.1f}"
+
+
+def stored(manifests: Iterable[Mapping[str, Any]]) -> str:
+    """Return as text how many bytes runs store, and from least to most where they differ.
+
+    >>> stored([{"storage": {"bytes": 670}}, {}]), stored([{}])
+    ('670', '')
+    """
+    tables = (manifest.get("storage") or {} for manifest in manifests)
+    found = {table["bytes"] for table in tables if "bytes" in table}
+    ends = (min(found), max(found)) if len(found) > 1 else found
+    return " to ".join(map(str, ends))
 
 
 def last_by(record: RunRecord, network: str) -> Judgement | None:

@@ -207,8 +207,8 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     for cell, accuracy in zip(cells[:3], (0.5, 0.6, 0.7), strict=True):
         finish(cell, accuracy)
     assert rows(cells) == (
-        ["ipc", "seeds", "distilled", "random", "full"],
-        [["0.8", "2/2", "55.0 +- 7.1", "", ""], ["1", "1/2", "70.0", "", ""]],
+        ["ipc", "seeds", "bytes", "distilled", "random", "full"],
+        [["0.8", "2/2", "2020", "55.0 +- 7.1", "", ""], ["1", "1/2", "2020", "70.0", "", ""]],
     )
     save(records(cells, {cells[3].name: 2}), tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())
@@ -227,10 +227,10 @@ def test_networks_that_judge_have_rows(tmp_path: Path, monkeypatch: pytest.Monke
     found = {"convnet": {"distilled": 0.5}, "timm:resnet18": {"distilled": 0.25}}
     monkeypatch.setattr(sweep_table, "judged_by", lambda cell: found)
     assert rows(cells) == (
-        ["network", "seeds", "distilled", "random", "full"],
+        ["network", "seeds", "bytes", "distilled", "random", "full"],
         [
-            ["convnet", "2/2", "50.0 +- 0.0", "", ""],
-            ["timm:resnet18", "2/2", "25.0 +- 0.0", "", ""],
+            ["convnet", "2/2", "2020", "50.0 +- 0.0", "", ""],
+            ["timm:resnet18", "2/2", "2020", "25.0 +- 0.0", "", ""],
         ],
     )
     assert [record["networks"] for record in records(cells, {})] == [found, found]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill_core.report.curves import budget_chart
-from distill_core.report.means import grouped, table
+from distill_core.report.means import grouped, stored, table
 from distill_core.report.page import several
 from distill_core.report.record import RunRecord, read_run
 from distill_core.report.svg import SIZES
@@ -32,8 +32,8 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
     ]
     _, rows = table(groups)
     assert rows == [
-        ["ipc=0.5", "convnet", "2", "55.0 +- 7.1", "25.0 +- 0.0", ""],
-        ["ipc=1.0", "convnet", "1", "80.0", "25.0", ""],
+        ["ipc=0.5", "convnet", "2", "", "55.0 +- 7.1", "25.0 +- 0.0", ""],
+        ["ipc=1.0", "convnet", "1", "", "80.0", "25.0", ""],
     ]
     page = several(runs, {})
     assert "Means over seeds" in page
@@ -61,10 +61,16 @@ def test_every_network_that_judged_has_a_row(tmp_path: Path) -> None:
     for record, accuracy in zip(runs, (0.3, 0.5), strict=True):
         write_evaluation(record.path, "a-12345678.json", **{"timm:resnet18": accuracy})
     _, rows = table(grouped([read_run(record.path) for record in runs]))
-    assert [row[:4] for row in rows] == [
+    assert [row[:3] + row[4:5] for row in rows] == [
         ["poster/poddl/poco/bptt", "convnet", "2", "50.0 +- 0.0"],
         ["poster/poddl/poco/bptt", "timm:resnet18", "2", "40.0 +- 14.1"],
     ]
+
+
+def test_bytes_are_those_of_all_runs_of_a_row() -> None:
+    runs = [{"storage": {"bytes": number}} for number in (700, 600, 650)]
+    assert stored(runs[:1] * 2) == "700"
+    assert stored([*runs, {"storage": None}]) == "600 to 700"
 
 
 @pytest.mark.parametrize(("budgets", "drawn"), [((0.5, 0.5), False), ((0.5, 1.0), True)])
