@@ -13,6 +13,7 @@ from tests.distill_core.small_run import SMALL, installed, save_artefact
 
 # Decoders as small as images of 8x8 need them.
 DECODERS: dict[str, dict[str, Any]] = {
+    "basis": {"bases": 2},
     "gsdd": {"points": 4, "fit_steps": 2},
     "fred": {"coefficients": 5},
     "speed": {"tokens": 3, "dim": 4, "kept": 5, "fit_steps": 2},

@@ -23,7 +23,7 @@ KINDS: list[tuple[str, dict[str, Any], str, str]] = [
     ("gsdd", DECODERS["gsdd"], "bfloat16", "uint4"),
     ("images", {"downsample": 2}, "float32", "float32"),
     ("images", {}, "float32", "uint8"),
-    ("basis", {"bases": 2}, "uint4", "float32"),
+    ("basis", DECODERS["basis"], "uint4", "float32"),
     ("coreset", {}, "uint8", "bfloat16"),
 ]
 
