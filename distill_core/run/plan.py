@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, nn
 
 from distill_core.artefact.stored import StoredAs, StoredLabels
+from distill_core.artefact.stored_types import BITS
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import item_draws
 from distill_core.contracts.components import KeptDataset, Labeler, Representation
@@ -74,9 +75,14 @@ class Plan:
         return self.builders[kind](**runtime)
 
     def representation(self, spec: DataSpec, ipc: float | None) -> Representation:
-        """Make the representation."""
+        """Make the representation.
+
+        Raises:
+            OptionError: its scales are to be learned, and it has none, or nothing that is learned.
+        """
         made: Representation = self.make("representation", spec=spec, **self.made_with(spec, ipc))
         how = self.stored("representation")
+        self._check_learned_scales("repr", how, made)
         if how.stored == "float32":
             return made
         return StoredAs(made, how.stored, how.scales)
@@ -95,10 +101,12 @@ class Plan:
         """Make the labeler.
 
         Raises:
-            OptionError: it has no numbers to store in the type that is asked for.
+            OptionError: it has no numbers to store in the type that is asked for, or its scales are
+                to be learned without anything else.
         """
         made: Labeler = self.make("labeler", placement=placement)
         how = self.stored("labeler")
+        self._check_learned_scales("labeler", how, made)
         if how.stored == "float32":
             return made
         if not any(each.is_floating_point() for each in made.state_dict().values()):
@@ -109,6 +117,24 @@ class Plan:
                 next="drop -o labeler.stored, or choose another --labeler.",
             )
         return StoredLabels(made, how.stored, how.scales)
+
+    def _check_learned_scales(self, option: str, how: StoredOptions, made: nn.Module) -> None:
+        if how.scales != "learned":
+            return
+        if how.stored not in BITS:
+            raise OptionError(
+                f"option {option}.scales = learned has no effect with {option}.stored = "
+                f"{how.stored}, which has no scales.",
+                expected=f"{option}.stored = {', '.join(BITS)} with learned scales.",
+                next=f"drop -o {option}.scales, or pass -o {option}.stored with one of these.",
+            )
+        if not any(True for _ in made.parameters()):
+            raise OptionError(
+                f"option {option}.scales = learned: '{self.config.chosen(option)}' has no numbers "
+                "that are learned, and its scales would be all that is.",
+                expected=f"{option}.scales = channel or tensor, fitted to what is stored.",
+                next=f"drop -o {option}.scales, or choose another --{option}.",
+            )
 
     def stored(self, kind: str) -> StoredOptions:
         """Say how the numbers of the representation or of the labeler are stored."""

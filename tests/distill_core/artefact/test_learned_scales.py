@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from distill_core.artefact.stored_types import BITS, Scale, quantised, quantised
 from distill_core.commands.verify import verify
 from distill_core.contracts.synthetic import check_budget
 from distill_core.run.loop import OuterLoop
+from registry import OptionError
 from tests.distill_core.artefact.stored_results import DECODERS, assembled, save
 from tests.distill_core.small_run import small_assembly
 
@@ -128,3 +130,20 @@ def test_coverage_is_that_of_numbers_alone() -> None:
     assert len(fitted) == 1
     assert len(inside) == 3
     assert all(torch.isclose(each, inside[0]) for each in inside)
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"images": {"stored": "bfloat16"}}, "repr.stored = bfloat16, which has no scales"),
+        ({"images": {}}, "repr.stored = float32, which has no scales"),
+        ({"labels": {}}, "labeler.stored = float32, which has no scales"),
+        ({"representation": "coreset", "images": {"stored": "uint4"}}, "'coreset' has no numbers"),
+        ({"labeler": "teacher", "labels": {"stored": "uint4"}}, "'teacher' has no numbers"),
+    ],
+)
+def test_scales_that_nothing_can_learn_are_refused(parts: dict[str, Any], sentence: str) -> None:
+    part = "labels" if "labels" in parts else "images"
+    parts[part]["scales"] = "learned"
+    with pytest.raises(OptionError, match=sentence):
+        assembled(**parts)
