@@ -76,7 +76,10 @@ def finish(
             log.metrics.lines(),
             results,
             learned=bool(loop.groups),
-            bounds=ways_to("bounds_spikes", config),
+            bounds={
+                "data": ways_to("bounds_spikes", config),
+                "labels": ways_to("bounds_label_spikes", config),
+            },
         )
     if odd:
         save(loop, results=results, peak=peak, notices=odd)

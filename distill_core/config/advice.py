@@ -10,7 +10,8 @@ An options model states a mark with `about(..., MARK=VALUE)`:
 - `fixes_labels=VALUE`: with this value, as users type it, a labeler's labels are not learned;
 - `learns_labels=VALUE`: with this value an algorithm learns labels;
 - `models=IMPORT_STRING`: it names one of many models; see `named_models.py`;
-- `bounds_spikes=VALUE`: with this value, an algorithm bounds gradients far longer than usual.
+- `bounds_spikes=VALUE`: with this value, an algorithm bounds gradients of images that are too long;
+- `bounds_label_spikes=VALUE`: it bounds those of labels.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ BEFORE = 50  # outer steps that this median is taken over
 BLOCKS = 20  # parts of a run whose mean losses are compared
 CEILING = 0.99  # accuracy of real images above which nothing can be much better
 SHORTEST = 5  # outer steps of a part: a mean of fewer says nothing
+NO_BOUNDS: Mapping[str, Sequence[str]] = {}
 
 
 class Notice(NamedTuple):
@@ -39,7 +40,7 @@ def notices(
     results: Mapping[str, Result],
     *,
     learned: bool,
-    bounds: Sequence[str] = (),
+    bounds: Mapping[str, Sequence[str]] = NO_BOUNDS,
 ) -> list[Notice]:
     """Return what is odd about a finished run.
 
@@ -48,7 +49,7 @@ def notices(
         results: accuracies by training set, as `judge` returns them; controls may be missing.
         learned: whether anything was trained. A selection of real images that is no better than
             a random one is a finding, not a fault.
-        bounds: what to pass to the algorithm to bound spikes, if it has options for that.
+        bounds: what to pass to the algorithm to bound spikes of a group; empty: nothing does.
     """
     steps = [
         {name: line[name] for name in line if name in ("step", "loss") or name.startswith(APPLIED)}
@@ -89,7 +90,9 @@ def loss_rose(losses: Sequence[float]) -> Notice | None:
     )
 
 
-def spikes(steps: Sequence[Mapping[str, Any]], bounds: Sequence[str] = ()) -> Iterator[Notice]:
+def spikes(
+    steps: Sequence[Mapping[str, Any]], bounds: Mapping[str, Sequence[str]] = NO_BOUNDS
+) -> Iterator[Notice]:
     """Find gradients that were far larger than those before them when the optimizer got them."""
     names = dict.fromkeys(name for line in steps for name in line if name.startswith(APPLIED))
     for name in names:
@@ -98,10 +101,11 @@ def spikes(steps: Sequence[Mapping[str, Any]], bounds: Sequence[str] = ()) -> It
         if found:
             ratio, step = max(found)
             group = name.removeprefix(APPLIED)
+            ways = bounds.get(group, ())
             yield Notice(
                 f"the gradient of group '{group}' spiked {_times(len(found))}; the largest, in "
                 f"outer step {step}, was {ratio:.0f} times as long as usual.",
-                f"{' '.join(bounds)}{', or ' if bounds else ''}a smaller learning rate.",
+                f"{' '.join(ways)}{', or ' if ways else ''}a smaller learning rate.",
             )
 
 

@@ -73,7 +73,8 @@ def norms(*values: float, name: str = "applied_labels") -> list[dict[str, float]
 
 def test_a_spike_is_named_with_its_step_and_size() -> None:
     steps = norms(*[1.0] * 60, 100.0, *[1.0] * 20, 60.0, 1.0)
-    (notice,) = spikes(steps, ["-o algo.bound=true"])
+    ways = {"labels": ["-o algo.bound=true"], "data": ["-o algo.other=true"]}
+    (notice,) = spikes(steps, ways)
     assert "group 'labels' spiked 2 times" in notice.what
     assert "outer step 61, was 100 times as long as usual" in notice.what
     assert notice.next == "-o algo.bound=true, or a smaller learning rate."

@@ -222,7 +222,7 @@ class RatBpttOptions(Options):
     label_clip: bool = Field(
         False,
         description="clip that of the labels, on its own",
-        **about(bounds_spikes="true", advanced="yes"),
+        **about(bounds_label_spikes="true", advanced="yes"),
     )
     clip_factor: float = Field(
         2.0,
@@ -241,7 +241,12 @@ class RatBpttOptions(Options):
         "count",
         description="whether a norm enters the average as it was (a spike raises its own bound), "
         "or as it is after clipping",
-        **about(source="count: published code", bounds_spikes="bounded", advanced="yes"),
+        **about(
+            source="count: published code",
+            bounds_spikes="bounded",
+            bounds_label_spikes="bounded",
+            advanced="yes",
+        ),
     )
 
     def resolve_defaults(self, *, small: bool) -> Resolved:
