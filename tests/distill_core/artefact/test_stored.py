@@ -26,6 +26,7 @@ from distill_core.run.manifest import manifest
 from distill_core.system.files import read_tensors, write_tensors
 from registry import InputError
 from tests.distill_core.small_run import installed, save_artefact, small_assembly, small_config
+from tests.doc_blocks import blocks
 
 KINDS = ("bfloat16", *BITS)
 
@@ -138,20 +139,19 @@ def test_the_file_is_as_small_as_the_metre_says_and_gives_the_same_images(
 
 def test_plain_code_reads_a_packed_poster(tmp_path: Path) -> None:
     """The lines of docs/guide/use-the-result.md, on a poster of 4 bits."""
-    from safetensors.torch import load_file, safe_open
+    from safetensors.torch import load_file
 
+    names: dict[str, Any] = {}
+    for block in blocks("docs/guide/use-the-result.md"):
+        if "read_small(path)" in block.text:
+            exec(block.text, names)
     assembly = stored_run("uint4")
     record = manifest(assembly, installed(), step=0, seconds=0)
     recipe = assembly.algorithm.recipe()
     save_artefact(tmp_path, assembly.synthetic, real=assembly.real, recipe=recipe, manifest=record)
     file = tmp_path / "stored.safetensors"
-    d = load_file(file)
-    with safe_open(file, "pt") as opened:
-        about = json.loads(opened.metadata()["distill"])
-    shape, bits = about["shapes"]["data.pixels"], 4
-    codes = d["data.pixels"][:, None] >> torch.arange(0, 8, bits) & 2**bits - 1
-    low, step = (d[f"data.pixels.{name}"].view(1, -1, 1, 1) for name in ("low", "step"))
-    pixels = low + codes.flatten()[: torch.Size(shape).numel()].view(shape) * step
+    plain, about = names["read_small"](file)
+    d, pixels, shape = load_file(file), plain["data.pixels"], about["shapes"]["data.pixels"]
     assert torch.equal(pixels, load_file(tmp_path / "distilled.safetensors")["pixels"])
     metadata = {"format": 1, "type": "uint4", "shapes": {"pixels": shape}, "class_grid": []}
     write_tensors(tmp_path / "old" / file.name, d, metadata)
