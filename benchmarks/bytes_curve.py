@@ -133,12 +133,22 @@ def table(cells: Sequence[ByteCell], args: argparse.Namespace) -> Iterator[str]:
 
 
 def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
-    """Draw test accuracy against bytes on a log scale, with published points beside."""
+    """Draw test accuracy against bytes on a log scale, with published points beside.
+
+    Points are of one setting, that of the arguments, which the title names.
+    """
     records = read(args.book)
     lines: dict[str, list[Record]] = {}
     for cell in cells:
         if record := of(cell, records, setting_of(args, cell)):
             lines.setdefault(cell.representation, []).append(record)
+    learned = [r for r in records if r["dataset"] == args.dataset and r["algorithm"] != "none"]
+    others = {record["setting"] for record in learned}
+    if others and not set(lines) - set(CORESETS):
+        raise SystemExit(
+            f"nothing is measured with {setting_of(args, cells[-1])}; a figure has one setting. "
+            f"There are: {' | '.join(sorted(others))}. Say one with --minutes, --nets, --width, -o."
+        )
     figure, axes = pyplot.subplots(figsize=(9, 5.5))
     markers = "osD^v<>pPX*h"
     for number, (name, records_of) in enumerate(lines.items()):
@@ -157,7 +167,8 @@ def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
     axes.set_xscale("log")
     axes.set_xlim(limit_of(args.dataset, LEAST), limit_of(args.dataset, MOST))
     axes.set(xlabel="bytes of everything needed to train", ylabel="test accuracy, %")
-    axes.set_title(f"{args.dataset}: lines are measured here, crosses are published", fontsize=10)
+    measured = f"lines are measured here ({setting_of(args, cells[-1])})" if lines else "no lines"
+    axes.set_title(f"{args.dataset}: {measured}, crosses are published", fontsize=7)
     axes.grid(alpha=0.3)
     if lines:
         axes.legend(fontsize=7)

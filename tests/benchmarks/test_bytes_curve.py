@@ -95,6 +95,9 @@ def test_a_table_and_a_figure_of_what_is_there(curve, tmp_path):
     assert "| poster 1 | | not measured | | | |" in text
     curve.draw(cells, args)
     assert (tmp_path / "bytes.png").read_bytes().startswith(b"\x89PNG")
+    other, cells = asked(curve, *words, "--minutes", "7")
+    with pytest.raises(SystemExit, match=r"nothing is measured with 7 minutes.*There are: 60 min"):
+        curve.draw(cells, other)
 
 
 def test_pairs_say_which_is_best_and_whether_a_paper_has_it(curve, tmp_path):
