@@ -189,8 +189,8 @@ def write_picture(picture: Path, target: Path) -> None:
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """Return what two runs must have in common."""
-    found = parse_toml((run / CONFIG).read_text())
+    """Return what two runs must have in common; a run that lacks a newer option has its default."""
+    found = resolve(parse_toml((run / CONFIG).read_text()), discover()).model_dump(mode="json")
     return {key: value for key, value in found.items() if key not in OF_MACHINE}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -53,7 +54,8 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="same seed"):
         gallery.make_entry(run, "tiny", "Tiny", [twin], tmp_path / "entries")
     other = judged(tmp_path, 1, 0.6)
-    (other / "run.toml").write_text((other / "run.toml").read_text() + "\n[x]\ny = 1\n")
+    settings = (other / "run.toml").read_text()
+    (other / "run.toml").write_text(settings.replace('lr_decay = "none"', 'lr_decay = "linear"'))
     with pytest.raises(SystemExit, match="other settings"):
         gallery.make_entry(run, "tiny", "Tiny", [other], tmp_path / "entries")
     assert not (tmp_path / "entries").exists()
@@ -69,6 +71,16 @@ def test_the_page_and_the_list_are_of_the_entries_that_are_there() -> None:
         assert entry.verified
     with pytest.raises(UnknownNameError, match="gallery entry"):
         load("gallery:nothing")
+
+
+def test_an_option_that_is_newer_than_a_run_has_its_default(tmp_path: Path) -> None:
+    run, other = judged(tmp_path, 0, 0.5), judged(tmp_path, 1, 0.6)
+    settings = (other / "run.toml").read_text()
+    assert "checkpoint_minutes" in settings
+    (other / "run.toml").write_text(re.sub("checkpoint_minutes = .*\n", "", settings))
+    assert gallery.make_entry(run, "tiny", "Tiny", [other], tmp_path / "entries")[
+        "seeds"
+    ].keys() == {"0", "1"}
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["run", "run of an earlier version"])
