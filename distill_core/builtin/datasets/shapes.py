@@ -7,9 +7,11 @@ shapes and patterns are mirror images of themselves, so that a flip keeps the cl
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -21,14 +23,15 @@ PATTERNS = ("plain", "banded", "striped", "checked")
 HUES = ("red", "amber", "lime", "green", "azure", "blue", "pink")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "cutout")  # a hue tells classes apart
 DRAWING = 1  # raised when the same settings come to give other pictures
-CHUNK = 1024  # images drawn at once
+CHUNK = 1024  # images whose numbers are drawn at once
 CACHED = 16  # of them painted at once, so that what is computed stays in the processor's cache
 
 
 class Drawn(NamedTuple):
-    """What varies between n pictures: traits (n, 3), and the rest (n, ., ., .)."""
+    """What varies between n pictures: shape and pattern (n, 2), and the rest (n, ., ., .)."""
 
-    traits: Tensor
+    kind: Tensor
+    hue: Tensor
     radius: Tensor
     below: Tensor
     right: Tensor
@@ -75,10 +78,22 @@ class Shapes:
         traits, num_hues = _traits(self.options.classes), _num_hues(self.options.classes)
         side = self.options.size
         images = room.empty((len(labels), 3, side, side))
-        for start in range(0, len(labels), CHUNK):
-            some = slice(start, start + CHUNK)
-            images[some] = _draw(traits[labels[some]], side, num_hues, generator)
-            room.filled(len(images[some]))
+        chunks = [slice(k, k + CHUNK) for k in range(0, len(labels), CHUNK)]
+        noise = torch.empty(2, min(CHUNK, len(labels)), 3, side, side)
+
+        def draw(k: int) -> Drawn:
+            of = traits[labels[chunks[k]]]
+            return _drawn(of, num_hues, noise[k % 2, : len(of)], generator)
+
+        # The next numbers are drawn, in their order, while pictures of the last ones are painted.
+        with ThreadPoolExecutor(1, "draws-numbers") as ahead:
+            following = ahead.submit(draw, 0)
+            for k, some in enumerate(chunks):
+                drawn = following.result()
+                if k + 1 < len(chunks):
+                    following = ahead.submit(draw, k + 1)
+                _paint(drawn, images[some])
+                room.filled(len(images[some]))
         return images, labels
 
 
@@ -115,9 +130,12 @@ def _num_hues(num_classes: int) -> int:
     return num_hues
 
 
-def _draw(traits: Tensor, size: int, num_hues: int, generator: Generator) -> Tensor:
-    """(n, 3, size, size) uint8 from traits (n, 3)."""
-    n = len(traits)
+def _drawn(traits: Tensor, num_hues: int, noise: Tensor, generator: Generator) -> Drawn:
+    """What varies between pictures of traits (n, 3), always drawn in this order.
+
+    noise: (n, 3, size, size), which is filled.
+    """
+    n, size = len(traits), noise.shape[-1]
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
         return low + (high - low) * torch.rand(n, channels, 1, 1, generator=generator)
@@ -127,60 +145,81 @@ def _draw(traits: Tensor, size: int, num_hues: int, generator: Generator) -> Ten
     below, right = uniform(-1, 1) * reach, uniform(-1, 1) * reach
     light = uniform(0.7, 1)
     ground = uniform(0.1, 0.5) + uniform(-0.1, 0.1, channels=3)
-    noise = torch.randn(n, 3, size, size, generator=generator)
-    drawn = Drawn(traits, radius, below, right, light, ground, noise)
-    pictures = torch.empty(noise.shape, dtype=torch.uint8)
-    for start in range(0, n, CACHED):
-        some = slice(start, start + CACHED)
-        pictures[some] = _painted(Drawn(*(each[some] for each in drawn)), num_hues)
-    return pictures
+    noise.normal_(generator=generator)
+    hue = _hue(traits[:, 2] / num_hues)[:, :, None, None]
+    return Drawn(traits[:, :2], hue, radius, below, right, light, ground, noise)
 
 
-def _painted(drawn: Drawn, num_hues: int) -> Tensor:
-    """(n, 3, size, size) from 0 to 255; the noise is used up."""
-    traits, radius, below, right, light, ground, noise = drawn
+def _paint(drawn: Drawn, into: Tensor) -> None:
+    """Paint pictures into (n, 3, size, size) uint8, those of one shape and pattern together."""
+    places = into.numpy()  # which copies whole pictures, where PyTorch copies number by number
+    room = torch.empty(2, CACHED, *into.shape[1:])
+    rounded = np.empty(room.shape[1:], np.uint8)
+    for kind in sorted({(shape, pattern) for shape, pattern in drawn.kind.tolist()}):
+        found = (drawn.kind == torch.tensor(kind)).all(1).nonzero().flatten()
+        for start in range(0, len(found), CACHED):
+            some = found[start : start + CACHED]
+            n = len(some)
+            picture, noise = room[:, :n]
+            torch.index_select(drawn.noise, 0, some, out=noise)
+            each = [part[some] for part in drawn[:-1]]
+            _colour(picture, *kind, Drawn._make([*each, noise]))
+            np.rint(picture.numpy(), out=rounded[:n], casting="unsafe")  # to even, as PyTorch
+            places[some.numpy()] = rounded[:n]
+
+
+def _colour(picture: Tensor, shape: int, pattern: int, drawn: Drawn) -> None:
+    """Paint (n, 3, size, size) from 0 to 255; the noise is used up."""
+    _, hue, radius, below, right, light, ground, noise = drawn
     size = noise.shape[-1]
     pixels = torch.arange(size) + 0.5 - size / 2
     y, x = (pixels[:, None] - below) / radius, (pixels - right) / radius
     # One pixel of soft border.
-    inside = (0.5 - _distance(traits[:, 0], y, x) * radius).clamp(0, 1)
-    shade = light * (0.35 + 0.65 * _pattern(traits[:, 1], y, x))
-    colour = shade * _hue(traits[:, 2] / num_hues)[:, :, None, None]
-    picture = torch.lerp(ground, colour, inside).add_(noise.mul_(0.05))
-    return picture.clamp_(0, 1).mul_(255).round_()
+    inside = (0.5 - _distance(shape, y, x) * radius).clamp(0, 1)
+    shade = light * (0.35 + 0.65 * _pattern(pattern, y, x))
+    torch.mul(shade.expand_as(inside).contiguous(), hue, out=picture)
+    torch.lerp(ground, picture, inside, out=picture)
+    picture.add_(noise.mul_(0.05)).clamp_(0, 1).mul_(255)
 
 
-def _distance(shape: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """(n, 1, size, size) distance from each shape's border in radii, negative inside.
+def _distance(shape: int, y: Tensor, x: Tensor) -> Tensor:
+    """(n, 1, size, size) distance from a shape's border in radii, negative inside.
 
     y: (n, 1, size, 1) and x: (n, 1, 1, size), in radii from the centre, y downwards.
     """
     x, high = x.abs(), y.abs()
-    centre = torch.sqrt(x**2 + y**2)
-    formulas = (
-        centre - 1,
-        torch.maximum(x, high) - 0.85,
-        torch.maximum(y - 0.7, (2 * x - y - 0.9) / math.sqrt(5)),
-        (centre - 0.75).abs() - 0.25,
-        torch.minimum(torch.maximum(x - 1, high - 0.33), torch.maximum(high - 1, x - 0.33)),
-    )
-    return _choose(shape, formulas)
+    match SHAPES[shape]:
+        case "disc":
+            return torch.sqrt(x**2 + y**2) - 1
+        case "square":
+            return torch.maximum(x, high) - 0.85
+        case "triangle":
+            return torch.maximum(y - 0.7, (2 * x - y - 0.9) / math.sqrt(5))
+        case "ring":
+            return (torch.sqrt(x**2 + y**2) - 0.75).abs() - 0.25
+        case _:  # a cross
+            flat, tall = torch.maximum(x - 1, high - 0.33), torch.maximum(high - 1, x - 0.33)
+            return torch.minimum(flat, tall)
 
 
-def _pattern(pattern: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """(n, 1, size, size) 0 where dark, 1 where bright; bands as wide as half the radius."""
-    bands, stripes = torch.cos(2 * math.pi * y) > 0, torch.cos(2 * math.pi * x) > 0
-    checks = bands == stripes
-    choices = (torch.ones_like(checks), bands, stripes, checks)
-    return _choose(pattern, choices).to(y.dtype)
+def _pattern(pattern: int, y: Tensor, x: Tensor) -> Tensor:
+    """0 where dark, 1 where bright, to be broadcast to (n, 1, size, size).
+
+    Bands are as wide as half the radius. y and x as above.
+    """
+    match PATTERNS[pattern]:
+        case "plain":
+            return torch.ones_like(y)
+        case "banded":
+            return _stripes(y)
+        case "striped":
+            return _stripes(x)
+        case _:  # checked
+            return 1 - (_stripes(y) - _stripes(x)).abs()
 
 
-def _choose(index: Tensor, choices: tuple[Tensor, ...]) -> Tensor:
-    """For each image k, `choices[index[k]][k]`."""
-    chosen = choices[0]
-    for number, choice in enumerate(choices):
-        chosen = torch.where((index == number)[:, None, None, None], choice, chosen)
-    return chosen
+def _stripes(along: Tensor) -> Tensor:
+    return (torch.cos(2 * math.pi * along) > 0).to(along.dtype)
 
 
 def _hue(turn: Tensor) -> Tensor:

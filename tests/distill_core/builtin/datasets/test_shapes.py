@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,20 +63,43 @@ def test_equal_settings_give_equal_images() -> None:
 
 def test_shapes_and_patterns_are_mirror_images_of_themselves() -> None:
     steps = torch.linspace(-1.3, 1.3, 41, dtype=torch.float64)
-    y, x = steps[:, None].expand(5, 1, -1, -1), steps.expand(5, 1, 1, -1)
-    for formula in (module._distance, module._pattern):
-        drawn = formula(torch.arange(5), y, x)
-        torch.testing.assert_close(drawn, drawn.flip(3))
+    y, x = steps[:, None].expand(1, 1, -1, -1), steps.expand(1, 1, 1, -1)
+    for formula, names in ((module._distance, module.SHAPES), (module._pattern, module.PATTERNS)):
+        for each in range(len(names)):
+            drawn = formula(each, y, x)
+            torch.testing.assert_close(drawn, drawn.flip(3))
 
 
 def test_shapes_lie_inside_their_circle_and_the_picture() -> None:
     """The border of every shape is within 1.3 radii, so that the noise-free edge is ground."""
     steps = torch.linspace(-2, 2, 81)
-    y, x = steps[:, None].expand(5, 1, -1, -1), steps.expand(5, 1, 1, -1)
+    y, x = steps[:, None].expand(1, 1, -1, -1), steps.expand(1, 1, 1, -1)
     outside = (x**2 + y**2).sqrt() > 1.3
-    distance = module._distance(torch.arange(5), y, x)
-    assert (distance[outside.expand_as(distance)] > 0).all()
-    assert (distance.amin((1, 2, 3)) < -0.1).all()
+    for shape in range(len(module.SHAPES)):
+        distance = module._distance(shape, y, x)
+        assert (distance[outside] > 0).all()
+        assert distance.min() < -0.1
+
+
+def test_pictures_are_those_of_earlier_versions() -> None:
+    """Of the first chunk, and of the second, which is not whole."""
+    images = _load(classes=23, size=16, train_per_class=50).train_images
+    assert len(images) > module.CHUNK
+    found = images[[0, 1, 1023, 1024, 1149]].flatten(1).double().mean(1)
+    assert found.tolist() == pytest.approx([64.25, 80.87, 57.93, 80.88, 107.08], abs=0.1)
+    assert images[[0, 1023, 1024, 1149], 1, 8, 8].tolist() == [0, 84, 8, 78]
+
+
+def test_a_picture_does_not_depend_on_those_beside_it() -> None:
+    n = 60
+    traits, noise = module._traits(n), torch.empty(n, 3, 9, 9)
+    drawn = module._drawn(traits, 7, noise, torch.Generator().manual_seed(0))
+    both = torch.zeros(2, n, 3, 9, 9, dtype=torch.uint8)
+    module._paint(drawn, both[0])
+    for k in range(n):
+        alone = module.Drawn(*(each[k : k + 1] for each in drawn))
+        module._paint(alone, both[1, k : k + 1])
+    assert torch.equal(*both)
 
 
 def test_the_classes_can_be_learned() -> None:
