@@ -41,9 +41,11 @@ from distill_core.config.run_config import resolve
 from distill_core.config.sources import sources_of
 from distill_core.export.published import without_places, write_published
 from distill_core.export.shared_whitening import whitening_text, write_whitening
+from distill_core.run.directory import settings_of
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import ipc_of
-from distill_core.system.files import parse_toml, read_tensors, write_tensors
+from distill_core.system.files import read_tensors, write_tensors
+from registry import Plugins
 
 ROOT = Path(__file__).parents[1]
 PAGE, PICTURES = ROOT / "docs/gallery.md", ROOT / "docs/images"
@@ -86,11 +88,13 @@ def make_entry(
     Raises:
         SystemExit: a run is unfinished, differs in more than its seed, or is too large.
     """
+    plugins = discover()
+    wanted = compared(run, plugins)
     manifests = {str(each): read_manifest(each) for each in (run, *others)}
     for each, manifest in manifests.items():
         if not manifest["results"]:
             raise SystemExit(f"{each} has not been judged.")
-        if settings_of(Path(each)) != settings_of(run):
+        if compared(Path(each), plugins) != wanted:
             raise SystemExit(f"{each} has other settings than {run}, apart from its seed.")
     if len({manifest["seed"] for manifest in manifests.values()}) < len(manifests):
         raise SystemExit("two of the runs have the same seed.")
@@ -99,7 +103,7 @@ def make_entry(
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
-        distilled = load(smallest(run, Path(scratch)))
+        distilled = load(smallest(run, Path(scratch), plugins))
         distilled = write_whitening(distilled, target, exact=False)
         write_published(distilled, target)
     write_picture(run / POSTER_GRID if (run / POSTER_GRID).exists() else run / POSTER, target)
@@ -134,7 +138,7 @@ def make_entry(
         "date": manifest["written"][:10],
         "sources": [
             work.title
-            for each in sources_of(manifest["components"], discover())
+            for each in sources_of(manifest["components"], plugins)
             for work in each.works
         ],
     }
@@ -145,12 +149,13 @@ def make_entry(
     return facts
 
 
-def smallest(run: Path, scratch: Path) -> Path:
+def smallest(run: Path, scratch: Path, plugins: Plugins) -> Path:
     """Return the smallest file of a run that can be loaded.
 
     Args:
         run: as a run of this version left it, or one whose stored.safetensors has numbers alone.
         scratch: an empty folder.
+        plugins: what is installed.
     """
     if not (run / STORED).exists():
         return run / DISTILLED
@@ -158,8 +163,7 @@ def smallest(run: Path, scratch: Path) -> Path:
     if is_stored(about):
         return run / STORED
     _, metadata = read_tensors(run / DISTILLED, ())
-    plugins = discover()
-    plan = Plan.of(resolve(parse_toml((run / CONFIG).read_text()), plugins), plugins)
+    plan = Plan.of(resolve(settings_of(run), plugins), plugins)
     spec = spec_of(metadata)
     kept = {name: each for name, each in metadata.items() if name not in ("how_to_load", "same")}
     small = {
@@ -188,9 +192,9 @@ def write_picture(picture: Path, target: Path) -> None:
     small.quantize(COLOURS).save(target / POSTER, optimize=True)
 
 
-def settings_of(run: Path) -> dict[str, Any]:
+def compared(run: Path, plugins: Plugins) -> dict[str, Any]:
     """Return what two runs must have in common; a run that lacks a newer option has its default."""
-    found = resolve(parse_toml((run / CONFIG).read_text()), discover()).model_dump(mode="json")
+    found = resolve(settings_of(run), plugins).model_dump(mode="json")
     return {key: value for key, value in found.items() if key not in OF_MACHINE}
 
 

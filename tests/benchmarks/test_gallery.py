@@ -78,9 +78,8 @@ def test_an_option_that_is_newer_than_a_run_has_its_default(tmp_path: Path) -> N
     settings = (other / "run.toml").read_text()
     assert "checkpoint_minutes" in settings
     (other / "run.toml").write_text(re.sub("checkpoint_minutes = .*\n", "", settings))
-    assert gallery.make_entry(run, "tiny", "Tiny", [other], tmp_path / "entries")[
-        "seeds"
-    ].keys() == {"0", "1"}
+    facts = gallery.make_entry(run, "tiny", "Tiny", [other], tmp_path / "entries")
+    assert facts["seeds"].keys() == {"0", "1"}
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["run", "run of an earlier version"])
