@@ -29,8 +29,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from first_command import numbers
-from paper_book import curves, identity, keep, mean, of, read, recorded, table
+from paper_book import identity, keep, mean, of, read, recorded, table
 from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, options, place
+from paper_curves import curves, draw
 
 from distill_core.plugin import cosine_distances, ordering_score
 
@@ -114,6 +115,8 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
         yield from (f"**{part}, {scale}**", "", *table(rows, records, scale), "")
         if args.curves:
             yield from (*curves(rows, records, scale), "")
+        if args.draw:
+            draw(rows, records, scale, args.draw)
     if part == "ablation order":
         yield correlation(cells, args)
     if part in PICTURES:
@@ -186,6 +189,7 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     parser.add_argument("--only", nargs="+", help="names of some cells, such as 'poster 0.4'")
     parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
     parser.add_argument("--curves", action="store_true", help="print accuracy against steps, too")
+    parser.add_argument("--draw", type=Path, help="draw accuracy against steps into this file")
     parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
     args = parser.parse_args(words)
     args.data, args.embeddings = dict(args.data), dict(args.embeddings)

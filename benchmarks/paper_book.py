@@ -113,28 +113,3 @@ def _ours(found: Sequence[Record]) -> list[str]:
 def _range(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def curves(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iterator[str]:
-    """Yield validation accuracies against outer steps, and where each curve heads."""
-    for cell in cells:
-        for record in of(cell, records, scale):
-            points = ", ".join(f"{step}: {accuracy:.1f}" for step, accuracy in record["curve"])
-            fit = limit_of(record["curve"])
-            heads = f"; fitted limit {fit:.1f}" if fit is not None else ""
-            yield f"- {cell.dataset}, {cell.name}, seed {record['seed']}: {points or 'none'}{heads}"
-
-
-def limit_of(curve: Sequence[Sequence[float]]) -> float | None:
-    """Fit accuracy = limit - slope / sqrt(step), by least squares, and return the limit.
-
-    None of fewer than four points. A guide to whether curves cross, no promise.
-
-    >>> limit_of([(step, 40 - 100 / step**0.5) for step in (100, 200, 300, 400)])
-    40.0
-    """
-    if len(curve) < 4:
-        return None
-    x = [step**-0.5 for step, _ in curve]
-    fitted = statistics.linear_regression(x, [accuracy for _, accuracy in curve])
-    return round(fitted.intercept, 6)

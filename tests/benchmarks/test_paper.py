@@ -190,3 +190,40 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
     assert 0.39 < kept[0]["ipc"] <= 0.4
     monkeypatch.setattr(paper, "subprocess", None)  # would be asked to run it twice
     paper.main()
+
+
+def test_curves_are_fitted_and_cross_where_they_are_equal(paper, tmp_path):
+    name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
+    args.curves, args.draw = True, tmp_path / "curves.png"
+    images, poster = paper.PARTS[name](args)[:2]
+    for cell, limit, slope in ((images, 50.0, 200.0), (poster, 45.0, 100.0)):
+        for seed, noise in ((0, 1.0), (1, -1.0)):
+            curve = [[step, limit - slope / step**0.5 + noise] for step in (25, 100, 400, 900)]
+            paper.keep(args.book, record(cell, "9 steps", seed, 40.0, curve=curve))
+    lines = "\n".join(paper.report(name, [images, poster], args)).splitlines()
+    assert "- cifar10, images 1.0: fitted limit 50.0" in lines
+    assert "- cifar10, poster 1.0: fitted limit 45.0" in lines
+    # 50 - 200 / 20 = 45 - 100 / 20 = 40
+    assert "- cifar10, images 1.0 and poster 1.0: the fits cross after 400 outer steps" in lines
+    assert args.draw.stat().st_size > 1000
+
+
+def test_parallel_curves_and_short_ones_do_not_cross(paper, tmp_path):
+    name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
+    args.curves, args.draw = True, tmp_path / "curves.png"
+    one, other, short = paper.PARTS[name](args)[:3]
+    for cell, limit in ((one, 50.0), (other, 45.0)):
+        curve = [[step, limit - 100 / step**0.5] for step in (25, 100, 400, 900)]
+        paper.keep(args.book, record(cell, "9 steps", 0, 40.0, curve=curve))
+    paper.keep(args.book, record(short, "9 steps", 0, 40.0, curve=[[25, 30.0], [100, 35.0]]))
+    text = "\n".join(paper.report(name, [one, other, short], args))
+    assert "images 1.0 and poster 1.0: the fits never cross" in text
+    assert f"{short.name}: fitted" not in text
+
+
+def test_a_drawing_of_nothing_is_refused(paper, tmp_path):
+    name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
+    args.draw = tmp_path / "curves.png"
+    with pytest.raises(SystemExit, match="nothing to draw"):
+        list(paper.report(name, paper.PARTS[name](args), args))
+    assert not args.draw.exists()

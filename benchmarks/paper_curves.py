@@ -1,0 +1,114 @@
+"""Accuracy against outer steps: validation curves of benchmarks/paper.py, and where they cross.
+
+A guide to what longer runs would say, no promise: accuracy = limit - slope / sqrt(step), by least
+squares over all points of a cell's seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot
+from paper_book import Record, of
+from paper_cells import Cell
+
+Curve = Sequence[Sequence[float]]  # (outer step, validation accuracy in percent)
+LEAST_POINTS = 4
+
+
+@dataclass(frozen=True)
+class Fit:
+    """accuracy = limit - slope / sqrt(step), in percent.
+
+    Attributes:
+        limit: where the curve heads.
+        slope: points below the limit after one outer step.
+    """
+
+    limit: float
+    slope: float
+
+    @classmethod
+    def to(cls, curve: Curve) -> Fit | None:
+        """Fit a curve; None if it has fewer than four points."""
+        if len({step for step, _ in curve}) < LEAST_POINTS:
+            return None
+        found = statistics.linear_regression(
+            [step**-0.5 for step, _ in curve], [accuracy for _, accuracy in curve]
+        )
+        return cls(found.intercept, -found.slope)
+
+    def at(self, step: float) -> float:
+        """Return the accuracy after an outer step, percent."""
+        return self.limit - self.slope * step**-0.5
+
+
+def crossing(one: Fit, other: Fit) -> float | None:
+    """Return the outer step at which two fits are equal; None if they never are."""
+    apart, steeper = one.limit - other.limit, one.slope - other.slope
+    return (steeper / apart) ** 2 if apart * steeper > 0 else None
+
+
+def curves(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iterator[str]:
+    """Yield Markdown: validation accuracies against outer steps, where each heads, crossings."""
+    fits = {}
+    for cell in cells:
+        found = of(cell, records, scale)
+        for record in found:
+            points = ", ".join(f"{step}: {accuracy:.1f}" for step, accuracy in record["curve"])
+            yield f"- {cell.dataset}, {cell.name}, seed {record['seed']}: {points or 'none'}"
+        if fit := Fit.to(_points(found)):
+            fits[cell] = fit
+            yield f"- {cell.dataset}, {cell.name}: fitted limit {fit.limit:.1f}"
+    for one, other in itertools.combinations(fits, 2):
+        if one.dataset == other.dataset:
+            step = crossing(fits[one], fits[other])
+            where = "never cross" if step is None else f"cross after {step:,.0f} outer steps"
+            yield f"- {one.dataset}, {one.name} and {other.name}: the fits {where}"
+
+
+def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: Path) -> None:
+    """Draw the curves of all seeds, with their fits, into a file.
+
+    Raises:
+        SystemExit: nothing is there.
+    """
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    several = len({cell.dataset for cell in cells}) > 1
+    for cell in cells:
+        found = of(cell, records, scale)
+        name = f"{cell.dataset}, {cell.name}" if several else cell.name
+        color = None
+        for record in found:
+            (line,) = axes.plot(*zip(*record["curve"], strict=True), ".", color=color, label=name)
+            color, name = line.get_color(), None
+        if fit := Fit.to(_points(found)):
+            steps = np.geomspace(*_ends(found), 100)
+            axes.plot(steps, [fit.at(step) for step in steps], color=color, linewidth=1)
+    if not axes.lines:
+        raise SystemExit(f"nothing to draw: no run of {scale} is kept.")
+    axes.set(xlabel="outer step", ylabel="validation accuracy, %", xscale="log")
+    axes.set_title(f"points: every seed; lines: fitted ({scale})", fontsize=7)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=110)
+    pyplot.close(figure)
+
+
+def _points(found: Sequence[Record]) -> list[Sequence[float]]:
+    return [point for record in found for point in record["curve"]]
+
+
+def _ends(found: Sequence[Record]) -> tuple[float, float]:
+    steps = [step for step, _ in _points(found)]
+    return min(steps), max(steps)
