@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,8 @@ BLOCKS = {"frequencies": 1, "bases": 4}
 
 class PosterOptions(Options):
     """Settings of `poster`."""
+
+    retired: ClassVar = {"init_scale": 1.0}
 
     size: GridShape | None = Field(
         None,
@@ -90,9 +92,6 @@ class PosterOptions(Options):
         description="starting pixels: noise of the published code's scale, the paper's N(0, 1), "
         "the published code's cross-faded areas, or cross-faded real images",
         **about(source="PoDD, section 4.1; published code"),
-    )
-    init_scale: float = Field(
-        1.0, gt=0, description="factor on the starting pixels", **about(advanced="yes")
     )
 
     @model_validator(mode="after")

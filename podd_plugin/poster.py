@@ -83,7 +83,6 @@ class Poster(Representation):
                 areas = drawn.reshape(*classes.shape, *item_shape)
             whole = torch.stack([mosaic(each, self.layout.canvas_hw) for each in areas])
             start = downsample(whole, self.options.downsample)
-        start = start * self.options.init_scale
         if self.options.canvas == "pixels":
             self.pixels.copy_(start)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -37,7 +37,17 @@ class Options(BaseModel):
     >>> from pydantic import Field
     >>> class Mine(Options):
     ...     length: int = Field(9, ge=1, description="of the loop", **about("steps", "Smith 2020"))
+
+    An option that a later version does without goes into `retired`, with the value that it has for
+    good, so that files which name it are read as before; another value is refused.
+
+    >>> class Yours(Options):
+    ...     retired: ClassVar = {"length": 9}
+    >>> Yours.model_validate({"length": 9})
+    Yours()
     """
+
+    retired: ClassVar[Mapping[str, Any]] = {}
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
@@ -45,13 +55,18 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_none(cls, given: Any) -> Any:
-        """Read the word "none" as None where the type has None: files have no other word for it."""
+    def _read(cls, given: Any) -> Any:
+        """Read the word "none" as None where the type has None: files have no other word for it.
+
+        Options that are retired are left out, if they have the value that is left.
+        """
         if not isinstance(given, Mapping):
             return given
+        gone = _retired(cls)
         return {
             name: None if value == NONE and _may_be_none(cls, name) else value
             for name, value in given.items()
+            if name not in gone or value != gone[name]
         }
 
     @field_validator("*", mode="after")
@@ -63,6 +78,12 @@ class Options(BaseModel):
         if type(value) is int and value > LARGEST and counts:
             raise ValueError(f"less than or equal to {LARGEST:,}")
         return value
+
+
+def _retired(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the options that a model and those that it is made of have had, and their values."""
+    own = [vars(each).get("retired", {}) for each in model.__mro__]
+    return {name: value for each in reversed(own) for name, value in each.items()}
 
 
 def _may_be_none(model: type[BaseModel], name: str) -> bool:
@@ -205,7 +226,13 @@ def _explain(
     for problem in problems:
         name = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
         full = f"{where}.{name}" if name else where
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and name in (gone := _retired(model)):
+            whats.append(f"option {full} = {problem['input']!r} is not there any more.")
+            expecteds.append(
+                f"{full} = {gone[name]!r}, as without it; earlier versions had others."
+            )
+            remedies.append("")
+        elif problem["type"] == "extra_forbidden":
             close = nearest(name, model.model_fields)
             hint = f" Did you mean '{where}.{close}'?" if close else ""
             known = few_of(list(model.model_fields), name) or "(it has no options)"

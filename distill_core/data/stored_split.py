@@ -7,7 +7,6 @@ card, the next batch is read by a thread into pinned memory while the last one i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import torch
@@ -17,6 +16,7 @@ from distill_core.contracts.data import Split
 from distill_core.contracts.transfer import to_device
 from distill_core.contracts.whitening import Whitening
 from distill_core.system.mapped import check_whole, read_rows
+from distill_core.system.prefetch import prefetched
 from registry import InputError
 
 
@@ -63,15 +63,8 @@ class StoredSplit(Split):
 
     def stream(self, indices: Iterable[Tensor | slice]) -> Iterator[Tensor]:
         """Yield `take(index)` for each index; the next one is read meanwhile."""
-        with ThreadPoolExecutor(1, "reads-images") as reader:
-            waiting = None
-            for index in indices:
-                following = reader.submit(self._bytes, index)
-                if waiting is not None:
-                    yield self._sent(waiting.result())
-                waiting = following
-            if waiting is not None:
-                yield self._sent(waiting.result())
+        for pixels in prefetched(self._bytes, indices, name="reads-images"):
+            yield self._sent(pixels)
 
     def batch(self, size: int, *, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw images and labels, as `Split.batch`."""

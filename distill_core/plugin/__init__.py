@@ -135,6 +135,7 @@ TOOLS: Table = {
             "made_anew",
         ),
         "distill_core.system.memory": ("PeakBytes",),
+        "distill_core.system.prefetch": ("prefetched",),
         "distill_core.system.units": ("shortened",),
     },
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -146,6 +146,31 @@ def test_none_is_a_word_where_the_type_has_none() -> None:
     assert written(checked) == {"size": "none", "lid": "none", "sugar": 0}
     assert check_options(Cup, written(checked), where="cup") == checked
     assert "brew.sugar = 'none' is not valid" in message(Cup, {"sugar": "none"})
+
+
+class Kettle(Options):
+    """Settings that had two more: one of its own, and one of the model that all share."""
+
+    retired: ClassVar = {"litres": 1.5}
+    watts: int = 1000
+
+
+class Plugged(Options):
+    retired: ClassVar = {"volts": None}
+
+
+def test_a_retired_option_is_read_with_the_value_that_is_left():
+    model = joined(Kettle, Plugged)
+    given = {"watts": 800, "litres": 1.5, "volts": None}
+    checked = check_options(model, given, where="kettle")
+    assert written(checked) == {"watts": 800}
+    assert model.model_json_schema()["properties"].keys() == {"watts"}
+    assert message(model, {"litres": 2}) == (
+        "option brew.litres = 2 is not there any more.\n"
+        "Expected brew.litres = 1.5, as without it; earlier versions had others.\n"
+        "Next: leave it out."
+    )
+    assert "volts = 230 is not there" in message(model, {"volts": 230})
 
 
 def test_counts_that_no_array_can_have_are_refused():

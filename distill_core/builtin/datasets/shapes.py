@@ -7,7 +7,6 @@ shapes and patterns are mirror images of themselves, so that a flip keeps the cl
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from distill_core.builtin.datasets.options import ShapesOptions
-from distill_core.plugin import DataSpec, RawData, Room, Sources, seeded
+from distill_core.plugin import DataSpec, RawData, Room, Sources, prefetched, seeded
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross")
 PATTERNS = ("plain", "banded", "striped", "checked")
@@ -86,14 +85,9 @@ class Shapes:
             return _drawn(of, num_hues, noise[k % 2, : len(of)], generator)
 
         # The next numbers are drawn, in their order, while pictures of the last ones are painted.
-        with ThreadPoolExecutor(1, "draws-numbers") as ahead:
-            following = ahead.submit(draw, 0)
-            for k, some in enumerate(chunks):
-                drawn = following.result()
-                if k + 1 < len(chunks):
-                    following = ahead.submit(draw, k + 1)
-                _paint(drawn, images[some])
-                room.filled(len(images[some]))
+        for k, drawn in enumerate(prefetched(draw, range(len(chunks)), name="draws-numbers")):
+            _paint(drawn, images[chunks[k]])
+            room.filled(len(images[chunks[k]]))
         return images, labels
 
 

@@ -69,8 +69,7 @@ class Ddif(Decoded):
             bias.copy_(uniform(bias, generator) / math.sqrt(into))
         if self.options.fit_steps:
             goal = draw_real(real, placement.cell_class, generator=generator)
-            goal = goal.float() * self.options.init_scale
-            self.fit(goal, lr=FIT_LR, steps=self.options.fit_steps)
+            self.fit(goal.float(), lr=FIT_LR, steps=self.options.fit_steps)
 
     def decode(self, which: Tensor | slice) -> Tensor:
         """Evaluate fields at every pixel: (n, C, h, w)."""

@@ -81,7 +81,7 @@ class Fred(Decoded):
         else:
             shape = (self.coefficients.shape[1], *self.layout.canvas_hw)
             drawn = starting_noise(self.coefficients.shape, shape, generator=generator)
-        self.coefficients.copy_(drawn * self.options.init_scale)
+        self.coefficients.copy_(drawn)
 
     def decode(self, which: Tensor | slice) -> Tensor:
         """Put the coefficients of items at their places, and transform them back: (n, C, h, w)."""

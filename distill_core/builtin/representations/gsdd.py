@@ -78,10 +78,9 @@ class Gsdd(Decoded):
         if self.options.init == "noise":
             shape = (self.colours.shape[2], *self.layout.canvas_hw)
             colours = starting_noise(self.colours.shape, shape, generator=generator)
-            self.colours.copy_(colours * self.options.init_scale)
+            self.colours.copy_(colours)
             return
         goal = draw_real(real, placement.cell_class, generator=generator).float()
-        goal = goal * self.options.init_scale
         seen = functional.grid_sample(goal, self.means[:, None], align_corners=False)
         # Where they stand they overlap pi / 2 times on average.
         self.colours.copy_(seen[:, :, 0].transpose(1, 2) * (2 / math.pi))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from distill_core.plugin import OptionError, Options, about
+
+NO_SCALE = {"init_scale": 1.0}  # of the start, which earlier versions had
 
 
 class ImagesOptions(Options):
@@ -52,6 +54,8 @@ class BasisOptions(Options):
 class FredOptions(Options):
     """Settings of `fred`."""
 
+    retired: ClassVar = NO_SCALE
+
     coefficients: int | None = Field(
         None,
         ge=1,
@@ -64,13 +68,12 @@ class FredOptions(Options):
         description="starting images: random real ones of the class, or Gaussian noise",
         **about(source="FreD"),
     )
-    init_scale: float = Field(
-        1.0, gt=0, description="factor on the starting images", **about(advanced="yes")
-    )
 
 
 class DdifOptions(Options):
     """Settings of `ddif`; the defaults are published for CIFAR-10 at one image per class."""
+
+    retired: ClassVar = NO_SCALE
 
     width: int = Field(
         6,
@@ -92,13 +95,12 @@ class DdifOptions(Options):
         "0: fields start as they are drawn",
         **about("steps", "DDiF", advanced="yes"),
     )
-    init_scale: float = Field(
-        1.0, gt=0, description="factor on the images to fit", **about(advanced="yes")
-    )
 
 
 class GsddOptions(Options):
     """Settings of `gsdd`; the defaults are published for CIFAR-10 at one image per class."""
+
+    retired: ClassVar = NO_SCALE
 
     points: int | None = Field(
         None,
@@ -121,13 +123,12 @@ class GsddOptions(Options):
         description="weight of the loss that keeps Gaussians inside the image; 0: none",
         **about(source="GSDD", advanced="yes"),
     )
-    init_scale: float = Field(
-        1.0, gt=0, description="factor on the starting images", **about(advanced="yes")
-    )
 
 
 class SpeedOptions(Options):
     """Settings of `speed`; the defaults are published for CIFAR-10 at one image per class."""
+
+    retired: ClassVar = NO_SCALE
 
     tokens: int = Field(
         16,
@@ -178,9 +179,6 @@ class SpeedOptions(Options):
         ge=0,
         description="weight of the sum of all entries, without sign, while whole maps are fitted",
         **about(source="SPEED, while distilling", advanced="yes"),
-    )
-    init_scale: float = Field(
-        1.0, gt=0, description="factor on the images to fit", **about(advanced="yes")
     )
 
     @model_validator(mode="after")

@@ -124,7 +124,6 @@ class Speed(Decoded):
         goal = None
         if self.options.fit_steps:
             goal = draw_real(real, placement.cell_class, generator=generator).float()
-            goal = goal * self.options.init_scale
             maps = self._fit_whole(maps, goal, steps=self.options.fit_steps // 2)
         places = maps.abs().topk(self.entries.shape[2]).indices.sort().values
         self.entries.copy_(maps.gather(2, places))

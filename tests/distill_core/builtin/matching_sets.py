@@ -68,7 +68,7 @@ def images_set(real: RealData, *, ipc: int = 2) -> SyntheticDataset:
 
 def poster_set(real: RealData, mode: str = "fixed") -> SyntheticDataset:
     """A poster; "soft" labels are learned, and perturbed so that no two are alike."""
-    settings = {"patches": "3x4", "init_scale": 5}
+    settings = {"patches": "3x4", "init": "paper"}
     poster = Poster(check_options(PosterOptions, settings, where="repr"), spec=real.spec, ipc=1)
     learned = "fixed" if mode == "fixed" else "learned"
     options = check_options(PoddlOptions, {"mode": learned}, where="labeler")

@@ -62,12 +62,12 @@ class Dd(Algorithm):
         return functional.softplus(self.raw_rates)
 
     def outer_optimizer(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> Optimizer:
-        """Return Adam with a learning rate each for pixels, labels and inner learning rates."""
+        """Return Adam with one learning rate for labels, and one for pixels and inner rates."""
         options = self.options
         rates = {
             "data": options.pixel_lr,
             "labels": options.label_lr or options.pixel_lr,
-            "algorithm": options.rate_lr or options.pixel_lr,
+            "algorithm": options.pixel_lr,
         }
         return torch.optim.Adam(learned_groups(groups, rates))
 
@@ -106,7 +106,7 @@ class Dd(Algorithm):
             raise DivergenceError(
                 f"the learned inner learning rates have a mean of {mean:g}.",
                 expected="a positive number, so that networks can be trained on the result.",
-                next="start again with a smaller -o algo.rate_lr (default: algo.pixel_lr).",
+                next="start again with a smaller -o algo.pixel_lr, the rate of these, too.",
             )
         return Recipe(
             optimizer="sgd",

@@ -4,7 +4,7 @@ no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,8 @@ def _weight_decay(note: str = "") -> Any:
 class DdOptions(Options):
     """Settings of `dd`; the lengths are those of Wang et al. (2018), 10 batches seen 3 times."""
 
+    retired: ClassVar = {"rate_lr": None}
+
     steps: int = Field(
         30,
         ge=1,
@@ -69,13 +71,6 @@ class DdOptions(Options):
     )
     pixel_lr: float = shared.pixel_lr(1e-2, "Adam")
     label_lr: float | None = shared.label_lr("Adam", "Sucholutsky and Schonlau 2019")
-    rate_lr: float | None = Field(
-        None,
-        gt=0,
-        description="learning rate of the inner learning rates (before softplus), outer Adam; "
-        "default: pixel_lr",
-        **about("per outer step", advanced="yes"),
-    )
     augment: shared.AugmentName = shared.inner_augment("none")
 
 

@@ -73,11 +73,10 @@ def test_with_all_frequencies_real_images_are_whole(make_real) -> None:
 
 def test_noise_has_its_scale_and_follows_the_generator(make_real) -> None:
     real = make_real(10, (3, 8, 8))
-    made = started(real, init="noise", init_scale=2.0)
-    assert float(made.coefficients.detach().std()) == pytest.approx(
-        2 / (3 * 8 * 8) ** 0.5, rel=0.05
-    )
-    assert torch.equal(started(real, init="noise", init_scale=2.0).coefficients, made.coefficients)
+    made = started(real, init="noise")
+    scale = float(made.coefficients.detach().std())
+    assert scale == pytest.approx((3 * 8 * 8) ** -0.5, rel=0.05)
+    assert torch.equal(started(real, init="noise").coefficients, made.coefficients)
 
 
 @pytest.mark.parametrize("options", [FredOptions(), FredOptions(init="noise", coefficients=3)])

@@ -123,11 +123,11 @@ def test_it_keeps_the_contract() -> None:
 
 
 def test_the_outer_optimizer_has_a_rate_for_each_group() -> None:
-    algorithm = dd(real_data(), rate_lr=0.5)
+    algorithm = dd(real_data(), pixel_lr=0.5, label_lr=0.01)
     groups = {**images_set(real_data()).groups(), "algorithm": [algorithm.raw_rates]}
     optimizer = algorithm.outer_optimizer(groups)
     assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [
-        ("data", 0.01),
+        ("data", 0.5),
         ("labels", 0.01),
         ("algorithm", 0.5),
     ]

@@ -65,7 +65,7 @@ def images_set(real: RealData) -> SyntheticDataset:
 
 
 def poster_set(real: RealData) -> SyntheticDataset:
-    settings = {"patches": "3x4", "init_scale": 5}
+    settings = {"patches": "3x4", "init": "paper"}
     poster = Poster(check_options(PosterOptions, settings, where="repr"), spec=real.spec, ipc=1)
     return join(real, poster, lambda placement: Poddl(PoddlOptions(), placement=placement))
 
