@@ -37,6 +37,7 @@ from distill_core.artefact.soundness import (
     budget_of,
     check_contents,
     check_gathered,
+    check_names,
     fit_of,
     refuse,
 )
@@ -94,6 +95,7 @@ def file_of(named: Path) -> Path:
 def _load(path: Path) -> Distilled:
     file, tensors, metadata, verified = _read(path)
     try:
+        check_names(file, metadata["class_names"])
         if is_stored(metadata):
             tensors = decoded(file, tensors, metadata)
         whitening = _whitening(file, metadata)

@@ -49,7 +49,7 @@ def decoded(
     Args:
         file: where they were read.
         tensors: of a small file, as they are.
-        metadata: of it.
+        metadata: of it; `check_names` has let its class names pass.
 
     Raises:
         InputError: a component is not installed or refuses, or the file is too small for so much.
@@ -89,9 +89,6 @@ def _check_sizes(file: Path, metadata: Mapping[str, Any]) -> None:
         refuse(file, f"its images have shape {shape!r:.60}", "three whole numbers above 0")
     if ipc is not None and (type(ipc) not in (int, float) or not 0 < ipc < inf):
         refuse(file, f"it has {ipc!r:.60} images per class", "a number above 0")
-    names = metadata["class_names"]
-    if not isinstance(names, list) or not names:
-        refuse(file, "its class names are not a list of text", "a name for every class")
 
 
 def _grid(file: Path, metadata: Mapping[str, Any], shape: tuple[int, int]) -> Tensor:

@@ -48,6 +48,18 @@ def fit_of(file: Path, metadata: Mapping[str, Any]) -> Fit:
     return fit
 
 
+def check_names(file: Path, names: Any) -> None:
+    """Refuse class names that are no list of text, or that cannot be printed.
+
+    Raises:
+        InputError: the message says what is wrong.
+    """
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        refuse(file, "its class names are not a list of text", "a name for every class")
+    if not all(map(can_be_shown, names)):
+        refuse(file, "a class name has characters that cannot be shown", "names to print")
+
+
 def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping[str, Any]) -> None:
     """Refuse images and labels that cannot be trained on: a file may come from a stranger.
 
@@ -55,17 +67,14 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
         file: where they were read.
         images: should be (n, C, h, w), finite.
         labels: should be (n, K), finite; on the simplex unless "simplex" is false.
-        metadata: has "image_shape", "class_names" and perhaps "simplex".
+        metadata: has "image_shape", "class_names", which `check_names` has let pass, and perhaps
+            "simplex".
 
     Raises:
         InputError: the message says what is wrong.
     """
     _check_components(file, metadata.get("components", {}))
     shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
-    if not all(isinstance(name, str) for name in names) or not isinstance(names, list):
-        refuse(file, "its class names are not a list of text", "a name for every class")
-    if not all(map(can_be_shown, names)):
-        refuse(file, "a class name has characters that cannot be shown", "names to print")
     if images.dim() != 4 or tuple(images.shape[1:]) != shape or not len(images):
         refuse(
             file,

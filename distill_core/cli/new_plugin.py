@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from distill_core.cli.kinds import find_kind
-from distill_core.commands.new_plugin import new_plugin
+from distill_core.commands.new_plugin import component_name, new_plugin
 from distill_core.config.discovery import discover
 
 
@@ -30,9 +30,12 @@ def command(name: str, kind: str, out: Path) -> None:
 
     It works at once: a small example of its KIND, with a test of the contract.
     """
-    files = new_plugin(name, find_kind(kind), out, discover())
+    found, called = find_kind(kind), component_name(name)
+    files = new_plugin(called, found, out, discover())
     for file in files:
         click.echo(file)
+    if called != name:
+        click.echo(f"The {found.name} is called {called}: names in Python have no hyphens.")
     package = shlex.quote(str(files[0].parent))
     click.echo(
         f"Next: `python -m pip install -e {package}`, then `distill plugins` shows it, and "

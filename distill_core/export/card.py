@@ -6,6 +6,7 @@ Class names come from users, so they are always quoted.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from distill_core import __version__
@@ -14,7 +15,6 @@ from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.distilled import Distilled
 from distill_core.config.discovery import discover
 from distill_core.config.sources import bibtex, sources_of
-from distill_core.export.published import evaluations_of, manifest_of
 from distill_core.export.shared_whitening import whitening_text
 from distill_core.export.tensors import TENSORS
 
@@ -124,15 +124,17 @@ The source data's: `{licence}`.{unknown}
 """
 
 
-def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
+def dataset_card(
+    distilled: Distilled, manifest: Mapping[str, Any], licence: str, title: str = ""
+) -> str:
     """Return README.md for a result.
 
     Args:
-        distilled: the result; its manifest.json is read, if there is one.
+        distilled: the result.
+        manifest: as `write_published` returned it.
         licence: identifier of the licence of the source data.
         title: empty: the dataset, the parts and the budget.
     """
-    manifest = manifest_of(distilled)
     channels, h, w = distilled.transform.image_shape
     source = str(distilled.metadata.get("dataset", "unknown"))
     count = len(distilled.dataset)
@@ -162,7 +164,7 @@ def dataset_card(distilled: Distilled, licence: str, title: str = "") -> str:
         command=f"The same again: `distill run --config {CONFIG} --out NEW_FOLDER`."
         if has_config
         else "The configuration was not kept with the result.",
-        accuracy=_accuracy(manifest.get("results") or {}, evaluations_of(distilled, manifest)),
+        accuracy=_accuracy(manifest.get("results") or {}, manifest.get("evaluations") or {}),
         recipe=distilled.recipe.described(count),
         unknown=" Nobody has said what it is; find out before you publish this."
         if licence == "unknown"
@@ -184,7 +186,7 @@ def _title(distilled: Distilled, source: str) -> str:
     return f"{source}, distilled to {distilled.budget.ipc:g} images per class ({names})"
 
 
-def _made(distilled: Distilled, manifest: dict[str, Any]) -> list[tuple[str, str]]:
+def _made(distilled: Distilled, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     chosen = distilled.metadata.get("components", {})
     rows = [
         (kind, f"{c['name']} ({c['distribution']} {c['version']})") for kind, c in chosen.items()

@@ -64,11 +64,12 @@ def export_huggingface(distilled: Distilled, out: Path, licence: str, title: str
         lines.append(json.dumps(line) + "\n")
     write_atomically(out / "train" / "metadata.jsonl", "".join(lines).encode())
     export_tensors(distilled, out)
-    write_published(distilled, out)
+    manifest = write_published(distilled, out)
     with contextlib.suppress(FileNotFoundError):
         settings = parse_toml(read_plain(distilled.path.with_name(CONFIG)).decode())
         write_atomically(out / CONFIG, tomli_w.dumps(without_places(settings)).encode())
-    write_atomically(out / "README.md", dataset_card(distilled, licence, title).encode())
+    card = dataset_card(distilled, manifest, licence, title)
+    write_atomically(out / "README.md", card.encode())
     return [
         f"{len(pngs)} pictures in train, metadata.jsonl with soft labels, README.md",
         rounding_note(distilled).replace("--format tensors", "tensors.safetensors"),

@@ -23,12 +23,15 @@ _NAMES = "class_order"  # a class may be called "/m/04rky"
 _LEFT_OUT = ("files", "hardware", "commands", "notices", "data_notes", "divergences")
 
 
-def write_published(distilled: Distilled, out: Path) -> None:
+def write_published(distilled: Distilled, out: Path) -> dict[str, Any]:
     """Write the file of a result, and a manifest, for `distill_core.load`.
 
     Args:
         distilled: the result, as `write_whitening` returned it.
         out: a folder, which has its whitening.
+
+    Returns:
+        What the manifest says, later evaluations too; empty if the result has none.
 
     Raises:
         InputError: a file of the run is damaged.
@@ -41,24 +44,20 @@ def write_published(distilled: Distilled, out: Path) -> None:
         "components": without_places(distilled.metadata.get("components", {})),
     }
     write_tensors(out / distilled.path.name, tensors, metadata)
-    found = manifest_of(distilled)
-    if found:
-        kept = {name: value for name, value in found.items() if name not in _LEFT_OUT}
-        files = {name: file_sha256(out / name) for name in (distilled.path.name, WHITENING)}
-        evaluations = evaluations_of(distilled, found)
-        names = {_NAMES: kept[_NAMES]} if _NAMES in kept else {}
-        record = {**without_places(kept), **names, **storage, "evaluations": evaluations}
-        record["files"] = files
-        write_atomically(out / MANIFEST, json.dumps(record, indent=1).encode())
+    if not distilled.path.with_name(MANIFEST).exists():
+        return {}
+    found = read_manifest(distilled.path.parent)
+    kept = {name: value for name, value in found.items() if name not in _LEFT_OUT}
+    files = {name: file_sha256(out / name) for name in (distilled.path.name, WHITENING)}
+    evaluations = _evaluations_of(distilled, found)
+    names = {_NAMES: kept[_NAMES]} if _NAMES in kept else {}
+    record = {**without_places(kept), **names, **storage, "evaluations": evaluations}
+    record["files"] = files
+    write_atomically(out / MANIFEST, json.dumps(record, indent=1).encode())
+    return record
 
 
-def manifest_of(distilled: Distilled) -> dict[str, Any]:
-    """Return the manifest beside a result; empty if there is none."""
-    path = distilled.path.with_name(MANIFEST)
-    return read_manifest(path.parent) if path.exists() else {}
-
-
-def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `distill evaluate` found later, for the state that is there now.
 
     Returns:
@@ -71,8 +70,6 @@ def evaluations_of(distilled: Distilled, manifest: Mapping[str, Any]) -> dict[st
     if "evaluations" in manifest:  # of a result that was published before
         stated: dict[str, Any] = manifest["evaluations"]
         return stated
-    if not manifest:
-        return {}  # nothing says of which state they are
     found = read_evaluations(distilled.path.parent, manifest.get("outer_steps"))
     return {_with_protocol(each): dict(each.results) for each in found}
 

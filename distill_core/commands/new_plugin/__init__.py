@@ -33,11 +33,21 @@ _SUMMARY = {
 }
 
 
+def component_name(given: str) -> str:
+    """Return the name of a component whose package is to have a name: without hyphens.
+
+    >>> component_name("my-order")
+    'my_order'
+    """
+    return given.replace("-", "_")
+
+
 def new_plugin(name: str, kind: Kind, folder: Path, plugins: Plugins) -> list[Path]:
     """Write an installable package that offers one working component.
 
     Args:
-        name: of the component and its entry point; the distribution is `distill-NAME`.
+        name: of the component and its entry point, as `component_name` returns it; the
+            distribution is `distill-NAME`.
         kind: of the component.
         folder: where the package's own folder, named after the distribution, is made.
         plugins: what is installed.
@@ -90,8 +100,8 @@ def _check_name(name: str, kind: Kind, plugins: Plugins) -> None:
     if not NAME.fullmatch(name) or len(name) > LONGEST or "__" in name or name.endswith("_"):
         raise InputError(
             f"'{name}' cannot be the name of a plugin.",
-            expected=f"at most {LONGEST} lower case letters, digits and single underscores, with a "
-            "letter at the start and none of the underscores at the end.",
+            expected=f"at most {LONGEST} lower case letters, digits and single underscores or "
+            "hyphens, with a letter at the start and none of the others at the end.",
             next="choose another name, for example my_" + kind.name + ".",
         )
     known = [*plugins.providers, *(failure.provider for failure in plugins.failures)]

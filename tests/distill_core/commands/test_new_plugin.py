@@ -196,3 +196,11 @@ def test_the_command_writes_and_says_what_next(tmp_path: Path) -> None:
     package = tmp_path / "distill-mine"
     assert f"Next: `python -m pip install -e {package}`" in done.output
     assert f"`python -m pytest {package}` checks it" in done.output
+
+
+def test_a_name_with_hyphens_has_underscores_in_python(tmp_path: Path) -> None:
+    done = distill("new-plugin", "my-order", "--kind", "orderer", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "The orderer is called my_order: names in Python have no hyphens." in done.output
+    project = tomllib.loads((tmp_path / "distill-my-order" / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["distill"] == {"my_order": "distill_my_order_plugin"}
