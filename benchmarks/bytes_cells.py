@@ -32,6 +32,7 @@ REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     "poster, frequencies": (*POSTER, *NEAREST, *options("repr.canvas=frequencies")),
     "poster, bases": (*POSTER, *NEAREST, *options("repr.canvas=bases")),
     "poster, low rank": (*POSTER, *NEAREST, *options("repr.canvas=lowrank")),
+    "poster, gaussians": (*POSTER, *NEAREST, *options("repr.canvas=gaussians", "repr.init=real")),
     **{name: ("--repr", name, *PLAIN) for name in DECODERS},
 }
 STORED = {
@@ -39,6 +40,7 @@ STORED = {
     "poster": ("uint8",),
     "poster, half size": ("uint8", "uint4", "uint2"),
     "poster, frequencies": ("uint8",),
+    "poster, gaussians": ("bfloat16",),
     "basis": ("uint8",),
     "fred": ("uint8",),
     "ddif": ("bfloat16",),
@@ -150,6 +152,8 @@ def _hour(dataset: str, name: str) -> tuple[str, ...]:
             return ("--preset", f"cifar10-cpu-hour-{name}")
         own = (f"repr.{option}={value}" for option, value in changes.items())
         return (*on_a_core(dataset), *options(f"algo.pixel_lr={rate}", *own))
+    if name == "poster, gaussians":  # as `gsdd`
+        return (*on_a_core(dataset), *options("algo.batch=50", f"algo.pixel_lr={HOUR['gsdd'][0]}"))
     wide = name.startswith("poster, ") and dataset == "cifar10"
     return (*on_a_core(dataset), *(options(f"algo.batch={LARGE}") if wide else ()))
 

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from distill_core.plugin import GridShape, OptionError, Options, about
-from podd_plugin.poster_size import DEFAULT_IPC
+from podd_plugin.poster_size import AREAS, BLOCKS, DEFAULT_IPC
 
 if TYPE_CHECKING:
     from podd_plugin.clip_text import ClipModel
-
-DECODED_AREA = 4.0
-BLOCKS = {"frequencies": 1, "bases": 4}
 
 
 class PosterOptions(Options):
@@ -66,25 +63,30 @@ class PosterOptions(Options):
         "up bilinearly before they are cut: at 2 the same pixels make a poster of 4 times the area",
         **about(source="IDC, Kim et al. 2022, for images"),
     )
-    canvas: Literal["pixels", "frequencies", "bases", "lowrank"] = Field(
+    canvas: Literal["pixels", "frequencies", "bases", "lowrank", "gaussians"] = Field(
         "pixels",
         description="what is stored of canvases: their pixels; the lowest frequencies of every "
-        "block; bases that all blocks share, and a mixture for every block; or thin factors of "
-        "every channel",
-        **about(source="FreD, Shin et al. 2023, and Deng and Russakovsky 2022, for images"),
+        "block; bases that all blocks share, and a mixture for every block; thin factors of "
+        "every channel; or coloured Gaussians of every block",
+        **about(
+            source="FreD, Shin et al. 2023, Deng and Russakovsky 2022, and GSDD, Jiang et al. "
+            "2025, for images"
+        ),
     )
     area: float | None = Field(
         None,
         ge=1,
         description="how many times as many pixels a decoded canvas has as its numbers would "
-        f"make; not with canvas pixels; default {DECODED_AREA:g}",
+        f"make; not with canvas pixels; default {AREAS['frequencies']:g}, with gaussians "
+        f"{AREAS['gaussians']:g}",
         **about(advanced="yes"),
     )
     blocks: int | None = Field(
         None,
         ge=1,
         description="blocks on each side of a class cell; with canvas frequencies "
-        f"(default {BLOCKS['frequencies']}) and bases (default {BLOCKS['bases']})",
+        f"(default {BLOCKS['frequencies']}), bases (default {BLOCKS['bases']}) and gaussians "
+        "(default: blocks of the size of a patch)",
         **about("blocks", advanced="yes"),
     )
     init: Literal["noise", "paper", "blend", "real"] = Field(
@@ -96,7 +98,10 @@ class PosterOptions(Options):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        read_by = {"area": "frequencies, bases or lowrank", "blocks": "frequencies or bases"}
+        read_by = {
+            "area": "frequencies, bases, lowrank or gaussians",
+            "blocks": "frequencies, bases or gaussians",
+        }
         for option, canvases in read_by.items():
             if getattr(self, option) is not None and self.canvas not in canvases:
                 raise OptionError(
@@ -111,12 +116,12 @@ class PosterOptions(Options):
         """Pixels of a decoded canvas, in units of the pixels that its numbers would make."""
         if self.canvas == "pixels":
             return 1
-        return DECODED_AREA if self.area is None else self.area
+        return AREAS[self.canvas] if self.area is None else self.area
 
     @property
-    def cell_blocks(self) -> int:
-        """Blocks on each side of a class cell; 0 if a canvas has none."""
-        return BLOCKS.get(self.canvas, 0) if self.blocks is None else self.blocks
+    def follows_patches(self) -> bool:
+        """Whether blocks are of the size of patches, however class cells lie."""
+        return self.canvas == "gaussians" and self.blocks is None
 
 
 class PoddlOptions(Options):

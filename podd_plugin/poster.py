@@ -54,15 +54,14 @@ class Poster(Representation):
     ) -> None:
         super().__init__()
         self.options = options
-        self.layout, self._cell_grid = poster_layout(options, spec, ipc, item_draws)
+        self.layout, self._cell_grid, blocks = poster_layout(options, spec, ipc, item_draws)
         height, width = (side // options.downsample for side in self.layout.canvas_hw)
         self._shape = (self.layout.num_canvases, spec.image_shape[0], height, width)
         if options.canvas == "pixels":
             self.pixels = nn.Parameter(torch.zeros(self._shape))
         else:
-            rows, cols = (side * options.cell_blocks for side in self._cell_grid)
             numbers = stored_numbers(spec, ipc)
-            self.canvas = decoded_canvas(options.canvas, self._shape, numbers, (rows, cols))
+            self.canvas = decoded_canvas(options.canvas, self._shape, numbers, blocks)
 
     @torch.no_grad()
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
@@ -86,7 +85,7 @@ class Poster(Representation):
         if self.options.canvas == "pixels":
             self.pixels.copy_(start)
         else:
-            self.canvas.start(start)
+            self.canvas.start(start, generator=generator)
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the patches at `boxes`: (n, C, h, w).
@@ -100,3 +99,8 @@ class Poster(Representation):
         """Return the posters: (canvases, C, H, W)."""
         stored = self.pixels if self.options.canvas == "pixels" else self.canvas()
         return upsample(stored, self.options.downsample, wraps=self.options.cyclic)
+
+    def project(self) -> None:
+        """Keep the numbers of decoded canvases within their bounds."""
+        if self.options.canvas != "pixels":
+            self.canvas.project()

@@ -1,8 +1,8 @@
 """Canvases of posters that are decoded from fewer numbers than they have pixels.
 
 A canvas is cut into patches only after it is decoded, so that patches overlap on it whatever it is
-decoded from. Each class here is linear in every one of its parameters, and can start as near to
-given canvases as its numbers allow.
+decoded from. All but `Gaussians` are linear in every one of their parameters, and start as near to
+given canvases as their numbers allow.
 """
 
 from __future__ import annotations
@@ -10,11 +10,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from distill_core.plugin import InputError, cosine_basis
+from distill_core.plugin import (
+    GAUSSIAN_BORDER,
+    InputError,
+    colours_at,
+    cosine_basis,
+    even_factors,
+    fit_images,
+    gaussian_places,
+    sum_gaussians,
+)
 
 Shape = tuple[int, int, int, int]  # canvases, C, H, W
+FIT_LR, FIT_STEPS = 1e-2, 200  # of Gaussians at the start, as those of `gsdd`
 
 
 class Canvas(nn.Module, ABC):
@@ -25,8 +35,11 @@ class Canvas(nn.Module, ABC):
         """Return the canvases: (canvases, C, H, W), differentiable."""
 
     @abstractmethod
-    def start(self, whole: Tensor) -> None:
-        """Set the numbers so that the canvases are as near to (canvases, C, H, W) as can be."""
+    def start(self, whole: Tensor, *, generator: Generator) -> None:
+        """Set the numbers so that the canvases are near to `whole` (canvases, C, H, W)."""
+
+    def project(self) -> None:
+        """Keep the numbers within their bounds, if they have some."""
 
 
 class Frequencies(Canvas):
@@ -63,7 +76,7 @@ class Frequencies(Canvas):
         return from_blocks(self.down.T @ whole.view(*front, *self._block_hw) @ self.across)
 
     @torch.no_grad()
-    def start(self, whole: Tensor) -> None:
+    def start(self, whole: Tensor, *, generator: Generator) -> None:
         """Keep the lowest frequencies of every block."""
         waves = self.down @ to_blocks(whole, self._block_hw) @ self.across.T
         self.coefficients.copy_(waves.flatten(-2)[..., self.kept])
@@ -90,7 +103,7 @@ class LowRank(Canvas):
         return self.columns @ self.rows
 
     @torch.no_grad()
-    def start(self, whole: Tensor) -> None:
+    def start(self, whole: Tensor, *, generator: Generator) -> None:
         """Keep the largest singular values, shared evenly by both factors."""
         columns, rows = _factors(whole, self.columns.shape[-1])
         self.columns.copy_(columns)
@@ -122,7 +135,7 @@ class Bases(Canvas):
         return from_blocks(mixed.view(*mixed.shape[:-1], *self.bases.shape[1:]))
 
     @torch.no_grad()
-    def start(self, whole: Tensor) -> None:
+    def start(self, whole: Tensor, *, generator: Generator) -> None:
         """Keep the largest singular values of the table of blocks."""
         table = to_blocks(whole, self._block_hw).flatten(3)
         coefficients, bases = _factors(table.flatten(0, 2), len(self.bases))
@@ -130,11 +143,69 @@ class Bases(Canvas):
         self.bases.copy_(bases.view_as(self.bases))
 
 
+class Gaussians(Canvas):
+    """Blocks as sums of coloured Gaussians, as many for every block.
+
+    A Gaussian has a place in its block, a shape and a colour: eight numbers with three channels.
+
+    Args:
+        shape: of the canvases.
+        numbers: the budget, for all canvases.
+        blocks: rows and columns of blocks on each canvas, which divide its height and width.
+
+    Source: GSDD, Jiang et al. 2025 (arXiv:2509.26219), for images; the opacity of a Gaussian, which
+        is a factor on its colour, is left out.
+    """
+
+    places: Tensor
+
+    def __init__(self, shape: Shape, numbers: int, blocks: tuple[int, int]) -> None:
+        super().__init__()
+        canvases, channels, height, width = shape
+        self._block_hw = (height // blocks[0], width // blocks[1])
+        self._blocks = (canvases, *blocks)
+        every = canvases * blocks[0] * blocks[1]
+        stored = every * (5 + channels)
+        points = (every, _count(numbers, stored, "one Gaussian of every block"))
+        self.means = nn.Parameter(torch.zeros(*points, 2))
+        self.factors = nn.Parameter(torch.zeros(*points, 3))
+        self.colours = nn.Parameter(torch.zeros(*points, channels))
+        self.register_buffer("places", gaussian_places(*self._block_hw), persistent=False)
+
+    def forward(self) -> Tensor:
+        """Sum the Gaussians of every block, and lay out the blocks."""
+        summed = self._summed()
+        return from_blocks(summed.view(*self._blocks, *summed.shape[1:]))
+
+    @torch.no_grad()
+    def start(self, whole: Tensor, *, generator: Generator) -> None:
+        """Spread Gaussians at random, and fit every block."""
+        goal = to_blocks(whole, self._block_hw).flatten(0, 2).float()
+        spread = 2 * torch.rand(self.means.shape, generator=generator) - 1
+        self.means.copy_(spread * GAUSSIAN_BORDER)
+        self.factors.copy_(even_factors(self.means.shape[1]).expand_as(self.factors))
+        self.colours.copy_(colours_at(self.means, goal))
+        fit_images(
+            self, goal, lr=FIT_LR, steps=FIT_STEPS, render=self._summed, project=self.project
+        )
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Put means back into their blocks."""
+        self.means.clamp_(-GAUSSIAN_BORDER, GAUSSIAN_BORDER)
+
+    def _summed(self) -> Tensor:
+        """Return all blocks: (blocks, C, h, w)."""
+        return sum_gaussians(
+            self.means, self.factors, self.colours, places=self.places, hw=self._block_hw
+        )
+
+
 def decoded_canvas(kind: str, shape: Shape, numbers: int, blocks: tuple[int, int]) -> Canvas:
     """Make the canvases of a poster that is decoded from at most `numbers` numbers.
 
     Args:
-        kind: frequencies, bases or lowrank.
+        kind: frequencies, bases, lowrank or gaussians.
         shape: canvases, C, H, W.
         numbers: the budget.
         blocks: rows and columns of blocks on each canvas; without effect for lowrank.
@@ -144,6 +215,8 @@ def decoded_canvas(kind: str, shape: Shape, numbers: int, blocks: tuple[int, int
     """
     if kind == "lowrank":
         return LowRank(shape, numbers)
+    if kind == "gaussians":
+        return Gaussians(shape, numbers, blocks)
     return {"frequencies": Frequencies, "bases": Bases}[kind](shape, numbers, blocks)
 
 

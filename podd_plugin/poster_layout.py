@@ -18,6 +18,7 @@ from distill_core.plugin import (
     grid_cells,
 )
 from podd_plugin.poster_size import (
+    BLOCKS,
     DEFAULT_IPC,
     cyclic_starts,
     even_starts,
@@ -33,7 +34,7 @@ MOST_PATCHES = 2**20  # of a canvas: each is listed
 
 def poster_layout(
     options: PosterOptions, spec: DataSpec, ipc: float | None, item_draws: int | None = None
-) -> tuple[Layout, tuple[int, int]]:
+) -> tuple[Layout, tuple[int, int], tuple[int, int]]:
     """Lay out a poster.
 
     Args:
@@ -44,7 +45,8 @@ def poster_layout(
         item_draws: patches that an inner loop of the algorithm draws; None: it has no such loop.
 
     Returns:
-        The layout, and rows and columns of class cells on each canvas.
+        The layout, and rows and columns of class cells and of blocks on each canvas; no blocks
+        where a canvas has none.
 
     Raises:
         InputError: what is asked for does not fit together; see `Poster`.
@@ -58,7 +60,7 @@ def poster_layout(
     # that is scaled up has no more labels than others of its budget.
     finer = max(1, round(sqrt(_stored_images(options, patch_hw, on_canvas, ipc))))
     cell_grid = (on_canvas[0] * finer, on_canvas[1] * finer)
-    stored = _stored_size(options, patch_hw, on_canvas, cell_grid, ipc)
+    stored, blocks = _stored_size(options, patch_hw, on_canvas, cell_grid, ipc)
     size = (stored[0] * options.downsample, stored[1] * options.downsample)
     images = size[0] * size[1] / (patch_hw[0] * patch_hw[1] * on_canvas[0] * on_canvas[1])
     _check_cells(cell_grid, size)
@@ -88,7 +90,7 @@ def poster_layout(
         grid_shape=(rows, cols),
         wraps=options.cyclic,
     )
-    return layout, cell_grid
+    return layout, cell_grid, blocks
 
 
 def stored_numbers(spec: DataSpec, ipc: float | None) -> int:
@@ -115,8 +117,8 @@ def _stored_size(
     on_canvas: tuple[int, int],
     cell_grid: tuple[int, int],
     ipc: float | None,
-) -> tuple[int, int]:
-    """Height and width of each canvas before it is scaled up, for `ipc` times the classes on it."""
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size of each canvas before it is scaled up, for `ipc` times the classes on it, and blocks."""
     h, w = patch_hw
     if options.downsample > min(patch_hw):
         raise InputError(
@@ -126,21 +128,37 @@ def _stored_size(
             next="lower -o repr.downsample.",
         )
     least = (ceil(h / options.downsample), ceil(w / options.downsample))
-    blocks = (cell_grid[0] * options.cell_blocks, cell_grid[1] * options.cell_blocks)
     if options.size is not None:
+        blocks = _blocks(options, options.size, cell_grid, least)
         _check_blocks(options.size, blocks)
-        return _explicit_size(options.size, least)
+        return _explicit_size(options.size, least), blocks
     pixels = (DEFAULT_IPC if ipc is None else ipc) * options.decoded_area
     # check_budget of the core allows the same rounding error.
     budget = floor(pixels * on_canvas[0] * on_canvas[1] * h * w * (1 + 1e-9))
     size = poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), least)
-    if not options.cell_blocks:
-        return size
+    blocks = _blocks(options, size, cell_grid, least)
+    if not all(blocks):
+        return size, blocks
+    if options.follows_patches:
+        return (blocks[0] * least[0], blocks[1] * least[1]), blocks
     # Blocks are of one size: the nearest below that reaches over a patch.
     up = (-(-side // count) * count for side, count in zip(least, blocks, strict=True))
     down = (side // count * count for side, count in zip(size, blocks, strict=True))
     height, width = map(max, up, down)
-    return height, width
+    return (height, width), blocks
+
+
+def _blocks(
+    options: PosterOptions,
+    size: tuple[int, int],
+    cell_grid: tuple[int, int],
+    least: tuple[int, int],
+) -> tuple[int, int]:
+    """Rows and columns of blocks on a canvas of about this size; 0 where it has none."""
+    if options.follows_patches:
+        return max(1, round(size[0] / least[0])), max(1, round(size[1] / least[1]))
+    each = BLOCKS.get(options.canvas, 0) if options.blocks is None else options.blocks
+    return cell_grid[0] * each, cell_grid[1] * each
 
 
 def _check_blocks(size: tuple[int, int], blocks: tuple[int, int]) -> None:

@@ -13,6 +13,10 @@ LEAST_PATCHES = 96
 PATCHES_PER_IMAGE = 4
 PATCHES_PER_SMALL_IMAGE = 1.2
 PASSES = 30
+# Of decoded canvases: pixels, in units of those that their numbers would make, and blocks on each
+# side of a class cell. Gaussians are about as many as in images of `gsdd`.
+AREAS = {"frequencies": 4.0, "bases": 4.0, "lowrank": 4.0, "gaussians": 16.0}
+BLOCKS = {"frequencies": 1, "bases": 4}
 
 
 def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:

@@ -1,13 +1,13 @@
-"""Initial pixels for representations: noise of a known scale, and real images."""
+"""Initial pixels for representations: noise of a known scale, real images, and fits to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod, sqrt
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 if TYPE_CHECKING:
     from distill_core.contracts.data import RealData
@@ -45,3 +45,35 @@ def draw_real(real: RealData, classes: Tensor, *, generator: Generator) -> Tenso
         shuffled = members[torch.randperm(len(members), generator=generator)]
         chosen[places] = shuffled[torch.arange(len(places)) % len(shuffled)]
     return real.train.take(chosen.to(real.train.device)).cpu()
+
+
+@torch.enable_grad()
+def fit_images(
+    module: nn.Module,
+    goal: Tensor,
+    *,
+    lr: float,
+    steps: int,
+    render: Callable[[], Tensor],
+    project: Callable[[], None],
+) -> None:
+    """Fit all parameters of a module to images: mean squared error, Adam.
+
+    Args:
+        module: what is fitted.
+        goal: (n, C, h, w).
+        lr: of Adam.
+        steps: of Adam.
+        render: the images that the module makes: (n, C, h, w), differentiable.
+        project: called after every step.
+    """
+    goal = goal.to(next(module.parameters()))
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        # Summed over the images: each is fitted as if it were alone.
+        loss = (render() - goal).square().flatten(1).mean(1).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        project()
+    optimizer.zero_grad(set_to_none=True)

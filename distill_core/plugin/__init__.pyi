@@ -52,7 +52,13 @@ from distill_core.data.augment import Draw as Draw
 from distill_core.data.cosines import cosine_basis as cosine_basis
 from distill_core.data.downsample import downsample as downsample
 from distill_core.data.downsample import upsample as upsample
+from distill_core.data.gaussians import GAUSSIAN_BORDER as GAUSSIAN_BORDER
+from distill_core.data.gaussians import colours_at as colours_at
+from distill_core.data.gaussians import even_factors as even_factors
+from distill_core.data.gaussians import gaussian_places as gaussian_places
+from distill_core.data.gaussians import sum_gaussians as sum_gaussians
 from distill_core.data.initial_pixels import draw_real as draw_real
+from distill_core.data.initial_pixels import fit_images as fit_images
 from distill_core.data.initial_pixels import starting_noise as starting_noise
 from distill_core.data.picture_files import decode_picture as decode_picture
 from distill_core.data.picture_files import picture_size as picture_size

@@ -17,12 +17,14 @@ from distill_core.contracts.geometry import Placement
 from distill_core.contracts.streams import seeded
 from distill_core.testing import check_representation
 from distill_core.testing.assertions import perturb
+from podd_plugin import poster_canvas
 from podd_plugin.options import PosterOptions
 from podd_plugin.poster import Poster
 from podd_plugin.poster_canvas import lowest_frequencies
 from registry import InputError, OptionError, check_options
 
-DECODED = ("frequencies", "bases", "lowrank")
+LINEAR = ("frequencies", "bases", "lowrank")
+DECODED = (*LINEAR, "gaussians")
 
 
 def spec(num_classes: int = 10, shape: tuple[int, int, int] = (3, 32, 32)) -> DataSpec:
@@ -57,12 +59,30 @@ def test_one_image_per_class_makes_a_canvas_of_four_times_its_pixels(canvas, sha
     assert stored(made) == sum(tensor.numel() for tensor in made.canvas.parameters())
 
 
+@pytest.mark.parametrize(
+    ("ipc", "canvases", "blocks", "points"),
+    [(0.4, 1, (5, 13), 23), (1, 1, (8, 20), 24), (2, 10, (6, 6), 21)],
+)
+def test_blocks_of_gaussians_are_patches_that_fill_sixteen_times_the_budget(
+    ipc, canvases, blocks, points
+) -> None:
+    made = Poster(PosterOptions(canvas="gaussians"), spec=spec(), ipc=ipc, item_draws=60 * 50)
+    every = canvases * blocks[0] * blocks[1]
+    assert made.layout.canvas_hw == (32 * blocks[0], 32 * blocks[1])
+    assert made.canvas.means.shape == (every, points, 2)
+    assert len(made.layout.items) >= every
+    assert len(made.layout.cells) == 10
+    assert 0.95 * ipc * 30720 < stored(made) <= ipc * 30720
+    few = Poster(PosterOptions(canvas="gaussians", blocks=2), spec=spec(), ipc=1)
+    assert few.canvas.means.shape[0] == 2 * 2 * 10
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     options=st.fixed_dictionaries(
         {
             "canvas": st.sampled_from(DECODED),
-            "area": st.floats(1, 6),
+            "area": st.floats(1, 4),
             "downsample": st.integers(1, 2),
             "per_class": st.booleans(),
         }
@@ -127,7 +147,53 @@ def test_channels_are_products_of_their_factors(make_real) -> None:
         torch.testing.assert_close(canvas[channel], whole.detach(), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("canvas", DECODED)
+def test_blocks_are_sums_of_gaussians(make_real) -> None:
+    made = started(make_real(2, (2, 4, 8)), canvas="gaussians", area=4).double()
+    perturb(made, 0.3, seed=0)
+    (canvas,) = made.canvases().detach().numpy()
+    state = {name: tensor.numpy() for name, tensor in made.canvas.state_dict().items()}
+    blocks = blocks_of(made, (canvas.shape[1] // 4, canvas.shape[2] // 8))
+    assert len(blocks) == len(state["means"]) > 2
+    box = np.diag([1 / 12 * (2 / 8) ** 2, 1 / 12 * (2 / 4) ** 2])  # a pixel's, from -1 to 1
+    for block, (_, _, down, across) in enumerate(blocks):
+        for row, col in product(range(4), range(8)):
+            pixel = np.zeros(2)
+            for y, x in product((0.25, 0.75), repeat=2):
+                place = np.array([2 * (col + x) / 8 - 1, 2 * (row + y) / 4 - 1])
+                for mean, (l11, l21, l22), colour in zip(
+                    *(state[name][block] for name in ("means", "factors", "colours")), strict=True
+                ):
+                    lower = np.array([[l11, 0], [l21, l22]])
+                    away = place - mean
+                    wave = away @ np.linalg.inv(lower @ lower.T + box) @ away
+                    pixel += np.exp(-wave / 2) * colour / 4
+            np.testing.assert_allclose(canvas[:, down, across][:, row, col], pixel, atol=1e-12)
+
+
+def test_gaussians_are_fitted_to_the_start_in_pixels(make_real, monkeypatch) -> None:
+    real = make_real(4, (2, 6, 6))
+    made = started(real, canvas="gaussians", init="real", area=4)
+    monkeypatch.setattr(poster_canvas, "FIT_STEPS", 0)
+    loose = started(real, canvas="gaussians", init="real", area=4)
+    size = "{}x{}".format(*made.layout.canvas_hw)
+    whole = started(real, init="real", size=size).canvases()
+
+    def error(each: Poster) -> float:
+        return float((each.canvases() - whole).detach().square().mean())
+
+    assert error(made) < 0.85 * min(error(loose), float(whole.detach().square().mean()))
+    assert all(parameter.grad is None for parameter in made.parameters())
+
+
+def test_gaussians_stay_in_their_blocks(make_real) -> None:
+    made = started(make_real(2, (1, 4, 4)), canvas="gaussians", area=2)
+    with torch.no_grad():
+        made.canvas.means += 3
+    made.project()
+    assert float(made.canvas.means.detach().max()) == 63 / 64
+
+
+@pytest.mark.parametrize("canvas", LINEAR)
 def test_it_starts_as_near_to_the_same_start_in_pixels_as_its_numbers_allow(canvas, make_real):
     """No small change of the numbers brings it nearer: the gradient of the error vanishes there."""
     real = make_real(4, (2, 4, 6))
@@ -159,6 +225,7 @@ def test_frequencies_are_in_order_of_their_length() -> None:
     [
         ({"canvas": "bases", "blocks": 1, "area": 40}, 0.2, "a base with its coefficients takes"),
         ({"canvas": "lowrank", "area": 500}, 0.2, "rank 1 of every channel takes"),
+        ({"canvas": "gaussians", "area": 500}, 0.2, "one Gaussian of every block takes"),
         ({"canvas": "frequencies", "size": "33x40"}, 1, "cannot be cut into 2x5 blocks"),
     ],
 )

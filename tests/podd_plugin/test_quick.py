@@ -27,7 +27,7 @@ def test_own_pictures_need_no_arithmetic_of_the_user(classes, side):
     algorithm = preset.config["options"]["algo"]
     spec = DataSpec("own", tuple(map(str, range(classes))), (3, side, side), ())
     draws = algorithm["total"] * algorithm["batch"]
-    layout, _ = poster_layout(PosterOptions(), spec, preset.config["ipc"], draws)
+    layout, *_ = poster_layout(PosterOptions(), spec, preset.config["ipc"], draws)
     assert classes <= len(layout.items) <= max(classes, 40)
     height, width = layout.canvas_hw
     assert height * width <= classes * side * side
@@ -38,5 +38,5 @@ def test_the_hour_of_cifar100_has_a_patch_for_each_class():
     options = preset.config["options"]
     spec = DataSpec("cifar100", tuple(map(str, range(100))), (3, 32, 32), ())
     draws = options["algo"]["total"] * options["algo"]["batch"]
-    layout, _ = poster_layout(PosterOptions(**options["repr"]), spec, 0.4, draws)
+    layout, *_ = poster_layout(PosterOptions(**options["repr"]), spec, 0.4, draws)
     assert len(layout.items) == 100

@@ -8,7 +8,14 @@ from abc import abstractmethod
 import torch
 from torch import Generator, Tensor
 
-from distill_core.plugin import Boxes, InputError, Representation, gather_boxes, to_device
+from distill_core.plugin import (
+    Boxes,
+    InputError,
+    Representation,
+    fit_images,
+    gather_boxes,
+    to_device,
+)
 
 
 class Decoded(Representation):
@@ -28,19 +35,9 @@ class Decoded(Representation):
         """Return all images: (items, C, h, w)."""
         return self.decode(slice(None))
 
-    @torch.enable_grad()
     def fit(self, goal: Tensor, *, lr: float, steps: int) -> None:
         """Fit each item to its image of `goal` (items, C, h, w): mean squared error, Adam."""
-        goal = goal.to(next(self.parameters()))
-        optimizer = torch.optim.Adam(self.parameters(), lr=lr)
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            # Summed over the items: each is fitted as if it were alone.
-            loss = (self.canvases() - goal).square().flatten(1).mean(1).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            self.project()
-        optimizer.zero_grad(set_to_none=True)
+        fit_images(self, goal, lr=lr, steps=steps, render=self.canvases, project=self.project)
 
 
 def as_many(number: float, refusal: InputError) -> int:
