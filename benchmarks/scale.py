@@ -7,7 +7,9 @@
 process of one thread, and prints a line of JSON: seconds by the clock, seconds of the processor
 (of the process and its children), and the most resident memory, mapped files included. On a machine
 with other work only the last two say much. A run that had `prepare` before it prepares nothing.
-`--only read` compares reading from the disk with reading from memory, at a size where both fit.
+`--only read` compares reading from the disk with reading from memory, at a size where both fit, and
+`--only steps` whole outer steps (`scale_steps.py`). `--only sources` prepares pictures from a
+folder, a zip, arrow tables and tars (`scale_sources.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +23,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import scale_sources
+import scale_steps
+
 PARTS = ("prepare", "again", "dm", "ratbptt", "poco", "qap", "labels")
 IN_MEMORY = "read"  # needs four times the bytes on the disk, so that it has to be asked for
+ASKED = {"steps": scale_steps.compare, "sources": scale_sources.compare}  # likewise
 STEPS = {
     "dm": ("algo.class_batch=10", "algo.real_batch=64"),
     "ratbptt": ("algo.window=4", "algo.total=6", "algo.real_batch=500"),
@@ -36,7 +42,12 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=300)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=int, default=128, help="of the networks of a run")
-    parser.add_argument("--only", nargs="*", choices=(*PARTS, IN_MEMORY), default=PARTS)
+    parser.add_argument("--cifar10", type=Path, help="its pictures, for --only steps")
+    parser.add_argument("--algorithms", nargs="*", choices=[*STEPS], default=[*STEPS])
+    parser.add_argument("--rounds", type=int, default=5, help="of --only steps")
+    parser.add_argument("--steps", type=int, default=6, help="outer steps, of --only steps")
+    parser.add_argument("--pictures", type=int, default=5000, help="of --only sources")
+    parser.add_argument("--only", nargs="*", choices=(*PARTS, IN_MEMORY, *ASKED), default=PARTS)
     parser.add_argument("--child", choices=(*PARTS, IN_MEMORY), help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +55,9 @@ def main() -> None:
         CHILDREN[given.child](given)
         return
     for part in given.only:
+        if part in ASKED:
+            ASKED[part](given)
+            continue
         print(json.dumps({"part": part, **measured(part, given)}), flush=True)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Whatever a file is called, only these decoders see it: others of Pillow start programs.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # Pixels that a file may claim to have, and that may be decoded (JPEGs are decoded at a fraction):
-# a few bytes can claim more than memory holds.
-MOST_CLAIMED, MOST_DECODED = 100_000_000, 36_000_000
+# a few bytes can claim more than memory holds. From just above the first, Pillow warns.
+MOST_CLAIMED, MOST_DECODED = 89_000_000, 36_000_000
 
 DARK = 4096  # of 65535: a single picture may be a dark one, but not of so few grey levels
 
@@ -157,11 +157,10 @@ def told(*, stacklevel: int) -> Iterator[PictureNotes]:
 def _opened(data: bytes) -> Iterator[Image]:
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            _check_pixels(image, MOST_CLAIMED)
-            yield image
+    # No filter of warnings is set meanwhile: it would be that of all threads.
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        _check_pixels(image, MOST_CLAIMED)
+        yield image
 
 
 def _check_pixels(image: Image, most: int) -> None:

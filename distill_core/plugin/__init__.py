@@ -143,6 +143,7 @@ TOOLS: Table = {
         ),
         "distill_core.system.memory": ("PeakBytes",),
         "distill_core.system.prefetch": ("prefetched",),
+        "distill_core.system.stamps": ("stamps_of",),
         "distill_core.system.units": ("shortened",),
     },
 }

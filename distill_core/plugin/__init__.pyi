@@ -125,6 +125,7 @@ from distill_core.system.kept import kept_tensors as kept_tensors
 from distill_core.system.kept import made_anew as made_anew
 from distill_core.system.memory import PeakBytes as PeakBytes
 from distill_core.system.prefetch import prefetched as prefetched
+from distill_core.system.stamps import stamps_of as stamps_of
 from distill_core.system.units import shortened as shortened
 from registry import Component as Component
 from registry import EnvironmentFault as EnvironmentFault

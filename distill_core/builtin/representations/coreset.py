@@ -6,13 +6,16 @@ is stored smaller and scaled up for use; what is counted is what is stored.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
+from math import prod
 
 import torch
 from torch import Generator, Tensor
 
 from distill_core.builtin.backbones.convnet import ConvNet
 from distill_core.builtin.backbones.options import ConvNetOptions
+from distill_core.builtin.representations.class_parts import Rows
 from distill_core.builtin.representations.images import image_layout
 from distill_core.builtin.representations.options import CoresetOptions
 from distill_core.builtin.representations.selection import (
@@ -93,32 +96,23 @@ class Coreset(Representation):
     def _choose(self, real: RealData, generator: Generator) -> Tensor:
         """(K, per_class) numbers of training images; a small class gives some again."""
         labels, count = real.train.labels.cpu(), self.budget.per_class
-        counts, features = None, None
-        if self.options.method == "forgetting":
-            counts = fit(
-                self._network(real, generator),
-                real.train,
-                epochs=self.options.epochs,
-                generator=generator,
-            )
-        elif self.options.features == "network":
-            features = self._trained_features(real, generator)
+        counts, network = None, None
+        if self.options.method == "forgetting" or self.options.features == "network":
+            network = self._network(real, generator)
+            counts = fit(network, real.train, epochs=self.options.epochs, generator=generator)
+            network.eval()
         rows = []
         for label in range(real.spec.num_classes):
             members = (labels == label).nonzero().flatten()
             size = min(count, len(members))
             if self.options.method == "random":
                 picked = torch.randperm(len(members), generator=generator)[:size]
-            elif counts is not None:
+            elif self.options.method == "forgetting":
+                assert counts is not None
                 picked = most_forgotten(counts[members], size, generator=generator)
             else:
-                known = (
-                    real.train.take(members.to(real.train.labels.device)).flatten(1)
-                    if features is None
-                    else features[members]
-                )
                 pick = herding if self.options.method == "herding" else k_center
-                picked = pick(known, size)
+                picked = pick(_features(real, members, network), size)
             rows.append(members[picked[torch.arange(count) % size]])
         return torch.stack(rows)
 
@@ -128,12 +122,21 @@ class Coreset(Representation):
         assert isinstance(made, ConvNet)
         return made
 
-    def _trained_features(self, real: RealData, generator: Generator) -> Tensor:
-        """(N, d) features of the real images, on the CPU, of a network trained on them."""
-        network = self._network(real, generator)
-        fit(network, real.train, epochs=self.options.epochs, generator=generator)
-        network.eval()
-        every = torch.arange(len(real.train), device=real.train.device)
-        images = real.train.stream(torch.split(every, BATCH))
-        parts = [network.embed(each).cpu() for each in images]
-        return torch.cat(parts)
+
+def _features(real: RealData, members: Tensor, network: ConvNet | None) -> Rows:
+    """Pixels of the images `members` (n,), or features of them by a trained network, on the CPU."""
+    train = real.train
+
+    def pixels(indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        yield from (images.flatten(1) for images in train.stream(indices))
+
+    def embedded(indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        assert network is not None
+        for index in indices:
+            images = train.stream(torch.split(index, BATCH))
+            yield torch.cat([network.embed(each).cpu() for each in images])
+
+    members = members.to(train.device)
+    if network is None:
+        return Rows(members, prod(real.spec.image_shape), pixels)
+    return Rows(members, network.head.in_features, embedded)

@@ -8,9 +8,12 @@ Source: FreD, Shin et al. 2023 (arXiv:2311.08819).
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Generator, Tensor, nn
 
+from distill_core.builtin.representations.class_parts import class_parts
 from distill_core.builtin.representations.decoded import Decoded, as_many
 from distill_core.builtin.representations.images import image_layout
 from distill_core.builtin.representations.options import FredOptions
@@ -69,9 +72,7 @@ class Fred(Decoded):
         labels = real.train.labels.cpu()
         for slot, label in enumerate(placement.class_grid.flatten().tolist()):
             members = (labels == label).nonzero().flatten()
-            mean = real.train.take(to_device(members, real.train.device)).cpu()
-            mean = mean.mean(1, keepdim=True)
-            varies = self._transform(mean).flatten(1).var(0, correction=0)
+            varies = self._variances(real, members)
             chosen = varies.sort(descending=True, stable=True).indices[:count]
             self.kept[slot] = chosen.sort().values.int()
         if self.options.init == "real":
@@ -90,6 +91,20 @@ class Fred(Decoded):
         whole = stored.new_zeros(*stored.shape[:2], height * width)
         whole = whole.scatter(2, self._places(which), stored)
         return self.down.T @ whole.view(*stored.shape[:2], height, width) @ self.across
+
+    def _variances(self, real: RealData, members: Tensor) -> Tensor:
+        """How much the coefficients of the images `members` (n,) vary, in their order: (h w,)."""
+        parts = class_parts(to_device(members, real.train.device), prod(real.spec.image_shape))
+        count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+        for images in real.train.stream(parts):
+            waves = self._transform(images.cpu().mean(1, keepdim=True)).flatten(1)
+            # Chan, Golub and LeVeque 1983: sums of squares about the means of two parts
+            size, off = len(waves), waves.mean(0, dtype=torch.float64) - mean
+            squares = squares + size * waves.var(0, correction=0).double()
+            squares = squares + off**2 * (count * size / (count + size))
+            mean = mean + off * (size / (count + size))
+            count += size
+        return squares / count
 
     def _places(self, which: Tensor | slice) -> Tensor:
         """Return where the coefficients of items belong: (n, C, m)."""

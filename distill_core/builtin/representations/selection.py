@@ -10,54 +10,63 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from distill_core.builtin.representations.class_parts import Rows
 from distill_core.plugin import Split
 
 RATE, MOMENTUM, WEIGHT_DECAY, BATCH = 0.01, 0.9, 5e-4, 128
 
 
-def herding(features: Tensor, count: int) -> Tensor:
+def herding(rows: Rows, count: int) -> Tensor:
     """Choose images so that the mean of the chosen ones stays as near the mean of all as it can.
 
     Args:
-        features: (n, d) of one class.
+        rows: features of n images of one class.
         count: how many, at most n.
 
     Returns:
         (count,) numbers of images, in the order of the choice.
     """
-    mean = features.mean(0)
-    squares = features.square().sum(1)
+    mean = rows.mean()
+    squares = rows.each(lambda part: part.square().sum(1))
     total = torch.zeros_like(mean)
-    free = torch.ones(len(features), dtype=torch.bool, device=features.device)
+    free = torch.ones(len(rows), dtype=torch.bool, device=mean.device)
     chosen = []
     for size in range(1, count + 1):
         # |mean - (total + f) / size|^2, times size^2, without what is the same for all f
-        distances = squares - 2 * features @ (size * mean - total)
+        distances = squares - 2 * _along(rows, size * mean - total)
         best = int(torch.where(free, distances, torch.inf).argmin())
         chosen.append(best)
         free[best] = False
-        total = total + features[best]
+        total = total + rows[best]
     return torch.tensor(chosen)
 
 
-def k_center(features: Tensor, count: int) -> Tensor:
+def k_center(rows: Rows, count: int) -> Tensor:
     """Choose the image nearest the mean, then each time the one farthest from all chosen.
 
     Args:
-        features: (n, d) of one class.
+        rows: features of n images of one class.
         count: how many, at most n.
 
     Returns:
         (count,) numbers of images, in the order of the choice.
     """
-    chosen = [int((features - features.mean(0)).square().sum(1).argmin())]
-    nearest = torch.full((len(features),), torch.inf, device=features.device)
+    distances = _squared_distances(rows, rows.mean())
+    chosen = [int(distances.argmin())]
+    nearest = torch.full_like(distances, torch.inf)
     for _ in range(count - 1):
-        distances = (features - features[chosen[-1]]).square().sum(1)
-        nearest = torch.minimum(nearest, distances)
+        nearest = torch.minimum(nearest, _squared_distances(rows, rows[chosen[-1]]))
         nearest[chosen[-1]] = -1.0  # equal images are all chosen before one comes twice
         chosen.append(int(nearest.argmax()))
     return torch.tensor(chosen)
+
+
+def _along(rows: Rows, direction: Tensor) -> Tensor:
+    return rows.each(lambda part: part @ direction)
+
+
+def _squared_distances(rows: Rows, point: Tensor) -> Tensor:
+    return rows.each(lambda part: (part - point).square().sum(1))
 
 
 def most_forgotten(counts: Tensor, count: int, *, generator: Generator) -> Tensor:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from distill_core.builtin.datasets import hf
-from distill_core.builtin.datasets.arrow_files import Table
+from distill_core.builtin.datasets import arrow_files, hf
+from distill_core.builtin.datasets.arrow_files import Table, open_table
 from distill_core.builtin.datasets.hf import Hf
 from distill_core.builtin.datasets.options import HfOptions
 from distill_core.contracts.data import RawData
+from distill_core.system.stamps import stamps_of
 from registry import EnvironmentFault, InputError
 from tests.distill_core.builtin.datasets.picture_files import png
 from tests.distill_core.builtin.datasets.shard_files import (
@@ -219,6 +220,20 @@ def test_damaged_numbers_in_a_table_do_not_end_the_process(tmp_path: Path) -> No
     data[offsets : offsets + 4] = (2**30).to_bytes(4, "little")
     path.write_bytes(data)
     _refused(tmp_path, "cannot be read")
+
+
+def test_a_table_is_checked_again_only_if_its_stamp_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill_core.system.stamps.UNSETTLED", -(10**18))
+    path = stream(tmp_path / "a.arrow", table({**rows(4), "text": ["word"] * 4}))
+    before, opened = stamps_of({path.name: path}), open_table(path)
+    path.write_bytes(path.read_bytes().replace(b"word", b"w\xff\xfed"))
+    with monkeypatch.context() as patch:
+        patch.setattr(arrow_files, "stamps_of", lambda files: before)
+        assert opened.column("label") == [0, 1, 0, 1]  # nobody has looked at the text
+    with pytest.raises(OSError, match="it is damaged"):
+        opened.column("label")
 
 
 def test_missing_and_left_over_shards(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torchvision.transforms import functional as reference
 
 from distill_core.builtin.datasets.pictures import is_picture, read_pictures, usual_size
 from distill_core.builtin.datasets.tree import open_tree
+from distill_core.data.picture_files import MOST_CLAIMED
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import encoded, folder, png
 
@@ -208,6 +209,19 @@ def test_pixels_are_counted_before_they_are_decoded(
             _read(tmp_path, many, size=8)
     else:
         assert _read(tmp_path, many, size=8).shape == (1, 1, 8, 8)
+
+
+def test_filters_of_warnings_are_left_to_other_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They belong to the whole process: two threads that set them back leave each other's."""
+    monkeypatch.setattr("warnings.catch_warnings", lambda: pytest.fail("filters are set"))
+    assert _read(tmp_path, png(RED), size=8).shape == (1, 3, 8, 8)
+
+
+def test_what_is_read_never_makes_pillow_warn() -> None:
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert MOST_CLAIMED <= Image.MAX_IMAGE_PIXELS
 
 
 def test_a_file_that_would_start_a_program_is_not_given_to_it(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
+from distill_core.builtin.representations import class_parts
 from distill_core.builtin.representations.fred import Fred, FredOptions
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Placement
@@ -36,7 +37,12 @@ def test_the_published_budget_counts_the_places_too() -> None:
     assert stored == 10 * 15 * 3 * 64 + 10 * 64 <= 10 * 3 * 32 * 32
 
 
-def test_kept_frequencies_vary_most_in_the_real_images_of_the_class(make_real) -> None:
+@pytest.mark.parametrize("most", [2**26, 2 * 6 * 5 * 2, 1], ids=["whole", "two", "single"])
+def test_kept_frequencies_vary_most_in_the_real_images_of_the_class(
+    make_real, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many images of the class are in memory at a time."""
+    monkeypatch.setattr(class_parts, "MOST_NUMBERS", most)
     real = make_real(4, (2, 6, 5), per_class=7)
     made = started(real, grid=[2, 0, 3, 1], coefficients=4)
     for slot, label in enumerate([2, 0, 3, 1]):
