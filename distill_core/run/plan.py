@@ -78,11 +78,12 @@ class Plan:
         """Make the representation.
 
         Raises:
-            OptionError: its scales are to be learned, and it has none, or nothing that is learned.
+            OptionError: it has no scales of the kind that is asked for, or nothing to learn beside
+                them.
         """
         made: Representation = self.make("representation", spec=spec, **self.made_with(spec, ipc))
         how = self.stored("representation")
-        self._check_learned_scales("repr", how, made)
+        self._check_scales("repr", how, made)
         if how.stored == "float32":
             return made
         return StoredAs(made, how.stored, how.scales)
@@ -101,12 +102,12 @@ class Plan:
         """Make the labeler.
 
         Raises:
-            OptionError: it has no numbers to store in the type that is asked for, or its scales are
-                to be learned without anything else.
+            OptionError: it has no numbers to store in the type that is asked for, no scales of the
+                kind that is asked for, or nothing to learn beside them.
         """
         made: Labeler = self.make("labeler", placement=placement)
         how = self.stored("labeler")
-        self._check_learned_scales("labeler", how, made)
+        self._check_scales("labeler", how, made)
         if how.stored == "float32":
             return made
         if not any(each.is_floating_point() for each in made.state_dict().values()):
@@ -118,17 +119,17 @@ class Plan:
             )
         return StoredLabels(made, how.stored, how.scales)
 
-    def _check_learned_scales(self, option: str, how: StoredOptions, made: nn.Module) -> None:
-        if how.scales != "learned":
+    def _check_scales(self, option: str, how: StoredOptions, made: nn.Module) -> None:
+        if how.scales == "channel":
             return
         if how.stored not in BITS:
             raise OptionError(
-                f"option {option}.scales = learned has no effect with {option}.stored = "
+                f"option {option}.scales = {how.scales} has no effect with {option}.stored = "
                 f"{how.stored}, which has no scales.",
-                expected=f"{option}.stored = {', '.join(BITS)} with learned scales.",
+                expected=f"{option}.stored = {', '.join(BITS)} with scales.",
                 next=f"drop -o {option}.scales, or pass -o {option}.stored with one of these.",
             )
-        if not any(True for _ in made.parameters()):
+        if how.scales == "learned" and not any(True for _ in made.parameters()):
             raise OptionError(
                 f"option {option}.scales = learned: '{self.config.chosen(option)}' has no numbers "
                 "that are learned, and its scales would be all that is.",

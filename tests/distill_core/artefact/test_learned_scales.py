@@ -144,6 +144,19 @@ def test_coverage_is_that_of_numbers_alone() -> None:
 )
 def test_scales_that_nothing_can_learn_are_refused(parts: dict[str, Any], sentence: str) -> None:
     part = "labels" if "labels" in parts else "images"
-    parts[part]["scales"] = "learned"
+    parts = {**parts, part: {**parts[part], "scales": "learned"}}
     with pytest.raises(OptionError, match=sentence):
         assembled(**parts)
+
+
+@pytest.mark.parametrize("scales", ["tensor", "learned"])
+@pytest.mark.parametrize(("part", "option"), [("images", "repr"), ("labels", "labeler")])
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_types_without_scales_refuse_an_option_of_scales(
+    stored: str, part: str, option: str, scales: str
+) -> None:
+    said = f"option {option}.scales = {scales} has no effect with {option}.stored = {stored}"
+    parts: dict[str, Any] = {part: {"stored": stored, "scales": scales}}
+    with pytest.raises(OptionError, match=said) as refused:
+        assembled(**parts)
+    assert refused.value.next.startswith(f"drop -o {option}.scales")

@@ -113,12 +113,34 @@ class StartedInPlace(Started):
 
 class StartedOutsideItsState(Started):
     def start(self, images: Tensor, **given: Any) -> None:
-        self.found = self.brightness(images)
+        self.keep(self.brightness(images))
+
+    def keep(self, number: Tensor) -> None:
+        self.found: Any = number
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         labels = super().labels(boxes, images)
         share = 1 / (2 + getattr(self, "found", 0))
         return (1 - share) * labels + share / labels.shape[1]
+
+
+class StartedInABuffer(StartedOutsideItsState):
+    def __init__(self, *, placement: Placement) -> None:
+        super().__init__(placement=placement)
+        self.register_buffer("found", torch.zeros(()), persistent=False)
+
+    def keep(self, number: Tensor) -> None:
+        self.found.copy_(number)
+
+
+class StartedAsANumber(StartedOutsideItsState):
+    def keep(self, number: Tensor) -> None:
+        self.found = float(number)
+
+
+class StartedInItsClass(StartedOutsideItsState):
+    def keep(self, number: Tensor) -> None:
+        type(self).found = number
 
 
 class UselessBefore(Started):
@@ -141,7 +163,15 @@ def test_labels_may_follow_from_the_starting_images() -> None:
         (StartedOnItsOwnGenerator, "gives two different results for its start"),
         (Peeking, "looks at real.test"),
         (StartedInPlace, "changes the images that it is started with"),
-        (StartedOutsideItsState, "gives other labels after its state was saved and loaded"),
+        *(
+            (hidden, "gives other labels after its state was saved and loaded")
+            for hidden in (
+                StartedOutsideItsState,
+                StartedInABuffer,
+                StartedAsANumber,
+                StartedInItsClass,
+            )
+        ),
         (UselessBefore, "gives labels that are not finite before it was started"),
         (Negative, "is negative after an update"),
         (Vanishing, "not finite after all parameters became -1"),

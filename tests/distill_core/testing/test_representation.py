@@ -105,18 +105,67 @@ class Wasteful(Sound):
         self.register_buffer("table", torch.zeros(3))
 
 
+class WastefulParameter(Sound):
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec, ipc=ipc)
+        self.table = nn.Parameter(torch.zeros(3), requires_grad=False)
+
+
+class WastefulPart(Sound):
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec, ipc=ipc)
+        self.decoder = nn.ModuleList([nn.LayerNorm(3)])
+
+
 class Hidden(Sound):
-    """Keeps content outside its state."""
+    """Keeps a number outside its state, as an attribute."""
+
+    shift: Any
 
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
         super().reset(placement, real, generator=generator)
-        self.shift = torch.randn((), generator=generator)
+        self.keep(torch.randn((), generator=generator))
+
+    def keep(self, number: Tensor) -> None:
+        self.shift = number
 
     def expand(self, boxes: Boxes) -> Tensor:
         return super().expand(boxes) + self.shift
 
     def canvases(self) -> Tensor:
         return self.pixels + self.shift
+
+
+class HiddenBuffer(Hidden):
+    def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+        super().__init__(spec=spec, ipc=ipc)
+        self.register_buffer("shift", torch.zeros(()), persistent=False)
+
+    def keep(self, number: Tensor) -> None:
+        self.shift.copy_(number)
+
+
+class HiddenNumber(Hidden):
+    def keep(self, number: Tensor) -> None:
+        self.shift = float(number)
+
+
+class HiddenInClass(Hidden):
+    def keep(self, number: Tensor) -> None:
+        type(self).shift = number
+
+
+class HiddenParameter(Hidden):
+    """A parameter that PyTorch does not see, since it is in a list."""
+
+    listed: list[nn.Parameter]
+
+    def keep(self, number: Tensor) -> None:
+        self.listed = [nn.Parameter(number)]
+
+    @property
+    def shift(self) -> Tensor:  # type: ignore[override]
+        return self.listed[0]
 
 
 class FewDraws(Sound):
@@ -209,7 +258,12 @@ class Doubled(Sound):
         (Transposed, "expands items to (6, 192), not (6, 3, 8, 8)"),
         (Drifting, "moves again when a projected state is projected"),
         (Wasteful, "images per class where 1.0 were asked for"),
-        (Hidden, "gives other images after its state was saved and loaded"),
+        (WastefulParameter, "images per class where 1.0 were asked for"),
+        (WastefulPart, "images per class where 1.0 were asked for"),
+        *(
+            (hidden, "gives other images after its state was saved and loaded")
+            for hidden in (Hidden, HiddenBuffer, HiddenNumber, HiddenInClass, HiddenParameter)
+        ),
         (FewDraws, "draws another number of boxes"),
         (GlobalDraws, "changes the global random state during draw"),
         (ByNumber, "does not expand a box by its place"),

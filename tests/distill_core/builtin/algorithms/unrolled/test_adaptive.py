@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 
@@ -9,10 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from distill_core.builtin.algorithms.unrolled.adaptive import draw_window, window_lengths
 from distill_core.contracts.algorithm import DivergenceError
-from distill_core.contracts.streams import seeded
+from distill_core.contracts.streams import Streams, seeded
+from tests.distill_core.builtin.algorithms.unrolled.test_ratbptt import (
+    images_set,
+    ratbptt,
+    real_data,
+)
 
 
 @given(
@@ -56,3 +63,43 @@ def test_norms_that_are_not_finite_are_a_divergence() -> None:
         draw_window(
             torch.tensor([1.0, torch.nan]), stage=1, window=1, spread=0, generator=seeded(0)
         )
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_outer_steps_have_the_window_of_a_plain_dry_run(stage: int) -> None:
+    """Adam by PyTorch on another network of the same stream; one draw of the start for a step."""
+    real, total, window, spread = real_data(), 9, 4, 2
+    synthetic = images_set(real)
+    algorithm = ratbptt(
+        real,
+        curriculum="adaptive",
+        total=total,
+        window=window,
+        spread=spread,
+        augment="none",
+        real_batch=8,
+    )
+    algorithm.load_state_dict({"curriculum.stage": stage})
+    rng, chosen = Streams(5), []
+    images, labels = (each.detach() for each in synthetic.all())
+    for step in range(4):
+        draws = copy.deepcopy(rng)
+        network = algorithm.task.new_backbone(draws["backbone"])
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        norms = []
+        for _ in range(total):
+            optimizer.zero_grad()
+            cross_entropy(network(images), labels).backward()
+            squares = sum(float(each.grad.square().sum()) for each in network.parameters())
+            norms.append(math.sqrt(squares))
+            optimizer.step()
+        weights = torch.tensor([math.exp((1, 0, -1)[stage] * norm) for norm in norms])
+        start = int(torch.multinomial(weights.double(), 1, generator=draws["curriculum"]))
+        changes = [0.0, *(abs(b - a) for a, b in pairwise(norms))]
+        rank = sum(change < changes[start] for change in changes)
+        length = window - spread + math.floor(2 * spread * rank / total)
+        metrics = algorithm.outer_step(synthetic, step=step, rng=rng)
+        assert metrics["window"] == length
+        assert metrics["offset"] == min(start, total - length)
+        chosen.append((start, length))
+    assert len(set(chosen)) > 1
