@@ -41,6 +41,13 @@ def quick_presets() -> list[Preset]:
             config=_cifar10_hour(),
         ),
         Preset(
+            name="cifar10-cpu-hour-gaussians",
+            summary="a poster of Gaussians for CIFAR-10, in the bytes of one image per class; an "
+            "hour on two CPU cores",
+            config=_cifar10_gaussians(),
+            benched=False,
+        ),
+        Preset(
             name="cifar100-cpu-hour",
             summary="a poster of 0.4 IPC for CIFAR-100; an hour on two CPU cores",
             config=_cifar100_hour(),
@@ -138,6 +145,22 @@ def _cifar10_hour() -> dict[str, Any]:
         "lr_decay": "linear",
         "evaluate": {"steps": 1000, "every": 250, "select": "best"},
         "options": options,
+    }
+
+
+def _cifar10_gaussians() -> dict[str, Any]:
+    """From fits to real images, with half the bits: docs/bytes.md."""
+    hour = _cifar10_hour()
+    del hour["ipc"]
+    return {
+        **hour,
+        "budget_bytes": 4 * 10 * 3 * 32 * 32,
+        "options": {
+            **hour["options"],
+            "repr": {"canvas": "gaussians", "init": "real", "stored": "bfloat16"},
+            "labeler": {"mode": "learned", "pooling": "nearest"},
+            "algo": {**hour["options"]["algo"], "batch": 50, "pixel_lr": 0.005},
+        },
     }
 
 
