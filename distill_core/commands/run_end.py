@@ -57,7 +57,8 @@ def finish(
     peak = peak_memory(assembly.device)
     release_memory()  # of the outer steps
     nets = config.evaluate.nets
-    beside = " and their controls" if config.evaluate.controls else ""
+    whose = "their" if nets > 1 else "its"
+    beside = f" and {whose} controls" if config.evaluate.controls else ""
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
     console.print(f"judging  by {nets} fresh network{'s' if nets > 1 else ''}{beside}")
 
