@@ -37,6 +37,7 @@ from distill_core.run.validation import candidate_of, compared_bytes
 from distill_core.system.devices import pick_device
 from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
+from distill_core.system.waiting import told_if_slow
 from registry import InputError, Plugins
 
 LONGEST_ROWS = 120  # characters of a file's name for its rows
@@ -85,8 +86,8 @@ def cross_evaluate(
         plugins: what is installed.
         metrics: "lrs", "ars": also measure DD-Ranking's scores.
         after_net: called with row and column, the number of the network and its accuracy.
-        tell: called with a line on how the networks of each row are trained, and with notes on
-            the data.
+        tell: called with a line on how the networks of each row are trained, with notes on the
+            data, and with a word now and then where judging takes long.
 
     Returns:
         Results and scores. They are also written to a file in the run's folder "evaluation", and
@@ -116,9 +117,10 @@ def cross_evaluate(
     evaluators = judges.evaluators(real, after_net=after_net)
     results, scores = {}, {}
     for row, config in configs.items():
-        results[row] = judge(candidate, evaluators[row], config.evaluate)
-        if metrics:
-            scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
+        with told_if_slow(tell, f"{row}: trains and tests networks"):
+            results[row] = judge(candidate, evaluators[row], config.evaluate)
+            if metrics:
+                scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
     found = CrossEvaluation(results, scores, engines, *measured)
     record(run_dir, configs, found, metrics, candidate.step)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console
 
@@ -23,6 +24,7 @@ from distill_core.run.validation import (
 from distill_core.system.memory import peak_memory
 from distill_core.system.process import release_memory
 from distill_core.system.units import duration
+from distill_core.system.waiting import told_if_slow
 from registry import Plugins
 
 Judged = Callable[[str, dict[str, Result]], None]
@@ -68,7 +70,9 @@ def finish(
 
     candidate = candidate_of(assembly, step=loop.step)
     evaluator = evaluator_of(assembly, ranks=loop.ranks, after_net=after_net)
-    results = judge(candidate, evaluator, config.evaluate)
+    tell = partial(console.print, markup=False)
+    with told_if_slow(tell, "judging  trains and tests networks"):
+        results = judge(candidate, evaluator, config.evaluate)
     save(loop, results=results, peak=peak)  # before anything else can fail
     odd: Sequence[Notice] = ()
     if log:
@@ -85,9 +89,10 @@ def finish(
     if odd:
         save(loop, results=results, peak=peak, notices=odd)
     console.print(table(results), markup=False)
-    others = judge_again(
-        run_dir, judges, candidate, assembly.real, ranks=loop.ranks, after_net=after_net
-    )
+    with told_if_slow(tell, "judging  trains and tests the further networks"):
+        others = judge_again(
+            run_dir, judges, candidate, assembly.real, ranks=loop.ranks, after_net=after_net
+        )
     for row, found in others.items():
         judged(row, found)
         console.print(f"{row}: {table(found)}", markup=False)

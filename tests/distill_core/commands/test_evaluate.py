@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from distill_core.run.assemble import Assembly, assemble, load_real
 from distill_core.run.directory import begin
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of
+from distill_core.system.waiting import told_if_slow
 from registry import InputError, Plugins, UnknownNameError
 from tests.distill_core.small_run import save_artefact
 
@@ -88,15 +90,18 @@ def test_artefact_and_checkpoint_are_judged_alike(
 
 
 def test_another_backbone_where_there_is_only_a_checkpoint(
-    run: tuple[Path, RunConfig, Assembly], plugins: Plugins
+    run: tuple[Path, RunConfig, Assembly], plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir, config, _ = run
     backbone = config.options["backbone"].model_copy(update={"width": 2})
     narrow = config.model_copy(update={"options": {**config.options, "backbone": backbone}})
     said: list[str] = []
+    quick = partial(told_if_slow, seconds=0.001)
+    monkeypatch.setattr("distill_core.commands.evaluate.told_if_slow", quick)
     found = cross_evaluate(run_dir, {"narrow": narrow}, plugins, tell=said.append)
     assert set(found.results["narrow"]) == {"distilled", "random", "full"}
-    assert said == ["narrow: networks by ConvNet kernels, float32"]
+    assert said[0] == "narrow: networks by ConvNet kernels, float32"
+    assert said[1].startswith("narrow: trains and tests networks (")
 
 
 def test_several_backbones_with_their_controls(

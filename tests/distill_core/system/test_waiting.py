@@ -7,19 +7,46 @@ import pytest
 from distill_core.system.waiting import told_if_slow
 
 
-def test_slow_work_is_told_once_and_quick_work_never() -> None:
+def test_slow_work_is_told_again_and_quick_work_never() -> None:
     lines: list[str] = []
-    told = threading.Event()
+    told = threading.Semaphore(0)
 
     def tell(line: str) -> None:
         lines.append(line)
-        told.set()
+        told.release()
 
     with told_if_slow(tell, "quick", seconds=60):
         pass
     with told_if_slow(tell, "slow", seconds=0.01):
-        assert told.wait(10)
-    assert lines == ["slow"]
+        for _ in range(3):
+            assert told.acquire(timeout=10)
+    assert all(line.startswith("slow (") for line in lines)
+
+
+def test_words_come_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = [0.0], []
+
+    class Passing(threading.Event):
+        """Time passes as it is waited for, until four words were said."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waits.append(timeout)
+            now[0] += timeout
+            return len(waits) > 4
+
+    lines: list[str] = []
+    monkeypatch.setattr("distill_core.system.waiting.Event", Passing)
+    monkeypatch.setattr("distill_core.system.waiting.monotonic", lambda: now[0])
+    with told_if_slow(lines.append, "slow", seconds=15.0):
+        pass
+    assert waits == [15, 15, 30, 60, 120]
+    assert [line.split("(")[1] for line in lines] == [
+        "15 s so far)",
+        "30 s so far)",
+        "1 min 00 s so far)",
+        "2 min 00 s so far)",
+    ]
 
 
 def test_errors_pass_and_end_the_waiting() -> None:
