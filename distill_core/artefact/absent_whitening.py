@@ -43,8 +43,8 @@ class AbsentWhitening(Whitening):
     def _refuse(self) -> NoReturn:
         raise InputError(
             f"{self.path} is missing: the small file has no whitening.",
-            expected=f"the '{self.kind}' of the data beside it; images of the data need it, to "
-            "train on the distilled ones does not.",
+            expected=f"the '{self.kind}' of the data beside it; images of the data need it, those "
+            "of a result only if they are real ones that are stored smaller.",
             next="copy it from the run directory, too.",
         )
 

@@ -96,9 +96,9 @@ def _load(path: Path) -> Distilled:
     file, tensors, metadata, verified = _read(path)
     try:
         check_names(file, metadata["class_names"])
+        whitening = read_whitening(file, metadata)
         if is_stored(metadata):
-            tensors = decoded(file, tensors, metadata)
-        whitening = _whitening(file, metadata)
+            tensors = decoded(file, tensors, metadata, whitening)
         check_gathered(file, gathered_bytes(tensors))
         images, labels = items(tensors), tensors["labels"]
         check_contents(file, images, labels, metadata)
@@ -167,8 +167,16 @@ def _read(file: Path) -> _Stored:
     return _Stored(file, tensors, metadata, verified=expected is not None)
 
 
-def _whitening(file: Path, metadata: Mapping[str, Any]) -> Whitening:
-    """Read the whitening beside a file; a small file may lie alone."""
+def read_whitening(file: Path, metadata: Mapping[str, Any]) -> Whitening:
+    """Read the whitening beside the file of a result; a small file may lie alone.
+
+    Args:
+        file: where the result was read.
+        metadata: of it.
+
+    Raises:
+        InputError: it is missing, or another one.
+    """
     stated, path = metadata["whitening"], file.with_name(WHITENING)
     if is_stored(metadata) and stated["kind"] in KINDS and not os.path.lexists(path):
         return absent(stated["kind"], path)

@@ -23,6 +23,7 @@ from distill_core.config.discovery import discover
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.contracts.whitening import Whitening
 from distill_core.hookspecs import BY_OPTION
 from registry import Builder, ExplainedError, InputError, Plugins, UnknownNameError
 
@@ -42,7 +43,7 @@ def spec_of(metadata: Mapping[str, Any]) -> DataSpec:
 
 @torch.no_grad()
 def decoded(
-    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Whitening
 ) -> dict[str, Tensor]:
     """Return `pixels` (canvases, C, H, W), `images` (n, C, h, w) and `labels` (n, K), float32.
 
@@ -50,17 +51,18 @@ def decoded(
         file: where they were read.
         tensors: of a small file, as they are.
         metadata: of it; `check_names` has let its class names pass.
+        whitening: of the data; needed by few representations.
 
     Raises:
         InputError: a component is not installed or refuses, or the file is too small for so much.
     """
     _check_sizes(file, metadata)
     with WithinMemory(file):
-        return _decoded(file, tensors, metadata)
+        return _decoded(file, tensors, metadata, whitening)
 
 
 def _decoded(
-    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Whitening
 ) -> dict[str, Tensor]:
     spec, plugins, made_with = spec_of(metadata), discover(), metadata["made_with"]
     image = FLOAT * prod(spec.image_shape)
@@ -69,6 +71,7 @@ def _decoded(
     draws = ("item_draws",) if build.takes("item_draws") else ()
     runtime = {name: made_with[name] for name in ("ipc", *draws)}
     representation = _made(file, build, spec=spec, **runtime)
+    representation.use_whitening(whitening)
     layout = representation.layout
     check_gathered(file, len(layout.items) * (image + FLOAT * spec.num_classes))
     placement = Placement(layout, _grid(file, metadata, layout.grid_shape))

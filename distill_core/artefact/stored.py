@@ -12,6 +12,7 @@ from distill_core.contracts.components import Labeler, Representation
 from distill_core.contracts.data import RealData
 from distill_core.contracts.experts import Experts
 from distill_core.contracts.geometry import Boxes, Placement
+from distill_core.contracts.whitening import Whitening
 from distill_core.layout.labels import normalise_rows
 
 
@@ -29,6 +30,10 @@ class StoredAs(StoredNumbers, Representation):
         """Reset the representation, and fit scales to its start."""
         self.inner.reset(placement, real, generator=generator)
         self.fit()
+
+    def use_whitening(self, whitening: Whitening) -> None:
+        """Let the representation have the whitening."""
+        self.inner.use_whitening(whitening)
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the images at `boxes`, decoded from stored values."""

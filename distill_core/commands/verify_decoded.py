@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill_core.artefact.artefact import read_whitening
 from distill_core.artefact.contents import DISTILLED
 from distill_core.artefact.decoding import spec_of
 from distill_core.artefact.last_set import current
 from distill_core.artefact.packing import items, state_of
 from distill_core.commands.verify import Check
 from distill_core.config.run_config import resolve
+from distill_core.contracts.whitening import Whitening
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import sized
 from distill_core.system.files import read_tensors
@@ -44,7 +46,8 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
     except UnknownNameError as missing:
         return Check(NAME, True, f"not compared, since {missing.what.rstrip('.')} is installed")
     try:
-        decoded = _decoded(plan, tensors, metadata)
+        whitening = read_whitening(current(run_dir) / DISTILLED, metadata)
+        decoded = _decoded(plan, tensors, metadata, whitening)
     except (ExplainedError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = error.what if isinstance(error, ExplainedError) else first_line(error)
         return Check(NAME, False, f"{plan.name('representation')} does not decode it: {reason}")
@@ -58,9 +61,12 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
 
 
 @torch.no_grad()
-def _decoded(plan: Plan, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Tensor:
+def _decoded(
+    plan: Plan, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Whitening
+) -> Tensor:
     """Return all images (n, C, h, w) of the parameters, by code of the representation."""
     representation = sized(plan, spec_of(metadata))
+    representation.use_whitening(whitening)
     prefix = "representation."
     state = state_of(tensors, metadata["same"])
     own = {n.removeprefix(prefix): each for n, each in state.items() if n.startswith(prefix)}

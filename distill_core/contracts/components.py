@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from distill_core.contracts.data import RawData, RealData, Room, Sources
 from distill_core.contracts.experts import Experts
 from distill_core.contracts.geometry import Boxes, Layout, Placement
+from distill_core.contracts.whitening import Whitening
 
 
 class Representation(nn.Module, ABC):
@@ -40,6 +41,14 @@ class Representation(nn.Module, ABC):
     @abstractmethod
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
         """Set the initial pixels, in place; all randomness comes from `generator`."""
+
+    def use_whitening(self, whitening: Whitening) -> None:
+        """Take the whitening of the data, if images are decoded with it; by default do nothing.
+
+        Called in the place of `reset`, which has it from the real data, before a saved state is
+        loaded to decode it. A whitening whose file is missing refuses when it is used.
+        """
+        del whitening
 
     @abstractmethod
     def expand(self, boxes: Boxes) -> Tensor:

@@ -71,7 +71,7 @@ def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: fl
     check_parameters(who, representation)
     _check_budget(who, state, real.spec, ipc)
     _check_images(who, representation, real.spec)
-    _check_state(who, representation, make(), placement, real)
+    _check_state(who, representation, make, placement, real)
     if list(representation.parameters()):
         exact = representation.double()
         # The first item three times: what is learned from it adds up.
@@ -215,20 +215,37 @@ def _check_numbers(who: str, drawn: Boxes, items: Boxes) -> None:
 
 
 def _check_state(
-    who: str, one: Representation, other: Representation, placement: Placement, real: RealData
+    who: str,
+    one: Representation,
+    make: Callable[[], Representation],
+    placement: Placement,
+    real: RealData,
 ) -> None:
+    """Load the state into one that was not reset, as readers do, after yet another one was."""
     perturb(one, 0.1, seed=1)
     items = one.layout.items
-    images = one.expand(items).detach()  # now: what both may share is another's after its reset
+    images, other = one.expand(items).detach(), make()
     with torch.no_grad():
-        other.reset(placement, real, generator=seeded(1, "reset"))
+        make().reset(placement, real, generator=seeded(1, "reset"))
+    other.use_whitening(real.whitening)
     other.load_state_dict(snapshot(one))
     demand(
-        equal(images, other.expand(items).detach()),
+        equal(images, _decoded(who, other)),
         who,
         "gives other images after its state was saved and loaded (numbers outside of it are not "
         "counted, and lost)",
     )
+
+
+def _decoded(who: str, representation: Representation) -> Tensor:
+    """Expand all items of one that has a state, and was not reset."""
+    try:
+        return representation.expand(representation.layout.items).detach()
+    except Exception as error:
+        raise AssertionError(
+            f"{who} cannot expand items after its state was saved and loaded, without `reset`: "
+            f"{type(error).__name__}, {first_line(error)}."
+        ) from error
 
 
 def _check_penalty(who: str, exact: Representation) -> None:

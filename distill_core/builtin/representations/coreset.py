@@ -74,10 +74,14 @@ class Coreset(Representation):
         within = torch.arange(len(classes)) % per_class
         index = chosen[classes * per_class + within]
         images = real.train.take(index.to(real.train.device))
+        self.use_whitening(real.whitening)
         if self._is_small:
-            self._whitening = real.whitening
             images = shrink(images, self.budget, real.whitening)
         self.pixels.copy_(images)
+
+    def use_whitening(self, whitening: Whitening) -> None:
+        """Take the whitening of the data: small images are scaled up before it."""
+        self._whitening = whitening
 
     def expand(self, boxes: Boxes) -> Tensor:
         """Return the images at `boxes`: (n, C, h, w)."""
@@ -85,8 +89,10 @@ class Coreset(Representation):
 
     def canvases(self) -> Tensor:
         """Return all images: (n, C, h, w)."""
-        if self._whitening is None:
+        if not self._is_small:
             return self.pixels
+        if self._whitening is None:
+            raise RuntimeError("images are stored smaller, and no whitening was given")
         return enlarge(self.pixels, self.budget, self._whitening).to(self.pixels)
 
     @property

@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from distill_core.artefact.artefact import load
+from distill_core.commands.verify import verify
+from distill_core.commands.verify_decoded import check_decoded
+from distill_core.config.run_config import to_toml
+from distill_core.config.settings import parse_settings
 from distill_core.export import export
 from distill_core.system.files import read_tensors, write_tensors
 from registry import InputError
 from tests.distill_core.artefact.stored_results import DECODERS, assembled, save
-from tests.distill_core.small_run import small_assembly
+from tests.distill_core.small_run import installed, small_assembly
 from tests.doc_blocks import blocks
 
 KINDS: list[tuple[str, dict[str, Any], str, str]] = [
@@ -52,6 +56,26 @@ def test_it_decodes_to_what_the_run_has(
         alone.transform(picture)
     shutil.copy(tmp_path / "run" / "whitening.safetensors", tmp_path / "alone")
     assert torch.equal(load(alone.path).transform(picture), whole.transform(picture))
+
+
+@pytest.mark.parametrize("stored", ["float32", "uint4"])
+def test_real_images_that_are_stored_smaller_need_the_whitening(
+    stored: str, tmp_path: Path
+) -> None:
+    """They are scaled up before it; alone they were decoded to other images without a word."""
+    assembly = assembled("coreset", images={"stored": stored}, ipc=0.5)
+    file = save(assembly, tmp_path / "run")
+    images = assembly.synthetic.all().images.detach()
+    assert torch.equal(load(tmp_path / "run").images, images)
+    assert torch.equal(load(file).images, images)
+    assert all(check.passed for check in verify(tmp_path / "run"))
+    settings = parse_settings(to_toml(assembly.config).encode(), tmp_path)
+    assert check_decoded(tmp_path / "run", settings, installed()).passed
+    alone = tmp_path / "alone.safetensors"
+    with pytest.raises(InputError, match=r"whitening\.safetensors is missing"):
+        load(shutil.copy(file, alone))
+    shutil.copy(tmp_path / "run" / "whitening.safetensors", tmp_path)
+    assert torch.equal(load(alone).images, images)
 
 
 def test_a_poster_is_laid_out_as_in_its_run(tmp_path: Path) -> None:

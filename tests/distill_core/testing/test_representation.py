@@ -168,6 +168,18 @@ class HiddenParameter(Hidden):
         return self.listed[0]
 
 
+class Unfounded(Sound):
+    """Needs more of `reset` than its state."""
+
+    def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
+        super().reset(placement, real, generator=generator)
+        self.ready = True
+
+    def expand(self, boxes: Boxes) -> Tensor:
+        assert self.ready
+        return super().expand(boxes)
+
+
 class FewDraws(Sound):
     def draw(self, index: Tensor, *, generator: Generator) -> Boxes:
         return self.layout.items[index[:1]]
@@ -261,9 +273,10 @@ class Doubled(Sound):
         (WastefulParameter, "images per class where 1.0 were asked for"),
         (WastefulPart, "images per class where 1.0 were asked for"),
         *(
-            (hidden, "gives other images after its state was saved and loaded")
+            (hidden, "after its state was saved and loaded")
             for hidden in (Hidden, HiddenBuffer, HiddenNumber, HiddenInClass, HiddenParameter)
         ),
+        (Unfounded, "cannot expand items after its state was saved and loaded, without `reset`"),
         (FewDraws, "draws another number of boxes"),
         (GlobalDraws, "changes the global random state during draw"),
         (ByNumber, "does not expand a box by its place"),
