@@ -17,7 +17,7 @@ from distill_core.data.placeholder import outline_of
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.engine.forward import how_trained
 from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
-from distill_core.evaluation.judge import Candidate, judge
+from distill_core.evaluation.judge import NAMES, Candidate, judge
 from distill_core.evaluation.protocols import protocol
 from distill_core.run.assemble import Assembly
 from distill_core.run.plan import Plan
@@ -72,7 +72,9 @@ class Judges:
         """
 
         def telling(row: str) -> AfterNet:
-            return lambda name, net, accuracy: after_net(f"{row}, {name}", net, accuracy)
+            return lambda name, net, accuracy: after_net(
+                f"{row}, {NAMES.get(name, name)}", net, accuracy
+            )
 
         return {
             row: Evaluator.of(config, real, self.makers[row], ranks=ranks, after_net=telling(row))

@@ -21,6 +21,8 @@ from distill_core.plugin import (
     cache_dir,
 )
 
+OWN_ADVICE = " You can use download=True to download it"  # of torchvision, for its own users
+
 
 @dataclass(frozen=True)
 class TorchvisionSet:
@@ -77,7 +79,7 @@ class TorchvisionSet:
         try:
             return self._open(root, self._which(train))
         except Exception as error:  # torchvision raises whatever its readers and urllib raise
-            reason = str(error).rstrip(".")
+            reason = str(error).rstrip(".").removesuffix(OWN_ADVICE).rstrip(".")
             if self.options.download:
                 raise EnvironmentFault(
                     f"{self.name} could not be downloaded to {root}: {reason}.",
@@ -89,7 +91,8 @@ class TorchvisionSet:
                 f"{self.name} is not in {root}, or is damaged: {reason}.",
                 expected=f"the files as torchvision.datasets.{self.source} keeps them.",
                 next="download it with -o dataset.download=true, or say where it is with "
-                "-o dataset.root=FOLDER.",
+                "-o dataset.root=FOLDER; pictures, a folder or .zip with a folder of each class, "
+                "are read by --dataset imagefolder -o dataset.path=PATH.",
             ) from None
 
     def _open(self, root: Path, which: dict[str, Any]) -> Any:

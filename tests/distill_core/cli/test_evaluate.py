@@ -45,6 +45,7 @@ def test_a_row_for_each_backbone(run_dir: Path) -> None:
     assert all(cell.endswith("%") for line in lines[1:] for cell in line[1:])
     assert "1 real image(s) per class, whole" in result.stdout
     assert "convnet, distilled: network 1" in result.stderr
+    assert "convnet, random real images: network 1" in result.stderr
     assert "timm:test_resnet: networks by autograd (no kernels for this Timm" in result.stderr
     (path,) = (run_dir / "evaluation").iterdir()
     record = json.loads(path.read_text())

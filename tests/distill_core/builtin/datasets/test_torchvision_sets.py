@@ -71,6 +71,8 @@ def test_missing_files_say_how_to_get_them(which: type[TorchvisionSet], own_cach
     assert f"torchvision.datasets.{which.source}" in raised.value.expected
     assert "-o dataset.download=true" in raised.value.next
     assert "-o dataset.root=" in raised.value.next
+    assert "--dataset imagefolder -o dataset.path=" in raised.value.next
+    assert "download=True" not in str(raised.value)  # torchvision's own advice
 
 
 @pytest.mark.parametrize("error", [URLError("no network"), RuntimeError("no mirror"), OSError(28)])
