@@ -23,6 +23,8 @@ PLAIN = ("--labeler", "onehot", "--orderer", "identity")
 IMAGES = ("--repr", "images", *PLAIN)
 POSTER = ("--repr", "poster", "--labeler", "poddl", "--orderer", "poco")
 NEAREST = options("labeler.pooling=nearest", "repr.patches=none")
+FIXED = options("labeler.mode=fixed", "labeler.pooling=none", "repr.patches=none")
+GAUSSIANS = options("repr.canvas=gaussians", "repr.init=real")
 DECODERS = tuple(HOUR)
 REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     "images": IMAGES,
@@ -32,7 +34,8 @@ REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     "poster, frequencies": (*POSTER, *NEAREST, *options("repr.canvas=frequencies")),
     "poster, bases": (*POSTER, *NEAREST, *options("repr.canvas=bases")),
     "poster, low rank": (*POSTER, *NEAREST, *options("repr.canvas=lowrank")),
-    "poster, gaussians": (*POSTER, *NEAREST, *options("repr.canvas=gaussians", "repr.init=real")),
+    "poster, gaussians": (*POSTER, *NEAREST, *GAUSSIANS),
+    "poster, gaussians, fixed labels": (*POSTER, *FIXED, *GAUSSIANS),
     **{name: ("--repr", name, *PLAIN) for name in DECODERS},
 }
 STORED = {
@@ -41,6 +44,7 @@ STORED = {
     "poster, half size": ("uint8", "uint4", "uint2"),
     "poster, frequencies": ("uint8",),
     "poster, gaussians": ("bfloat16",),
+    "poster, gaussians, fixed labels": ("bfloat16",),
     "basis": ("uint8",),
     "fred": ("uint8",),
     "ddif": ("bfloat16",),
@@ -152,7 +156,7 @@ def _hour(dataset: str, name: str) -> tuple[str, ...]:
             return ("--preset", f"cifar10-cpu-hour-{name}")
         own = (f"repr.{option}={value}" for option, value in changes.items())
         return (*on_a_core(dataset), *options(f"algo.pixel_lr={rate}", *own))
-    if name == "poster, gaussians":  # as `gsdd`
+    if name.startswith("poster, gaussians"):  # as `gsdd`
         return (*on_a_core(dataset), *options("algo.batch=50", f"algo.pixel_lr={HOUR['gsdd'][0]}"))
     wide = name.startswith("poster, ") and dataset == "cifar10"
     return (*on_a_core(dataset), *(options(f"algo.batch={LARGE}") if wide else ()))

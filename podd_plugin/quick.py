@@ -149,7 +149,7 @@ def _cifar10_hour() -> dict[str, Any]:
 
 
 def _cifar10_gaussians() -> dict[str, Any]:
-    """From fits to real images, with half the bits: docs/bytes.md."""
+    """From fits to real images, with half the bits, and fixed labels: docs/bytes.md."""
     hour = _cifar10_hour()
     del hour["ipc"]
     return {
@@ -158,7 +158,7 @@ def _cifar10_gaussians() -> dict[str, Any]:
         "options": {
             **hour["options"],
             "repr": {"canvas": "gaussians", "init": "real", "stored": "bfloat16"},
-            "labeler": {"mode": "learned", "pooling": "nearest"},
+            "labeler": {"mode": "fixed"},
             "algo": {**hour["options"]["algo"], "batch": 50, "pixel_lr": 0.005},
         },
     }
