@@ -27,7 +27,7 @@ from registry import InputError
 
 PACK = "runs.tar.gz"
 PACKED = ("run.toml", "manifest.json", "metrics.jsonl", "distilled.safetensors", "poster.png")
-PACKED += ("checkpoint/state.safetensors",)
+PACKED += ("stored.safetensors", "checkpoint/state.safetensors")
 # Seconds: least of a run; to read and whiten the data; to judge; to save and stop; between looks.
 LEAST, SET_UP, JUDGE, STOP, LOOK = 120.0, 60.0, 45.0, 15.0, 0.2
 TINY_LEAST, TINY_STEPS, TINY_STOP = 1.0, 1.0, 2.0

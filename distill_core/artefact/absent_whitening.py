@@ -1,4 +1,4 @@
-"""The whitening of a small file that lies alone: training needs none, test images do."""
+"""The whitening of stored numbers that lie alone: training needs none, test images do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AbsentWhitening(Whitening):
 
     def _refuse(self) -> NoReturn:
         raise InputError(
-            f"{self.path} is missing: the small file has no whitening.",
+            f"{self.path} is missing: stored numbers have no whitening.",
             expected=f"the '{self.kind}' of the data beside it; images of the data need it, those "
             "of a result only if they are real ones that are stored smaller.",
             next="copy it from the run directory, too.",

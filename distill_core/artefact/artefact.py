@@ -1,6 +1,7 @@
 """The artefact: what a run leaves behind, checked when it is read; `saving.py` writes it.
 
-distilled.safetensors   images, soft labels and all parameters; see `packing.py`
+distilled.safetensors   images, soft labels and all parameters; see `packing.py`; or
+stored.safetensors      of what is not float32 pixels the numbers alone; see `stored_file.py`
 whitening.safetensors   must be applied to test images; large for ZCA, so kept apart, and of results
                         that are shared compact: see `compact_whitening.py`
 poster.png, poster_grid.png
@@ -25,7 +26,7 @@ from torch.utils.data import TensorDataset
 from distill_core import __version__
 from distill_core.artefact.absent_whitening import absent
 from distill_core.artefact.compact_whitening import expanded, is_compact
-from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
+from distill_core.artefact.contents import MANIFEST, STORED, WHITENING
 from distill_core.artefact.decoding import decoded
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.last_set import current_file, read_set
@@ -33,8 +34,10 @@ from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.metre import stated_storage
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.artefact.places import located
+from distill_core.artefact.result_file import RESULTS, result_file
 from distill_core.artefact.soundness import (
     budget_of,
+    check_components,
     check_contents,
     check_gathered,
     check_names,
@@ -67,39 +70,66 @@ def load(path: str | Path) -> Distilled:
     """Load a distilled dataset: ready to train on, with the transform for test images.
 
     Args:
-        path: a run directory, or its distilled.safetensors with whitening.safetensors beside it,
-            or its stored.safetensors, which is decoded by the plugins that are installed here.
-            What it names may be a link; what lies there may not. Also "gallery:NAME", and
-            "hf://user/name" of the Hugging Face Hub (see `places.py`).
+        path: a run directory, or the file of its result with whitening.safetensors beside it:
+            distilled.safetensors, or stored.safetensors, which is decoded by the plugins that are
+            installed here. What it names may be a link; what lies there may not. Also
+            "gallery:NAME", and "hf://user/name" of the Hugging Face Hub (see `places.py`).
 
     Raises:
         InputError: a file is missing, truncated, changed since it was written, from a newer
             version of distill, no plain file, or its content cannot be trained on.
     """
-    file = file_of(located(path))
+    return load_whole(path).distilled
+
+
+class Whole(NamedTuple):
+    """A result, and its tensors as distilled.safetensors has them, decoded where they are not."""
+
+    distilled: Distilled
+    tensors: dict[str, Tensor]
+
+
+def load_whole(path: str | Path) -> Whole:
+    """Load a result as `load` does, with where its images lie on canvases; see `packing.py`."""
+    named = located(path)
     # Every file has the checksum that another one names, so it need not be checked for a change.
-    return read_set(file.parent, lambda check: _load(current_file(file)))
+    return read_set(folder_of(named), lambda check: _load(_file_of(named)))
 
 
-def file_of(named: Path) -> Path:
-    """Return the file of a result that a user names by itself, by a link, or by its folder.
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Return what a result says of itself: its components and more; nothing is decoded.
 
-    A folder whose images are decoded, as in the gallery, has stored.safetensors alone.
+    Raises:
+        InputError: as `load`, of its file alone.
     """
-    if named.is_dir():
-        alone = (named / STORED).exists() and not os.path.lexists(named / DISTILLED)
-        return named / (STORED if alone else DISTILLED)
+    named = located(path)
+    file, _, metadata, _ = read_set(folder_of(named), lambda check: _read(_file_of(named)))
+    check_components(file, metadata)
+    return metadata
+
+
+def folder_of(named: Path) -> Path:
+    """Return the folder of a result that a user names by its file, by a link, or by its folder."""
+    return named if named.is_dir() else _plain(named).parent
+
+
+def _file_of(named: Path) -> Path:
+    return result_file(named) if named.is_dir() else current_file(_plain(named))
+
+
+def _plain(named: Path) -> Path:
     return named.resolve() if named.is_symlink() else named
 
 
-def _load(path: Path) -> Distilled:
+def _load(path: Path) -> Whole:
     file, tensors, metadata, verified = _read(path)
     try:
         check_names(file, metadata["class_names"])
         whitening = read_whitening(file, metadata)
         if is_stored(metadata):
             tensors = decoded(file, tensors, metadata, whitening)
-        check_gathered(file, gathered_bytes(tensors))
+        else:
+            check_gathered(file, gathered_bytes(tensors))
         images, labels = items(tensors), tensors["labels"]
         check_contents(file, images, labels, metadata)
         _, channels, h, w = images.shape
@@ -107,7 +137,7 @@ def _load(path: Path) -> Distilled:
         if (what := whitening.unfit(shape)) is not None:
             refuse(file.with_name(WHITENING), *what)
         storage = stated_storage(tensors, metadata, whitening.values)
-        return Distilled(
+        distilled = Distilled(
             dataset=TensorDataset(images, labels),
             class_names=tuple(metadata["class_names"]),
             transform=ImageTransform(
@@ -121,6 +151,7 @@ def _load(path: Path) -> Distilled:
             verified=verified,
             is_pixels=storage.is_pixels(tensors["pixels"].numel()),
         )
+        return Whole(distilled, tensors)
     except ExplainedError:
         raise
     except BROKEN as error:
@@ -144,8 +175,8 @@ def _read(file: Path) -> _Stored:
     if not os.path.lexists(file):
         raise InputError(
             f"{file} does not exist.",
-            expected="a run directory with a result, or a distilled.safetensors.",
-            next="check the path; a run writes its result at every checkpoint.",
+            expected="a run directory with a result, or the file of one.",
+            next=_where(file),
         )
     if (expected := _listed_sha256(file)) is not None:
         _check_sha256(file, expected, f"{MANIFEST} beside it")
@@ -153,7 +184,7 @@ def _read(file: Path) -> _Stored:
     if file.name == STORED and not is_stored(metadata):
         raise InputError(
             f"{file} has the stored numbers alone, without recipe and class names.",
-            expected="a run directory, or a small file that a newer distill wrote.",
+            expected="a run directory, or such a file that a newer distill wrote.",
             next="load the directory; docs/guide/use-the-result.md has plain code for this file.",
         )
     known = STORED_FORMAT if is_stored(metadata) else ARTEFACT_FORMAT
@@ -167,8 +198,16 @@ def _read(file: Path) -> _Stored:
     return _Stored(file, tensors, metadata, verified=expected is not None)
 
 
+def _where(file: Path) -> str:
+    """Say what to do about a file that is not there."""
+    other = result_file(file.parent)
+    if file.name in RESULTS and other.name != file.name and other.exists():
+        return f"load the directory, or {other.name} in it, which has the result."
+    return "check the path; a run writes its result at every checkpoint."
+
+
 def read_whitening(file: Path, metadata: Mapping[str, Any]) -> Whitening:
-    """Read the whitening beside the file of a result; a small file may lie alone.
+    """Read the whitening beside the file of a result; stored numbers may lie alone.
 
     Args:
         file: where the result was read.

@@ -11,7 +11,7 @@ from distill_core.system.listing import Listing
 CONFIG, METRICS, LOCK = "run.toml", "metrics.jsonl", ".lock"
 MANIFEST = "manifest.json"
 DISTILLED, WHITENING = "distilled.safetensors", "whitening.safetensors"
-STORED = "stored.safetensors"  # of a stored type other than float32
+STORED = "stored.safetensors"  # in place of the first; see `result_file.py`
 POSTER, POSTER_GRID, TIMELAPSE = "poster.png", "poster_grid.png", "poster.gif"
 REPORT = "report.html"
 CHECKPOINT, EVALUATION, SNAPSHOTS = "checkpoint", "evaluation", "snapshots"

@@ -1,4 +1,4 @@
-"""A result from stored.safetensors alone: its numbers, decoded by the code of its components.
+"""A result from stored.safetensors: its numbers, decoded by the code of its components.
 
 The code is that of the plugins which are installed here; the file has numbers and settings.
 """
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.decoding_memory import WithinMemory
-from distill_core.artefact.packing import PREFIXES
-from distill_core.artefact.soundness import check_gathered, refuse
+from distill_core.artefact.decoding_memory import WithinMemory, check_room
+from distill_core.artefact.packing import PREFIXES, plain_tensors
+from distill_core.artefact.soundness import refuse
 from distill_core.artefact.storage import FLOAT
 from distill_core.artefact.stored import as_distributions
 from distill_core.artefact.stored_file import decoded_state
@@ -45,11 +45,11 @@ def spec_of(metadata: Mapping[str, Any]) -> DataSpec:
 def decoded(
     file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], whitening: Whitening
 ) -> dict[str, Tensor]:
-    """Return `pixels` (canvases, C, H, W), `images` (n, C, h, w) and `labels` (n, K), float32.
+    """Return the tensors of a result as distilled.safetensors has them, without states.
 
     Args:
         file: where they were read.
-        tensors: of a small file, as they are.
+        tensors: of a stored.safetensors, as they are.
         metadata: of it; `check_names` has let its class names pass.
         whitening: of the data; needed by few representations.
 
@@ -66,22 +66,22 @@ def _decoded(
 ) -> dict[str, Tensor]:
     spec, plugins, made_with = spec_of(metadata), discover(), metadata["made_with"]
     image = FLOAT * prod(spec.image_shape)
-    check_gathered(file, (made_with["ipc"] or 1) * spec.num_classes * image)
+    check_room(file, (made_with["ipc"] or 1) * spec.num_classes * image)
     build = _builder(file, plugins, "repr", metadata)
     draws = ("item_draws",) if build.takes("item_draws") else ()
     runtime = {name: made_with[name] for name in ("ipc", *draws)}
     representation = _made(file, build, spec=spec, **runtime)
     representation.use_whitening(whitening)
     layout = representation.layout
-    check_gathered(file, len(layout.items) * (image + FLOAT * spec.num_classes))
+    check_room(file, len(layout.items) * (image + FLOAT * spec.num_classes))
     placement = Placement(layout, _grid(file, metadata, layout.grid_shape))
     labeler = _made(file, _builder(file, plugins, "labeler", metadata), placement=placement)
     synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=spec)
     synthetic.load_state_dict(decoded_state(tensors, metadata))
-    images, labels = (part.float() for part in synthetic.all())
+    found = plain_tensors(synthetic)
     if labeler.simplex and any(_is_label(name) for name in metadata["types"]):
-        labels = as_distributions(labels)
-    return {"pixels": representation.canvases().float(), "images": images, "labels": labels}
+        found["labels"] = as_distributions(found["labels"])
+    return found
 
 
 def _check_sizes(file: Path, metadata: Mapping[str, Any]) -> None:
@@ -121,8 +121,8 @@ def _builder(file: Path, plugins: Plugins, option: str, metadata: Mapping[str, A
         raise InputError(
             f"{file} is decoded by {kind} '{stated['name']:.60}', which is not installed here.",
             expected=f"plugin '{plugin:.60}' of the package {maker:.60}, as the file says.",
-            next="install that package if you trust it, or load distilled.safetensors of the run, "
-            "whose images are decoded.",
+            next="install that package if you trust it, or ask who made it for `distill export RUN "
+            "--format tensors`, which needs no plugin.",
         ) from missing
     except ExplainedError as refusal:
         raise _refused(file, f"{kind} '{stated['name']:.60}'", refusal) from refusal
@@ -140,5 +140,5 @@ def _refused(file: Path, who: str, refusal: ExplainedError) -> InputError:
     return InputError(
         f"{file} cannot be decoded: {who} says: {says}",
         expected="settings with which it was made.",
-        next="restore it from a copy, or load distilled.safetensors of the run.",
+        next="restore it from a copy, or install the version of that package which made it.",
     )

@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from distill_core.artefact.soundness import LEAST_GATHERED, refuse
+from distill_core.artefact.soundness import LEAST_GATHERED, check_gathered, refuse
 from distill_core.data.storage import free_memory
 
 SHARE = 0.5  # of the free memory, that all tensors together may take: a system kills who takes all
@@ -20,6 +20,20 @@ SHARE = 0.5  # of the free memory, that all tensors together may take: a system 
 # file. For images of 32x32 gsdd makes 6,000 for each byte, for larger ones more with their area.
 LEAST_MADE, MADE = 2**36, 2**21
 EACH = 2**19  # bytes that an operation counts for beside those that it makes: it takes time, too
+
+
+def check_room(file: Path, size: int) -> None:
+    """Refuse images that neither this machine has room for nor a file of this size should make.
+
+    Args:
+        file: which is decoded.
+        size: bytes of the images.
+
+    Raises:
+        InputError: these are too many.
+    """
+    if size > SHARE * free_memory(torch.device("cpu")):
+        check_gathered(file, size)
 
 
 class WithinMemory(TorchDispatchMode):

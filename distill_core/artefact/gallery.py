@@ -2,8 +2,8 @@
 
 An entry is a folder of `distill_core/artefact/entries`:
 
-distilled.safetensors, whitening.safetensors, manifest.json, poster.png
-stored.safetensors   in place of the first, where images are decoded when they are loaded
+distilled.safetensors or stored.safetensors (`result_file.py`), whitening.safetensors,
+manifest.json, poster.png
 facts.json   title, dataset, network, accuracies of each seed, bytes, command, date, licence
 
 `benchmarks/gallery.py` makes one out of a finished run, and `docs/gallery.md` out of all.

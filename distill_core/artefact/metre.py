@@ -77,7 +77,7 @@ def packed_storage(
     Args:
         packed: the tensors, as they are.
         shapes: of those that are stored in fewer bits.
-        metadata: of distilled.safetensors.
+        metadata: of the result.
         whitening: is measured apart.
     """
     parts = (

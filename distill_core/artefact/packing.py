@@ -1,6 +1,7 @@
 """A synthetic dataset as plain tensors, the content of an artefact, and its images from them.
 
-Tensors of distilled.safetensors: n items, C channels, h w item, H W canvas, K classes.
+Tensors of distilled.safetensors: n items, C channels, h w item, H W canvas, K classes. Those of
+stored.safetensors are decoded to the same, without states.
 
     pixels      (canvases, C, H, W) float32, whitened
     canvas      (n,), rows (n, h), cols (n, w): where the pixels of every item are
@@ -19,7 +20,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from distill_core.artefact.stored_numbers import StoredNumbers
 from distill_core.contracts.gather import box_indices
 from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
@@ -42,34 +42,38 @@ HOW_TO_LOAD = (
 
 @torch.no_grad()
 def to_tensors(synthetic: SyntheticDataset) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return a whole synthetic dataset as tensors on the CPU.
+    """Return a dataset of float32 numbers, as they are stored, as tensors on the CPU.
 
     Returns:
         The tensors, and for each parameter that is left out because it equals a plain tensor, the
         name of that tensor.
     """
-    images, labels = (part.cpu().float() for part in synthetic.all())
-    found = {
-        "pixels": synthetic.representation.canvases().cpu().float(),
-        "labels": labels,
-        "class_grid": synthetic.placement.class_grid.int(),
-        **_boxes(synthetic.placement),
-    }
-    tables = _tables(synthetic, tuple(images.shape[-2:]))
-    cuts = bool(tables) and _are_cut(images, found | tables)
-    found |= tables if cuts else {"images": images}
+    found = plain_tensors(synthetic)
     same = {}
     plain = dict(found)
     for part, prefix in PREFIXES.items():
-        module = getattr(synthetic, part)
-        kept = isinstance(module, StoredNumbers)
-        for name, tensor in (module.stored_state() if kept else module.state_dict()).items():
+        for name, tensor in getattr(synthetic, part).state_dict().items():
             twin = next((other for other in plain if _equal(tensor.cpu(), plain[other])), None)
             if twin is None:
                 found[f"{prefix}.{name}"] = tensor.cpu()
             else:
                 same[f"{prefix}.{name}"] = twin
     return found, same
+
+
+@torch.no_grad()
+def plain_tensors(synthetic: SyntheticDataset) -> dict[str, Tensor]:
+    """Return a whole synthetic dataset as tensors on the CPU, without states of its components."""
+    images, labels = (part.detach().cpu().float() for part in synthetic.all())
+    found = {
+        "pixels": synthetic.representation.canvases().detach().cpu().float(),  # parameters, perhaps
+        "labels": labels,
+        "class_grid": synthetic.placement.class_grid.int(),
+        **_boxes(synthetic.placement),
+    }
+    tables = _tables(synthetic, tuple(images.shape[-2:]))
+    cuts = bool(tables) and _are_cut(images, found | tables)
+    return found | (tables if cuts else {"images": images})
 
 
 def gathered_bytes(tensors: Mapping[str, Tensor]) -> int:

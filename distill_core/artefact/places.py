@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.contents import DISTILLED, MANIFEST, WHITENING
+from distill_core.artefact.contents import MANIFEST, WHITENING
 from distill_core.artefact.gallery import entry_folder
+from distill_core.artefact.result_file import RESULTS, has_result
 from distill_core.system.cache import cache_dir
 from registry import EnvironmentFault, ExplainedError, InputError
 
@@ -20,7 +21,7 @@ GALLERY, HUB = "gallery:", "hf:/"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # A Path has lost one of the slashes.
 _HUB = re.compile(rf"hf:/{{1,2}}({REPOSITORY.pattern})(?:@([\w./-]+))?", re.ASCII)
-FILES = (DISTILLED, WHITENING, MANIFEST)
+FILES = (*RESULTS, WHITENING, MANIFEST)
 
 
 def located(place: str | Path) -> Path:
@@ -122,9 +123,9 @@ def _download(repository: str, revision: str | None) -> Path:
         )
     except Exception as error:
         raise explained(repository, error) from error
-    if not (target / DISTILLED).exists():
+    if not has_result(target):
         raise InputError(
-            f"the Hub's dataset {repository} has no {DISTILLED}.",
+            f"the Hub's dataset {repository} has no {' and no '.join(RESULTS)}.",
             expected="a dataset that `distill push` made.",
             next="ask who made it; pictures alone are read by datasets.load_dataset.",
         )

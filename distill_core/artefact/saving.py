@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from distill_core.artefact.stored_file import has_stored_file, stored_bytes
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.system.files import tensor_bytes, write_atomically
+from distill_core.system.files import cannot_write, tensor_bytes, write_atomically
 
 Stamp = tuple[int, int, int]
 
@@ -61,7 +62,6 @@ class ArtefactWriter:
         real, whitening = self.real, self.real.whitening
         if not self._is_written(WHITENING):  # large for ZCA, and the same for the whole run
             self._write_whitening()
-        tensors, same = to_tensors(synthetic)
         storage = storage_of(synthetic, whitening)
         facts = {
             **_facts(synthetic, recipe),
@@ -74,11 +74,14 @@ class ArtefactWriter:
             },
             "storage": storage.as_dict(),
         }
-        metadata = {**facts, "how_to_load": how_to_load(tensors), "same": same}
-        self._write(DISTILLED, tensor_bytes(tensors, metadata))
-        if has_stored_file(synthetic, storage, tensors["pixels"].numel()):
+        if has_stored_file(synthetic, storage):
             made_with = manifest.get("made_with")
             self._write(STORED, stored_bytes(synthetic, {**facts, "made_with": made_with}))
+            self._remove(DISTILLED)  # of an earlier version, which wrote both
+        else:
+            tensors, same = to_tensors(synthetic)
+            metadata = {**facts, "how_to_load": how_to_load(tensors), "same": same}
+            self._write(DISTILLED, tensor_bytes(tensors, metadata))
         for name, data in pictures(synthetic, real).items():
             self._write(name, data)
         files = dict(self._sha256)
@@ -106,6 +109,15 @@ class ArtefactWriter:
             keep(self.run_dir)
             write_atomically(self.run_dir / name, data)
             self._keep(name, sha256)
+
+    def _remove(self, name: str) -> None:
+        """Remove a file that is not one of the set any more."""
+        if os.path.lexists(path := self.run_dir / name):
+            keep(self.run_dir)
+            try:
+                path.unlink()
+            except OSError as error:
+                raise cannot_write(path, error) from error
 
     def _keep(self, name: str, sha256: str) -> None:
         self._sha256[name], self._stamps[name] = sha256, _stamp(self.run_dir / name)

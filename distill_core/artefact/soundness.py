@@ -73,7 +73,7 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
     Raises:
         InputError: the message says what is wrong.
     """
-    _check_components(file, metadata.get("components", {}))
+    check_components(file, metadata)
     shape, names = tuple(metadata["image_shape"]), metadata["class_names"]
     if images.dim() != 4 or tuple(images.shape[1:]) != shape or not len(images):
         refuse(
@@ -100,8 +100,17 @@ def check_contents(file: Path, images: Tensor, labels: Tensor, metadata: Mapping
         )
 
 
-def _check_components(file: Path, components: Any) -> None:
-    """Refuse what is no table of components with a name each; their names are printed."""
+def check_components(file: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse what is no table of components with a name each; their names are printed.
+
+    Args:
+        file: where they were read.
+        metadata: has "components", or none.
+
+    Raises:
+        InputError: it is none.
+    """
+    components = metadata.get("components", {})
     sound = isinstance(components, dict) and all(
         isinstance(each, dict) and isinstance(name := each.get("name"), str) and name.isprintable()
         for each in components.values()

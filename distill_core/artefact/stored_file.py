@@ -5,14 +5,16 @@
     label.NAME  numbers of the labeler
     NAME.low, NAME.step  the scales of NAME: a number is low + code * step
 
-Its metadata say by NAME which tensors have such a type (`types`), and their `shapes`; and all that
-distilled.safetensors says of a result, with what the representation was made with, so that it can
-be decoded alone (`decoding.py`). Its tensors take as many bytes as the metre says.
+It is the file of a result that is not float32 pixels (`result_file.py`). Its metadata say by NAME
+which tensors have such a type (`types`), and their `shapes`; and all that distilled.safetensors
+says of another result, with what the representation was made with, so that it can be decoded
+(`decoding.py`). Its tensors take as many bytes as the metre says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +28,25 @@ from distill_core.system.files import read_tensors, tensor_bytes
 from registry import InputError
 
 CONTENT = "stored numbers"
+HOW_TO_LOAD = (
+    "By distill_core.load(path), which decodes the images by the components that are named here. "
+    "`distill export RUN --format tensors` writes images and labels that need no plugin. Images "
+    "are whitened, labels soft. Test images need the same whitening."
+)
 STORED_FORMAT = 2  # 1 had labels in float32 alone, and one type for all of the representation
 
 
-def has_stored_file(synthetic: SyntheticDataset, storage: Storage, pixels: int) -> bool:
+def has_stored_file(synthetic: SyntheticDataset, storage: Storage) -> bool:
     """Say whether a dataset is stored as anything but float32 pixels and labels, as they are used.
+
+    Then its images are decoded when they are read.
 
     Args:
         synthetic: the dataset.
         storage: what it takes.
-        pixels: of all canvases, times channels.
     """
+    layout = synthetic.placement.layout
+    pixels = layout.num_canvases * synthetic.spec.image_shape[0] * prod(layout.canvas_hw)
     typed = any(isinstance(part, StoredNumbers) for part in _parts(synthetic).values())
     return typed or not storage.is_pixels(pixels)
 
@@ -46,8 +56,8 @@ def stored_bytes(synthetic: SyntheticDataset, about: Mapping[str, Any]) -> bytes
 
     Args:
         synthetic: the dataset.
-        about: what distilled.safetensors says of it, and `made_with`: what the representation was
-            made with beside options and data (`Plan.made_with`).
+        about: what the file of any result says of it, and `made_with`: what the representation
+            was made with beside options and data (`Plan.made_with`).
     """
     tensors: dict[str, Tensor] = {}
     types: dict[str, str] = {}
@@ -67,6 +77,7 @@ def stored_bytes(synthetic: SyntheticDataset, about: Mapping[str, Any]) -> bytes
         "types": types,
         "shapes": shapes,
         "class_grid": synthetic.placement.class_grid.tolist(),
+        "how_to_load": HOW_TO_LOAD,
     }
     return tensor_bytes(tensors, metadata)
 

@@ -89,14 +89,6 @@ class StoredNumbers(InStoredType):
                 }
         return found
 
-    @torch.no_grad()
-    def stored_state(self) -> dict[str, Tensor]:
-        """Return the state with stored values in the place of the trained numbers."""
-        values = {
-            f"inner.{name}": self._value(name, tensor) for name, tensor in self._numbers().items()
-        }
-        return {**self.state_dict(), **values}
-
     def shapes(self) -> dict[str, list[int]]:
         """Return the shapes of the tensors that are stored in the type."""
         return {name: list(tensor.shape) for name, tensor in self._numbers().items()}

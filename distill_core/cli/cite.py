@@ -15,14 +15,14 @@ from distill_core.cli.tables import print_json
 def command(*, run: Path, as_json: bool) -> None:
     """Print BibTeX of what the result in RUN used: distill, and the papers of its components.
 
-    RUN is a run directory, a distilled.safetensors, gallery:NAME or hf://user/name. A component
+    RUN is a run directory, the file of a result, gallery:NAME or hf://user/name. A component
     names its papers itself, that of a plugin too.
     """
-    from distill_core.artefact.artefact import load
+    from distill_core.artefact.artefact import read_about
     from distill_core.config.discovery import discover
     from distill_core.config.sources import bibtex, sources_of
 
-    used = sources_of(load(run).metadata.get("components", {}), discover())
+    used = sources_of(read_about(run).get("components", {}), discover())
     if not as_json:
         click.echo(bibtex(used), nl=False)
         return

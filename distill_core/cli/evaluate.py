@@ -55,7 +55,7 @@ def command(
     pixels or was budgeted in bytes), and the full training set (kept in the cache). The numbers are
     also written to RUN/evaluation.
     """
-    from distill_core.artefact.contents import DISTILLED
+    from distill_core.artefact.result_file import has_result
     from distill_core.config.discovery import discover
     from distill_core.config.networks import rows_of
     from distill_core.config.places import places_of
@@ -66,7 +66,7 @@ def command(
     settings = settings_of(run)
     with packages_of(run):
         # The artefact is enough; only a run without one needs what it is made with.
-        needed = () if (run / DISTILLED).exists() else CHOSEN
+        needed = () if has_result(run) else CHOSEN
         allowed = (*MAY_SET, *places_of(resolve(settings, plugins, needed=needed)))
         changed = changes(overrides, {"nets": nets, "protocol": protocol}, allowed)
         configs = rows_of(

@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Write the result in RUN for other tools.
 
-    RUN is a run directory, a distilled.safetensors, gallery:NAME or hf://user/name. Pictures are
+    RUN is a run directory, the file of a result, gallery:NAME or hf://user/name. Pictures are
     un-whitened and rounded to bytes, for looking and for other pipelines; train on the tensors.
     """
     from distill_core.artefact.places import is_elsewhere

@@ -27,9 +27,10 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
     """Check the result in RUN against its manifest.
 
     Hashes of all files, budget and bytes counted again, the class order, labels and versions; no
-    code of a plugin runs. With --evaluate it does: the parameters must decode to the images beside
-    them, if the run's plugins are installed, and fresh networks are trained and must agree with the
-    recorded accuracy within its spread; -o says where the run's data are, if they were moved.
+    code of a plugin runs. With --evaluate it does: the numbers must decode to images, those beside
+    them if there are any and the run's plugins are installed, and fresh networks are trained and
+    must agree with the recorded accuracy within its spread; -o says where the run's data are, if
+    they were moved.
     Exit code 0: everything holds; 2: something does not.
     """
     from distill_core.commands.verify import verify
@@ -43,7 +44,8 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
     checks = verify(run)
     if again and all(check.passed for check in checks):
         checks.append(_decoding(run))
-        checks.append(_evaluation(run, overrides))
+        if checks[-1].passed:
+            checks.append(_evaluation(run, overrides))
     passed = all(check.passed for check in checks)
     if as_json:
         found = {"run": str(run), "verified": passed, "checks": [c.as_dict() for c in checks]}

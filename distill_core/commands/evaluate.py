@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.contents import DISTILLED, EVALUATION, METRICS
+from distill_core.artefact.contents import EVALUATION, METRICS
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.metre import storage_of
+from distill_core.artefact.result_file import has_result
 from distill_core.artefact.storage import Storage
 from distill_core.commands.judges import Judges
 from distill_core.config.run_config import RunConfig, resolve
@@ -159,10 +160,10 @@ def check_there(run_dir: Path) -> None:
     Raises:
         InputError: it has neither an artefact nor a checkpoint.
     """
-    if not ((run_dir / DISTILLED).exists() or has_checkpoint(run_dir)):
+    if not (has_result(run_dir) or has_checkpoint(run_dir)):
         raise InputError(
             f"{run_dir} has nothing to evaluate yet.",
-            expected=f"{DISTILLED} or a checkpoint, which a run writes from time to time.",
+            expected="a result or a checkpoint, which a run writes from time to time.",
             next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
         )
 
@@ -188,7 +189,7 @@ def find_candidate(
     """
     check_there(run_dir)
     device = real.train.device
-    if (run_dir / DISTILLED).exists():
+    if has_result(run_dir):
 
         def read(check: Callable[[], None]) -> tuple[Distilled, int]:
             distilled = load(run_dir)

@@ -7,6 +7,7 @@ from functools import partial
 
 from rich.console import Console
 
+from distill_core.artefact.result_file import result_file
 from distill_core.commands.evaluate import judge_again
 from distill_core.commands.judges import Judges
 from distill_core.config.advice import ways_to
@@ -100,7 +101,6 @@ def finish(
         console.print(f"notice   {notice}", markup=False)
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
-    console.print(
-        f"saved    {run_dir} (poster.png, distilled.safetensors, metrics.jsonl)", markup=False
-    )
+    name = result_file(run_dir).name
+    console.print(f"saved    {run_dir} (poster.png, {name}, metrics.jsonl)", markup=False)
     return results

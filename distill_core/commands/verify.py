@@ -1,7 +1,7 @@
 """Whether an artefact is what its manifest says: every claim is checked against the bytes.
 
 Only files are read. No plugin is loaded, so that an artefact from a stranger can be checked without
-running their code.
+running their code. What is decoded by a plugin is checked by `verify_decoded.py`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import file_sha256, load
+from distill_core.artefact.artefact import file_sha256, load, read_about
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.metre import counted_storage, packed_storage
 from distill_core.artefact.packing import PREFIXES, state_of
+from distill_core.artefact.result_file import RESULTS, listed_results, result_file
 from distill_core.artefact.soundness import off_simplex
 from distill_core.artefact.storage import Storage
 from distill_core.artefact.stored_file import decoded_state, read_stored
@@ -62,17 +63,20 @@ def verify(run_dir: Path) -> list[Check]:
 
 
 def _verify(run_dir: Path) -> list[Check]:
-    manifest = read_manifest(run_dir)
+    manifest, file = read_manifest(run_dir), result_file(run_dir)
     checks = list(_files(run_dir, manifest))
-    parts: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
-        ("artefact", lambda: (True, f"{len(load(run_dir).dataset)} training images")),
-        ("budget", lambda: _budget(run_dir, manifest)),
-        ("storage", lambda: _storage(run_dir, manifest)),
-        ("class order", lambda: _class_order(run_dir, manifest)),
-        ("labels", lambda: _labels(run_dir)),
-        ("versions", lambda: _versions(manifest)),
-    )
-    for name, check in parts:
+    parts: dict[str, Callable[[], tuple[bool, str]]] = {
+        "artefact": lambda: (True, f"{len(load(run_dir).dataset)} training images"),
+        "budget": lambda: _budget(file, manifest),
+        "storage": lambda: _storage(file, manifest),
+        "class order": lambda: _class_order(file, manifest),
+        "labels": lambda: _labels(file),
+        "versions": lambda: _versions(manifest),
+    }
+    if file.name == STORED:  # labels are made when it is decoded
+        parts |= {"artefact": lambda: _numbers(file)}
+        del parts["labels"]
+    for name, check in parts.items():
         try:
             checks.append(Check(name, *check()))
         except ExplainedError as error:
@@ -112,10 +116,10 @@ def _networks(count: int) -> str:
 
 
 def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    files = manifest.get("files")
-    if not isinstance(files, dict) or DISTILLED not in files:
-        yield Check("files", False, f"{MANIFEST} lists no {DISTILLED}")
+    if not listed_results(run_dir):
+        yield Check("files", False, f"{MANIFEST} lists no {' and no '.join(RESULTS)}")
         return
+    files = manifest["files"]
     for name, expected in sorted(files.items()):
         path = run_dir / name
         if Path(name).name != name:
@@ -135,9 +139,28 @@ def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
             yield Check(name, same, text if same else f"{text}, not {str(expected)[:12]}...")
 
 
-def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
-    tensors, metadata = read_tensors(run_dir / DISTILLED)
-    state = state_of(tensors, metadata["same"])
+def _numbers(file: Path) -> tuple[bool, str]:
+    """Whether stored numbers are finite, and belong to the whitening beside them."""
+    about = read_about(file)
+    state = decoded_state(*read_stored(file))
+    text = f"{sum(each.numel() for each in state.values())} numbers, from which images are decoded"
+    if not all(bool(each.isfinite().all()) for each in state.values()):
+        return False, f"{text}, are not all finite"
+    same = file_sha256(file.with_name(WHITENING)) == about["whitening"]["sha256"]
+    return same, text if same else f"{text}, belong to another {WHITENING}"
+
+
+def _state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the numbers of a result, by component, and its metadata."""
+    if file.name == STORED:
+        packed, metadata = read_stored(file)
+        return decoded_state(packed, metadata), metadata
+    tensors, metadata = read_tensors(file)
+    return state_of(tensors, metadata["same"]), metadata
+
+
+def _budget(file: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    state, metadata = _state(file)
     channels, h, w = metadata["image_shape"]
     classes = len(metadata["class_names"])
 
@@ -162,13 +185,13 @@ def _budget(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
     return same, text if same else f"{text} are stored; claimed: {claims[0]}"
 
 
-def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
-    tensors, metadata = read_tensors(run_dir / DISTILLED)
+def _storage(file: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(file)
     claims = [Storage.read(each.get("storage")) for each in (manifest, metadata)]
-    whitening, _ = read_tensors(run_dir / WHITENING)
-    if (run_dir / STORED).exists():
-        packed, about = read_stored(run_dir / STORED)
-        if not _decodes(packed, about, state_of(tensors, metadata["same"])):
+    whitening, _ = read_tensors(file.with_name(WHITENING))
+    if (stored := file.with_name(STORED)).exists():
+        packed, about = read_stored(stored)
+        if file != stored and not _decodes(packed, about, state_of(tensors, metadata["same"])):
             return False, f"{STORED} has other numbers than {DISTILLED}"
         found = packed_storage(packed, about["shapes"], metadata, whitening)
     else:
@@ -181,7 +204,7 @@ def _storage(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
 def _decodes(
     packed: Mapping[str, Tensor], about: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> bool:
-    """Whether the small file has the numbers of a state, so that its size is the size of these."""
+    """Whether stored numbers are those of a state, so that their size is the size of these."""
     small = decoded_state(packed, about)
     state = {name: tensor for name, tensor in state.items() if not _is_level(name, state)}
     for part, prefix in PREFIXES.items():
@@ -200,9 +223,10 @@ def _is_level(name: str, state: Mapping[str, Tensor]) -> bool:
     return typed and name.startswith(f"{part}.levels.")
 
 
-def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
-    tensors, metadata = read_tensors(run_dir / DISTILLED, ["class_grid"])
-    names, grid = metadata["class_names"], tensors["class_grid"]
+def _class_order(file: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(file, ["class_grid"])
+    stated = metadata["class_grid"] if file.name == STORED else tensors["class_grid"]
+    names, grid = metadata["class_names"], torch.as_tensor(stated)
     if sorted(grid.reshape(-1).tolist()) != list(range(len(names))):
         return False, "the class grid is not a permutation of the classes"
     order = [[names[k] for k in row] for row in grid.tolist()]
@@ -210,8 +234,8 @@ def _class_order(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]
     return same, f"{len(names)} classes, each once" + ("" if same else ", not as the manifest says")
 
 
-def _labels(run_dir: Path) -> tuple[bool, str]:
-    tensors, metadata = read_tensors(run_dir / DISTILLED, ["labels"])
+def _labels(file: Path) -> tuple[bool, str]:
+    tensors, metadata = read_tensors(file, ["labels"])
     labels: Tensor = tensors["labels"]
     if labels.dim() != 2 or not bool(torch.isfinite(labels).all()):
         return False, "labels are not a table of finite numbers"

@@ -1,7 +1,8 @@
-"""Whether the images of an artefact are what its parameters decode to.
+"""Whether the parameters of an artefact decode to its images, which runs code of its components.
 
-An artefact has the images beside the parameters, so that a reader needs no plugin. Whoever has the
-plugin can check one against the other, which runs its code.
+distilled.safetensors has the images beside the parameters, so that a reader needs no plugin.
+Whoever has the plugin can check one against the other. stored.safetensors has the numbers alone,
+which must decode to images and labels that can be trained on.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import read_whitening
-from distill_core.artefact.contents import DISTILLED
+from distill_core.artefact.artefact import load, read_whitening
+from distill_core.artefact.contents import STORED
 from distill_core.artefact.decoding import spec_of
-from distill_core.artefact.last_set import current
 from distill_core.artefact.packing import items, state_of
+from distill_core.artefact.result_file import result_file
 from distill_core.commands.verify import Check
 from distill_core.config.run_config import resolve
 from distill_core.contracts.whitening import Whitening
@@ -31,22 +32,26 @@ ROUNDING = 1e-4  # of an image, between machines
 
 
 def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) -> Check:
-    """Decode the parameters of an artefact by the run's representation, and compare the images.
+    """Decode the parameters of an artefact by the run's representation.
+
+    The images beside them are compared with what comes of it, where there are any.
 
     Args:
         run_dir: its files are as the manifest says.
         settings: of its run.toml.
         plugins: what is installed; without the run's components nothing is compared, which the
-            check says.
+            check says, and numbers alone are not decoded.
     """
-    tensors, metadata = read_tensors(current(run_dir) / DISTILLED)
+    if (file := result_file(run_dir)).name == STORED:
+        return _decodes(run_dir)
+    tensors, metadata = read_tensors(file)
     try:
         config = resolve(settings, plugins)
         plan = Plan.of(config, plugins)
     except UnknownNameError as missing:
         return Check(NAME, True, f"not compared, since {missing.what.rstrip('.')} is installed")
     try:
-        whitening = read_whitening(current(run_dir) / DISTILLED, metadata)
+        whitening = read_whitening(file, metadata)
         decoded = _decoded(plan, tensors, metadata, whitening)
     except (ExplainedError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = error.what if isinstance(error, ExplainedError) else first_line(error)
@@ -58,6 +63,14 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
     wrong = f"its parameters decode to other images; they differ by up to {apart:.1e}"
     close = apart <= ROUNDING * max(1.0, float(stored.abs().max()))
     return Check(NAME, close, text if close else wrong)
+
+
+def _decodes(run_dir: Path) -> Check:
+    try:
+        count = len(load(run_dir).dataset)
+    except ExplainedError as error:
+        return Check(NAME, False, error.what)
+    return Check(NAME, True, f"its numbers decode to {count} images and labels to train on")
 
 
 @torch.no_grad()

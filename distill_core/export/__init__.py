@@ -19,12 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from distill_core import __version__
-from distill_core.artefact.artefact import file_of, load
+from distill_core.artefact.artefact import Whole, folder_of, load_whole
 from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.places import located
-from distill_core.artefact.stored_file import is_stored
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
@@ -36,7 +35,6 @@ from distill_core.system.folders import whole_folder
 from distill_core.system.listing import named
 from registry import ExplainedError, InputError, UnknownNameError
 
-OF_WHOLE = ("huggingface", "dd-ranking")  # have canvases and parts, or copy the file itself
 Writer = Callable[[Distilled, Path], list[str]]
 
 
@@ -69,11 +67,11 @@ def export(
         UnknownNameError: the format is unknown.
         EnvironmentFault: a file cannot be written.
     """
-    writers: dict[str, Writer] = {
-        "images": export_images,
-        "tensors": export_tensors,
-        "huggingface": partial(export_huggingface, licence=licence, title=title),
-        "dd-ranking": export_dd_ranking,
+    writers: dict[str, Callable[[Whole], Writer]] = {
+        "images": lambda whole: export_images,
+        "tensors": lambda whole: export_tensors,
+        "huggingface": lambda whole: partial(export_huggingface, licence=licence, title=title),
+        "dd-ranking": lambda whole: partial(export_dd_ranking, tensors=whole.tensors),
     }
     if form not in writers:
         raise UnknownNameError("format", form, known=writers, next="correct --format.")
@@ -82,21 +80,15 @@ def export(
     run_dir = located(run_dir)
 
     def write(check: Callable[[], None]) -> list[str]:
-        distilled = load(run_dir)
-        if form in OF_WHOLE and is_stored(distilled.metadata):
-            raise InputError(
-                f"{distilled.path} has the stored numbers alone, and {form} needs more.",
-                expected="the run directory that made it, or the distilled.safetensors there.",
-                next="pass --format images or tensors, or name the run.",
-            )
+        whole = load_whole(run_dir)
         with whole_folder(out, replace=force) as folder:
             exact = exact_whitening or form != "huggingface"
-            lines = _fill(folder, distilled, form, writers[form], exact=exact)
+            lines = _fill(folder, whole.distilled, form, writers[form](whole), exact=exact)
             check()  # the writers have read other files of the set
             _check_free(out, force=force)  # still
         return lines
 
-    return [f"{form}: {out}", *read_set(file_of(run_dir).parent, write)]
+    return [f"{form}: {out}", *read_set(folder_of(run_dir), write)]
 
 
 def _fill(

@@ -18,6 +18,7 @@ several classes: an approximation, and the output says so. Our own LRS and ARS (
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.soundness import check_gathered
-from distill_core.system.files import read_tensors, write_atomically, write_tensors
+from distill_core.system.files import write_atomically, write_tensors
 from registry import InputError
 
 POSTER_TENSORS, GEOMETRY = "poster.safetensors", "geometry.json"
@@ -34,8 +35,13 @@ PLAIN = ("pixels", "images", "labels", "canvas", "rows", "cols", "class_grid")
 SMALLEST = 1e-8  # added to labels before the logarithm
 
 
-def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
+def export_dd_ranking(distilled: Distilled, out: Path, tensors: Mapping[str, Tensor]) -> list[str]:
     """Write DD-Ranking's input, and poster, labels and geometry beside it.
+
+    Args:
+        distilled: the result.
+        out: a folder.
+        tensors: of the result, as `load_whole` returns them.
 
     Raises:
         InputError: the labels are not distributions, so they have no logarithms, or an artefact
@@ -49,8 +55,8 @@ def export_dd_ranking(distilled: Distilled, out: Path) -> list[str]:
     _save(out / "images.pt", distilled.images[chosen])
     _save(out / "labels.pt", logits[chosen])
     _save(out / "lr.pt", torch.tensor(distilled.recipe.lr))
-    tensors, _ = read_tensors(distilled.path, PLAIN)
-    write_tensors(out / POSTER_TENSORS, tensors, {"class_names": list(distilled.class_names)})
+    plain = {name: tensors[name] for name in PLAIN if name in tensors}
+    write_tensors(out / POSTER_TENSORS, plain, {"class_names": list(distilled.class_names)})
     exact = is_exact(chosen, distilled.labels)
     body = {"ipc": ipc, "chosen": chosen.tolist(), "approximate": not exact}
     body |= geometry(distilled, tensors)
@@ -113,7 +119,7 @@ def is_exact(chosen: Tensor, labels: Tensor) -> bool:
     return everyone and torch.equal(labels[chosen].argmax(1), classes)
 
 
-def geometry(distilled: Distilled, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def geometry(distilled: Distilled, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return where training images lie on the canvases, in pixels, as plain values."""
     metadata = distilled.metadata
     found: dict[str, Any] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill_core import __version__
 from distill_core.artefact.places import REPOSITORY, address, endpoint, explained
+from distill_core.artefact.result_file import RESULTS
 from distill_core.export import export
 from registry import InputError
 
@@ -23,7 +24,7 @@ def push(
     """Upload a result with its pictures, tensors and dataset card.
 
     Args:
-        run: a run directory, or a distilled.safetensors.
+        run: a run directory, or the file of a result.
         repository: "user/name"; made if it is not there.
         licence: of the source data, as the Hub calls it.
         title: of the dataset card; empty: one is made.
@@ -62,6 +63,7 @@ def push(
                 repo_id=repository,
                 folder_path=out,
                 repo_type="dataset",
+                delete_patterns=list(RESULTS),  # that of an earlier result, unless it is sent now
                 commit_message=f"distill {__version__}",
             )
         except Exception as error:

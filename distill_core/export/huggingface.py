@@ -5,7 +5,8 @@ train/0003.png ...       every image, un-whitened bytes
 train/metadata.jsonl     a line for each: file_name, label, class_name, soft_label (K numbers)
 tensors.safetensors      the exact values, whitened
 whitening.safetensors    compact, unless it is asked for as it is
-distilled.safetensors    for `distill_core.load`, with manifest.json: accuracies, later ones too
+distilled.safetensors    or stored.safetensors, the file of the result for `distill_core.load`, with
+                         manifest.json: accuracies, later ones too
 run.toml                 the configuration, if there is one: `distill run --config` repeats it
 
 No file names a folder of this machine: the last part of a path stands for it.

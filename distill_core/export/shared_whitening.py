@@ -40,7 +40,7 @@ def write_whitening(distilled: Distilled, out: Path, *, exact: bool) -> Distille
     file = distilled.path.with_name(WHITENING)
     tensors: dict[str, Tensor] = {}
     header = whitening_header(about["kind"], shape)
-    if file.exists() or about["kind"] != "none":  # which has no numbers, so a small file lies alone
+    if file.exists() or about["kind"] != "none":  # "none" needs no file
         tensors, header = read_tensors(file)
     if not exact and (small := compact(tensors, shape)) is not None:
         about |= {"rms_error": small.rms_error, "exact_bytes": size(tensors)}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from distill_core.artefact.artefact import load
+from distill_core.artefact.artefact import load_whole
 from distill_core.artefact.contents import POSTER
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import current_file, read_set
@@ -25,7 +25,6 @@ from distill_core.artefact.pictures import (
     to_png,
 )
 from distill_core.system.door import PICTURE, read_plain
-from distill_core.system.files import read_tensors
 from registry import InputError
 
 MOST_ITEMS, MOST_BARS, COLUMNS = 1000, 10, 25
@@ -50,8 +49,7 @@ def poster_html(run_dir: Path) -> Shown:
 
 
 def _poster_html(run_dir: Path, check: Callable[[], None]) -> Shown:
-    distilled = load(run_dir)
-    tensors, _ = read_tensors(distilled.path, names=("pixels", "items", "cells"))
+    distilled, tensors = load_whole(run_dir)
     try:
         picture = _picture(current_file(run_dir / POSTER))
         check()

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.contents import CHECKPOINT, DISTILLED, PREVIOUS, RUN, STATE
+from distill_core.artefact.contents import CHECKPOINT, PREVIOUS, RUN, STATE
+from distill_core.artefact.result_file import has_result
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
@@ -175,7 +176,7 @@ def data_of(
     """
     if state is None:
         known, saved = data_of_artefact(run_dir), has_checkpoint(run_dir)
-        if saved and not (run_dir / DISTILLED).exists():
+        if saved and not has_result(run_dir):
             known = data_of_state(read_checkpoint(run_dir)[0])
     else:
         known, saved = data_of_state(state) or data_of_artefact(run_dir), bool(state)

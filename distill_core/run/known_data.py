@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.contents import DISTILLED
+from distill_core.artefact.result_file import result_file
 from distill_core.config.places import how_to_move
 from distill_core.config.run_config import RunConfig
 from distill_core.data.identity import Identity
@@ -29,7 +29,7 @@ def data_of_state(state: Mapping[str, Any]) -> Identity | None:
 def data_of_artefact(run_dir: Path) -> Identity | None:
     """Return the data that an artefact was made from; None: there is no readable artefact."""
     try:
-        _, said = read_tensors(run_dir / DISTILLED, ())
+        _, said = read_tensors(result_file(run_dir), ())
         return Identity(str(said["dataset_fingerprint"]), tuple(map(str, said["class_names"])))
     except (InputError, KeyError, TypeError):
         return None

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill_core.artefact.contents import CHECKPOINT, DISTILLED, RUN
+from distill_core.artefact.contents import CHECKPOINT, RUN
+from distill_core.artefact.result_file import RESULTS
 from distill_core.system.out_of_memory import is_out_of_memory
 
 
@@ -50,7 +51,7 @@ class Start:
     def _undo(self) -> None:
         """Remove what this run has written, unless a state of it is saved, and empty folders."""
         new = [path for path in RUN.written(self.run_dir) if self._is_new(path)]
-        if {CHECKPOINT, DISTILLED} & {path.name for path in new}:
+        if {CHECKPOINT, *RESULTS} & {path.name for path in new}:
             return
         with contextlib.suppress(OSError):  # the error that ended the run is told
             for path in new:

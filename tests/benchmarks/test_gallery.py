@@ -13,7 +13,7 @@ import tomli_w
 import torch
 from PIL import Image
 
-from distill_core.artefact.artefact import load
+from distill_core.artefact.artefact import load, load_whole
 from distill_core.artefact.gallery import entry_folder, entry_names, read_facts, rows
 from distill_core.cli.list import GALLERY
 from distill_core.system.files import read_tensors, write_tensors
@@ -84,7 +84,7 @@ def test_an_option_that_is_newer_than_a_run_has_its_default(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("old", [False, True], ids=["run", "run of an earlier version"])
 def test_an_entry_of_a_decoder_has_its_numbers_alone(old: bool, tmp_path: Path) -> None:
-    """A small file of format 1 has no settings: they come from the run."""
+    """A file of format 1 has no settings: they come from the run."""
     assembly = assembled("fred", "onehot", images={**DECODERS["fred"], "stored": "bfloat16"})
     run, folder = save(assembly, tmp_path / "run").parent, tmp_path / "entries"
     settings = assembly.config.model_dump(mode="json", exclude_none=True)
@@ -92,6 +92,10 @@ def test_an_entry_of_a_decoder_has_its_numbers_alone(old: bool, tmp_path: Path) 
     manifest = json.loads((run / "manifest.json").read_text())
     results = {"distilled": {"mean": 0.5, "std": None, "accuracies": [0.5]}}
     if old:
+        whole = load_whole(run)
+        metadata = {**whole.distilled.metadata, "content": "", "format": 1, "same": {}}
+        digest = write_tensors(run / "distilled.safetensors", whole.tensors, metadata)
+        manifest["files"]["distilled.safetensors"] = digest
         tensors, about = read_tensors(run / "stored.safetensors")
         shapes = {name.removeprefix("data."): each for name, each in about["shapes"].items()}
         kept = {"format": 1, "type": "bfloat16", "class_grid": about["class_grid"]}

@@ -48,7 +48,7 @@ def assembled(
 
 
 def save(assembly: Assembly, folder: Path) -> Path:
-    """Save a result; return its small file."""
+    """Save a result; return where its stored numbers are."""
     record = manifest(assembly, installed(), step=0, seconds=0)
     recipe = assembly.algorithm.recipe()
     save_artefact(folder, assembly.synthetic, real=assembly.real, recipe=recipe, manifest=record)

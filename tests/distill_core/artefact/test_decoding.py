@@ -1,7 +1,8 @@
-"""A small file alone: what it decodes to, and what is refused."""
+"""Stored numbers: what they decode to, and what is refused."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core.artefact.artefact import load
+from distill_core.artefact.artefact import load, load_whole, read_about
+from distill_core.artefact.metre import storage_of
+from distill_core.artefact.packing import items
 from distill_core.commands.verify import verify
 from distill_core.commands.verify_decoded import check_decoded
 from distill_core.config.run_config import to_toml
@@ -40,18 +43,24 @@ def test_it_decodes_to_what_the_run_has(
         representation, images={**options, "stored": stored}, labels={"stored": labels}
     )
     file = save(assembly, tmp_path / "run")
-    whole, beside = load(tmp_path / "run"), load(file)
+    assert not (tmp_path / "run" / "distilled.safetensors").exists()
+    whole = load(tmp_path / "run")
     (tmp_path / "alone").mkdir()
     alone = load(shutil.copy(file, tmp_path / "alone" / "any name.safetensors"))
-    for small in (beside, alone):
-        assert torch.equal(small.images, whole.images)
-        assert torch.equal(small.labels, whole.labels)
-        assert (small.recipe, small.class_names) == (whole.recipe, whole.class_names)
-        assert (small.storage, small.budget) == (whole.storage, whole.budget)
-        assert small.is_pixels == whole.is_pixels
-    assert (beside.verified, alone.verified) == (True, False)
+    synthetic, recipe = assembly.synthetic, assembly.algorithm.recipe()
+    expected = synthetic.all()
+    for small in (whole, load(file), alone):
+        assert torch.equal(small.images, expected.images.detach())
+        assert not small.images.requires_grad
+        assert torch.allclose(small.labels, expected.labels.detach(), atol=1e-6)
+        assert (small.recipe, small.class_names) == (recipe, synthetic.spec.class_names)
+        assert small.storage == storage_of(synthetic, assembly.real.whitening)
+        assert small.budget == synthetic.budget()
+        assert small.is_pixels == ((representation, options, stored) == ("images", {}, "float32"))
+    assert (whole.verified, alone.verified) == (True, False)
     picture = torch.rand(3, 8, 8)
-    assert torch.equal(beside.transform(picture), whole.transform(picture))
+    whitened = assembly.real.whitening.apply(picture[None])[0]
+    assert torch.allclose(whole.transform(picture), whitened, atol=1e-6)
     with pytest.raises(InputError, match=r"whitening\.safetensors is missing"):
         alone.transform(picture)
     shutil.copy(tmp_path / "run" / "whitening.safetensors", tmp_path / "alone")
@@ -82,13 +91,18 @@ def test_a_poster_is_laid_out_as_in_its_run(tmp_path: Path) -> None:
     """The algorithm decides how many patches a poster has, and bytes how large it is."""
     options = {"repr": {"stored": "uint8", "patches": None}, "labeler": {"stored": "uint8"}}
     assembly = small_assembly(ipc=None, budget_bytes=900, options=options)
-    file = save(assembly, tmp_path)
-    assert torch.equal(load(file).images, load(tmp_path).images)
-    assert torch.equal(load(file).labels, load(tmp_path).labels)
+    save(assembly, tmp_path)
+    images, labels = (part.detach() for part in assembly.synthetic.all())
+    found = load_whole(tmp_path)
+    assert torch.equal(found.distilled.images, images)
+    assert torch.allclose(found.distilled.labels, labels, atol=1e-6)
+    assert torch.equal(found.tensors["pixels"], assembly.synthetic.representation.canvases())
+    assert torch.equal(found.tensors["class_grid"], assembly.placement.class_grid.int())
+    assert torch.equal(found.tensors["items"][:, 1:], assembly.placement.layout.items.yxyx.int())
 
 
 def test_the_plain_code_of_the_page_decodes_it(tmp_path: Path) -> None:
-    """docs/guide/use-the-result.md, "The small file": what a reader copies, beside the package."""
+    """docs/guide/use-the-result.md, "Stored numbers": what a reader copies, beside the package."""
     names: dict[str, Any] = {}
     for block in blocks("docs/guide/use-the-result.md"):
         if "read_small(path)" in block.text or "gsdd(d, about)" in block.text:
@@ -106,14 +120,24 @@ def test_the_plain_code_of_the_page_decodes_it(tmp_path: Path) -> None:
         assert torch.allclose(given, expected.labels, atol=1e-6), name
 
 
-def test_what_of_it_is_exported(tmp_path: Path) -> None:
-    file = save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path / "run")
-    export(file, tmp_path / "tensors", "tensors")
+def test_every_format_is_exported(tmp_path: Path) -> None:
+    assembly = assembled("gsdd", images={**DECODERS["gsdd"], "stored": "uint8"})
+    file = save(assembly, tmp_path / "run")
+    images = assembly.synthetic.all().images.detach()
+    for form in ("images", "tensors", "huggingface", "dd-ranking"):
+        export(tmp_path / "run", tmp_path / form, form)
+    assert len(list((tmp_path / "images").glob("*/*.png"))) == len(images)
     written, _ = read_tensors(tmp_path / "tensors" / "tensors.safetensors")
-    assert torch.equal(written["images"], load(tmp_path / "run").images)
-    export(file, tmp_path / "images", "images")
-    with pytest.raises(InputError, match="has the stored numbers alone, and dd-ranking"):
-        export(file, tmp_path / "dd", "dd-ranking")
+    assert torch.equal(written["images"], images)
+    shared = tmp_path / "huggingface"
+    assert load(shared).path == shared / "stored.safetensors"
+    assert torch.equal(load(shared).images, images)
+    assert load(shared).verified
+    true_set, _ = read_tensors(tmp_path / "dd-ranking" / "poster.safetensors")
+    assert torch.equal(items(true_set), images)
+    chosen = json.loads((tmp_path / "dd-ranking" / "geometry.json").read_text())["chosen"]
+    given = torch.load(tmp_path / "dd-ranking" / "images.pt", weights_only=True)
+    assert torch.equal(given, images[chosen])
     (tmp_path / "run" / "whitening.safetensors").unlink()
     with pytest.raises(InputError, match=r"whitening\.safetensors is missing"):
         export(file, tmp_path / "pictures", "images")
@@ -121,6 +145,17 @@ def test_what_of_it_is_exported(tmp_path: Path) -> None:
 
 def test_pixels_as_they_are_have_no_small_file(tmp_path: Path) -> None:
     assert not save(assembled("images"), tmp_path).exists()
+    assert load(tmp_path).path == tmp_path / "distilled.safetensors"
+
+
+def test_what_it_says_of_itself_needs_no_plugin(tmp_path: Path) -> None:
+    file = save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path)
+    tensors, metadata = read_tensors(file)
+    _named(metadata)
+    write_tensors(tmp_path / "changed.safetensors", tensors, metadata)
+    about = read_about(tmp_path / "changed.safetensors")
+    assert about["components"]["repr"]["name"] == "holograms"
+    assert "distill export RUN --format tensors" in about["how_to_load"]
 
 
 def _named(metadata: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 - run-v1: the first version of all formats.
 - run-averaged-best: with a moving average, the best state by validation, and earlier states to go
   back to in its checkpoint; the options have the names that they have today.
+- run-decoded: a decoder, whose decoded images lie beside the numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from distill_core.artefact.artefact import load
+from distill_core.artefact.contents import DISTILLED, STORED
 from distill_core.artefact.manifest import read_manifest
+from distill_core.artefact.result_file import RESULTS
 from distill_core.commands import run_end
 from distill_core.commands.evaluate import cross_evaluate
 from distill_core.commands.run import run
@@ -39,25 +42,29 @@ def config_of(run_dir: Path) -> RunConfig:
     return config.model_copy(update={"device": "cpu"})
 
 
-def test_both_are_there() -> None:
-    assert [path.name for path in RUNS] == ["run-averaged-best", "run-v1"]
+def test_all_are_there() -> None:
+    assert [path.name for path in RUNS] == ["run-averaged-best", "run-decoded", "run-v1"]
 
 
 def test_it_loads_and_keeps_its_claims(run_dir: Path) -> None:
     distilled = load(run_dir)
     assert distilled.verified
+    assert distilled.path.name == "distilled.safetensors"
     assert distilled.images.isfinite().all()
     assert [check for check in verify(run_dir) if not check.passed] == []
 
 
 def test_an_option_that_came_later_means_what_it_did_then(run_dir: Path) -> None:
-    assert config_of(run_dir).written_options()["repr"].get("density") == "published"
+    config = config_of(run_dir)
+    expected = "published" if config.repr == "poster" else None
+    assert config.written_options()["repr"].get("density") == expected
 
 
 def test_it_is_judged(run_dir: Path, own_cache: Path) -> None:
     found = cross_evaluate(run_dir, {"convnet": config_of(run_dir)}, installed())
     results = found.results["convnet"]
-    assert list(results) == ["distilled", "random", "full"]
+    assert [name for name in results if name != "random_bytes"] == ["distilled", "random", "full"]
+    assert ("random_bytes" in results) == (not load(run_dir).is_pixels)
     assert all(0 <= value <= 1 for value in results["distilled"].accuracies)
 
 
@@ -105,6 +112,8 @@ def test_it_goes_on_to_the_end(run_dir: Path, own_cache: Path) -> None:
     longer = config.model_copy(update={"steps": steps})
     run(longer, installed(), run_dir, resume=True, overwrite=False, quiet=True)
     after = read_manifest(run_dir)
+    results = sorted(path.name for name in RESULTS for path in run_dir.glob(name))
+    assert results == [STORED if config.repr == "gsdd" else DISTILLED]
     assert after["outer_steps"] == steps
     assert after["class_order"] == before["class_order"]
     assert after["dataset_fingerprint"] == before["dataset_fingerprint"]

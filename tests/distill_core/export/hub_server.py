@@ -12,7 +12,6 @@ from threading import Thread
 from typing import Any
 
 Datasets = dict[str, dict[str, bytes]]
-SHA = "1" * 40
 
 
 @contextmanager
@@ -38,9 +37,11 @@ def hub_server(datasets: Datasets) -> Iterator[str]:
                     self.answer([entry(path, data) for path, data in datasets[name].items()])
                 else:
                     files = [{"rfilename": path} for path in datasets[name]]
-                    self.answer({"id": name, "sha": SHA, "siblings": files, "tags": []})
+                    sha = commit(datasets[name])
+                    self.answer({"id": name, "sha": sha, "siblings": files, "tags": []})
             elif parts[0] == "datasets" and parts[3] == "resolve":
-                self.send(datasets["/".join(parts[1:3])]["/".join(parts[5:])])
+                files = datasets["/".join(parts[1:3])]
+                self.send(files["/".join(parts[5:])], headers={"X-Repo-Commit": commit(files)})
             else:
                 self.refuse()
 
@@ -63,11 +64,15 @@ def hub_server(datasets: Datasets) -> Iterator[str]:
             else:
                 for line in body.splitlines():
                     said = json.loads(line)
+                    if said["key"] == "deletedFile":
+                        del datasets["/".join(parts[2:4])][said["value"]["path"]]
                     if said["key"] == "file":
                         data = base64.b64decode(said["value"]["content"])
                         datasets["/".join(parts[2:4])][said["value"]["path"]] = data
-                url = f"http://{self.headers['Host']}/datasets/{'/'.join(parts[2:4])}/commit/{SHA}"
-                self.answer({"success": True, "commitOid": SHA, "commitUrl": url})
+                name = "/".join(parts[2:4])
+                sha = commit(datasets[name])
+                url = f"http://{self.headers['Host']}/datasets/{name}/commit/{sha}"
+                self.answer({"success": True, "commitOid": sha, "commitUrl": url})
 
         def answer(self, body: Any) -> None:
             self.send(json.dumps(body).encode(), "application/json")
@@ -85,7 +90,7 @@ def hub_server(datasets: Datasets) -> Iterator[str]:
         ) -> None:
             self.send_response(status)
             etag = hashlib.sha256(data).hexdigest()
-            facts = {"ETag": f'"{etag}"', "X-Repo-Commit": SHA, "Content-Type": kind}
+            facts = {"ETag": f'"{etag}"', "Content-Type": kind}
             for name, value in {**facts, **(headers or {})}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
@@ -103,6 +108,11 @@ def hub_server(datasets: Datasets) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def commit(files: dict[str, bytes]) -> str:
+    """Return what names a state of a dataset: 40 hexadecimal digits."""
+    return hashlib.sha1(b"".join(path.encode() + files[path] for path in sorted(files))).hexdigest()
 
 
 def entry(path: str, data: bytes) -> dict[str, Any]:

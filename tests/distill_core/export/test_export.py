@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from distill_core.artefact.artefact import load
 from distill_core.cli.export import FORMATS
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
-from distill_core.export import export
+from distill_core.export import export, shared_whitening
 from distill_core.export.images import class_folders
 from distill_core.system.files import read_tensors, write_tensors
 from distill_core.testing.small import image_layout, poster_layout, small_data
@@ -181,7 +180,7 @@ def test_a_failure_leaves_what_was_there(
     assert list(out.parent.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("form", ["tensors", "dd_ranking"])
+@pytest.mark.parametrize("form", ["tensors", "dd-ranking"])
 def test_an_export_of_a_live_run_is_of_one_set(
     run_dir: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,14 +201,12 @@ def test_an_export_of_a_live_run_is_of_one_set(
                 each.replace(run_dir / each.name)
         return read_tensors(path, *names)
 
-    first = {"tensors": "shared_whitening", "dd_ranking": "dd_ranking"}[form]
-    module = importlib.import_module(f"distill_core.export.{first}")
-    monkeypatch.setattr(module, "read_tensors", slow)
-    export(run_dir, out, form.replace("_", "-"))
+    monkeypatch.setattr(shared_whitening, "read_tensors", slow)
+    export(run_dir, out, form)
     file = "tensors.safetensors" if form == "tensors" else "poster.safetensors"
     labels = load_file(out / file)["labels"]
     assert torch.equal(labels, tensors["labels"])
-    if form == "dd_ranking":
+    if form == "dd-ranking":
         chosen = json.loads((out / "geometry.json").read_text())["chosen"]
         logits = torch.load(out / "labels.pt", weights_only=True)
         assert torch.allclose(logits.exp(), labels[chosen], atol=1e-6)

@@ -14,6 +14,7 @@ import torch
 import distill_core
 from distill_core.export.hub import push
 from registry import EnvironmentFault, InputError
+from tests.distill_core.artefact.stored_results import DECODERS, assembled, save
 from tests.distill_core.cli.fakes import ROOT, distill
 from tests.distill_core.export.hub_server import Datasets, hub_server
 
@@ -54,6 +55,18 @@ def test_what_is_pushed_is_what_is_loaded(
     assert (tmp_path / "export/tensors/tensors.safetensors").exists()
     assert not (tmp_path / "hf:").exists()
     assert distill("cite", "hf://me/tiny").stdout == distill("cite", str(RUN)).stdout
+
+
+def test_another_kind_of_result_under_the_same_name(datasets: Datasets, tmp_path: Path) -> None:
+    """Its file takes the place of the first, on the Hub and in what was downloaded before."""
+    push(RUN, "me/tiny")
+    assert distill_core.load("hf://me/tiny").path.name == "distilled.safetensors"
+    run = save(assembled("fred", images=DECODERS["fred"]), tmp_path / "run").parent
+    push(run, "me/tiny")
+    assert "distilled.safetensors" not in datasets["me/tiny"]
+    loaded = distill_core.load("hf://me/tiny")
+    assert loaded.path.name == "stored.safetensors"
+    assert torch.equal(loaded.images, distill_core.load(run).images)
 
 
 def test_without_a_network_what_is_here_is_used(

@@ -26,7 +26,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("module", "name", "read"),
-    [(record, "settings_of", record.read_run), (poster, "read_tensors", poster.poster_html)],
+    [(record, "settings_of", record.read_run), (poster, "load_whole", poster.poster_html)],
     ids=["record", "poster"],
 )
 def test_what_a_run_replaces_meanwhile_is_read_again(

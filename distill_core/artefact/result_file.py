@@ -1,0 +1,45 @@
+"""Which file of a folder its result is in: one of two.
+
+distilled.safetensors   of float32 pixels: images, labels and parameters, for readers of any kind
+stored.safetensors      of decoders and of other stored types: the numbers alone, which are decoded
+                        when they are read
+
+Earlier versions wrote both of a decoder. Then the first is read, as they did.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from distill_core.artefact.contents import DISTILLED, STORED
+from distill_core.artefact.last_set import current
+from distill_core.artefact.manifest import read_manifest
+from registry import InputError
+
+RESULTS = (DISTILLED, STORED)
+
+
+def result_file(folder: Path) -> Path:
+    """Return the file of the result of a folder, in its last complete set.
+
+    The manifest says which it is; without one, the first that is there. It may be missing.
+    """
+    folder = current(folder)
+    listed = listed_results(folder) or RESULTS
+    there = [name for name in listed if os.path.lexists(folder / name)]
+    return folder / (*there, *listed)[0]
+
+
+def has_result(folder: Path) -> bool:
+    """Say whether a folder has the file of a result."""
+    return result_file(folder).exists()
+
+
+def listed_results(folder: Path) -> tuple[str, ...]:
+    """Return the files of a result that the manifest of a folder lists; none, if it cannot."""
+    try:
+        listed = read_manifest(folder).get("files")
+    except InputError:
+        return ()
+    return tuple(name for name in RESULTS if isinstance(listed, dict) and name in listed)
