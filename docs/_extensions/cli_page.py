@@ -23,7 +23,8 @@ def commands(
 
 def cli_page(program: click.Group) -> str:
     """Write the page of all commands: usage, text, arguments and options."""
-    root = click.Context(program, info_name="distill")
+    # Click keeps the first help option that it makes, so this context is as those of real calls.
+    root = click.Context(program, info_name="distill", **program.context_settings)
     parts = [
         "# Command line\n",
         f"{inspect.cleandoc(program.help or '')}\n",

@@ -127,9 +127,9 @@ def test_several_backbones_with_their_controls(
     assert told[:3] == [
         ("convnet, distilled", 0),
         ("convnet, distilled", 1),
-        ("convnet, random", 0),
+        ("convnet, random real images", 0),
     ]
-    assert ("narrow, full", 0) in told
+    assert ("narrow, full training set", 0) in told
 
 
 def test_the_record_is_a_file_and_a_line(
