@@ -249,7 +249,7 @@ def _count(numbers: int, each: int, what: str) -> int:
         raise InputError(
             f"{what} takes {each} numbers, and the budget of the poster has {numbers}.",
             expected="a canvas that its budget can draw.",
-            next="raise --ipc, or lower -o repr.area or -o repr.downsample.",
+            next="lower -o repr.area or -o repr.downsample, or raise --ipc.",
         )
     return numbers // each
 

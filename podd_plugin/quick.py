@@ -42,8 +42,8 @@ def quick_presets() -> list[Preset]:
         ),
         Preset(
             name="cifar10-cpu-hour-gaussians",
-            summary="a poster of Gaussians for CIFAR-10, in the bytes of one image per class; an "
-            "hour on two CPU cores",
+            summary="a poster of Gaussians for each class of CIFAR-10, in the bytes of one image "
+            "per class; an hour on two CPU cores",
             config=_cifar10_gaussians(),
             benched=False,
         ),

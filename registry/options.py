@@ -66,7 +66,7 @@ class Options(BaseModel):
         return {
             name: None if value == NONE and _may_be_none(cls, name) else value
             for name, value in given.items()
-            if name not in gone or value != gone[name]
+            if name not in gone or (None if value == NONE else value) != gone[name]
         }
 
     @field_validator("*", mode="after")

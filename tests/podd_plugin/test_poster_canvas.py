@@ -77,6 +77,15 @@ def test_blocks_of_gaussians_are_patches_that_fill_sixteen_times_the_budget(
     assert few.canvas.means.shape[0] == 2 * 2 * 10
 
 
+def test_patches_are_the_blocks_of_gaussians_unless_they_are_more() -> None:
+    made = Poster(PosterOptions(canvas="gaussians"), spec=spec(), ipc=1, item_draws=60 * 50)
+    starts = {(top, left) for top, left, _, _ in made.layout.items.yxyx.tolist()}
+    assert starts == {(32 * row, 32 * col) for row in range(8) for col in range(20)}
+    options = PosterOptions(canvas="gaussians", patches=(15, 39))
+    more = Poster(options, spec=spec(), ipc=1, item_draws=60 * 50)
+    assert len(more.layout.items) == 15 * 39
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     options=st.fixed_dictionaries(

@@ -165,6 +165,7 @@ def test_a_retired_option_is_read_with_the_value_that_is_left():
     checked = check_options(model, given, where="kettle")
     assert written(checked) == {"watts": 800}
     assert model.model_json_schema()["properties"].keys() == {"watts"}
+    assert model.model_validate({"volts": "none"}) == model()  # files have no other word for None
     assert message(model, {"litres": 2}) == (
         "option brew.litres = 2 is not there any more.\n"
         "Expected brew.litres = 1.5, as without it; earlier versions had others.\n"
