@@ -98,15 +98,14 @@ class PosterOptions(Options):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        read_by = {
-            "area": "frequencies, bases, lowrank or gaussians",
-            "blocks": "frequencies, bases or gaussians",
-        }
+        blocks = ("frequencies", "bases", "gaussians")
+        read_by = {"area": ("lowrank", *blocks), "blocks": blocks}
         for option, canvases in read_by.items():
             if getattr(self, option) is not None and self.canvas not in canvases:
                 raise OptionError(
                     f"option repr.{option} has no effect with repr.canvas = {self.canvas}.",
-                    expected=f"repr.canvas = {canvases} with repr.{option}.",
+                    expected=f"repr.canvas = {', '.join(canvases[:-1])} or {canvases[-1]} with "
+                    f"repr.{option}.",
                     next="drop it, or choose another -o repr.canvas.",
                 )
         return self

@@ -152,6 +152,8 @@ def _cifar10_gaussians() -> dict[str, Any]:
     """From fits to real images, with half the bits, and fixed labels: docs/bytes.md."""
     hour = _cifar10_hour()
     del hour["ipc"]
+    algorithm = {**hour["options"]["algo"], "batch": 50, "pixel_lr": 0.005}
+    del algorithm["label_clip"]  # nothing is learned of labels
     return {
         **hour,
         "budget_bytes": 4 * 10 * 3 * 32 * 32,
@@ -159,7 +161,7 @@ def _cifar10_gaussians() -> dict[str, Any]:
             **hour["options"],
             "repr": {"canvas": "gaussians", "init": "real", "stored": "bfloat16"},
             "labeler": {"mode": "fixed"},
-            "algo": {**hour["options"]["algo"], "batch": 50, "pixel_lr": 0.005},
+            "algo": algorithm,
         },
     }
 

@@ -90,7 +90,7 @@ class WithinMemory(TorchDispatchMode):
         if self.left < 0:
             refuse(
                 self.file,
-                f"decoding it takes too many operations, of {self.most / 1e9:,.0f} GB and more",
+                f"decoding it takes too long: its results are more than {self.most / 1e9:,.0f} GB",
                 "a file that is decoded in a reasonable time",
             )
 
