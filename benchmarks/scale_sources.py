@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import time
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scale_child import asked
 
 CLASSES, TESTED = 10, 10  # every tenth picture is for testing
 ROWS = 1000  # of a table or a tar
@@ -41,7 +40,7 @@ def compare(given: argparse.Namespace) -> None:
             path = MAKERS[kind](place, files)
             cache = place / "cache"
             for start in ("first", "second"):
-                found = _start({"dataset": dataset, "path": str(path)}, cache)
+                found = asked(__file__, {"dataset": dataset, "path": str(path)}, cache)
                 said = {"part": "sources", "format": format, "kind": kind, "start": start}
                 print(json.dumps({**said, "pictures": len(files), **found}), flush=True)
             shutil.rmtree(place)
@@ -127,18 +126,6 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 MAKERS = {"folder": _folder, "zip": _zip, "arrow": _arrow, "tar": _tar}
-
-
-def _start(said: Mapping[str, str], cache: Path) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": str(cache)}
-    done = subprocess.run(
-        [sys.executable, __file__, json.dumps(said)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def _child(said: Mapping[str, str]) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from scale_child import asked
 
 STORAGES = ("float32", "memmap")
 CLOCKS = ("seconds", "processor")
@@ -68,14 +68,7 @@ def summary(rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
 def _step(run: Mapping[str, Any], given: argparse.Namespace) -> dict[str, float]:
     """The median of an outer step, by each clock, of a run in a process of its own."""
     said = {**run, "width": given.width, "steps": given.steps}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": f"{given.folder}/cache"}
-    done = subprocess.run(
-        [sys.executable, __file__, json.dumps(said)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = asked(__file__, said, Path(given.folder) / "cache")
     return found
 
 
