@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
+from distill_core.data import gaussians
 from distill_core.data.gaussians import (
     PIXEL_VARIANCE,
     colours_at,
@@ -49,3 +51,58 @@ def test_even_gaussians_with_colours_of_an_image_sum_up_to_about_it() -> None:
         means, factors, colours_at(means, image), places=gaussian_places(16, 16), hw=(16, 16)
     )
     torch.testing.assert_close(made[..., 6:10, 6:10], image[..., 6:10, 6:10], atol=0.05, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")  # PyTorch's own
+@pytest.mark.parametrize("piece", [1, 2 * 5 * 24, 2**18])
+def test_derivatives_of_every_order_and_direction_are_exact_in_pieces(piece, monkeypatch) -> None:
+    monkeypatch.setitem(gaussians.PIECE, "cpu", piece)
+    draw = torch.Generator().manual_seed(0)
+    places = gaussian_places(2, 3).double()
+
+    def summed(*numbers: torch.Tensor) -> torch.Tensor:
+        return sum_gaussians(*numbers, places=places, hw=(2, 3))
+
+    numbers = [
+        torch.rand(3, 5, width, dtype=torch.float64, generator=draw).requires_grad_()
+        for width in (2, 3, 3)
+    ]
+    assert torch.autograd.gradcheck(summed, numbers, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(summed, numbers)
+
+
+def test_pieces_change_no_number(monkeypatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    numbers = [torch.rand(5, 4, width, generator=draw) for width in (2, 3, 3)]
+    places = gaussian_places(4, 4)
+    whole = sum_gaussians(*numbers, places=places, hw=(4, 4))
+    monkeypatch.setitem(gaussians.PIECE, "cpu", 2 * 4 * 64)
+    torch.testing.assert_close(sum_gaussians(*numbers, places=places, hw=(4, 4)), whole)
+    monkeypatch.undo()
+    mapped = torch.func.vmap(lambda *one: sum_gaussians(*one, places=places, hw=(4, 4)))
+    torch.testing.assert_close(mapped(*(number[:, None] for number in numbers))[:, 0], whole)
+
+
+@pytest.mark.parametrize("factor", [1e2, 1e4])
+def test_long_thin_gaussians_keep_their_width(factor) -> None:
+    numbers = (
+        torch.tensor([[[0.1, -0.2]]]),
+        torch.tensor([[[factor, factor, 0.2]]]),  # a stripe
+        torch.ones(1, 1, 1),
+    )
+    single, double = (
+        sum_gaussians(
+            *(number.to(dtype) for number in numbers),
+            places=gaussian_places(8, 8).to(dtype),
+            hw=(8, 8),
+        )
+        for dtype in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(single.double(), double, atol=1e-3, rtol=0)
+
+
+def test_gaussians_far_away_add_nothing() -> None:
+    numbers = torch.ones(1, 2, 2), torch.full((1, 2, 3), 1e-3), torch.ones(1, 2, 1)
+    image = sum_gaussians(*numbers, places=gaussian_places(64, 64), hw=(64, 64))
+    assert image[..., :32, :32].abs().max() < 1e-20
+    assert image[..., -1, -1] > 0.1
