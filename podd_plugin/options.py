@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from distill_core.plugin import GridShape, OptionError, Options, about
-from podd_plugin.poster_size import AREAS, BLOCKS, DEFAULT_IPC
+from podd_plugin.poster_size import AREAS, BLOCKS, DEFAULT_IPC, decoded_area
 
 if TYPE_CHECKING:
     from podd_plugin.clip_text import ClipModel
@@ -78,7 +78,7 @@ class PosterOptions(Options):
         ge=1,
         description="how many times as many pixels a decoded canvas has as its numbers would "
         f"make; not with canvas pixels; default {AREAS['frequencies']:g}, with gaussians "
-        f"{AREAS['gaussians']:g}",
+        f"{AREAS['gaussians']:g}, and less for small images",
         **about(advanced="yes"),
     )
     blocks: int | None = Field(
@@ -110,12 +110,11 @@ class PosterOptions(Options):
                 )
         return self
 
-    @property
-    def decoded_area(self) -> float:
-        """Pixels of a decoded canvas, in units of the pixels that its numbers would make."""
+    def area_of(self, image_shape: tuple[int, ...]) -> float:
+        """Return pixels of a canvas, in units of the pixels that its numbers would make."""
         if self.canvas == "pixels":
             return 1
-        return AREAS[self.canvas] if self.area is None else self.area
+        return decoded_area(self.canvas, image_shape) if self.area is None else self.area
 
     @property
     def follows_patches(self) -> bool:

@@ -60,7 +60,7 @@ def poster_layout(
     # that is scaled up has no more labels than others of its budget.
     finer = max(1, round(sqrt(_stored_images(options, patch_hw, on_canvas, ipc))))
     cell_grid = (on_canvas[0] * finer, on_canvas[1] * finer)
-    stored, blocks = _stored_size(options, patch_hw, on_canvas, cell_grid, ipc)
+    stored, blocks = _stored_size(options, spec.image_shape, on_canvas, cell_grid, ipc)
     size = (stored[0] * options.downsample, stored[1] * options.downsample)
     images = size[0] * size[1] / (patch_hw[0] * patch_hw[1] * on_canvas[0] * on_canvas[1])
     _check_cells(cell_grid, size)
@@ -113,18 +113,18 @@ def _stored_images(
 
 def _stored_size(
     options: PosterOptions,
-    patch_hw: tuple[int, int],
+    image_shape: tuple[int, ...],
     on_canvas: tuple[int, int],
     cell_grid: tuple[int, int],
     ipc: float | None,
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Size of each canvas before it is scaled up, for `ipc` times the classes on it, and blocks."""
-    h, w = patch_hw
-    if options.downsample > min(patch_hw):
+    channels, h, w = image_shape
+    if options.downsample > min(h, w):
         raise InputError(
             f"a patch of {h}x{w} pixels would be less than a pixel at 1/{options.downsample} of "
             "its sides.",
-            expected=f"repr.downsample of at most {min(patch_hw)}.",
+            expected=f"repr.downsample of at most {min(h, w)}.",
             next="lower -o repr.downsample.",
         )
     least = (ceil(h / options.downsample), ceil(w / options.downsample))
@@ -132,7 +132,7 @@ def _stored_size(
         blocks = _blocks(options, options.size, cell_grid, least)
         _check_blocks(options.size, blocks)
         return _explicit_size(options.size, least), blocks
-    pixels = (DEFAULT_IPC if ipc is None else ipc) * options.decoded_area
+    pixels = (DEFAULT_IPC if ipc is None else ipc) * options.area_of((channels, *least))
     # check_budget of the core allows the same rounding error.
     budget = floor(pixels * on_canvas[0] * on_canvas[1] * h * w * (1 + 1e-9))
     size = poster_size(budget, (on_canvas[0] * h, on_canvas[1] * w), least)

@@ -14,9 +14,25 @@ PATCHES_PER_IMAGE = 4
 PATCHES_PER_SMALL_IMAGE = 1.2
 PASSES = 30
 # Of decoded canvases: pixels, in units of those that their numbers would make, and blocks on each
-# side of a class cell. Gaussians are about as many as in images of `gsdd`.
+# side of a class cell.
 AREAS = {"frequencies": 4.0, "bases": 4.0, "lowrank": 4.0, "gaussians": 16.0}
+GAUSSIANS, LEAST_PIXELS = 24, 16  # of a patch, about as many as `gsdd` has; and pixels for each
 BLOCKS = {"frequencies": 1, "bases": 4}
+
+
+def decoded_area(canvas: str, image_shape: tuple[int, ...]) -> float:
+    """Return pixels of a decoded canvas, in units of those that its numbers would make.
+
+    Gaussians are the fewer for each patch the more pixels there are; small patches, and those of
+    one channel, have a smaller canvas in place of fewer Gaussians than `gsdd` has.
+
+    >>> decoded_area("gaussians", (3, 32, 32)), decoded_area("gaussians", (1, 8, 8))
+    (16.0, 2.6666666666666665)
+    """
+    channels, height, width = image_shape
+    points = min(GAUSSIANS, max(1, height * width // LEAST_PIXELS))
+    most = channels * height * width / (points * (5 + channels))
+    return min(AREAS[canvas], most) if canvas == "gaussians" else AREAS[canvas]
 
 
 def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:

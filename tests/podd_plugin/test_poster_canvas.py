@@ -77,6 +77,15 @@ def test_blocks_of_gaussians_are_patches_that_fill_sixteen_times_the_budget(
     assert few.canvas.means.shape[0] == 2 * 2 * 10
 
 
+@pytest.mark.parametrize(
+    ("shape", "ipc", "points"), [((1, 8, 8), 0.9, 4), ((1, 28, 28), 1, 24), ((3, 64, 64), 1, 96)]
+)
+def test_small_patches_have_as_many_gaussians_as_small_images_of_gsdd(shape, ipc, points) -> None:
+    made = Poster(PosterOptions(canvas="gaussians"), spec=spec(shape=shape), ipc=ipc)
+    assert abs(made.canvas.means.shape[1] - points) <= 0.15 * points
+    assert stored(made) <= ipc * 10 * shape[0] * shape[1] * shape[2]
+
+
 def test_patches_are_the_blocks_of_gaussians_unless_they_are_more() -> None:
     made = Poster(PosterOptions(canvas="gaussians"), spec=spec(), ipc=1, item_draws=60 * 50)
     starts = {(top, left) for top, left, _, _ in made.layout.items.yxyx.tolist()}
