@@ -53,9 +53,10 @@ class Options(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
+    # Two underscores: pydantic lets a method of a subclass replace a validator of the same name.
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, given: Any) -> Any:
+    def __read(cls, given: Any) -> Any:
         """Read the word "none" as None where the type has None: files have no other word for it.
 
         Options that are retired are left out, if they have the value that is left.
@@ -71,7 +72,7 @@ class Options(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _can_be_counted(cls, value: Any, info: ValidationInfo) -> Any:
+    def __can_be_counted(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a number of things that no array can have, before somebody makes one."""
         extra = cls.model_fields[info.field_name or ""].json_schema_extra
         counts = isinstance(extra, dict) and extra.get("unit")

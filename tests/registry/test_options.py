@@ -46,6 +46,24 @@ def test_options_are_frozen() -> None:
         options.cups = 2  # type: ignore[misc]
 
 
+def test_methods_of_a_subclass_replace_no_check() -> None:
+    class Poured(Options):
+        cups: int | None = Field(1, **about("cups"))
+
+        @classmethod
+        def _read(cls, given: Any) -> Any:
+            return f"tea leaves: {given}"
+
+        def _can_be_counted(self) -> bool:
+            return bool(self.cups)
+
+    assert check_options(Poured, {"cups": "none"}, where="brew").cups is None
+    with pytest.raises(OptionError, match=r"option brew\.cups = 9223372036854775808 is not valid"):
+        check_options(Poured, {"cups": 2**63}, where="brew")
+    assert Poured._read(2) == "tea leaves: 2"
+    assert Poured()._can_be_counted()
+
+
 def test_defaults_are_checked_too() -> None:
     class Wrong(Options):
         cups: int = Field(0, ge=1)
