@@ -289,7 +289,7 @@ class DistillResult:
         classes = html.escape(", ".join(self.distilled.class_names))
         notices = "".join(f"<p>{html.escape(str(notice))}</p>" for notice in self.notices)
         return (
-            f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.dataset)}: "
+            f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.data_name)}: "
             f"{html.escape(str(self.distilled.budget))}; "
             f"{html.escape(str(self.distilled.storage))}</p>"
             f'<img alt="the distilled images" style="max-width: 100%" '

@@ -52,7 +52,7 @@ def command(
 
     tell = partial(click.echo, err=as_json)
     tell(f"machine  {prepare(resolved)}")
-    tell(f"loading  {resolved.dataset}")
+    tell(f"loading  {resolved.data_name}")
 
     def check(algorithm: Algorithm) -> None:
         if type(algorithm).prepare is Algorithm.prepare:

@@ -73,7 +73,7 @@ class Ordered:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
-            "dataset": self.config.dataset,
+            "dataset": self.config.data_name,
             "orderer": self.order.orderer,
             "options": self.config.component("orderer")["options"],
             "grid_shape": [*self.order.grid.shape],
@@ -120,7 +120,7 @@ def read_request(
         ) from None
     shared = given.get("options", {}).get("orderer", {})
     checked = [_rival(text, shared, plugins) for text in rivals]
-    path = out or Path(f"order-{config.dataset}-{config.orderer}.png")
+    path = out or Path(f"order-{config.data_name}-{config.orderer}.png")
     return Request(config, plugins, checked, shape, path)
 
 

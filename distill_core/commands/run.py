@@ -113,7 +113,7 @@ def run(
         state = ranks.broadcast(state)
         device = pick_device(ranks.device(config.device))
         console.print(machine_line(config, device, machine), markup=False)
-        console.print(f"loading  {config.dataset}")
+        console.print(f"loading  {config.data_name}")
         check = only(known, run_dir, config)
         check_outline(config, plugins)
         assembly = _assemble(config, plugins, state, ranks, tell=tell, check=check)

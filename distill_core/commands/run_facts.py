@@ -23,7 +23,7 @@ def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
     together = f", {processes} processes" if processes > 1 else ""
     console.print(
         f"distill {__version__}: {config.repr} x {config.labeler} x {config.orderer} x "
-        f"{config.algo} on {config.dataset} ({assembly.device}{together})\n"
+        f"{config.algo} on {config.data_name} ({assembly.device}{together})\n"
         f"data     {len(real.train)} training, {len(real.validation)} validation, "
         f"{len(real.test)} test images; {real.spec.num_classes} classes"
     )

@@ -86,7 +86,7 @@ def not_alike(cells: Sequence[Cell]) -> list[str]:
     return [
         line
         for members in _by_place(cells).values()
-        for line in other_data((c.name, c.config.dataset, c.results()) for c in members)
+        for line in other_data((c.name, c.config.data_name, c.results()) for c in members)
     ]
 
 

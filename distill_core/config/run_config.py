@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, field_serializer, field_validator
 
+from distill_core.config.data_name import data_name
 from distill_core.config.labels import usable_labels
 from distill_core.config.named_models import by_name, first_distills, full_name
 from distill_core.config.sections import SECTIONS, DataOptions, EngineOptions, EvaluateOptions
@@ -152,6 +153,11 @@ class RunConfig(Options):
     def component(self, option: str) -> dict[str, Any]:
         """Return name and options of a component as files have them, for example of "algo"."""
         return {"name": self.chosen(option), "options": self.written_options()[option]}
+
+    @property
+    def data_name(self) -> str:
+        """What the data are called for a reader: the dataset, or a user's own file or folder."""
+        return data_name(self.component("dataset"))
 
 
 def default_choice(option: str) -> str | None:

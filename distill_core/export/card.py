@@ -13,6 +13,7 @@ from distill_core import __version__
 from distill_core.artefact.compact_whitening import how_to_load
 from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.distilled import Distilled
+from distill_core.config.data_name import data_name
 from distill_core.config.discovery import discover
 from distill_core.config.sources import bibtex, sources_of
 from distill_core.export.shared_whitening import whitening_text
@@ -136,7 +137,8 @@ def dataset_card(
         title: empty: the dataset, the parts and the budget.
     """
     channels, h, w = distilled.transform.image_shape
-    source = str(distilled.metadata.get("dataset", "unknown"))
+    named = {"name": distilled.metadata.get("dataset", "unknown")}
+    source = data_name(distilled.metadata.get("components", {}).get("dataset", named))
     count = len(distilled.dataset)
     has_config = distilled.path.with_name(CONFIG).exists()
     return CARD.format(

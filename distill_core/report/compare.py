@@ -88,10 +88,7 @@ def compare(
 
 def not_alike(records: Sequence[RunRecord]) -> list[str]:
     """Return a line for each dataset whose images are not the same in all runs."""
-    return other_data(
-        (record.name, str(record.config.get("dataset", "digits")), record.manifest)
-        for record in records
-    )
+    return other_data((record.name, record.data_name, record.manifest) for record in records)
 
 
 def reported(config: Mapping[str, Any], presets: Mapping[str, Preset]) -> str | None:
@@ -137,7 +134,7 @@ def _row(record: RunRecord, presets: Mapping[str, Preset]) -> dict[str, Any]:
     return {
         "run": record.name,
         "method": method,
-        "dataset": str(config.get("dataset", "digits")),
+        "dataset": record.data_name,
         "ipc": budget["ipc"],
         "pixels": budget["pixels"],
         "label_numbers": budget["label_numbers"],

@@ -18,6 +18,7 @@ from distill_core.artefact.evaluations import read_evaluations
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.storage import Storage
+from distill_core.config.data_name import data_name
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.files import objects_of
@@ -89,6 +90,12 @@ class RunRecord:
     def name(self) -> str:
         """The name of the directory."""
         return self.path.resolve().name
+
+    @property
+    def data_name(self) -> str:
+        """What the data are called."""
+        options = self.config.get("options", {}).get("dataset", {})
+        return data_name({"name": self.config.get("dataset", "digits"), "options": options})
 
     @property
     def verdict(self) -> Judgement:

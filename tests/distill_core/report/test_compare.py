@@ -185,6 +185,18 @@ def test_runs_with_other_images_of_one_dataset_are_told_apart(tmp_path: Path) ->
     assert line.replace("'", "&#x27;") in several(read_runs(map(Path, runs))[0], {})
 
 
+def test_own_data_have_the_name_of_their_folder_in_every_table(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, dataset_content=name) for name in ("a", "b")]
+    for run, data in zip(runs, ("birds", "cats.zip"), strict=True):
+        words = (run / "run.toml").read_text().replace('"digits"', '"imagefolder"')
+        (run / "run.toml").write_text(f'{words}\n[options.dataset]\npath = "/me/{data}"\n')
+    shown = distill("compare", *map(str, runs))
+    assert "| birds |" in shown.stdout
+    assert "| cats |" in shown.stdout
+    assert "/me" not in shown.stdout
+    assert "has other images" not in shown.stderr
+
+
 def test_the_command(tmp_path: Path) -> None:
     run, broken = write_run(tmp_path / "a|b"), tmp_path / "gone"
     shown = distill("compare", str(run), str(broken))

@@ -1,0 +1,28 @@
+"""What data are called for a reader: as the dataset, or as the file or folder they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+ARCHIVES = (".zip", ".tar", ".parquet")
+
+
+def data_name(choice: Mapping[str, Any]) -> str:
+    """Return the name of a user's own data, as the last part of their path says it.
+
+    Datasets of a user's own data have an option `path`; all others are called as they are.
+
+    Args:
+        choice: name and options of a dataset, as `RunConfig.component` and manifests have them.
+
+    >>> data_name({"name": "imagefolder", "options": {"path": "/home/me/birds.zip"}})
+    'birds'
+    >>> data_name({"name": "cifar10", "options": {"root": "/home/me/data"}})
+    'cifar10'
+    """
+    last = PurePath(str((choice.get("options") or {}).get("path") or "")).name
+    for end in ARCHIVES:
+        last = last.removesuffix(end)
+    return last or str(choice["name"])
