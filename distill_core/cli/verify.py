@@ -66,7 +66,7 @@ def _decoding(run: Path) -> Check:
 
 def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     from distill_core.artefact.manifest import read_manifest
-    from distill_core.cli.evaluate import changes
+    from distill_core.cli.evaluate import changes, packages_of
     from distill_core.commands.evaluate import find_candidate
     from distill_core.commands.verify import Check, within_spread
     from distill_core.config.discovery import discover
@@ -86,8 +86,9 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
         return Check("evaluation", False, "the run has recorded none: it was not finished")
     plugins = discover()
     settings = settings_of(run)
-    changed = changes(overrides, {}, (*places_of(resolve(settings, plugins, needed=())),))
-    config = resolve(merge(settings, changed), plugins, needed=())
+    with packages_of(run):  # of the data and the networks; the images need no others
+        changed = changes(overrides, {}, (*places_of(resolve(settings, plugins, needed=())),))
+        config = resolve(merge(settings, changed), plugins, needed=())
     judging = config.evaluate.model_copy(update={"controls": False})
     config = config.model_copy(update={"evaluate": judging})
     prepare(config)

@@ -25,7 +25,7 @@ from distill_core.contracts.whitening import Whitening
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import sized
 from distill_core.system.files import read_tensors
-from registry import ExplainedError, Plugins, UnknownNameError, first_line
+from registry import ExplainedError, OptionError, Plugins, UnknownNameError, first_line
 
 NAME = "decoding"
 ROUNDING = 1e-4  # of an image, between machines
@@ -39,8 +39,9 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
     Args:
         run_dir: its files are as the manifest says.
         settings: of its run.toml.
-        plugins: what is installed; without the run's components nothing is compared, which the
-            check says, and numbers alone are not decoded.
+        plugins: what is installed; without the run's components, or with a version of them that
+            has other options, nothing is compared, which the check says, and numbers alone are not
+            decoded.
     """
     if (file := result_file(run_dir)).name == STORED:
         return _decodes(run_dir)
@@ -50,6 +51,8 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
         plan = Plan.of(config, plugins)
     except UnknownNameError as missing:
         return Check(NAME, True, f"not compared, since {missing.what.rstrip('.')} is installed")
+    except OptionError as other:  # of another version: the images need none
+        return Check(NAME, True, f"not compared, since here {other.what}")
     try:
         whitening = read_whitening(file, metadata)
         decoded = _decoded(plan, tensors, metadata, whitening)
@@ -69,7 +72,7 @@ def _decodes(run_dir: Path) -> Check:
     try:
         count = len(load(run_dir).dataset)
     except ExplainedError as error:
-        return Check(NAME, False, error.what)
+        return Check(NAME, False, " ".join(str(error).splitlines()))
     return Check(NAME, True, f"its numbers decode to {count} images and labels to train on")
 
 

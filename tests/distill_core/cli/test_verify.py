@@ -8,9 +8,11 @@ import shutil
 import pytest
 
 import distill_core
+from distill_core.artefact.artefact import file_sha256
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import distill
 from tests.distill_core.commands.test_verify import FIXTURE
+from tests.distill_core.commands.test_verify_decoded import DECODED
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,44 @@ def test_an_old_run_loads_evaluates_and_goes_on(tmp_path):
     assert result.exit_code == 0, result.output
     assert "step 3/3" in result.output
     assert distill("verify", str(copy)).exit_code == 0
+
+
+@pytest.fixture
+def without(tmp_path):
+    """A run of an earlier version, images beside its numbers, of components that are not here."""
+
+    def made(component, option):
+        run = shutil.copytree(DECODED, tmp_path / option)
+        settings = (run / "run.toml").read_text()
+        (run / "run.toml").write_text(
+            settings.replace(f'{option} = "{component}"', f'{option} = "bees"')
+        )
+        record = json.loads((run / "manifest.json").read_text())
+        record["components"][option] |= {
+            "name": "bees",
+            "distribution": "distill-bees",
+            "version": "2.1",
+        }
+        record["files"]["run.toml"] = file_sha256(run / "run.toml")
+        (run / "manifest.json").write_text(json.dumps(record))
+        return run
+
+    return made
+
+
+def test_images_beside_numbers_are_evaluated_without_the_plugin_that_made_them(without):
+    result = distill("verify", str(without("gsdd", "repr")), "--evaluate", "--json")
+    assert result.exit_code == 0, result.output
+    found = {check["name"]: check["found"] for check in json.loads(result.stdout)["checks"]}
+    assert found["decoding"] == "not compared, since no representation named 'bees' is installed"
+    assert "recorded" in found["evaluation"]
+
+
+def test_a_missing_package_of_the_data_is_named(without):
+    result = distill("verify", str(without("shapes", "dataset")), "--evaluate")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0] == "no dataset named 'bees'."
+    assert "Next: install distill-bees 2.1, which the run used: pip install" in result.stderr
 
 
 def test_no_run(tmp_path):

@@ -83,6 +83,9 @@ def test_numbers_alone_of_a_plugin_that_is_missing_are_not_decoded(tmp_path: Pat
     check = check_decoded(tmp_path, settings, installed())
     assert not check.passed
     assert "decoded by representation 'holograms', which is not installed here" in check.found
+    assert "Expected plugin 'builtin' of the package distill-podd" in check.found
+    assert "Next: install that package if you trust it" in check.found
+    assert "\n" not in check.found
 
 
 def test_other_images_beside_the_parameters_are_found(tmp_path: Path) -> None:
@@ -108,6 +111,14 @@ def test_without_the_plugin_it_is_said_that_nothing_was_compared(tmp_path: Path)
     check = check_decoded(tmp_path, settings, discover(only=["builtin"]))
     assert check.passed
     assert check.found == "not compared, since no representation named 'poster' is installed"
+
+
+def test_a_version_of_the_plugin_with_other_options_is_said() -> None:
+    settings = settings_of(DECODED)
+    options = settings["options"] | {"repr": settings["options"]["repr"] | {"hue": 3}}
+    check = check_decoded(DECODED, settings | {"options": options}, installed())
+    assert check.passed
+    assert check.found == "not compared, since here unknown option repr.hue."
 
 
 def test_an_error_without_a_text_has_a_name(
