@@ -61,7 +61,7 @@ class PosterOptions(Options):
         ge=1,
         description="canvases are stored at this fraction of their height and width, and scaled "
         "up bilinearly before they are cut: at 2 the same pixels make a poster of 4 times the area",
-        **about(source="IDC, Kim et al. 2022, for images"),
+        **about(source="IDC, Kim et al. 2022 (arXiv:2205.14959), for images"),
     )
     canvas: Literal["pixels", "frequencies", "bases", "lowrank", "gaussians"] = Field(
         "pixels",
@@ -69,8 +69,9 @@ class PosterOptions(Options):
         "block; bases that all blocks share, and a mixture for every block; thin factors of "
         "every channel; or coloured Gaussians of every block",
         **about(
-            source="FreD, Shin et al. 2023, Deng and Russakovsky 2022, and GSDD, Jiang et al. "
-            "2025, for images"
+            source="frequencies: FreD, Shin et al. 2023 (arXiv:2311.08819), for images; "
+            "bases: Deng and Russakovsky 2022 (arXiv:2206.02916), for images; "
+            "gaussians: GSDD, Jiang et al. 2025 (arXiv:2509.26219), for images"
         ),
     )
     area: float | None = Field(

@@ -11,9 +11,12 @@ from distill_core.cli.tables import print_json
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of components.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: a list of components and options."
+)
 def command(*, run: Path, as_json: bool) -> None:
-    """Print BibTeX of what the result in RUN used: distill, and the papers of its components.
+    """Print BibTeX of what the result in RUN used: distill, and the papers of its components
+    and of values of their options.
 
     RUN is a run directory, the file of a result, gallery:NAME or hf://user/name. A component
     names its papers itself, that of a plugin too.

@@ -1,7 +1,8 @@
-"""What a run rests on: the papers of its components, which are theirs to name.
+"""What a run rests on: the papers of its components and of their options, which are theirs to name.
 
-A component names its source in a paragraph `Source: ...` of its docstring. The BibTeX of these
-works is `sources.bib`, in the folder of the plugin's module; a plugin of yours has its own.
+A component names its source in a paragraph `Source: ...` of its docstring, an option in its
+`about`. The BibTeX of these works is `sources.bib`, in the folder of the plugin's module, or of
+another plugin's; a plugin of yours has its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill_core import __version__
+from distill_core.config.option_sources import in_effect
 from distill_core.hookspecs import BY_OPTION
 from registry import Entry, Plugins, UnknownNameError
 from registry.bibtex import Work, named_in, read_bibtex
@@ -28,13 +30,13 @@ DISTILL = f"""@software{{distill,
 
 
 class Used(NamedTuple):
-    """A component of a run and what it comes from.
+    """A component of a run, or the value of an option, and what it comes from.
 
     Attributes:
-        kind: "algorithm", for example.
-        name: of the component.
+        kind: "algorithm", for example, or "option".
+        name: of the component, or as "repr.downsample=2".
         source: its own words; empty if it names none.
-        works: those of its plugin's `sources.bib` that the words name.
+        works: those of a `sources.bib` that the words name.
         missing: the distribution that has to be installed first; empty if it is there.
     """
 
@@ -46,13 +48,15 @@ class Used(NamedTuple):
 
 
 def sources_of(components: Mapping[str, Mapping[str, Any]], plugins: Plugins) -> tuple[Used, ...]:
-    """Return what the components of a run come from.
+    """Return what the components of a run come from, and values of options that name a work.
 
     Args:
         components: as a manifest has them, by short kind.
         plugins: what is installed.
     """
-    return tuple(_used(option, chosen, plugins) for option, chosen in components.items())
+    return tuple(
+        used for option, chosen in components.items() for used in _used(option, chosen, plugins)
+    )
 
 
 def bibtex(used: tuple[Used, ...]) -> str:
@@ -71,31 +75,43 @@ def bibtex(used: tuple[Used, ...]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _used(option: str, chosen: Mapping[str, Any], plugins: Plugins) -> Used:
+def _used(option: str, chosen: Mapping[str, Any], plugins: Plugins) -> Iterator[Used]:
     kind = BY_OPTION[option].name if option in BY_OPTION else option
     name = str(chosen["name"])
     try:
         entry = plugins[kind].entry(name)
     except (KeyError, UnknownNameError):
-        return Used(kind, name, missing=str(chosen.get("distribution", "its plugin")))
-    source = source_of(entry.item)
-    return Used(kind, name, source, named_in(source, _works(entry)))
+        yield Used(kind, name, missing=str(chosen.get("distribution", "its plugin")))
+        return
+    known, source = _works(entry, plugins), source_of(entry.item)
+    yield Used(kind, name, source, named_in(source, known))
+    values = chosen.get("options") or {}
+    for changed, words in in_effect(plugins[kind].options(name), values):
+        if works := named_in(words, known):
+            yield Used("option", f"{option}.{changed}={values[changed]}", words, works)
 
 
-def _works(entry: Entry[Any]) -> tuple[Work, ...]:
-    """Read `sources.bib` beside the plugin's module, or beside the component's; none without."""
+def _works(entry: Entry[Any], plugins: Plugins) -> tuple[Work, ...]:
+    """Return the works that the component's plugin knows, then those that others know beside."""
     factory = entry.item.factory
     own = factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
-    for module in (entry.provider.module, own):
-        try:
-            spec = importlib.util.find_spec(module)
-            if spec is None or spec.origin is None:
-                continue
-            text = Path(spec.origin).with_name(SOURCES).read_text(encoding="utf-8")
-        except (ImportError, ValueError, OSError):
-            continue
-        return read_bibtex(text)
-    return ()
+    modules = (entry.provider.module, own, *(each.module for each in plugins.providers))
+    found: dict[str, Work] = {}
+    for work in (work for module in modules for work in _beside(module)):
+        found.setdefault(work.fields.get("eprint", work.key), work)
+    return tuple(found.values())
+
+
+def _beside(module: str) -> tuple[Work, ...]:
+    """Read `sources.bib` beside a module; none without."""
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return ()
+        text = Path(spec.origin).with_name(SOURCES).read_text(encoding="utf-8")
+    except (ImportError, ValueError, OSError):
+        return ()
+    return read_bibtex(text)
 
 
 def _remark(used: Used) -> str:

@@ -20,14 +20,18 @@ class StoredOptions(Options):
         "float32",
         description="type in which the numbers are stored, and seen by all that trains on them; "
         "gradients pass straight through to float32 numbers, which are not part of the result",
-        **about(source="Bengio et al. 2013, for the gradient", shared="yes"),
+        **about(source="Bengio et al. 2013 (arXiv:1308.3432), for the gradient", shared="yes"),
     )
     scales: Literal["channel", "tensor", "learned"] = Field(
         "channel",
         description="uint8, uint4 and uint2: levels are fitted to every channel (of other tensors "
         "than pixels: to every column) of at least 32 numbers, or to whole tensors; or those of "
         "channels are learned with the numbers, from the fit of the start",
-        **about(source="LSQ, Esser et al. 2020, for learned", shared="yes", advanced="yes"),
+        **about(
+            source="learned: LSQ, Esser et al. 2020 (arXiv:1902.08153)",
+            shared="yes",
+            advanced="yes",
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from distill_core.plugin import about
 
 AugmentName = Literal["none", "flip_rotate", "dsa"]
+DSA = "dsa: Zhao & Bilen 2021 (arXiv:2102.08259)"
 
 
 def pixel_lr(default: float | None, optimizer: str, source: str = "", *, varies: str = "") -> Any:
@@ -46,7 +47,8 @@ def momentum(default: float, of: str, source: str) -> Any:
 
 def augment(default: AugmentName, of: str = "", source: str = "") -> Any:
     """Return the option `augment`; `of` says what is augmented, and how draws are shared."""
-    return Field(default, description=f"augmentation{of}", **about(source=source))
+    sources = "; ".join(filter(None, [source, DSA]))
+    return Field(default, description=f"augmentation{of}", **about(source=sources))
 
 
 def inner_augment(default: AugmentName, source: str = "") -> Any:

@@ -44,7 +44,7 @@ class TeacherOptions(Options):
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
         "dsa",
         description="augmentation of the teacher's batches",
-        **about(source=MTT_CODE, advanced="yes"),
+        **about(source=f"{MTT_CODE}; dsa: Zhao & Bilen 2021 (arXiv:2102.08259)", advanced="yes"),
     )
 
     def recipe(self, side: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class ImagesOptions(Options):
         ge=1,
         description="images are stored at this fraction of height and width, and scaled up "
         "bilinearly: at 2 the pixels of one image hold 4",
-        **about(source="IDC, Kim et al. 2022"),
+        **about(source="IDC, Kim et al. 2022 (arXiv:2205.14959)"),
     )
 
 

@@ -148,7 +148,8 @@ class RatBpttOptions(Options):
         "adaptive (a dry run of total steps without derivatives says where; its draw can serve "
         "several outer steps with epoch_steps, 10 in the published code)",
         **about(
-            source="RaT-BPTT; published code; adaptive: AT-BPTT, Li et al. 2025", advanced="yes"
+            source="RaT-BPTT; published code; adaptive: AT-BPTT, Li et al. 2025 (arXiv:2510.04838)",
+            advanced="yes",
         ),
     )
     min_offset: int = Field(
