@@ -24,7 +24,7 @@ from distill_core.engine.kernels.native import Unavailable
 
 
 def no_kernels(backbone: nn.Module, device: torch.device) -> str:
-    """Say why the kernels cannot serve a network on a device; empty if they can."""
+    """Say why the kernels cannot serve a network on a device, and what helps; empty if they can."""
     if not isinstance(backbone, Backbone) or backbone.conv_blocks() is None:
         return f"no kernels for this {type(backbone).__name__}"
     if device.type not in {"cpu", "cuda"}:
@@ -32,7 +32,7 @@ def no_kernels(backbone: nn.Module, device: torch.device) -> str:
     try:
         check(device)
     except Unavailable as error:
-        return str(error)
+        return f"{error}; {error.next}"
     return ""
 
 

@@ -82,14 +82,14 @@ def test_autograd_is_chosen_with_a_reason(
 
 
 def no_compiler() -> None:
-    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)", next="install one")
+    raise Unavailable("there is no C compiler (cc, gcc, clang or $CC)", next="install gcc")
 
 
 def test_without_a_compiler_autograd_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "library", no_compiler)
     chosen = Engine.choose(EngineOptions(microbatch=8), convnet(), CPU)
     assert chosen.describe() == (
-        "autograd (there is no C compiler (cc, gcc, clang or $CC)); "
+        "autograd (there is no C compiler (cc, gcc, clang or $CC); install gcc); "
         "8 images and 250 real images at a time"
     )
 
@@ -102,7 +102,8 @@ def test_what_cannot_be_had_is_refused(
     with pytest.raises(InputError) as caught:
         Engine.choose(EngineOptions.model_validate(option), convnet(), CPU)
     assert caught.value.what == (
-        "the ConvNet kernels cannot be used: there is no C compiler (cc, gcc, clang or $CC)."
+        "the ConvNet kernels cannot be used: there is no C compiler (cc, gcc, clang or $CC); "
+        "install gcc."
     )
 
 
@@ -116,12 +117,14 @@ def test_cuda_has_the_kernels_where_triton_runs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DISTILL_KERNELS", "off")
     plain = EngineOptions(graphs="none")
     found = Engine.choose(plain, convnet(), cuda).describe()
-    assert "autograd (DISTILL_KERNELS is off)" in found
+    assert "autograd (DISTILL_KERNELS is off; unset DISTILL_KERNELS)" in found
     monkeypatch.delenv("DISTILL_KERNELS")
     none = Unavailable("there is no Triton", next="install it")
     monkeypatch.setattr(fused, "outcome", lambda device: none)
     found = Engine.choose(plain, convnet(), cuda).describe()
-    assert found.startswith("autograd (there is no Triton), no CUDA graphs (engine.graphs=none); ")
+    assert found.startswith(
+        "autograd (there is no Triton; install it), no CUDA graphs (engine.graphs=none); "
+    )
 
 
 def test_cuda_has_graphs_where_they_can_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,6 @@ def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTILL_KERNELS", "off")
     outcome.cache_clear()
     assert network_logits(network, CPU) is network
-    assert how_trained(network, CPU) == "autograd (DISTILL_KERNELS is off)"
+    assert how_trained(network, CPU) == "autograd (DISTILL_KERNELS is off; unset DISTILL_KERNELS)"
     monkeypatch.undo()
     outcome.cache_clear()
