@@ -41,6 +41,10 @@ class WithinMemory(TorchDispatchMode):
 
     Each operation is done without numbers first, which gives the size of its result.
 
+    The first one takes seconds, in which PyTorch imports its compiler (`torch._dynamo`): it wraps
+    this class's `__torch_dispatch__`, and what it does without numbers for `mul`, `cumsum` and many
+    more, so that the compiler leaves them alone. So does every optimizer of `torch.optim`.
+
     Args:
         file: which is decoded.
     """
