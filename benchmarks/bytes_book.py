@@ -76,6 +76,12 @@ def of(cell: ByteCell, records: Sequence[Record], setting: str) -> Record | None
     return found(records, {"name": cell.name, "dataset": cell.dataset, "setting": setting})
 
 
+def longest(cell: ByteCell, records: Sequence[Record]) -> Record | None:
+    """Return the record of a cell at the setting whose runs took longest."""
+    same = [r for r in records if (r["name"], r["dataset"]) == (cell.name, cell.dataset)]
+    return max(same, key=lambda r: statistics.fmean(r["seconds"]), default=None)
+
+
 def means(record: Record) -> list[float]:
     """Return the mean accuracy of each run, percent."""
     return [statistics.fmean(each) for each in record["accuracies"]]

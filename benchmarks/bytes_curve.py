@@ -25,7 +25,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from bytes_book import PUBLISHED, keep, means, of, recorded, spread
+from bytes_book import PUBLISHED, keep, longest, means, of, recorded, spread
 from bytes_cells import (
     BUDGETS,
     CORESETS,
@@ -135,19 +135,22 @@ def table(cells: Sequence[ByteCell], args: argparse.Namespace) -> Iterator[str]:
 def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
     """Draw test accuracy against bytes on a log scale, with published points beside.
 
-    Points are of one setting, that of the arguments, which the title names.
+    Points are of one setting, that of the arguments, which the title names; or, if asked, each is
+    of the longest runs of its cell, and says its minutes and its seeds.
     """
     records = read(args.book)
     lines: dict[str, list[Record]] = {}
     for cell in cells:
-        if record := of(cell, records, setting_of(args, cell)):
+        setting = setting_of(args, cell)
+        if record := longest(cell, records) if args.longest else of(cell, records, setting):
             lines.setdefault(cell.representation, []).append(record)
     learned = [r for r in records if r["dataset"] == args.dataset and r["algorithm"] != "none"]
     others = {record["setting"] for record in learned}
     if others and not set(lines) - set(CORESETS):
         raise SystemExit(
             f"nothing is measured with {setting_of(args, cells[-1])}; a figure has one setting. "
-            f"There are: {' | '.join(sorted(others))}. Say one with --minutes, --nets, --width, -o."
+            f"There are: {' | '.join(sorted(others))}. Say one with --minutes, --nets, --width "
+            "and -o, or all with --longest."
         )
     figure, axes = pyplot.subplots(figsize=(9, 5.5))
     markers = "osD^v<>pPX*h"
@@ -163,11 +166,18 @@ def draw(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
             linestyle=":" if name in CORESETS else "-",
             label=name,
         )
+        if args.longest and name not in CORESETS:
+            for each, value in zip(found, values, strict=True):
+                seeds = "1 seed" if len(value) == 1 else f"{len(value)} seeds"
+                text = f"{statistics.fmean(each['seconds']) / 60:.0f} min, {seeds}"
+                place = (each["bytes"], statistics.fmean(value))
+                axes.annotate(text, place, (5, 5), textcoords="offset points", fontsize=6)
     published(axes, args.dataset)
     axes.set_xscale("log")
     axes.set_xlim(limit_of(args.dataset, LEAST), limit_of(args.dataset, MOST))
     axes.set(xlabel="bytes of everything needed to train", ylabel="test accuracy, %")
-    measured = f"lines are measured here ({setting_of(args, cells[-1])})" if lines else "no lines"
+    setting = "minutes of one thread" if args.longest else setting_of(args, cells[-1])
+    measured = f"lines are measured here ({setting})" if lines else "no lines"
     axes.set_title(f"{args.dataset}: {measured}, crosses are published", fontsize=7)
     axes.grid(alpha=0.3)
     if lines:
@@ -214,6 +224,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print all cells, run nothing")
     parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
     parser.add_argument("--figure", type=Path, help="draw what is there into this file")
+    parser.add_argument(
+        "--longest", action="store_true", help="draw the longest runs of each cell, in any setting"
+    )
     args = parser.parse_args(words)
     args.data, args.embeddings = dict(args.data), dict(args.embeddings)
     args.full = False

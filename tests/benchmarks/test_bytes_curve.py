@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import resolve
@@ -98,6 +99,21 @@ def test_a_table_and_a_figure_of_what_is_there(curve, tmp_path):
     other, cells = asked(curve, *words, "--minutes", "7")
     with pytest.raises(SystemExit, match=r"nothing is measured with 7 minutes.*There are: 60 min"):
         curve.draw(cells, other)
+    longest, _ = asked(curve, *words, "--minutes", "7", "--longest")
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Axes, "annotate", lambda _, text, *more, **kinds: drawn.append(text))
+        curve.draw(cells, longest)
+    assert "1 min, 1 seed" in drawn
+
+
+def test_the_longest_runs_of_a_cell_are_found_in_any_setting(curve):
+    _, cells = asked(curve, "--dataset", "cifar10")
+    short = {**record(cells[0], "2 minutes", 0, 1.0), "seconds": [120]}
+    long = {**record(cells[0], "9 minutes", 0, 2.0), "seconds": [540]}
+    other = {**record(cells[1], "60 minutes", 0, 3.0), "seconds": [3600]}
+    assert curve.longest(cells[0], [short, long, other]) is long
+    assert curve.longest(cells[2], [short, long, other]) is None
 
 
 def test_pairs_say_which_is_best_and_whether_a_paper_has_it(curve, tmp_path):
