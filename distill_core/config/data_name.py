@@ -25,4 +25,4 @@ def data_name(choice: Mapping[str, Any]) -> str:
     last = PurePath(str((choice.get("options") or {}).get("path") or "")).name
     for end in ARCHIVES:
         last = last.removesuffix(end)
-    return last or str(choice["name"])
+    return last if last.strip(".") else str(choice["name"])

@@ -17,14 +17,16 @@ from registry import InputError
 
 # A configuration that a user wrote for `--config` has no format.
 OURS = re.compile(rb"format = \d+\r?\n")
+LONGEST = 40  # name of data, in the name of a directory, which file systems limit
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Return runs/NAME, where NAME lists the components."""
+    """Return runs/NAME, where NAME lists what the data are called and the components."""
     budget = f"{config.ipc:g}ipc-" if config.ipc is not None else ""
     if config.budget_bytes is not None:
         budget = f"{config.budget_bytes}bytes-"
-    parts = (config.dataset, config.repr, config.labeler, config.orderer, config.algo)
+    data = re.sub(r"[^\w.-]+", "_", config.data_name)[:LONGEST]
+    parts = (data, config.repr, config.labeler, config.orderer, config.algo)
     return Path("runs") / f"{'-'.join(parts)}-{budget}seed{config.seed}"
 
 

@@ -19,6 +19,7 @@ from distill_core.config.run_config import resolve
         ("shards/birds.tar", "birds"),
         (Path("birds-v1.2.zip"), "birds-v1.2"),
         (".", "imagefolder"),
+        ("..", "imagefolder"),
         (None, "imagefolder"),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 
 from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.last_set import current
+from distill_core.config.discovery import discover
+from distill_core.config.run_config import resolve
 from distill_core.config.settings import read_settings
 from distill_core.run.directory import (
     begin,
@@ -24,6 +26,17 @@ def test_the_name_says_what_was_chosen():
     assert default_directory(small_config()) == Path(
         "runs/shapes-poster-poddl-poco-ratbptt-0.8ipc-seed0"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/birds.zip", "birds"), ("My birds (1)", "My_birds_1_"), ("鳥" * 80, "鳥" * 40)],
+)
+def test_the_name_says_whose_data_they_are(path, name):
+    parts = {"repr": "images", "labeler": "onehot", "orderer": "identity", "algo": "dm"}
+    own = parts | {"dataset": "imagefolder", "options": {"dataset": {"path": path}}}
+    made = default_directory(resolve(own, discover()))
+    assert made == Path(f"runs/{name}-images-onehot-identity-dm-seed0")
 
 
 def test_a_new_directory_holds_the_configuration(tmp_path):
