@@ -90,7 +90,8 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
         changed = changes(overrides, {}, (*places_of(resolve(settings, plugins, needed=())),))
         config = resolve(merge(settings, changed), plugins, needed=())
     judging = config.evaluate.model_copy(update={"controls": False})
-    config = config.model_copy(update={"evaluate": judging})
+    device = config.device if config.device == "cpu" else "auto"  # cards here are other ones
+    config = config.model_copy(update={"evaluate": judging, "device": device})
     prepare(config)
     plan = Plan.of(config, plugins, {"dataset", "backbone"})
     real = plan.real_data(only(data_of(run, partial(click.echo, err=True)), run, config))

@@ -47,7 +47,7 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
         return _decodes(run_dir)
     tensors, metadata = read_tensors(file)
     try:
-        config = resolve(settings, plugins)
+        config = resolve(settings, plugins).model_copy(update={"device": "cpu"})  # as `load`
         plan = Plan.of(config, plugins)
     except UnknownNameError as missing:
         return Check(NAME, True, f"not compared, since {missing.what.rstrip('.')} is installed")

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 import distill_core
 from distill_core.artefact.artefact import file_sha256
@@ -86,6 +87,18 @@ def test_a_missing_package_of_the_data_is_named(without):
     assert result.exit_code == 2
     assert result.stderr.splitlines()[0] == "no dataset named 'bees'."
     assert "Next: install distill-bees 2.1, which the run used: pip install" in result.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a card")
+def test_a_run_of_a_card_is_evaluated_without_one(tmp_path):
+    run = shutil.copytree(DECODED, tmp_path / "run")
+    settings = (run / "run.toml").read_text()
+    (run / "run.toml").write_text(settings.replace('device = "auto"', 'device = "cuda:3"'))
+    record = json.loads((run / "manifest.json").read_text())
+    record["files"]["run.toml"] = file_sha256(run / "run.toml")
+    (run / "manifest.json").write_text(json.dumps(record))
+    result = distill("verify", str(run), "--evaluate")
+    assert result.exit_code == 0, result.output
 
 
 def test_no_run(tmp_path):
