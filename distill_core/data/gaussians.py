@@ -66,7 +66,9 @@ def sum_gaussians(
     x, y = -2 * xx * u - xy * v, -2 * yy * v - xy * u
     polynomials = torch.stack([xx, xy, yy, x, y, -(x * u + y * v) / 2], dim=-1)
     sums: Tensor = _Sum.apply(polynomials, colours, places)
-    return functional.avg_pool2d(sums.view(*sums.shape[:2], SAMPLES * height, -1), SAMPLES)
+    return functional.avg_pool2d(
+        sums.view(*sums.shape[:2], SAMPLES * height, SAMPLES * width), SAMPLES
+    )
 
 
 class _Sum(Function):
@@ -118,10 +120,11 @@ def _waves(polynomials: Tensor, places: Tensor) -> Tensor:
 
 
 def _pieces(polynomials: Tensor, places: Tensor) -> Iterator[slice]:
-    """Cut the images into runs of as many as `PIECE` holds, at least one."""
+    """Cut the images into runs of as many as `PIECE` holds, at least one; no images are one run."""
     images, points = polynomials.shape[:2]
-    size = max(1, PIECE[polynomials.device.type] // (points * places.shape[1]))
-    return (slice(first, first + size) for first in range(0, images, size))
+    numbers = PIECE.get(polynomials.device.type, PIECE["cpu"])
+    size = max(1, numbers // max(1, points * places.shape[1]))
+    return (slice(first, first + size) for first in range(0, max(1, images), size))
 
 
 def even_factors(points: int) -> Tensor:

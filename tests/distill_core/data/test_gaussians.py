@@ -106,3 +106,17 @@ def test_gaussians_far_away_add_nothing() -> None:
     image = sum_gaussians(*numbers, places=gaussian_places(64, 64), hw=(64, 64))
     assert image[..., :32, :32].abs().max() < 1e-20
     assert image[..., -1, -1] > 0.1
+
+
+def test_no_images_have_sums_and_derivatives() -> None:
+    numbers = [torch.zeros(0, 5, width, requires_grad=True) for width in (2, 3, 3)]
+    image = sum_gaussians(*numbers, places=gaussian_places(2, 3), hw=(2, 3))
+    assert image.shape == (0, 3, 2, 3)
+    grads = torch.autograd.grad(image.sum(), numbers)
+    assert [grad.shape for grad in grads] == [number.shape for number in numbers]
+
+
+def test_shapes_are_had_without_numbers() -> None:
+    numbers = [torch.zeros(2, 5, width, device="meta") for width in (2, 3, 3)]
+    places = gaussian_places(1, 3).to("meta")
+    assert sum_gaussians(*numbers, places=places, hw=(1, 3)).shape == (2, 3, 1, 3)
