@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import Any
 
 ARCHIVES = (".zip", ".tar", ".parquet")
@@ -22,7 +22,8 @@ def data_name(choice: Mapping[str, Any]) -> str:
     >>> data_name({"name": "cifar10", "options": {"root": "/home/me/data"}})
     'cifar10'
     """
-    last = PurePath(str((choice.get("options") or {}).get("path") or "")).name
+    # Of Windows: it takes both slashes, and a run may be read on another system than its own.
+    last = PureWindowsPath(str((choice.get("options") or {}).get("path") or "")).name
     for end in ARCHIVES:
         last = last.removesuffix(end)
     return last if last.strip(".") else str(choice["name"])
