@@ -21,6 +21,15 @@ FLOAT, BYTE = 4, 1
 
 PLAIN = ("--labeler", "onehot", "--orderer", "identity")
 IMAGES = ("--repr", "images", *PLAIN)
+SOFT = (
+    "--repr",
+    "images",
+    "--labeler",
+    "soft",
+    "--orderer",
+    "identity",
+    *options("repr.init=real"),
+)
 POSTER = ("--repr", "poster", "--labeler", "poddl", "--orderer", "poco")
 NEAREST = options("labeler.pooling=nearest", "repr.patches=none")
 FIXED = options("labeler.mode=fixed", "labeler.pooling=none", "repr.patches=none")
@@ -28,6 +37,7 @@ GAUSSIANS = options("repr.canvas=gaussians", "repr.init=real")
 DECODERS = tuple(HOUR)
 REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     "images": IMAGES,
+    "images, soft labels": SOFT,
     "images, half size": (*IMAGES, *options("repr.downsample=2")),
     "poster": (*POSTER, *NEAREST),
     "poster, half size": (*POSTER, *NEAREST, *options("repr.downsample=2")),
@@ -39,6 +49,7 @@ REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     **{name: ("--repr", name, *PLAIN) for name in DECODERS},
 }
 STORED = {
+    "images, soft labels": ("uint8",),
     "images, half size": ("uint8", "uint4"),
     "poster": ("uint8",),
     "poster, half size": ("uint8", "uint4", "uint2"),

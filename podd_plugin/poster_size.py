@@ -29,10 +29,12 @@ def decoded_area(canvas: str, image_shape: tuple[int, ...]) -> float:
     >>> decoded_area("gaussians", (3, 32, 32)), decoded_area("gaussians", (1, 8, 8))
     (16.0, 2.6666666666666665)
     """
+    if canvas != "gaussians":
+        return AREAS[canvas]
     channels, height, width = image_shape
     points = min(GAUSSIANS, max(1, height * width // LEAST_PIXELS))
     most = channels * height * width / (points * (5 + channels))
-    return min(AREAS[canvas], most) if canvas == "gaussians" else AREAS[canvas]
+    return min(AREAS[canvas], most)
 
 
 def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:
