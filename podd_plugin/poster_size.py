@@ -23,8 +23,8 @@ BLOCKS = {"frequencies": 1, "bases": 4}
 def decoded_area(canvas: str, image_shape: tuple[int, ...]) -> float:
     """Return pixels of a decoded canvas, in units of those that its numbers would make.
 
-    Gaussians are the fewer for each patch the more pixels there are; small patches, and those of
-    one channel, have a smaller canvas in place of fewer Gaussians than `gsdd` has.
+    The larger the area, the fewer Gaussians are left for each patch. Where that would be fewer than
+    images of `gsdd` have, as on small patches and those of one channel, the area is smaller.
 
     >>> decoded_area("gaussians", (3, 32, 32)), decoded_area("gaussians", (1, 8, 8))
     (16.0, 2.6666666666666665)

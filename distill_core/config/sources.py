@@ -54,8 +54,11 @@ def sources_of(components: Mapping[str, Mapping[str, Any]], plugins: Plugins) ->
         components: as a manifest has them, by short kind.
         plugins: what is installed.
     """
+    everywhere = tuple(work for each in plugins.providers for work in _beside(each.module))
     return tuple(
-        used for option, chosen in components.items() for used in _used(option, chosen, plugins)
+        used
+        for option, chosen in components.items()
+        for used in _used(option, chosen, plugins, everywhere)
     )
 
 
@@ -75,7 +78,9 @@ def bibtex(used: tuple[Used, ...]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _used(option: str, chosen: Mapping[str, Any], plugins: Plugins) -> Iterator[Used]:
+def _used(
+    option: str, chosen: Mapping[str, Any], plugins: Plugins, everywhere: tuple[Work, ...]
+) -> Iterator[Used]:
     kind = BY_OPTION[option].name if option in BY_OPTION else option
     name = str(chosen["name"])
     try:
@@ -83,7 +88,7 @@ def _used(option: str, chosen: Mapping[str, Any], plugins: Plugins) -> Iterator[
     except (KeyError, UnknownNameError):
         yield Used(kind, name, missing=str(chosen.get("distribution", "its plugin")))
         return
-    known, source = _works(entry, plugins), source_of(entry.item)
+    known, source = _works(entry, everywhere), source_of(entry.item)
     yield Used(kind, name, source, named_in(source, known))
     values = chosen.get("options") or {}
     for changed, words in in_effect(plugins[kind].options(name), values):
@@ -91,13 +96,12 @@ def _used(option: str, chosen: Mapping[str, Any], plugins: Plugins) -> Iterator[
             yield Used("option", f"{option}.{changed}={values[changed]}", words, works)
 
 
-def _works(entry: Entry[Any], plugins: Plugins) -> tuple[Work, ...]:
+def _works(entry: Entry[Any], everywhere: tuple[Work, ...]) -> tuple[Work, ...]:
     """Return the works that the component's plugin knows, then those that others know beside."""
     factory = entry.item.factory
     own = factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
-    modules = (entry.provider.module, own, *(each.module for each in plugins.providers))
     found: dict[str, Work] = {}
-    for work in (work for module in modules for work in _beside(module)):
+    for work in (*_beside(entry.provider.module), *_beside(own), *everywhere):
         found.setdefault(work.fields.get("eprint", work.key), work)
     return tuple(found.values())
 
