@@ -76,7 +76,14 @@ CORESETS = {
     "coreset, herding": ("repr.method=herding", "repr.features=network"),
     "coreset, k-center": ("repr.method=kcenter", "repr.features=network"),
 }
-PAIRED = ("images", "images, half size", "poster", "poster, half size", *DECODERS)
+PAIRED = (
+    "images",
+    "images, half size",
+    "poster",
+    "poster, half size",
+    "poster, gaussians, fixed labels",
+    *DECODERS,
+)
 ADAM = ("ratbptt", "bptt", "frepo", "rcig")  # algorithms that take the decoders' rates
 # As far as is known here: papers about decoders match trajectories or gradients, but for bases.
 PUBLISHED_PAIRS = {
@@ -193,7 +200,7 @@ def pair(dataset: str, name: str, method: str, budget: float) -> ByteCell:
     if dataset == "digits":
         settings = ("--dataset", "digits", *options(*SMALL.get(name, ())))
     else:
-        rate, changes = HOUR.get(name, (None, {}))
+        rate, changes = HOUR.get("gsdd" if "gaussians" in name else name, (None, {}))
         own = [f"repr.{option}={value}" for option, value in changes.items()]
         if rate is not None and method in ADAM:
             own.append(f"algo.pixel_lr={rate}")

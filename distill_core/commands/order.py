@@ -12,6 +12,7 @@ from typing import Any
 from distill_core.artefact.pictures import to_png
 from distill_core.commands.order_picture import order_picture
 from distill_core.commands.order_scores import OrderScore, compare_orders
+from distill_core.config.data_name import name_in_files
 from distill_core.config.grid_shape import format_grid, parse_grid
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, parse_overrides
@@ -120,7 +121,7 @@ def read_request(
         ) from None
     shared = given.get("options", {}).get("orderer", {})
     checked = [_rival(text, shared, plugins) for text in rivals]
-    path = out or Path(f"order-{config.data_name}-{config.orderer}.png")
+    path = out or Path(f"order-{name_in_files(config.data_name)}-{config.orderer}.png")
     return Request(config, plugins, checked, shape, path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill_core.artefact.contents import CONFIG, LOCK, RUN
 from distill_core.artefact.last_set import keep
+from distill_core.config.data_name import name_in_files
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
 from distill_core.system.door import check_folder, check_plain, read_plain
@@ -17,7 +18,6 @@ from registry import InputError
 
 # A configuration that a user wrote for `--config` has no format.
 OURS = re.compile(rb"format = \d+\r?\n")
-LONGEST = 40  # name of data, in the name of a directory, which file systems limit
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -25,7 +25,7 @@ def default_directory(config: RunConfig) -> Path:
     budget = f"{config.ipc:g}ipc-" if config.ipc is not None else ""
     if config.budget_bytes is not None:
         budget = f"{config.budget_bytes}bytes-"
-    data = re.sub(r"[^\w.-]+", "_", config.data_name)[:LONGEST]
+    data = name_in_files(config.data_name)
     parts = (data, config.repr, config.labeler, config.orderer, config.algo)
     return Path("runs") / f"{'-'.join(parts)}-{budget}seed{config.seed}"
 

@@ -199,6 +199,10 @@ class CoresetOptions(Options):
         "random",
         description="how images are chosen: at random; herding (their mean follows the class's); "
         "kcenter (each farthest from those chosen before); forgetting (most often unlearned)",
+        **about(
+            source="herding: Welling 2009, Herding Dynamical Weights to Learn; kcenter: Sener and "
+            "Savarese 2018 (arXiv:1708.00489); forgetting: Toneva et al. 2019 (arXiv:1812.05159)"
+        ),
     )
     per_class: int | None = Field(
         None,

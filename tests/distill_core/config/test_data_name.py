@@ -18,6 +18,7 @@ from distill_core.config.run_config import resolve
         ("birds/", "birds"),
         ("shards/birds.tar", "birds"),
         (Path("birds-v1.2.zip"), "birds-v1.2"),
+        ("birds.ZIP", "birds"),
         (r"C:\data\birds", "birds"),
         ("C:\\data\\birds.zip\\", "birds"),
         (".", "imagefolder"),

@@ -107,6 +107,10 @@ def test_every_source_of_our_options_has_an_entry() -> None:
         ("algo", "ratbptt", {"curriculum": "adaptive"}, ["li2025beyond"]),
         ("algo", "ratbptt", {"augment": "dsa"}, ["zhao2021siamese"]),
         ("algo", "dm", {"augment": "dsa"}, ["zhao2021siamese"]),
+        ("repr", "coreset", {"method": "random"}, []),
+        ("repr", "coreset", {"method": "herding"}, ["welling2009herding"]),
+        ("repr", "coreset", {"method": "kcenter"}, ["sener2018active"]),
+        ("repr", "coreset", {"method": "forgetting"}, ["toneva2019empirical"]),
     ],
 )
 def test_options_cite_what_their_values_come_from(
@@ -127,6 +131,23 @@ def test_options_that_are_left_as_they_are_cite_values_alone() -> None:
         for each in sources_of({kind.option: {"name": name, "options": options}}, plugins)[1:]
     }
     assert cited == {"algo.augment=dsa", "labeler.augment=dsa"}
+
+
+def test_sources_of_values_name_values_that_there_are() -> None:
+    """A source of a value that no option can have would never be cited."""
+    plugins = installed()
+    models = {plugins[kind.name].options(name) for kind in KINDS for name in plugins[kind.name]}
+    named = {
+        (model, name, value)
+        for model in models
+        for name, field in model.model_fields.items()
+        for value in re.findall(
+            r"(?:^|; )(\w+): ", str((field.json_schema_extra or {}).get("source"))
+        )
+    }
+    assert len(named) > 10
+    for model, name, value in sorted(named, key=str):
+        model.model_validate({name: value}, strict=False)
 
 
 def test_the_option_stands_in_the_comment() -> None:

@@ -18,7 +18,7 @@ class RegressionOptions(Options):
         100,
         ge=1,
         description="updates of an online network before a fresh one takes its place",
-        **about("updates", "Zhou et al. 2022; RCIG: published code", advanced="yes"),
+        **about("updates", "Zhou et al. 2022; published code of RCIG", advanced="yes"),
     )
     real_batch: int = Field(
         1024,
