@@ -19,7 +19,6 @@ from distill_core.plugin import (
     cosine_basis,
     even_factors,
     fit_images,
-    gaussian_places,
     sum_gaussians,
 )
 
@@ -157,8 +156,6 @@ class Gaussians(Canvas):
         is a factor on its colour, is left out.
     """
 
-    places: Tensor
-
     def __init__(self, shape: Shape, numbers: int, blocks: tuple[int, int]) -> None:
         super().__init__()
         canvases, channels, height, width = shape
@@ -170,7 +167,6 @@ class Gaussians(Canvas):
         self.means = nn.Parameter(torch.zeros(*points, 2))
         self.factors = nn.Parameter(torch.zeros(*points, 3))
         self.colours = nn.Parameter(torch.zeros(*points, channels))
-        self.register_buffer("places", gaussian_places(*self._block_hw), persistent=False)
 
     def forward(self) -> Tensor:
         """Sum the Gaussians of every block, and lay out the blocks."""
@@ -196,9 +192,7 @@ class Gaussians(Canvas):
 
     def _summed(self) -> Tensor:
         """Return all blocks: (blocks, C, h, w)."""
-        return sum_gaussians(
-            self.means, self.factors, self.colours, places=self.places, hw=self._block_hw
-        )
+        return sum_gaussians(self.means, self.factors, self.colours, hw=self._block_hw)
 
 
 def decoded_canvas(kind: str, shape: Shape, numbers: int, blocks: tuple[int, int]) -> Canvas:

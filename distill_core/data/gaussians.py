@@ -1,4 +1,4 @@
-"""Images as sums of coloured Gaussians: the places where they are seen, and their sum there.
+"""Images as sums of coloured Gaussians.
 
 A Gaussian at mu = (u, v) in [-1, 1]^2 has the covariance S = L L^T + B, where L is lower triangular
 and B is that of a pixel. A pixel is the mean over 2x2 places p of
@@ -26,18 +26,8 @@ FLOOR = -50.0  # of exponents; exp(-50) times a colour is lost in any sum
 PIECE = {"cpu": 2**18, "cuda": 2**26}
 
 
-def gaussian_places(height: int, width: int) -> Tensor:
-    """Return x^2, xy, y^2, x, y and 1 at the four places of every pixel: (6, 4 h w), row by row."""
-    y, x = (
-        (2 * torch.arange(SAMPLES * side, dtype=torch.float64) + 1) / (SAMPLES * side) - 1
-        for side in (height, width)
-    )
-    x, y = x.repeat(SAMPLES * height), y.repeat_interleave(SAMPLES * width)
-    return torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)]).float()
-
-
 def sum_gaussians(
-    means: Tensor, factors: Tensor, colours: Tensor, *, places: Tensor, hw: tuple[int, int]
+    means: Tensor, factors: Tensor, colours: Tensor, *, hw: tuple[int, int]
 ) -> Tensor:
     """Sum the Gaussians of every image, differentiable in all that they are.
 
@@ -48,43 +38,45 @@ def sum_gaussians(
         means: (n, points, 2) u across and v down, -1 to 1.
         factors: (n, points, 3) l11, l21, l22 of L.
         colours: (n, points, C).
-        places: `gaussian_places` of `hw`.
         hw: height and width of an image, pixels.
 
     Returns:
         (n, C, h, w).
     """
     height, width = hw
-    u, v = means.unbind(-1)
-    l11, l21, l22 = factors.unbind(-1)
     across, down = (PIXEL_VARIANCE * (2 / side) ** 2 for side in (width, height))
+    l11, l21, l22 = factors[..., None].unbind(-2)
     own = l22.square() + down
     s11, s12, s22 = l11.square() + across, l11 * l21, l21.square() + own
     det = l11.square() * own + across * s22  # s11 s22 - s12^2, less what cancels
-    # The exponent is a polynomial of the place: xx dx^2 + xy dx dy + yy dy^2, multiplied out.
-    xx, xy, yy = -s22 / (2 * det), s12 / det, -s11 / (2 * det)
-    x, y = -2 * xx * u - xy * v, -2 * yy * v - xy * u
-    polynomials = torch.stack([xx, xy, yy, x, y, -(x * u + y * v) / 2], dim=-1)
-    sums: Tensor = _Sum.apply(polynomials, colours, places)
-    return functional.avg_pool2d(
-        sums.view(*sums.shape[:2], SAMPLES * height, SAMPLES * width), SAMPLES
-    )
+    dx, dy = _places(width, means) - means[..., :1], _places(height, means) - means[..., 1:]
+    # The exponent is yy dy^2 + xx dx^2 + xy dx dy: a product of rows and columns of places.
+    ones = torch.ones_like
+    rows = torch.stack([-s11 / (2 * det) * dy.square(), ones(dy), dy], dim=-1)
+    columns = torch.stack([ones(dx), -s22 / (2 * det) * dx.square(), s12 / det * dx], dim=-2)
+    sums: Tensor = _Sum.apply(rows, columns, colours)
+    return functional.avg_pool2d(sums, SAMPLES)
+
+
+def _places(side: int, like: Tensor) -> Tensor:
+    """Return the coordinates of all places along a side of so many pixels: -1 to 1."""
+    fine = torch.arange(SAMPLES * side, dtype=like.dtype, device=like.device)
+    return (2 * fine + 1) / (SAMPLES * side) - 1
 
 
 class _Sum(Function):
-    """Sums of exp(polynomials @ places) times colours, differentiable to any order."""
+    """Sums of exp(rows @ columns) times colours, differentiable to any order."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(polynomials: Tensor, colours: Tensor, places: Tensor) -> Tensor:
-        """Return (n, C, places), of (n, points, 6), (n, points, C) and (6, places)."""
-        return torch.cat(
-            [
-                colours[piece].mT @ _waves(polynomials[piece], places)
-                for piece in _pieces(polynomials, places)
-            ]
-        )
+    def forward(rows: Tensor, columns: Tensor, colours: Tensor) -> Tensor:
+        """Return (n, C, H, W), of (n, points, H, 3), (n, points, 3, W) and (n, points, C)."""
+        sums = [
+            _mixed(colours[piece], _waves(rows[piece], columns[piece]))
+            for piece in _pieces(rows, columns)
+        ]
+        return torch.cat(sums)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -92,38 +84,46 @@ class _Sum(Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None]:
-        polynomials, colours, places = ctx.saved_tensors
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, columns, colours = ctx.saved_tensors
         grads = []
-        for piece in _pieces(polynomials, places):
-            waves = _waves(polynomials[piece], places)
-            cotangent = cotangents[0][piece]
-            exponents = colours[piece] @ cotangent * waves
-            grads.append((exponents @ places.T, waves @ cotangent.mT))
-        by_polynomials, by_colours = map(torch.cat, zip(*grads, strict=True))
-        return by_polynomials, by_colours, None
+        for piece in _pieces(rows, columns):
+            waves, cotangent = _waves(rows[piece], columns[piece]), cotangents[0][piece]
+            exponents = _mixed(colours[piece].mT, cotangent) * waves
+            by_colours = waves.flatten(2) @ cotangent.flatten(2).mT
+            grads.append((exponents @ columns[piece].mT, rows[piece].mT @ exponents, by_colours))
+        by_rows, by_columns, by_colours = map(torch.cat, zip(*grads, strict=True))
+        return by_rows, by_columns, by_colours
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        polynomials, colours, places = ctx.saved_tensors
+        rows, columns, colours = ctx.saved_tensors
         moved = []
-        for piece in _pieces(polynomials, places):
-            waves = _waves(polynomials[piece], places)
-            exponents = tangents[0][piece] @ places
-            moved.append(colours[piece].mT @ (exponents * waves) + tangents[1][piece].mT @ waves)
+        for piece in _pieces(rows, columns):
+            waves = _waves(rows[piece], columns[piece])
+            exponents = tangents[0][piece] @ columns[piece] + rows[piece] @ tangents[1][piece]
+            moved.append(
+                _mixed(colours[piece], exponents * waves) + _mixed(tangents[2][piece], waves)
+            )
         return torch.cat(moved)
 
 
-def _waves(polynomials: Tensor, places: Tensor) -> Tensor:
+def _waves(rows: Tensor, columns: Tensor) -> Tensor:
     """Return what Gaussians are at all places, at least 2e-22: processors are slow near zero."""
-    return (polynomials @ places).clamp(min=FLOOR).exp_()
+    return (rows @ columns).clamp(min=FLOOR).exp_()
 
 
-def _pieces(polynomials: Tensor, places: Tensor) -> Iterator[slice]:
+def _mixed(weights: Tensor, maps: Tensor) -> Tensor:
+    """Return sums over k of maps (n, k, H, W), weighted by (n, k, m): (n, m, H, W)."""
+    mixed = weights.mT @ maps.flatten(2)
+    return mixed.view(*mixed.shape[:2], *maps.shape[2:])
+
+
+def _pieces(rows: Tensor, columns: Tensor) -> Iterator[slice]:
     """Cut the images into runs of as many as `PIECE` holds, at least one; no images are one run."""
-    images, points = polynomials.shape[:2]
-    numbers = PIECE.get(polynomials.device.type, PIECE["cpu"])
-    size = max(1, numbers // max(1, points * places.shape[1]))
+    images, points, height, _ = rows.shape
+    numbers = PIECE.get(rows.device.type, PIECE["cpu"])
+    size = max(1, numbers // max(1, points * height * columns.shape[3]))
     return (slice(first, first + size) for first in range(0, max(1, images), size))
 
 

@@ -111,7 +111,6 @@ TOOLS: Table = {
             "GAUSSIAN_BORDER",
             "colours_at",
             "even_factors",
-            "gaussian_places",
             "sum_gaussians",
         ),
         "distill_core.data.initial_pixels": ("draw_real", "fit_images", "starting_noise"),

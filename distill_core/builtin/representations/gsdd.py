@@ -24,7 +24,6 @@ from distill_core.plugin import (
     colours_at,
     draw_real,
     even_factors,
-    gaussian_places,
     starting_noise,
     sum_gaussians,
 )
@@ -49,8 +48,6 @@ class Gsdd(Decoded):
         InputError: the budget is below one image for every class.
     """
 
-    places: Tensor
-
     def __init__(self, options: GsddOptions, *, spec: DataSpec, ipc: float | None = None) -> None:
         super().__init__()
         self.options = options
@@ -62,7 +59,6 @@ class Gsdd(Decoded):
         self.factors = nn.Parameter(torch.zeros(*shape, 3))  # l11, l21, l22
         self.colours = nn.Parameter(torch.zeros(*shape, channels))
         self.opacities = nn.Parameter(torch.zeros(shape))
-        self.register_buffer("places", gaussian_places(height, width), persistent=False)
 
     @torch.no_grad()
     def reset(self, placement: Placement, real: RealData, *, generator: Generator) -> None:
@@ -85,7 +81,6 @@ class Gsdd(Decoded):
             self.means[which],
             self.factors[which],
             self.colours[which] * self.opacities[which][..., None],
-            places=self.places,
             hw=self.layout.canvas_hw,
         )
 

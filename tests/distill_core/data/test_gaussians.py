@@ -14,7 +14,6 @@ from distill_core.data.gaussians import (
     PIXEL_VARIANCE,
     colours_at,
     even_factors,
-    gaussian_places,
     sum_gaussians,
 )
 
@@ -26,7 +25,6 @@ def test_a_sum_is_of_normal_densities_at_their_peak(height, width, points, seed)
     factors = rng.uniform(0.2, 1, (1, points, 3))
     image = sum_gaussians(
         *map(torch.from_numpy, (means, factors, colours)),
-        places=gaussian_places(height, width).double(),
         hw=(height, width),
     )
     y, x = ((np.arange(2 * side) + 0.5) / side - 1 for side in (height, width))
@@ -47,9 +45,7 @@ def test_even_gaussians_with_colours_of_an_image_sum_up_to_about_it() -> None:
     means = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).reshape(1, -1, 2)
     image = torch.full((1, 3, 16, 16), 0.7)
     factors = even_factors(25).expand(1, 25, 3)
-    made = sum_gaussians(
-        means, factors, colours_at(means, image), places=gaussian_places(16, 16), hw=(16, 16)
-    )
+    made = sum_gaussians(means, factors, colours_at(means, image), hw=(16, 16))
     torch.testing.assert_close(made[..., 6:10, 6:10], image[..., 6:10, 6:10], atol=0.05, rtol=0)
 
 
@@ -58,10 +54,9 @@ def test_even_gaussians_with_colours_of_an_image_sum_up_to_about_it() -> None:
 def test_derivatives_of_every_order_and_direction_are_exact_in_pieces(piece, monkeypatch) -> None:
     monkeypatch.setitem(gaussians.PIECE, "cpu", piece)
     draw = torch.Generator().manual_seed(0)
-    places = gaussian_places(2, 3).double()
 
     def summed(*numbers: torch.Tensor) -> torch.Tensor:
-        return sum_gaussians(*numbers, places=places, hw=(2, 3))
+        return sum_gaussians(*numbers, hw=(2, 3))
 
     numbers = [
         torch.rand(3, 5, width, dtype=torch.float64, generator=draw).requires_grad_()
@@ -74,12 +69,11 @@ def test_derivatives_of_every_order_and_direction_are_exact_in_pieces(piece, mon
 def test_pieces_change_no_number(monkeypatch) -> None:
     draw = torch.Generator().manual_seed(0)
     numbers = [torch.rand(5, 4, width, generator=draw) for width in (2, 3, 3)]
-    places = gaussian_places(4, 4)
-    whole = sum_gaussians(*numbers, places=places, hw=(4, 4))
+    whole = sum_gaussians(*numbers, hw=(4, 4))
     monkeypatch.setitem(gaussians.PIECE, "cpu", 2 * 4 * 64)
-    torch.testing.assert_close(sum_gaussians(*numbers, places=places, hw=(4, 4)), whole)
+    torch.testing.assert_close(sum_gaussians(*numbers, hw=(4, 4)), whole)
     monkeypatch.undo()
-    mapped = torch.func.vmap(lambda *one: sum_gaussians(*one, places=places, hw=(4, 4)))
+    mapped = torch.func.vmap(lambda *one: sum_gaussians(*one, hw=(4, 4)))
     torch.testing.assert_close(mapped(*(number[:, None] for number in numbers))[:, 0], whole)
 
 
@@ -93,7 +87,6 @@ def test_long_thin_gaussians_keep_their_width(factor) -> None:
     single, double = (
         sum_gaussians(
             *(number.to(dtype) for number in numbers),
-            places=gaussian_places(8, 8).to(dtype),
             hw=(8, 8),
         )
         for dtype in (torch.float32, torch.float64)
@@ -101,16 +94,29 @@ def test_long_thin_gaussians_keep_their_width(factor) -> None:
     torch.testing.assert_close(single.double(), double, atol=1e-3, rtol=0)
 
 
+@given(st.sampled_from([8, 32, 224, 1024]), st.integers(0, 9))
+def test_small_gaussians_are_as_exact_in_large_images(side, seed) -> None:
+    """Places are taken from the mean before they are squared: far from the middle, too."""
+    draw = torch.Generator().manual_seed(seed)
+    means = 2 * torch.rand(1, 3, 2, generator=draw) - 1
+    numbers = means, torch.full((1, 3, 3), 0.2 / side), torch.rand(1, 3, 1, generator=draw)
+    single, double = (
+        sum_gaussians(*(number.to(dtype) for number in numbers), hw=(1, side))
+        for dtype in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(single.double(), double, atol=2e-5, rtol=0)
+
+
 def test_gaussians_far_away_add_nothing() -> None:
     numbers = torch.ones(1, 2, 2), torch.full((1, 2, 3), 1e-3), torch.ones(1, 2, 1)
-    image = sum_gaussians(*numbers, places=gaussian_places(64, 64), hw=(64, 64))
+    image = sum_gaussians(*numbers, hw=(64, 64))
     assert image[..., :32, :32].abs().max() < 1e-20
     assert image[..., -1, -1] > 0.1
 
 
 def test_no_images_have_sums_and_derivatives() -> None:
     numbers = [torch.zeros(0, 5, width, requires_grad=True) for width in (2, 3, 3)]
-    image = sum_gaussians(*numbers, places=gaussian_places(2, 3), hw=(2, 3))
+    image = sum_gaussians(*numbers, hw=(2, 3))
     assert image.shape == (0, 3, 2, 3)
     grads = torch.autograd.grad(image.sum(), numbers)
     assert [grad.shape for grad in grads] == [number.shape for number in numbers]
@@ -118,5 +124,4 @@ def test_no_images_have_sums_and_derivatives() -> None:
 
 def test_shapes_are_had_without_numbers() -> None:
     numbers = [torch.zeros(2, 5, width, device="meta") for width in (2, 3, 3)]
-    places = gaussian_places(1, 3).to("meta")
-    assert sum_gaussians(*numbers, places=places, hw=(1, 3)).shape == (2, 3, 1, 3)
+    assert sum_gaussians(*numbers, hw=(1, 3)).shape == (2, 3, 1, 3)
