@@ -32,6 +32,7 @@ from first_command import numbers
 from paper_book import identity, keep, mean, of, read, recorded, table
 from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, options, place
 from paper_curves import curves, draw
+from scipy.stats import pearsonr
 
 from distill_core.plugin import cosine_distances, ordering_score
 
@@ -118,7 +119,7 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
         if args.draw:
             draw(rows, records, scale, args.draw)
     if part == "ablation order":
-        yield correlation(cells, args)
+        yield from correlation(cells, args)
     if part in PICTURES:
         for cell in cells:
             for found in args.out.glob(f"{cell.key}-*/poster_grid.png"):
@@ -127,26 +128,36 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
                 yield f"picture: {target}"
 
 
-def correlation(cells: list[Cell], args: argparse.Namespace) -> str:
+def correlation(cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
     """Correlate scores of class orders, by the embeddings of the names, with test accuracies."""
     file = args.embeddings.get("cifar10")
     if file is None:
-        return "Correlation: pass --embeddings cifar10=FILE.npz for the scores of the orders."
+        yield "Correlation: pass --embeddings cifar10=FILE.npz for the scores of the orders."
+        return
     stored = np.load(file, allow_pickle=False)
     names = [str(name) for name in stored["names"]]
     distances = cosine_distances(torch.from_numpy(stored["embeddings"].astype(np.float64)))
     records = read(args.book)
     scores, accuracies = [], []
+    yield "| order | its score | accuracy |"
+    yield "|---|---|---|"
     for cell in cells:
         found = of(cell, records, scale_of(args, cell))
         if found:
             grid = [[names.index(name) for name in row] for row in found[0]["order"]]
             scores.append(ordering_score(torch.tensor(grid), distances))
             accuracies.append(statistics.fmean(map(mean, found)))
-    if len(scores) < 3:
-        return f"Correlation: {len(scores)} orders are too few (paper: {CORRELATION}, 5 orders)."
-    found_r = statistics.correlation(scores, accuracies)
-    return f"Correlation of {len(scores)} orders: {found_r:.2f} (paper: {CORRELATION}, 5 orders)."
+            yield f"| {cell.name} | {scores[-1]:.3f} | {accuracies[-1]:.1f} |"
+    yield ""
+    if len(scores) < 4:
+        yield f"Correlation: {len(scores)} orders are too few (paper: {CORRELATION}, 5 orders)."
+        return
+    found_r = pearsonr(scores, accuracies)
+    low, high = found_r.confidence_interval(0.95)
+    yield (
+        f"Correlation of {len(scores)} orders: {found_r.statistic:.2f}, 95 % interval {low:.2f} to "
+        f"{high:.2f} (paper: {CORRELATION}, 5 orders)."
+    )
 
 
 def figure_7(args: argparse.Namespace) -> str:

@@ -120,7 +120,11 @@ def test_orders_are_scored_as_in_the_paper(paper, tmp_path):
         accuracy = 50 - 3 * ordering_score(grid, distances)
         order = [[names[label] for label in row] for row in grid.tolist()]
         paper.keep(args.book, record(cell, "250 steps", 0, accuracy, order=order))
-    assert paper.correlation(cells, args).startswith("Correlation of 5 orders: -1.00")
+    *rows, said = paper.correlation(cells, args)
+    assert len([row for row in rows if row.startswith("| order ")]) == 1 + 5
+    assert said.startswith("Correlation of 5 orders: -1.00, 95 % interval -1.00 to -1.00")
+    *_, said = paper.correlation(cells[:3], args)
+    assert "3 orders are too few" in said
 
 
 def test_a_claimed_run_is_left_to_its_owner(paper, tmp_path):
