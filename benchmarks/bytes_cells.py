@@ -85,6 +85,8 @@ PAIRED = (
     *DECODERS,
 )
 ADAM = ("ratbptt", "bptt", "frepo", "rcig")  # algorithms that take the decoders' rates
+# Of Gaussians, whose numbers are no pixels: the best on validation of factors of ten, docs/bytes.md.
+GAUSSIAN_RATES = {"dm": 1e-2, "dsa": 1e-3, "mtt": 1.0}
 # As far as is known here: papers about decoders match trajectories or gradients, but for bases.
 PUBLISHED_PAIRS = {
     *(("images", method) for method in METHODS),
@@ -200,9 +202,14 @@ def pair(dataset: str, name: str, method: str, budget: float) -> ByteCell:
     if dataset == "digits":
         settings = ("--dataset", "digits", *options(*SMALL.get(name, ())))
     else:
-        rate, changes = HOUR.get("gsdd" if "gaussians" in name else name, (None, {}))
+        decoder = "gsdd" if "gaussians" in name else name
+        rate, changes = HOUR.get(decoder, (None, {}))
         own = [f"repr.{option}={value}" for option, value in changes.items()]
-        if rate is not None and method in ADAM:
+        if decoder == "gsdd" and method in GAUSSIAN_RATES:
+            rate = GAUSSIAN_RATES[method]
+        elif method not in ADAM:
+            rate = None
+        if rate is not None:
             own.append(f"algo.pixel_lr={rate}")
         common = options("data.whitening=zca", "evaluate.steps=1000", "evaluate.every=0")
         settings = (*common, *_taken(words[1], METHODS[method]), *options(*own))
