@@ -85,7 +85,7 @@ PAIRED = (
     *DECODERS,
 )
 ADAM = ("ratbptt", "bptt", "frepo", "rcig")  # algorithms that take the decoders' rates
-# Of Gaussians, whose numbers are no pixels: the best on validation of factors of ten, docs/bytes.md.
+# Of Gaussians, which are no pixels: the best on validation of a few powers of ten, docs/bytes.md.
 GAUSSIAN_RATES = {"dm": 1e-2, "dsa": 1e-3, "mtt": 1.0}
 # As far as is known here: papers about decoders match trajectories or gradients, but for bases.
 PUBLISHED_PAIRS = {
