@@ -86,6 +86,8 @@ def _print(ordered: Ordered) -> None:
     from distill_core.layout.class_order import note_lines
 
     record: dict[str, Any] = ordered.as_dict()
+    for note in ordered.data_notes:
+        click.echo(f"data: {note}")
     rows, cols = record["grid_shape"]
     print_table(
         ("", *(str(col + 1) for col in range(cols))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     from distill_core.run.checkpoint import has_checkpoint
     from distill_core.run.directory import is_of
 
-    going_on = f"distill run --resume --out {plan.run_dir}"
+    going_on = f"distill run --resume --out {shlex.quote(str(plan.run_dir))}"
     try:
         run_command.run(
             plan.config,

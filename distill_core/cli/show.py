@@ -23,8 +23,9 @@ from distill_core.config.describe import (
     rows,
     settings_rows,
 )
-from distill_core.config.discovery import discover
-from registry import OptionError
+from distill_core.config.discovery import collect_presets, discover
+from distill_core.hookspecs import KINDS
+from registry import Kind, OptionError, UnknownNameError
 from registry.docstrings import source_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def command(kind: str, name: str | None, whole: bool, as_json: bool) -> None:
     if name is None and (model := settings_models().get(kind)):
         _show_settings(kind, model, whole=whole, as_json=as_json)
         return
-    found = find_kind(kind)
+    found = find_kind(kind) if name else _kind_or_place(kind)
     if name is None:
         raise OptionError(
             f"nothing says which {found.name} to show.",
@@ -85,6 +86,24 @@ def command(kind: str, name: str | None, whole: bool, as_json: bool) -> None:
         return
     hidden = set() if whole else advanced_options(model, found.option)
     _print_options(options, hidden, f"{kind} {name}")
+
+
+def _kind_or_place(text: str) -> Kind:
+    """Return the kind; if it is a component or a preset instead, say how to show that.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    try:
+        return find_kind(text)
+    except UnknownNameError as error:
+        plugins = discover()
+        places = [kind.option for kind in KINDS if text in plugins[kind.name]]
+        places += ["preset"] if text in collect_presets(plugins) else []
+        if not places:
+            raise
+        ways = " or ".join(f"`distill show {place} {text}`" for place in places)
+        raise UnknownNameError(error.kind, text, known=error.known, next=f"{ways}.") from None
 
 
 def _show_settings(name: str, model: type[Options], *, whole: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,4 +162,4 @@ def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_j
         more = f" and {len(failed) - len(shown)} more" if len(failed) > len(shown) else ""
         click.echo(f"failed: {', '.join(shown)}{more}; the same command tries them again")
     click.echo(f"saved in {out / 'results.csv'} and results.json")
-    click.echo(f"for a page: distill report {out / 'runs'}/*")
+    click.echo(f"for a page: distill report {shlex.quote(str(out / 'runs'))}/*")

@@ -59,6 +59,7 @@ class Ordered:
         measured_by: which distances the scores use.
         picture: the PNG.
         grid_file: the class names as JSON, for orderer `given`.
+        data_notes: what was lost or left out when the data were read.
         earlier: another grid file that was there, under its new name.
     """
 
@@ -69,6 +70,7 @@ class Ordered:
     measured_by: str
     picture: Path
     grid_file: Path
+    data_notes: tuple[str, ...] = ()
     earlier: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ class Ordered:
             "grid": self.names,
             "class_grid": self.order.grid.tolist(),
             "notes": self.order.notes,
+            "data_notes": list(self.data_notes),
             "measured_by": self.measured_by,
             "scores": [score.as_dict() for score in self.scores],
             "picture": str(self.picture),
@@ -158,6 +161,7 @@ def order_dataset(request: Request) -> Ordered:
         measured_by=ON_IMAGES if first.distances is None else f"the distances of {first.orderer}",
         picture=request.out,
         grid_file=grid_file,
+        data_notes=tuple(real.notes),
         earlier=earlier,
     )
 

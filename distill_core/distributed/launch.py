@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -118,8 +119,9 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
     raise EnvironmentFault(
         f"{ended or 'the first process ended'} before the run was complete.",
         expected="all processes of the run to stay until it is complete.",
-        next=f"`distill run --resume --out {run_dir}` goes on from the last checkpoint, if there "
-        "is one; a process that was killed may have needed more memory than there is.",
+        next=f"`distill run --resume --out {shlex.quote(str(run_dir))}` goes on from the last "
+        "checkpoint, if there is one; a process that was killed may have needed more memory than "
+        "there is.",
     )
 
 

@@ -71,8 +71,11 @@ def export_huggingface(distilled: Distilled, out: Path, licence: str, title: str
         write_atomically(out / CONFIG, tomli_w.dumps(without_places(settings)).encode())
     card = dataset_card(distilled, manifest, licence, title)
     write_atomically(out / "README.md", card.encode())
+    open_question = (
+        ", and say the licence of the source data with --license" if licence == "unknown" else ""
+    )
     return [
         f"{len(pngs)} pictures in train, metadata.jsonl with soft labels, README.md",
         rounding_note(distilled).replace("--format tensors", "tensors.safetensors"),
-        "Before you publish it: read README.md, and say the licence of the source data.",
+        f"Before you publish it: read README.md{open_question}.",
     ]

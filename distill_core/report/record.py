@@ -7,6 +7,7 @@ raises an `InputError` that gives the reason in one line.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -208,11 +209,12 @@ def _finite(value: Any) -> float:
 
 
 def _unusable(path: Path, why: str) -> InputError:
+    quoted = shlex.quote(str(path))
     return InputError(
         f"{path}: {why}.",
         expected="the directory of a finished run.",
-        next=f"let it finish with `distill run --resume --out {path}`, or judge it with "
-        f"`distill evaluate {path}`.",
+        next=f"let it finish with `distill run --resume --out {quoted}`, or judge it with "
+        f"`distill evaluate {quoted}`.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from pathlib import Path
 
 from distill_core.artefact.contents import CONFIG, LOCK, RUN
@@ -48,7 +49,8 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         return
     is_run = _is_run(run_dir)
     if not overwrite:
-        going_on = f"`distill run --resume --out {run_dir}` to go on, " if is_run else ""
+        quoted = shlex.quote(str(run_dir))
+        going_on = f"`distill run --resume --out {quoted}` to go on, " if is_run else ""
         raise InputError(
             f"{run_dir} exists already and is not empty.",
             expected="a new directory, so that no result is lost.",

@@ -6,6 +6,7 @@ so that resuming repeats the step exactly. If even that fails, the last checkpoi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
@@ -98,7 +99,7 @@ def explained(
 
 
 def _how(found: ExplainedError | None, loop: OuterLoop) -> str:
-    how = f"`distill run --resume --out {loop.run_dir}`"
+    how = f"`distill run --resume --out {shlex.quote(str(loop.run_dir))}`"
     if isinstance(found, RankLostError):
         how += ", with any number of processes"
     elif isinstance(found, DivergenceError):

@@ -58,6 +58,19 @@ def test_it_says_what_it_has_written_and_where_and_keeps_an_edited_grid(tmp_path
     )
 
 
+def test_it_says_which_pictures_are_not_read(tmp_path: Path) -> None:
+    for place in ("a/1", "a/2", "b/1", "b/2", "beside"):
+        file = tmp_path / "mine" / f"{place}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (ord(place[0]), 9, 9)).save(file)
+    words = ("order", "--dataset", "imagefolder", "-o", "dataset.path=mine", "--orderer", "random")
+    first = "data: pictures beside the class folders are not read:"
+    told = distill(*words)
+    assert told.stdout.startswith(first), told.output
+    (note, *_) = json.loads(distill(*words, "--json").stdout)["data_notes"]
+    assert told.stdout.splitlines()[0] == f"data: {note}"
+
+
 def test_json_and_the_way_back_through_given() -> None:
     first = json.loads(distill(*DIGITS, "--orderer", "poco", "--grid", "5x2", "--json").stdout)
     assert first["grid_shape"] == [5, 2]

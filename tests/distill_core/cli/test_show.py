@@ -52,6 +52,22 @@ def test_a_component_without_options(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("word", "way"),
+    [
+        ("poster", "Next: `distill show repr poster`."),
+        ("quick-digits", "Next: `distill show preset quick-digits`."),
+        ("postr", "Next: `distill list` shows all kinds."),
+    ],
+)
+def test_a_name_without_its_kind_says_how_to_show_it(word: str, way: str) -> None:
+    result = distill("show", word)
+    assert result.exit_code == 2
+    first, _, last = result.stderr.splitlines()
+    assert first == f"no kind of component named '{word}'."
+    assert last == way
+
+
 def test_an_unknown_component(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "show", ("helix", spiral()))
     result = distill("show", "orderer", "spirl")

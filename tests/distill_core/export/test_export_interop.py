@@ -79,7 +79,8 @@ def test_metadata_names_every_picture_once(run_dir: Path, tmp_path: Path) -> Non
 
 
 def test_the_card_has_a_valid_header_and_no_way_out_of_it(run_dir: Path, tmp_path: Path) -> None:
-    export(run_dir, tmp_path / "hub", "huggingface", licence="cc-by-4.0")
+    told = export(run_dir, tmp_path / "hub", "huggingface", licence="cc-by-4.0")
+    assert "Before you publish it: read README.md." in told
     text = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     _, header, body = text.split("---\n", 2)
     values = yaml.safe_load(header)
@@ -99,7 +100,8 @@ def test_the_card_has_a_valid_header_and_no_way_out_of_it(run_dir: Path, tmp_pat
 
 
 def test_an_unknown_licence_is_said(run_dir: Path, tmp_path: Path) -> None:
-    export(run_dir, tmp_path / "hub", "huggingface")
+    told = export(run_dir, tmp_path / "hub", "huggingface")
+    assert [line for line in told if line.endswith("the source data with --license.")]
     text = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     assert "license: unknown" in text
     assert "find out before you publish" in text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -79,6 +80,15 @@ def test_what_is_there_is_kept_unless_asked(tmp_path):
     begin(tmp_path, small_config(seed=4), overwrite=True)
     assert not (tmp_path / "poster.png").exists()
     assert read_settings(tmp_path / CONFIG)["seed"] == 4
+
+
+def test_the_way_to_go_on_can_be_pasted_into_a_shell(tmp_path):
+    run_dir = tmp_path / "it's my run"
+    begin(run_dir, small_config(), overwrite=False)
+    with pytest.raises(InputError) as caught:
+        check_new(run_dir, overwrite=False)
+    words = shlex.split(caught.value.next.split("`")[1])
+    assert words == ["distill", "run", "--resume", "--out", str(run_dir)]
 
 
 def test_overwriting_removes_all_that_a_run_wrote_and_leaves_what_desktops_do(tmp_path):
