@@ -185,7 +185,7 @@ def _matrix(distilled: Distilled) -> str:
 def _title(distilled: Distilled, source: str) -> str:
     parts = distilled.metadata.get("components", {})
     names = " x ".join(str(parts[kind]["name"]) for kind in PARTS if kind in parts)
-    return f"{source}, distilled to {distilled.budget.ipc:g} images per class ({names})"
+    return f"{source}, distilled to {distilled.budget.ipc:.3g} images per class ({names})"
 
 
 def _made(distilled: Distilled, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

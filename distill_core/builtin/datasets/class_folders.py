@@ -215,6 +215,14 @@ def _left_out(tree: FileTree, parts: dict[str, Classes]) -> list[str]:
             f"files with other endings than a picture's are not read: {_endings(others)}; "
             f"the first is {shown(others[0])}."
         )
+    around = {start.rstrip("/") for start in parts}
+    hidden = [name for name in tree.hidden if name.rpartition("/")[0] in around]
+    if hidden:
+        more = f" and {len(hidden) - 5} more" if len(hidden) > 5 else ""
+        said.append(
+            "folders whose names begin with a dot are no classes and not read: "
+            f"{', '.join(map(shown, hidden[:5]))}{more}."
+        )
     return said
 
 

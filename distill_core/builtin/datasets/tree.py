@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from distill_core.builtin.datasets.plain_files import check_size, read_plain
@@ -45,12 +46,14 @@ class FileTree:
         path: the folder or archive that was opened, for messages also the part of it.
         files: paths of all files relative to it, with "/", sorted.
         folders: likewise of all folders, empty ones too.
+        hidden: likewise of folders whose names begin with a dot; what is in them is not listed.
     """
 
     path: Path
     files: tuple[str, ...]
     folders: tuple[str, ...]
     _read: Callable[[str], bytes]
+    hidden: tuple[str, ...] = ()
 
     def read(self, file: str) -> bytes:
         """Read one file.
@@ -103,6 +106,7 @@ class FileTree:
             below(self.files),
             below(self.folders),
             lambda file: self._read(start + file),
+            below(self.hidden),
         )
 
     def holding(self, file: str, *, next: str) -> FileTree:
@@ -178,6 +182,7 @@ def files_to_read(path: Path, *, next: str) -> dict[str, Path]:
 def _folder(path: Path) -> FileTree:
     files: list[str] = []
     folders: list[str] = []
+    hidden: list[str] = []
     ways: Counter[_Folder] = Counter()
 
     def walk(folder: Path, start: str, around: frozenset[_Folder]) -> None:
@@ -198,6 +203,8 @@ def _folder(path: Path) -> FileTree:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
             if not _wanted([entry.name]):
+                if entry.name.startswith(".") and _is_folder(entry):
+                    hidden.append(start + entry.name)
                 continue
             if _is_folder(entry):
                 folders.append(start + entry.name)
@@ -214,7 +221,11 @@ def _folder(path: Path) -> FileTree:
             next="give permission, or remove it.",
         ) from None
     return FileTree(
-        path, tuple(sorted(files)), tuple(sorted(folders)), lambda f: read_plain(path / f)
+        path,
+        tuple(sorted(files)),
+        tuple(sorted(folders)),
+        lambda f: read_plain(path / f),
+        tuple(sorted(hidden)),
     )
 
 
@@ -236,13 +247,19 @@ def _check_depth(path: Path, name: str) -> None:
 
 def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
     members: dict[str, str] = {}  # as stored, by the path that is shown
-    folders = set()
+    folders, hidden = set(), set()
     for member in archive.infolist():
         # Some writers for Windows separate folders by backslashes, in all places or in some;
         # others begin with "./".
         name, plain = member.filename, member.filename.replace("\\", "/")
         parts = [part for part in plain.rstrip("/").split("/") if part not in {"", "."}]
-        if not parts or _wanted(parts) != parts:
+        if not parts:
+            continue
+        wanted = [*takewhile(lambda part: _wanted([part]), parts)]
+        if wanted != parts:
+            left, folder = parts[len(wanted)], plain.endswith("/") or len(wanted) + 1 < len(parts)
+            if folder and left[0] == "." and left != "..":
+                hidden.add("/".join([*wanted, left]))
             continue
         _check_depth(path, plain)
         _check_separators(path, member)
@@ -264,7 +281,9 @@ def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
         with archive.open(members[file]) as opened:
             return opened.read(size)  # no more is unpacked than was declared
 
-    return FileTree(path, tuple(sorted(members)), tuple(sorted(folders)), read)
+    return FileTree(
+        path, tuple(sorted(members)), tuple(sorted(folders)), read, tuple(sorted(hidden))
+    )
 
 
 def _check_separators(path: Path, member: zipfile.ZipInfo) -> None:

@@ -285,6 +285,19 @@ def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("make", [folder, archive])
+@pytest.mark.parametrize("wrapper", ["", "wrapper/"])
+def test_folders_that_begin_with_a_dot_are_named(
+    make: Callable[[Path, Mapping[str, bytes]], Path], wrapper: str, tmp_path: Path
+) -> None:
+    files = {**SPLIT, **JUNK, "train/.5/a.png": png(4), "train/.5/b.png": png(4)}
+    files |= {"train/dog/.cache/a.png": b"", "train/.dir/": b""} if make is archive else {}
+    files = {wrapper + name: content for name, content in files.items()}
+    said = "folders whose names begin with a dot are no classes and not read: train/.5"
+    said += ", train/.dir." if make is archive else "."
+    assert said in _load(make(tmp_path / "data.zip", files)).notes
+
+
 def test_a_class_with_other_files_alone_says_which(tmp_path: Path) -> None:
     files = {**SPLIT, "train/emu/1.heic": b"", "train/emu/2.heic": b""}
     with pytest.raises(InputError, match=r"has no images, but other files: 2 \.heic"):
