@@ -206,12 +206,9 @@ def pair(dataset: str, name: str, method: str, budget: float) -> ByteCell:
         decoder = "gsdd" if "gaussians" in name else name
         rate, changes = HOUR.get(decoder, (None, {}))
         own = [f"repr.{option}={value}" for option, value in changes.items()]
-        if decoder == "gsdd" and method in GAUSSIAN_RATES:
-            rate = GAUSSIAN_RATES[method]
-        elif method not in ADAM:
-            rate = None
-        if rate is not None:
-            own.append(f"algo.pixel_lr={rate}")
+        rates = dict.fromkeys(ADAM, rate) | (GAUSSIAN_RATES if decoder == "gsdd" else {})
+        if rates.get(method):
+            own.append(f"algo.pixel_lr={rates[method]}")
         common = options("data.whitening=zca", "evaluate.steps=1000", "evaluate.every=0")
         settings = (*common, *_taken(words[1], METHODS[method]), *options(*own))
     return ByteCell(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from distill_core.cli.choices import base_settings, own_settings, with_settings,
 from distill_core.cli.errors import INTERRUPTED, Display
 from distill_core.cli.folded import FoldedCommand
 from distill_core.cli.processes import as_rank, check_procs
+from distill_core.config.resume_command import resume_command
 from distill_core.distributed.launch import (
     EXIT_CODE_FILE,
     check_processes,
@@ -97,7 +97,7 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     from distill_core.run.checkpoint import has_checkpoint
     from distill_core.run.directory import is_of
 
-    going_on = f"distill run --resume --out {shlex.quote(str(plan.run_dir))}"
+    going_on = resume_command(plan.run_dir)
     try:
         run_command.run(
             plan.config,

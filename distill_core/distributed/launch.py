@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from distill_core.config.resume_command import resume_command
 from distill_core.system.cores import count_cores
 from registry import EnvironmentFault, OptionError
 
@@ -119,7 +119,7 @@ def launch(arguments: Sequence[str], procs: int, *, run_dir: Path, patience: flo
     raise EnvironmentFault(
         f"{ended or 'the first process ended'} before the run was complete.",
         expected="all processes of the run to stay until it is complete.",
-        next=f"`distill run --resume --out {shlex.quote(str(run_dir))}` goes on from the last "
+        next=f"`{resume_command(run_dir)}` goes on from the last "
         "checkpoint, if there is one; a process that was killed may have needed more memory than "
         "there is.",
     )

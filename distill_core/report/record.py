@@ -20,6 +20,7 @@ from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.storage import Storage
 from distill_core.config.data_name import data_name
+from distill_core.config.resume_command import resume_command
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.files import objects_of
@@ -209,12 +210,11 @@ def _finite(value: Any) -> float:
 
 
 def _unusable(path: Path, why: str) -> InputError:
-    quoted = shlex.quote(str(path))
     return InputError(
         f"{path}: {why}.",
         expected="the directory of a finished run.",
-        next=f"let it finish with `distill run --resume --out {quoted}`, or judge it with "
-        f"`distill evaluate {quoted}`.",
+        next=f"let it finish with `{resume_command(path)}`, or judge it with "
+        f"`{shlex.join(['distill', 'evaluate', str(path)])}`.",
     )
 
 

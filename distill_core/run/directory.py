@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 from pathlib import Path
 
 from distill_core.artefact.contents import CONFIG, LOCK, RUN
 from distill_core.artefact.last_set import keep
 from distill_core.config.data_name import name_in_files
+from distill_core.config.resume_command import resume_command
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
 from distill_core.system.door import check_folder, check_plain, read_plain
@@ -49,8 +49,7 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         return
     is_run = _is_run(run_dir)
     if not overwrite:
-        quoted = shlex.quote(str(run_dir))
-        going_on = f"`distill run --resume --out {quoted}` to go on, " if is_run else ""
+        going_on = f"`{resume_command(run_dir)}` to go on, " if is_run else ""
         raise InputError(
             f"{run_dir} exists already and is not empty.",
             expected="a new directory, so that no result is lost.",

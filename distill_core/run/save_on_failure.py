@@ -6,12 +6,12 @@ so that resuming repeats the step exactly. If even that fails, the last checkpoi
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
 
 from distill_core.config.advice import at_most, counting, lowering
+from distill_core.config.resume_command import resume_command
 from distill_core.contracts.algorithm import DivergenceError
 from distill_core.distributed.ranks import RankLostError
 from distill_core.hookspecs import GROUP
@@ -99,7 +99,7 @@ def explained(
 
 
 def _how(found: ExplainedError | None, loop: OuterLoop) -> str:
-    how = f"`distill run --resume --out {shlex.quote(str(loop.run_dir))}`"
+    how = f"`{resume_command(loop.run_dir)}`"
     if isinstance(found, RankLostError):
         how += ", with any number of processes"
     elif isinstance(found, DivergenceError):

@@ -10,7 +10,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -202,7 +202,7 @@ def _folder(path: Path) -> FileTree:
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
-            if not _wanted([entry.name]):
+            if not _is_wanted(entry.name):
                 if entry.name.startswith(".") and _is_folder(entry):
                     hidden.append(start + entry.name)
                 continue
@@ -253,13 +253,12 @@ def _archive(path: Path, archive: zipfile.ZipFile) -> FileTree:
         # others begin with "./".
         name, plain = member.filename, member.filename.replace("\\", "/")
         parts = [part for part in plain.rstrip("/").split("/") if part not in {"", "."}]
-        if not parts:
-            continue
-        wanted = [*takewhile(lambda part: _wanted([part]), parts)]
-        if wanted != parts:
-            left, folder = parts[len(wanted)], plain.endswith("/") or len(wanted) + 1 < len(parts)
-            if folder and left[0] == "." and left != "..":
-                hidden.add("/".join([*wanted, left]))
+        wanted = [*takewhile(_is_wanted, parts)]
+        left = parts[len(wanted) :]
+        in_folder = len(left) > 1 or plain.endswith("/")
+        if left and in_folder and left[0][0] == "." and left[0] != "..":
+            hidden.add("/".join([*wanted, left[0]]))
+        if left or not parts:
             continue
         _check_depth(path, plain)
         _check_separators(path, member)
@@ -297,5 +296,5 @@ def _check_separators(path: Path, member: zipfile.ZipInfo) -> None:
         )
 
 
-def _wanted(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name[:1] not in {"", "."} and name not in LEFT_BEHIND]
+def _is_wanted(name: str) -> bool:
+    return name[:1] not in {"", "."} and name not in LEFT_BEHIND

@@ -17,8 +17,8 @@ from tests.caches import make_cache
 from tests.distill_core.cli.fault_child import Limit, Signal, Spot, child
 from tests.distill_core.cli.small_args import arguments, distill
 
-# The kernels would be compiled once more for this cache, and memory is not needed for them.
 GOING_ON = ("distill", "run", "--resume", "--out")
+# The kernels would be compiled once more for this cache, and memory is not needed for them.
 AUTOGRAD = ("-o", "engine.path=autograd")
 EVERY_STEP = ("-o", "run.checkpoint_minutes=1e-9", *AUTOGRAD)
 
