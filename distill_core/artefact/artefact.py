@@ -29,12 +29,12 @@ from distill_core.artefact.compact_whitening import expanded, is_compact
 from distill_core.artefact.contents import MANIFEST, STORED, WHITENING
 from distill_core.artefact.decoding import decoded
 from distill_core.artefact.distilled import Distilled, ImageTransform
-from distill_core.artefact.last_set import current_file, read_set
+from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.metre import stated_storage
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.artefact.places import located
-from distill_core.artefact.result_file import RESULTS, result_file
+from distill_core.artefact.result_file import check_there, file_of, folder_of
 from distill_core.artefact.soundness import (
     budget_of,
     check_components,
@@ -93,7 +93,7 @@ def load_whole(path: str | Path) -> Whole:
     """Load a result as `load` does, with where its images lie on canvases; see `packing.py`."""
     named = located(path)
     # Every file has the checksum that another one names, so it need not be checked for a change.
-    return read_set(folder_of(named), lambda check: _load(_file_of(named)))
+    return read_set(folder_of(named), lambda check: _load(file_of(named)))
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
@@ -103,22 +103,9 @@ def read_about(path: str | Path) -> dict[str, Any]:
         InputError: as `load`, of its file alone.
     """
     named = located(path)
-    file, _, metadata, _ = read_set(folder_of(named), lambda check: _read(_file_of(named)))
+    file, _, metadata, _ = read_set(folder_of(named), lambda check: _read(file_of(named)))
     check_components(file, metadata)
     return metadata
-
-
-def folder_of(named: Path) -> Path:
-    """Return the folder of a result that a user names by its file, by a link, or by its folder."""
-    return named if named.is_dir() else _plain(named).parent
-
-
-def _file_of(named: Path) -> Path:
-    return result_file(named) if named.is_dir() else current_file(_plain(named))
-
-
-def _plain(named: Path) -> Path:
-    return named.resolve() if named.is_symlink() else named
 
 
 def _load(path: Path) -> Whole:
@@ -172,12 +159,7 @@ class _Stored(NamedTuple):
 
 
 def _read(file: Path) -> _Stored:
-    if not os.path.lexists(file):
-        raise InputError(
-            f"{file} does not exist.",
-            expected="a run directory with a result, or the file of one.",
-            next=_where(file),
-        )
+    check_there(file)
     if (expected := _listed_sha256(file)) is not None:
         _check_sha256(file, expected, f"{MANIFEST} beside it")
     tensors, metadata = read_tensors(file)
@@ -196,14 +178,6 @@ def _read(file: Path) -> _Stored:
             next=f"use distill {writer}.",
         )
     return _Stored(file, tensors, metadata, verified=expected is not None)
-
-
-def _where(file: Path) -> str:
-    """Say what to do about a file that is not there."""
-    other = result_file(file.parent)
-    if file.name in RESULTS and other.name != file.name and other.exists():
-        return f"load the directory, or {other.name} in it, which has the result."
-    return "check the path; a run writes its result at every checkpoint."
 
 
 def read_whitening(file: Path, metadata: Mapping[str, Any]) -> Whitening:

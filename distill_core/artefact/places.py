@@ -13,7 +13,7 @@ from typing import Any
 
 from distill_core.artefact.contents import MANIFEST, WHITENING
 from distill_core.artefact.gallery import entry_folder
-from distill_core.artefact.result_file import RESULTS, has_result
+from distill_core.artefact.result_file import RESULTS, check_there, file_of, has_result
 from distill_core.system.cache import cache_dir
 from registry import EnvironmentFault, ExplainedError, InputError
 
@@ -44,6 +44,17 @@ def located(place: str | Path) -> Path:
             next="correct the name.",
         )
     return _download(found[1], found[2])
+
+
+def check_named(place: str | Path) -> None:
+    """Refuse a result that is not there, by the name alone; one on the Hub is not looked for.
+
+    Raises:
+        UnknownNameError: the gallery has no such entry.
+        InputError: there is no such file.
+    """
+    if not str(place).startswith(HUB):
+        check_there(file_of(located(place)))
 
 
 def is_elsewhere(place: str | Path) -> bool:

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from distill_core.artefact.contents import DISTILLED, STORED
-from distill_core.artefact.last_set import current
+from distill_core.artefact.last_set import current, current_file
 from distill_core.artefact.manifest import read_manifest
 from registry import InputError
 
@@ -29,6 +29,39 @@ def result_file(folder: Path) -> Path:
     listed = listed_results(folder) or RESULTS
     there = [name for name in listed if os.path.lexists(folder / name)]
     return folder / (*there, *listed)[0]
+
+
+def folder_of(named: Path) -> Path:
+    """Return the folder of a result that a user names by its file, by a link, or by its folder."""
+    return named if named.is_dir() else _plain(named).parent
+
+
+def file_of(named: Path) -> Path:
+    """Return the file of a result that a user names so, in its last complete set."""
+    return result_file(named) if named.is_dir() else current_file(_plain(named))
+
+
+def _plain(named: Path) -> Path:
+    return named.resolve() if named.is_symlink() else named
+
+
+def check_there(file: Path) -> None:
+    """Refuse the file of a result that is missing.
+
+    Raises:
+        InputError: it is.
+    """
+    if os.path.lexists(file):
+        return
+    step = "check the path; a run writes its result at every checkpoint."
+    other = result_file(file.parent)
+    if file.name in RESULTS and other.name != file.name and other.exists():
+        step = f"load the directory, or {other.name} in it, which has the result."
+    raise InputError(
+        f"{file} does not exist.",
+        expected="a run directory with a result, or the file of one.",
+        next=step,
+    )
 
 
 def has_result(folder: Path) -> bool:

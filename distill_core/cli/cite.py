@@ -21,6 +21,9 @@ def command(*, run: Path, as_json: bool) -> None:
     RUN is a run directory, the file of a result, gallery:NAME or hf://user/name. A component
     names its papers itself, that of a plugin too.
     """
+    from distill_core.artefact.places import check_named
+
+    check_named(run)
     from distill_core.artefact.artefact import read_about
     from distill_core.config.discovery import discover
     from distill_core.config.sources import bibtex, sources_of

@@ -46,7 +46,9 @@ def command(
     RUN is a run directory, the file of a result, gallery:NAME or hf://user/name. Pictures are
     un-whitened and rounded to bytes, for looking and for other pipelines; train on the tensors.
     """
-    from distill_core.artefact.places import is_elsewhere
+    from distill_core.artefact.places import check_named, is_elsewhere
+
+    check_named(run)
     from distill_core.export import export
 
     beside = Path() if is_elsewhere(run) else run if run.is_dir() else run.parent

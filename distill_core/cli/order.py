@@ -59,10 +59,12 @@ def command(
     in the paper. Compared orderers also get those options of -o orderer.* that they have.
     The grid file can be used again: --orderer given -o orderer.file=FILE.
     """
-    from distill_core.commands.order import order_dataset, read_request
+    from distill_core.commands.order_request import read_request
 
     flags = {"dataset": dataset, "orderer": orderer}
     request = read_request(flags, overrides, discover(), grid=grid, rivals=rivals, out=_png(out))
+    from distill_core.commands.order import order_dataset  # heavy
+
     ordered = order_dataset(request)
     if as_json:
         print_json(ordered.as_dict())

@@ -28,6 +28,9 @@ def command(
     What is sent is what `distill export --format huggingface` writes: look at that first. Log in
     with `hf auth login`, or set HF_TOKEN. Others load it by distill_core.load("hf://USER/NAME").
     """
+    from distill_core.artefact.places import check_named
+
+    check_named(run)
     from distill_core.export.hub import push
 
     address = push(

@@ -19,9 +19,10 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
     from distill_core.artefact.contents import REPORT
     from distill_core.config.discovery import collect_presets, discover
     from distill_core.report.compare import not_alike, read_runs
-    from distill_core.report.page import write_report
 
     records, failures = read_runs(runs)
+    from distill_core.report.page import write_report
+
     if animate:
         from distill_core.report.timelapse import animate as make
         from registry import InputError

@@ -33,7 +33,8 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
     they were moved.
     Exit code 0: everything holds; 2: something does not.
     """
-    from distill_core.commands.verify import verify
+    from distill_core.artefact.last_set import current
+    from distill_core.artefact.manifest import read_manifest
 
     if overrides and not again:
         raise OptionError(
@@ -41,6 +42,9 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
             expected="--evaluate with -o, or neither.",
             next="add --evaluate, or leave -o out.",
         )
+    read_manifest(current(run))  # a wrong path is noticed before anything heavy is imported
+    from distill_core.commands.verify import verify
+
     checks = verify(run)
     if again and all(check.passed for check in checks):
         checks.append(_decoding(run))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.pictures import to_png
 from distill_core.commands.order_picture import order_picture
+from distill_core.commands.order_request import Request
 from distill_core.commands.order_scores import OrderScore, compare_orders
-from distill_core.config.data_name import name_in_files
-from distill_core.config.grid_shape import format_grid, parse_grid
-from distill_core.config.run_config import RunConfig, resolve
-from distill_core.config.settings import merge, parse_overrides
+from distill_core.config.grid_shape import format_grid
+from distill_core.config.run_config import RunConfig
 from distill_core.contracts.data import RealData
 from distill_core.contracts.streams import Streams
 from distill_core.layout.class_order import ON_IMAGES, ClassOrder, order_classes
@@ -23,28 +21,7 @@ from distill_core.layout.ordering import class_grid_shape
 from distill_core.run.assemble import load_real
 from distill_core.system.door import read_plain
 from distill_core.system.files import write_atomically
-from registry import InputError, OptionError, Options, Plugins
-
-HEEDED = ("orderer", "dataset", "data")
-
-
-@dataclass(frozen=True)
-class Request:
-    """The request, checked as far as possible without loading data.
-
-    Attributes:
-        config: of the dataset and the first orderer.
-        plugins: what is installed.
-        rivals: text as typed, name and options of every orderer to compare with.
-        grid_shape: rows and columns; None: as square as possible, like a poster's.
-        out: the picture.
-    """
-
-    config: RunConfig
-    plugins: Plugins
-    rivals: list[tuple[str, str, Options]]
-    grid_shape: tuple[int, int] | None
-    out: Path
+from registry import InputError
 
 
 @dataclass(frozen=True)
@@ -90,42 +67,6 @@ class Ordered:
             "grid_file": str(self.grid_file),
             **({"earlier_grid_file": str(self.earlier)} if self.earlier else {}),
         }
-
-
-def read_request(
-    flags: Mapping[str, str | None],
-    overrides: Sequence[str],
-    plugins: Plugins,
-    *,
-    grid: str | None,
-    rivals: Sequence[str],
-    out: Path | None,
-) -> Request:
-    """Check the command line.
-
-    Raises:
-        UnknownNameError, OptionError: a name or an option is wrong.
-    """
-    given = parse_overrides(overrides)
-    sections = {"data", "engine", "evaluate"} & given.keys() | given.get("options", {}).keys()
-    if unheeded := sorted(sections - set(HEEDED)):
-        raise OptionError(
-            f"-o {unheeded[0]}.* has no effect on a class order.",
-            expected=f"options of: {', '.join(HEEDED)}, run.",
-            next="leave it out; --grid sets the class grid.",
-        )
-    chosen = {name: value for name, value in flags.items() if value is not None}
-    config = resolve(merge(chosen, given), plugins, needed=("orderer",))
-    try:
-        shape = None if grid is None else parse_grid(grid)
-    except ValueError as error:
-        raise OptionError(
-            f"--grid {grid} is not valid.", expected=f"{error}.", next="correct it."
-        ) from None
-    shared = given.get("options", {}).get("orderer", {})
-    checked = [_rival(text, shared, plugins) for text in rivals]
-    path = out or Path(f"order-{name_in_files(config.data_name)}-{config.orderer}.png")
-    return Request(config, plugins, checked, shape, path)
 
 
 def order_dataset(request: Request) -> Ordered:
@@ -182,17 +123,6 @@ def _write_grid(path: Path, grid: bytes) -> Path | None:
     write_atomically(beside, other)
     write_atomically(path, grid)
     return beside
-
-
-def _rival(text: str, shared: Mapping[str, Any], plugins: Plugins) -> tuple[str, str, Options]:
-    """Read NAME or NAME:FIELD=VALUE,...; shared options apply if the orderer has them."""
-    name, _, tail = text.partition(":")
-    catalogue = plugins["orderer"]
-    known = catalogue[name].resolve_options().model_fields
-    pairs = [f"orderer.{pair}" for pair in tail.split(",") if pair]
-    own = parse_overrides(pairs).get("options", {}).get("orderer", {})
-    options = {field: value for field, value in shared.items() if field in known} | own
-    return text, name, catalogue.check(name, options)
 
 
 def _shape(request: Request, real: RealData) -> tuple[int, int]:

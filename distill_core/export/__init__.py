@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 
 from distill_core import __version__
-from distill_core.artefact.artefact import Whole, folder_of, load_whole
+from distill_core.artefact.artefact import Whole, load_whole
 from distill_core.artefact.contents import WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.places import located
+from distill_core.artefact.result_file import folder_of
 from distill_core.export.dd_ranking import export_dd_ranking
 from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images

@@ -1,4 +1,4 @@
-"""What `distill order` will do: where the picture goes."""
+"""What `distill order` is asked for: where the picture goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_core.commands.order import read_request
+from distill_core.commands.order_request import read_request
 from tests.distill_core.small_run import installed
 
 
