@@ -163,11 +163,11 @@ def _plan(
     config: Path | None,
     preset: str | None,
     overrides: tuple[str, ...],
-    dry_run: bool,
     resume: bool,
     overwrite: bool,
     max_memory: str | None,
     yes: bool,
+    dry_run: bool,
     **flags: Any,
 ) -> _Plan:
     from distill_core.config.discovery import discover
@@ -177,7 +177,7 @@ def _plan(
     from distill_core.run.directory import check_new, default_directory, settings_of
     from registry import OptionError
 
-    del yes  # it is asked for when the run is about to begin
+    del yes, dry_run  # they matter when the run is about to begin
     plugins = discover()
     engine = None if max_memory is None else {"max_memory": max_memory}
     stronger = own_settings({**flags, "engine": engine}, overrides)
@@ -195,6 +195,6 @@ def _plan(
             f"{', '.join(left_out)}"
         )
     run_dir = out or default_directory(resolved)
-    if not (resume or dry_run):
+    if not resume:
         check_new(run_dir, overwrite=overwrite)
     return _Plan(resolved, plugins, run_dir)

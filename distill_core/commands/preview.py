@@ -30,12 +30,12 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
         processes: how many would share the run; this one measures the cost of each.
     """
     console = plain_console()
-    console.print(to_toml(config), markup=False)
     machine = prepare(config, processes)
     check_outline(config, plugins)
     assembly = assemble(config, plugins, start=False)
     check_validation(assembly)
     further_judges(assembly, plugins)
+    console.print(to_toml(config), markup=False)
     print_facts(console, assembly, processes)
     if looks_at_images(assembly.synthetic.labeler):
         console.print(

@@ -153,8 +153,14 @@ def _place(step: int, steps: int) -> str:
 
     >>> _place(120, 300), _place(300, 300)
     ('goes on after outer step 120 of 300', 'all 300 outer steps are made; their result is judged')
+    >>> _place(4, 3)
+    '4 outer steps are made, more than the 3 of --steps; their result is judged'
     """
-    if step >= steps:
+    if step > steps:
+        return (
+            f"{step} outer steps are made, more than the {steps} of --steps; their result is judged"
+        )
+    if step == steps:
         return f"all {steps} outer steps are made; their result is judged"
     return f"goes on after outer step {step} of {steps}"
 

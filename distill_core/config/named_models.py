@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_core.hookspecs import BY_OPTION
-from registry import Component, OptionError, Plugins
+from registry import Component, Components, OptionError, Plugins, UnknownNameError
 from registry.options import Options, marked
 
 MARK, COLON = "models", ":"
@@ -42,9 +42,11 @@ def by_name(settings: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
     found = dict(settings)
     for prefix, kind in BY_OPTION.items():
         name, colon, model = str(settings.get(prefix) or "").partition(COLON)
-        if not colon:
-            continue
         catalogue = plugins[kind.name]
+        if not colon:
+            if name and name not in catalogue:
+                _refuse_model(name, prefix, catalogue)
+            continue
         options = catalogue.attribute(name, catalogue[name].resolve_options)
         (option,) = marked(options, MARK) or (None,)
         if option is None or not model:
@@ -70,6 +72,17 @@ def by_name(settings: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
 def _with_models(catalogue: Mapping[str, Component]) -> list[str]:
     """Return how the models of each component that makes many are named."""
     return [f"{n}:MODEL" for n, one in catalogue.items() if marked(one.resolve_options(), MARK)]
+
+
+def _refuse_model(model: str, prefix: str, catalogue: Components) -> None:
+    """Refuse the name of a model that stands alone, with the component that makes it."""
+    for name, one in catalogue.items():
+        options = catalogue.attribute(name, one.resolve_options)
+        if model in catalogue.attribute(name, all_models, options):
+            whole = f"{name}{COLON}{model}"
+            raise UnknownNameError(
+                catalogue.kind.name, model, known=catalogue, next=f"pass --{prefix} {whole}."
+            )
 
 
 def first_distills(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,8 +132,9 @@ def _training_classes(tree: FileTree, start: str) -> Classes:
     """Image files of each class folder directly below `start`, which ends with a slash."""
     below, found = _below(tree, start)
     if len(found) < 2:
+        loose = ", but pictures" if _loose(below) else ""
         raise InputError(
-            f"{below.path} has {len(found)} class folders.",
+            f"{below.path} has {len(found)} class folder{'' if len(found) == 1 else 's'}{loose}.",
             expected=f"at least two, in the layout {LAYOUT}",
             next="check the path with -o dataset.path=..., or sort the images into folders.",
         )

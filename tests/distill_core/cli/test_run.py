@@ -119,6 +119,14 @@ def test_dry_run_writes_nothing(tmp_path):
     assert config["options"]["algo"]["clip_decay"] == 0.9
 
 
+def test_dry_run_refuses_a_directory_that_the_run_would_refuse(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    result = distill(*arguments(tmp_path, "--dry-run"))
+    assert result.exit_code == 2
+    assert "exists already and is not empty" in result.output
+    assert "[options" not in result.output
+
+
 def test_a_limit_of_memory_is_kept_and_recorded(tmp_path):
     out = tmp_path / "limited"
     result = distill(*arguments(out, "--max-memory", "500GiB", "--steps", "1"))
@@ -126,7 +134,7 @@ def test_a_limit_of_memory_is_kept_and_recorded(tmp_path):
     engine = json.loads((out / "manifest.json").read_text())["engine"]
     assert engine.endswith("predicted of 500GiB")
     assert f"engine   {engine}\n" in result.output
-    result = distill(*arguments(out, "--max-memory", "500GiB", "--dry-run"))
+    result = distill(*arguments(tmp_path / "other", "--max-memory", "500GiB", "--dry-run"))
     assert "predicted at the peak of an outer step" in result.output
 
 

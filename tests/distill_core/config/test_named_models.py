@@ -50,6 +50,15 @@ def test_an_unknown_component_before_the_colon() -> None:
         small_config(backbone="tim:resnet18")
 
 
+def test_a_model_without_its_component_is_refused_with_the_whole_name() -> None:
+    with pytest.raises(UnknownNameError) as refused:
+        small_config(backbone="resnet18")
+    assert refused.value.next == "pass --backbone timm:resnet18."
+    with pytest.raises(UnknownNameError) as refused:
+        small_config(backbone="no_such_model")
+    assert "timm:" not in refused.value.next
+
+
 def test_the_first_of_several_networks_distills_and_keeps_its_options() -> None:
     config = small_config(backbone=["convnet", "timm:resnet18", "convnet"])
     assert config.written_options()["backbone"]["width"] == 4

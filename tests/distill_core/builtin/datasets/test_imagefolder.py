@@ -124,7 +124,7 @@ def _without(*names: str) -> dict[str, bytes]:
     [
         ({}, "data has 0 class folders"),
         ({"a.png": png(0)}, "data has 0 class folders"),
-        ({"only/a.png": png(0)}, "data/only has 0 class folders"),
+        ({"only/a.png": png(0)}, "data/only has 0 class folders, but pictures"),
         ({**SPLIT, "train/emu/notes.txt": b""}, "class folder .*data/train/emu has no images"),
         ({**SPLIT, "test/emu/x.png": png(0)}, "data/test/emu is a class that .*data/train lacks"),
         ({**_without("test/"), "other/x.png": png(0)}, "data has no folder test or val"),
