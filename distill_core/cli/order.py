@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill_core.cli.names import ComponentName, OptionPair
+from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
 from distill_core.cli.tables import print_json, print_table
 from distill_core.config.discovery import discover
 from registry import OptionError
@@ -19,16 +19,8 @@ HEADERS = ("order", "score", "neighbour distance", "score on class-mean images")
 
 
 @click.command()
-@click.option("--dataset", type=ComponentName("dataset"), help="Dataset [default: digits].")
-@click.option("--orderer", type=ComponentName("orderer"), help="Class orderer.")
-@click.option(
-    "-o",
-    "overrides",
-    multiple=True,
-    type=OptionPair(),
-    metavar="KIND.FIELD=VALUE",
-    help="One option of the orderer, the dataset, the data or the run.",
-)
+@with_settings(("dataset", "orderer"))
+@with_sources
 @click.option("--grid", metavar="ROWSxCOLS", help="Class grid [default: the most square one].")
 @click.option(
     "--compare",
@@ -47,6 +39,8 @@ def command(
     *,
     dataset: str | None,
     orderer: str | None,
+    config: Path | None,
+    preset: str | None,
     overrides: tuple[str, ...],
     grid: str | None,
     rivals: tuple[str, ...],
@@ -55,14 +49,23 @@ def command(
 ) -> None:
     """Show where an orderer puts the classes of a dataset; nothing is distilled or trained.
 
-    The grid is printed, drawn with the mean image of every class, and scored beside other orders as
-    in the paper. Compared orderers also get those options of -o orderer.* that they have.
+    The data and the orderer are those of the flags, the file or the preset; -o sets options of
+    them and of the run. The grid is printed, drawn with the mean image of every class, and scored
+    beside other orders as in the paper. Compared orderers also get those options of -o orderer.*
+    that they have.
     The grid file can be used again: --orderer given -o orderer.file=FILE.
     """
     from distill_core.commands.order_request import read_request
 
-    flags = {"dataset": dataset, "orderer": orderer}
-    request = read_request(flags, overrides, discover(), grid=grid, rivals=rivals, out=_png(out))
+    plugins = discover()
+    request = read_request(
+        own_settings({"dataset": dataset, "orderer": orderer}, overrides),
+        plugins,
+        weaker=base_settings(config, preset, plugins),
+        grid=grid,
+        rivals=rivals,
+        out=_png(out),
+    )
     from distill_core.commands.order import order_dataset  # heavy
 
     ordered = order_dataset(request)

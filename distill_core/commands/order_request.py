@@ -36,20 +36,27 @@ class Request:
 
 
 def read_request(
-    flags: Mapping[str, str | None],
-    overrides: Sequence[str],
+    given: Mapping[str, Any],
     plugins: Plugins,
     *,
+    weaker: Mapping[str, Any],
     grid: str | None,
     rivals: Sequence[str],
     out: Path | None,
 ) -> Request:
     """Check the command line.
 
+    Args:
+        given: settings of the command line itself.
+        plugins: what is installed.
+        weaker: settings of a preset or a file; what does not matter to an order is ignored.
+        grid: rows and columns as typed.
+        rivals: orderers to compare with, as typed.
+        out: the picture.
+
     Raises:
         UnknownNameError, OptionError: a name or an option is wrong.
     """
-    given = parse_overrides(overrides)
     sections = {"data", "engine", "evaluate"} & given.keys() | given.get("options", {}).keys()
     if unheeded := sorted(sections - set(HEEDED)):
         raise OptionError(
@@ -57,8 +64,7 @@ def read_request(
             expected=f"options of: {', '.join(HEEDED)}, run.",
             next="leave it out; --grid sets the class grid.",
         )
-    chosen = {name: value for name, value in flags.items() if value is not None}
-    config = resolve(merge(chosen, given), plugins, needed=("orderer",))
+    config = resolve(merge(weaker, given), plugins, needed=("orderer",))
     try:
         shape = None if grid is None else parse_grid(grid)
     except ValueError as error:

@@ -40,7 +40,7 @@ FLAGS = {
     "cite": "--json run",
     "verify": "--evaluate --json -o run",
     "new-plugin": "--kind --out name",
-    "order": "--compare --dataset --grid --json --orderer --out -o",
+    "order": "--compare --config --dataset --grid --json --orderer --out --preset -o",
 }
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "timm", "open_clip", "matplotlib", "tensorboard")
 

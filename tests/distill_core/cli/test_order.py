@@ -38,6 +38,18 @@ def test_the_grid_is_printed_drawn_and_compared() -> None:
     assert [name for row in rows for name in row] == names
 
 
+def test_dataset_and_orderer_come_from_a_preset_or_a_file() -> None:
+    given = ("-o", "orderer.similarity=image", "--json")
+    record = json.loads(distill("order", "--preset", "quick-digits", *given).stdout)
+    assert (record["dataset"], record["orderer"]) == ("digits", "poco")
+    Path("mine.toml").write_text('orderer = "identity"\nrepr = "images"\nsteps = 3\n')
+    record = json.loads(distill("order", "--config", "mine.toml", "--json").stdout)
+    assert (record["dataset"], record["orderer"]) == ("digits", "identity")
+    both = distill("order", "--config", "mine.toml", "--preset", "quick-digits")
+    assert both.exit_code == 2
+    assert "were both given" in both.output
+
+
 def test_it_says_what_it_has_written_and_where_and_keeps_an_edited_grid(tmp_path: Path) -> None:
     args = ("order", "--dataset", "digits", "--orderer", "identity")
     first = distill(*args)

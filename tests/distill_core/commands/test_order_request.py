@@ -19,7 +19,8 @@ from tests.distill_core.small_run import installed
     ],
 )
 def test_the_picture_is_called_after_the_data_as_files_can_be(path: str, file: str) -> None:
-    flags = {"dataset": "imagefolder", "orderer": "identity"}
-    overrides = (f"dataset.path={path}",)
-    request = read_request(flags, overrides, installed(), grid=None, rivals=(), out=None)
+    data = {"dataset": "imagefolder", "options": {"dataset": {"path": path}}}
+    request = read_request(
+        {"orderer": "identity"}, installed(), weaker=data, grid=None, rivals=(), out=None
+    )
     assert request.out == Path(file)
