@@ -81,9 +81,25 @@ distilled.train(network)
 
 
 def make_entry(
-    run: Path, name: str, title: str, others: list[Path], folder: Path = ENTRIES, *, note: str = ""
+    run: Path,
+    name: str,
+    title: str,
+    others: list[Path],
+    folder: Path = ENTRIES,
+    *,
+    note: str = "",
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Write an entry, or replace it, and return its facts.
+
+    Args:
+        run: whose result it is.
+        name: of the entry.
+        title: one line.
+        others: runs that differ in their seed alone.
+        folder: of all entries.
+        note: what a reader of the accuracy should know.
+        dataset: the component that names the source of the data; empty: the run's own.
 
     Raises:
         SystemExit: a run is unfinished, differs in more than its seed, or is too large.
@@ -109,10 +125,13 @@ def make_entry(
     write_picture(run / POSTER_GRID if (run / POSTER_GRID).exists() else run / POSTER, target)
     backbone = manifest["components"]["backbone"]
     width = backbone["options"].get("width")
+    components = manifest["components"]
+    if dataset:
+        components = {**components, "dataset": {"name": dataset}}
     facts = {
         "title": title,
         **({"note": note} if note else {}),
-        "dataset": str(distilled.metadata["dataset"]),
+        "dataset": dataset or str(distilled.metadata["dataset"]),
         "budget": str(distilled.budget),
         "network": backbone.get("named", backbone["name"]) + (f" {width}" if width else ""),
         "seed": manifest["seed"],
@@ -136,11 +155,7 @@ def make_entry(
         "seconds": manifest["seconds"],
         "command": [without_places(list(words)) for words in manifest.get("commands", [])],
         "date": manifest["written"][:10],
-        "sources": [
-            work.title
-            for each in sources_of(manifest["components"], plugins)
-            for work in each.works
-        ],
+        "sources": [work.title for each in sources_of(components, plugins) for work in each.works],
     }
     (target / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     if (size := sum(path.stat().st_size for path in target.iterdir())) > MOST:
@@ -250,13 +265,15 @@ def main() -> None:
     parser.add_argument("name", nargs="?")
     parser.add_argument("--title")
     parser.add_argument("--note", default="", help="what a reader of the accuracy should know")
+    parser.add_argument("--dataset", default="", help="what the data are, where they are a folder")
     parser.add_argument("--seed-run", type=Path, action="append", default=[])
     parser.add_argument("--page", action="store_true", help="write the page alone")
     given = parser.parse_args()
     if not given.page:
         if not (given.run and given.name and given.title):
             parser.error("RUN, NAME and --title, or --page")
-        make_entry(given.run, given.name, given.title, given.seed_run, note=given.note)
+        about = {"note": given.note, "dataset": given.dataset}
+        make_entry(given.run, given.name, given.title, given.seed_run, **about)
     write_page()
 
 

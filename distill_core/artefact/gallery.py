@@ -4,7 +4,8 @@ An entry is a folder of `distill_core/artefact/entries`:
 
 distilled.safetensors or stored.safetensors (`result_file.py`), whitening.safetensors,
 manifest.json, poster.png
-facts.json   title, dataset, network, accuracies of each seed, bytes, command, date, licence
+facts.json   title, dataset (the component that names the source, wherever the run read its
+             pictures), network, accuracies of each seed, bytes, command, date, licence
 
 `benchmarks/gallery.py` makes one out of a finished run, and `docs/gallery.md` out of all.
 """

@@ -21,14 +21,19 @@ def command(*, run: Path, as_json: bool) -> None:
     RUN is a run directory, the file of a result, gallery:NAME or hf://user/name. A component
     names its papers itself, that of a plugin too.
     """
-    from distill_core.artefact.places import check_named
+    from distill_core.artefact.places import GALLERY, check_named
 
     check_named(run)
     from distill_core.artefact.artefact import read_about
+    from distill_core.artefact.gallery import read_facts
     from distill_core.config.discovery import discover
     from distill_core.config.sources import bibtex, sources_of
 
-    used = sources_of(read_about(run).get("components", {}), discover())
+    components = read_about(run).get("components", {})
+    if str(run).startswith(GALLERY):  # its data may be a folder, which names no source
+        dataset = read_facts(str(run).removeprefix(GALLERY))["dataset"]
+        components = {**components, "dataset": {"name": dataset}}
+    used = sources_of(components, discover())
     if not as_json:
         click.echo(bibtex(used), nl=False)
         return

@@ -73,6 +73,17 @@ def test_the_page_and_the_list_are_of_the_entries_that_are_there() -> None:
         load("gallery:nothing")
 
 
+def test_an_entry_names_the_source_of_data_that_were_read_from_a_folder(tmp_path: Path) -> None:
+    run = judged(tmp_path, 0, 0.5)
+    facts = gallery.make_entry(run, "tiny", "Tiny", [], tmp_path / "entries", dataset="cifar10")
+    assert facts["dataset"] == "cifar10"
+    assert "Learning Multiple Layers of Features from Tiny Images" in facts["sources"]
+    for name in entry_names():
+        listed = json.loads(distill("cite", f"gallery:{name}", "--json").stdout)
+        (dataset,) = [each for each in listed if each["kind"] == "dataset"]
+        assert dataset["works"]
+
+
 def test_an_option_that_is_newer_than_a_run_has_its_default(tmp_path: Path) -> None:
     run, other = judged(tmp_path, 0, 0.5), judged(tmp_path, 1, 0.6)
     settings = (other / "run.toml").read_text()
