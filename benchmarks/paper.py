@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from first_command import numbers
 from paper_book import identity, keep, mean, of, read, recorded, table
+from paper_borders import borders_of
 from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, options, place
 from paper_curves import curves, draw
 from scipy.stats import pearsonr
@@ -126,6 +127,8 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
                 target = args.out / f"{part.replace(' ', '-')}-{found.parent.name}.png"
                 shutil.copyfile(found, target)
                 yield f"picture: {target}"
+                if part == "figure 8":
+                    yield borders_of(found.parent)
 
 
 def correlation(cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
