@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from paper_cells import Cell
 
 Curve = Sequence[Sequence[float]]  # (outer step, validation accuracy in percent)
 LEAST_POINTS = 4
+TITLE_WIDTH = 100  # letters of the figure's width
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
     if not axes.lines:
         raise SystemExit(f"nothing to draw: no run of {scale} is kept.")
     axes.set(xlabel="outer step", ylabel="validation accuracy, %", xscale="log")
-    axes.set_title(f"points: every seed; lines: fitted ({scale})", fontsize=7)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("{x:,.0f}")
+    axes.tick_params(axis="x", which="both", labelsize=7)
+    title = f"points: every seed; lines: fitted ({scale})"
+    axes.set_title(textwrap.fill(title, TITLE_WIDTH), fontsize=7)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     figure.tight_layout()
