@@ -147,12 +147,18 @@ def state_to_resume(
     """Read the state to resume from; a run that was killed early has none, and starts again.
 
     Raises:
-        InputError: as `load_checkpoint`.
+        InputError: as `load_checkpoint`, or there is a result, which starting again would replace.
     """
     for folder in (run_dir, *(check_folder(run_dir / name) for name in RUN.folders)):
         remove_parts(folder)
     if has_checkpoint(run_dir):
         return load_checkpoint(run_dir, config, tell, plugins=plugins)
+    if has_result(run_dir):  # a run saves its state before its result
+        raise InputError(
+            f"{run_dir} has a result and no checkpoint to go on from.",
+            expected=f"the file {checkpoint_path(run_dir)}, of the same run.",
+            next="restore it from a copy, start another run with --out, or again with --overwrite.",
+        )
     tell("resume   there is no checkpoint yet: the run begins with its first outer step")
     return {}
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from distill_core.artefact.contents import CONFIG, LOCK, RUN
+from distill_core.artefact.contents import CHECKPOINT, CONFIG, LOCK, RUN
 from distill_core.artefact.last_set import keep
 from distill_core.config.data_name import name_in_files
 from distill_core.config.resume_command import resume_command
@@ -137,8 +137,13 @@ def _text_of(config: RunConfig) -> bytes:
 
 
 def _empty(run_dir: Path) -> None:
-    """Delete what a run wrote, except for the lock; run.toml goes last, in case of a crash."""
-    for path in sorted(RUN.written(run_dir), key=lambda path: path.name == CONFIG):
+    """Delete what a run wrote, except for the lock; in case of a crash, the state that a run can go
+    on from goes after its result, and run.toml last."""
+
+    def late(path: Path) -> tuple[bool, bool]:
+        return path.name == CONFIG, CHECKPOINT in (path.name, path.parent.name)
+
+    for path in sorted(RUN.written(run_dir), key=late):
         if path.is_dir():
             with contextlib.suppress(OSError):  # what a desktop left in it
                 path.rmdir()

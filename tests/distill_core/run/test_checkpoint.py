@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from distill_core.run import checkpoint as module
 from distill_core.run.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from distill_core.run.known_data import DATA
 from distill_core.system.files import read_tensors, write_tensors
 from registry import EnvironmentFault, InputError
 from tests.distill_core.small_run import installed, small_config
@@ -28,7 +30,9 @@ trees = st.recursive(
 )
 
 
-@given(state=st.dictionaries(st.text(max_size=4), trees, max_size=4))
+@given(
+    state=st.dictionaries(st.text(max_size=4).filter(lambda key: key != DATA), trees, max_size=4)
+)
 def test_any_tree_comes_back(state, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run")
     save_checkpoint(run_dir, state, small_config())
@@ -192,3 +196,14 @@ def test_resuming_begins_again_where_nothing_was_saved_and_clears_half_written_f
     assert module.state_to_resume(tmp_path, small_config(), said.append) == {}
     assert "begins with its first outer step" in said[0]
     assert not part.exists()
+
+
+def test_a_result_without_its_checkpoint_is_not_begun_again(tmp_path):
+    """Whoever copies a run without its checkpoints would lose its result by resuming it."""
+    fixture = Path(__file__).parents[2] / "fixtures" / "run-v1"
+    run_dir = shutil.copytree(fixture, tmp_path / "run", ignore=lambda *_: ["checkpoint"])
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    with pytest.raises(InputError, match="has a result and no checkpoint") as caught:
+        module.state_to_resume(run_dir, small_config(), lambda line: None)
+    assert "--overwrite" in caught.value.next
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before

@@ -82,6 +82,26 @@ def test_what_is_there_is_kept_unless_asked(tmp_path):
     assert read_settings(tmp_path / CONFIG)["seed"] == 4
 
 
+def test_overwriting_that_is_killed_half_way_leaves_a_state_to_go_on_from(tmp_path, monkeypatch):
+    """Never a result without its state, which could neither go on nor begin again."""
+    begin(tmp_path, small_config(), overwrite=False)
+    (tmp_path / "checkpoint").mkdir()
+    for name in ("checkpoint/state.safetensors", "stored.safetensors", "manifest.json"):
+        (tmp_path / name).write_text("precious")
+    gone = []
+    unlink = Path.unlink
+
+    def told(path, *args, **kwargs):
+        gone.append(path.name)
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", told)
+    begin(tmp_path, small_config(seed=4), overwrite=True)
+    ours = [name for name in gone if not name.endswith(".part")]
+    assert ours[-2:] == ["state.safetensors", CONFIG]
+    assert {"stored.safetensors", "manifest.json"} <= set(ours)
+
+
 def test_the_way_to_go_on_can_be_pasted_into_a_shell(tmp_path):
     run_dir = tmp_path / "it's my run"
     begin(run_dir, small_config(), overwrite=False)
