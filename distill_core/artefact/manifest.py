@@ -32,6 +32,12 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
             expected="a run directory with a result; a run writes it at every checkpoint.",
             next="check the path, or wait for the first checkpoint.",
         ) from None
+    except NotADirectoryError:
+        raise InputError(
+            f"{run_dir} is a file.",
+            expected="a run directory.",
+            next=f"name the directory of the run, such as {run_dir.parent}.",
+        ) from None
     except InputError:
         raise
     except (OSError, ValueError) as error:

@@ -79,10 +79,11 @@ def command(
 
 def _png(out: Path | None) -> Path | None:
     if out is not None and out.suffix.lower() != ".png":
+        named = out / "order.png" if out.is_dir() else out.with_suffix(".png")
         raise OptionError(
             f"--out {out} is not a PNG file.",
             expected="a path that ends in .png.",
-            next=f"pass --out {out.with_suffix('.png')}.",
+            next=f"pass --out {named}.",
         )
     return out
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.artefact.artefact import file_sha256, load, read_about
+from distill_core.artefact.artefact import BROKEN, file_sha256, load, read_about
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
@@ -81,7 +81,9 @@ def _verify(run_dir: Path) -> list[Check]:
             checks.append(Check(name, *check()))
         except ExplainedError as error:
             checks.append(Check(name, False, error.what))
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        except FileNotFoundError as error:
+            checks.append(Check(name, False, f"{Path(str(error.filename)).name} is missing"))
+        except (OSError, *BROKEN) as error:
             checks.append(Check(name, False, f"cannot be read ({type(error).__name__}: {error})"))
     return checks
 

@@ -115,6 +115,12 @@ def check_raw(raw: RawData) -> None:
             f"some of: {', '.join(AUGMENTATIONS)}",
         )
     check_class_names(spec.class_names, spec.name)
+    if spec.num_classes < 2:
+        raise InputError(
+            f"dataset '{spec.name}' has {spec.num_classes} class, so that every answer is right.",
+            expected="at least two classes.",
+            next="check the labels, or add images of other classes.",
+        )
     _check_part(spec, "training", raw.train_images, raw.train_labels)
     _check_part(spec, "test", raw.test_images, raw.test_labels)
     counts = torch.bincount(raw.train_labels, minlength=spec.num_classes)

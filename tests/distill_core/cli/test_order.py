@@ -133,6 +133,8 @@ def test_compared_orderers_share_options_and_may_have_their_own(tmp_path: Path) 
         (("--orderer", "poco", "--grid", "ten"), "ROWSxCOLS, for example 6x16"),
         (("--orderer", "poco", "--grid", "3x3"), "9 places for 10 classes"),
         (("--orderer", "poco", "--out", "a.jpg"), "ends in .png"),
+        (("--orderer", "poco", "--out", "."), "pass --out order.png"),
+        (("--orderer", "poco", "--out", ".."), "pass --out ../order.png"),
         (("--orderer", "poco", "-o", "repr.classes=5x2"), "--grid sets the class grid"),
         (("--orderer", "poco", "-o", "engine.path=auto"), "no effect on a class order"),
     ],

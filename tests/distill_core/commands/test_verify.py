@@ -13,6 +13,7 @@ from distill_core.artefact.manifest import read_manifest
 from distill_core.commands.verify import verify, within_spread
 from distill_core.system.files import read_tensors, write_tensors
 from registry import InputError
+from tests.distill_core.artefact.stored_results import DECODERS, assembled, save
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "run-v1"
 
@@ -70,6 +71,30 @@ def test_one_changed_byte_of_any_file_is_found(name, run_dir):
     assert "SHA-256" in failed(run_dir)[name]
     path.unlink()
     assert failed(run_dir)[name] == "is missing"
+
+
+def test_stored_numbers_without_their_whitening(tmp_path):
+    save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path)
+    assert failed(tmp_path) == {}
+    (tmp_path / "whitening.safetensors").unlink()
+    found = failed(tmp_path)
+    assert found.keys() == {"whitening.safetensors", "artefact", "storage"}
+    assert found["whitening.safetensors"] == "is missing"
+    assert found["artefact"] == "whitening.safetensors is missing"
+
+
+def test_metadata_of_another_form_are_a_failed_claim(run_dir):
+    def edit(tensors, metadata):
+        metadata["same"] = []
+
+    change(run_dir, edit)
+    assert "cannot be read (AttributeError" in failed(run_dir)["budget"]
+
+
+def test_the_file_of_a_result_is_no_run_directory():
+    with pytest.raises(InputError, match=r"distilled\.safetensors is a file") as caught:
+        verify(FIXTURE / "distilled.safetensors")
+    assert str(FIXTURE) in caught.value.next
 
 
 @pytest.mark.parametrize(
