@@ -51,9 +51,11 @@ class ClipModel:
         >>> ClipModel.of("ViT-B-32", "tower.safetensors").weights.name
         'tower.safetensors'
         """
+        if weights is not None:
+            return cls(name, pretrained, at_home(weights, "orderer.weights"))
         path = at_home(Path(pretrained), "the path of CLIP's weights")
         is_path = path.name != pretrained or path.suffix in (".safetensors", *PICKLES)
-        return cls(name, pretrained, path if weights is None and is_path else weights)
+        return cls(name, pretrained, path if is_path else None)
 
 
 def identity(model: ClipModel) -> list[str]:
@@ -148,7 +150,7 @@ def _named_weights(path: Path) -> Path:
         raise InputError(
             f"no CLIP weights at {path}.",
             expected=f"a .safetensors file, or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.",
-            next="correct -o orderer.pretrained=PATH.",
+            next="correct -o orderer.pretrained=PATH, or -o orderer.weights=PATH.",
         )
     return file
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from distill_core.plugin import (
     InputError,
     RealData,
+    at_home,
     class_features,
     cosine_distances,
     match_names,
@@ -50,8 +51,9 @@ def class_distances(options: SimilarityOptions, real: RealData) -> ClassDistance
     asked = "as asked" if options.similarity != "auto" else "auto"
     source, found = _choose(options, names)
     if source == "file":
-        embeddings = _read_embeddings(options.file, names)
-        reason = f"{asked}: {_told(options.file)}"
+        file = _embeddings_file(options)
+        embeddings = _read_embeddings(file, names)
+        reason = f"{asked}: {_told(file)}"
     elif source == "clip":
         embeddings = name_embeddings(clip, options.prompts, names)
         reason = f"{asked}: {clip}, prompt '{options.prompt}'"
@@ -75,25 +77,28 @@ def _choose(options: SimilarityOptions, names: tuple[str, ...]) -> tuple[str, bo
     return ("clip" if found else "image"), found
 
 
-def _told(file: Path | None) -> str:
-    """Name a file without its folders, which no result is to show, but so that it can be told."""
-    assert file is not None
-    with file.open("rb") as stream:
-        return f"{file.name}, SHA-256 {file_digest(stream, 'sha256').hexdigest()[:12]}..."
-
-
-def _read_embeddings(file: Path | None, names: tuple[str, ...]) -> Tensor:
-    """(K, d) rows in label order from an .npz file."""
-    from zipfile import ZipFile
-
-    import numpy
-
-    if file is None:
+def _embeddings_file(options: SimilarityOptions) -> Path:
+    if options.file is None:
         raise InputError(
             "-o orderer.similarity=file has no file.",
             expected="an .npz file with an array 'embeddings' (K, d).",
             next="add -o orderer.file=PATH.",
         )
+    return at_home(options.file, "orderer.file")
+
+
+def _told(file: Path) -> str:
+    """Name a file without its folders, which no result is to show, but so that it can be told."""
+    with file.open("rb") as stream:
+        return f"{file.name}, SHA-256 {file_digest(stream, 'sha256').hexdigest()[:12]}..."
+
+
+def _read_embeddings(file: Path, names: tuple[str, ...]) -> Tensor:
+    """(K, d) rows in label order from an .npz file."""
+    from zipfile import ZipFile
+
+    import numpy
+
     try:
         with ZipFile(file) as archive:
             if sum(each.file_size for each in archive.infolist()) > LARGEST_FILE:

@@ -63,7 +63,7 @@ class ImageTransform:
         """
         pixels = image if isinstance(image, Tensor) else self._from_picture(image)
         channels, h, w = self.image_shape
-        if pixels.ndim not in (3, 4) or pixels.shape[-3] != channels:
+        if pixels.ndim not in (3, 4) or pixels.shape[-3] != channels or 0 in pixels.shape[-2:]:
             raise InputError(
                 f"the image is a tensor of shape {tuple(pixels.shape)}.",
                 expected=f"({channels}, H, W), or a batch (n, {channels}, H, W).",
@@ -249,9 +249,11 @@ def _unit_range(pixels: Tensor) -> Tensor:
             expected="torch.uint8 from 0 to 255, or floating point from 0 to 1.",
             next="convert it.",
         )
-    # Rounding of other tools' resizing may leave the range by a little.
+    if not len(pixels):  # a batch of none has no least value
+        return pixels.float()
+    # Rounding of other tools' resizing may leave the range by a little; NaN is in none.
     low, high = float(pixels.min()), float(pixels.max())
-    if low < -0.01 or high > 1.01:
+    if not (low >= -0.01 and high <= 1.01):
         raise InputError(
             f"the image has values from {low:g} to {high:g}.",
             expected="floating point from 0 to 1; the transform whitens by itself.",

@@ -115,12 +115,6 @@ def check_raw(raw: RawData) -> None:
             f"some of: {', '.join(AUGMENTATIONS)}",
         )
     check_class_names(spec.class_names, spec.name)
-    if spec.num_classes < 2:
-        raise InputError(
-            f"dataset '{spec.name}' has {spec.num_classes} class, so that every answer is right.",
-            expected="at least two classes.",
-            next="check the labels, or add images of other classes.",
-        )
     _check_part(spec, "training", raw.train_images, raw.train_labels)
     _check_part(spec, "test", raw.test_images, raw.test_labels)
     counts = torch.bincount(raw.train_labels, minlength=spec.num_classes)
@@ -130,6 +124,20 @@ def check_raw(raw: RawData) -> None:
             f"dataset '{spec.name}' has no training images of: {shortened(empty)}.",
             expected="at least one image of every class.",
             next="add images of these classes, or remove the classes.",
+        )
+
+
+def check_several(spec: DataSpec) -> None:
+    """Refuse data of one class for a run.
+
+    Raises:
+        InputError: there is one class.
+    """
+    if spec.num_classes < 2:
+        raise InputError(
+            f"dataset '{spec.name}' has one class, so that every answer is right.",
+            expected="at least two classes.",
+            next="check the labels, or add images of other classes.",
         )
 
 

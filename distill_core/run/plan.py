@@ -22,7 +22,7 @@ from distill_core.contracts.network import Backbone
 from distill_core.contracts.stored_options import StoredOptions, shared
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
-from distill_core.data.prepare import prepare
+from distill_core.data.prepare import check_several, prepare
 from distill_core.data.storage import most_in_memory, why_on_disk
 from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
@@ -169,8 +169,12 @@ class Plan:
         Args:
             check: raises if these are not the data that are meant; called before they are whitened.
             tell: called with lines about slow work.
+
+        Raises:
+            InputError: `check` refuses them, they are of one class, or they violate their contract.
         """
         raw, options = self.raw_data(tell), self.config.data
+        check_several(raw.spec)
         # Images that are in memory now are as large as bytes, and are not written for this run.
         kept = isinstance(self.make("dataset"), KeptDataset)
         count = len(raw.train_images) + len(raw.test_images)

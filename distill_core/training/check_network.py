@@ -19,14 +19,20 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
         num_classes: K.
 
     Raises:
-        InputError: it has no parameters, does not take the images, or gives something else than
-            logits (n, K).
+        InputError: it has no parameters that can be trained, does not take the images, or gives
+            something else than logits (n, K).
     """
     if next(network.parameters(), None) is None:
         raise InputError(
             "the network has no parameters, so there is nothing to train.",
             expected="a network with a last layer that learns.",
             next="pass another one.",
+        )
+    if not any(each.requires_grad for each in network.parameters()):
+        raise InputError(
+            "all parameters of the network are frozen, so there is nothing to train.",
+            expected="at least a last layer that learns.",
+            next="call requires_grad_(True) on what is to be trained.",
         )
     few = images[:2].to(next(network.parameters()).device)
     channels, h, w = few.shape[1:]

@@ -153,6 +153,17 @@ def test_mistakes_leave_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_data_of_one_class_are_refused_before_any_work(tmp_path: Path) -> None:
+    """Networks of one class give no gradient, which was blamed on the algorithm."""
+    with pytest.raises(InputError, match="has one class, so that every answer is right"):
+        small(
+            dataset=(IMAGES, np.zeros(60, dtype=int)),
+            options={name: each for name, each in OPTIONS.items() if name != "dataset"},
+            out=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_options_in_both_forms() -> None:
     flat = nested({"algo.window": 2, "algorithm.total": 4, "evaluate.nets": 1, "run.ema": 0.9})
     assert flat == nested(

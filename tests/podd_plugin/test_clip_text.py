@@ -14,6 +14,7 @@ from podd_plugin import clip_download, clip_text
 from podd_plugin.clip_text import ClipModel, embed_text, local_weights
 from podd_plugin.poco import Poco, PocoOptions
 from registry import EnvironmentFault, InputError
+from registry.options import check_options
 
 PUBLISHED = ClipModel("ViT-B-32-quickgelu", "openai")
 SMALL = {
@@ -252,6 +253,12 @@ def test_the_way_to_convert_a_pickle_works(tmp_path, small_clip, monkeypatch):
     expected = embed_text(ClipModel("any", "any", small_clip), ["apple"])
     found = embed_text(ClipModel.of("SMALL", str(new)), ["apple"])
     torch.testing.assert_close(found, expected)
+
+
+def test_weights_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = check_options(PocoOptions, {"weights": "~/tower"}, where="orderer")
+    assert options.clip.weights == tmp_path / "tower"
 
 
 @pytest.mark.parametrize("text", ["tower.safetensors", "./tower", "a/tower", "old.pt"])

@@ -123,3 +123,11 @@ def test_similarity_file_needs_a_file(three):
 def test_every_prompt_needs_a_place_for_the_name(prompt):
     with pytest.raises(OptionError, match=r"orderer\.prompt = .* is not valid"):
         check_options(SimilarityOptions, {"prompt": prompt}, where="orderer")
+
+
+def test_a_file_in_the_home_folder(three, tmp_path, monkeypatch):
+    """A shell leaves ~ as it is in `-o orderer.file=~/FILE`."""
+    numpy.savez(tmp_path / "mine.npz", embeddings=EMBEDDINGS)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = check_options(SimilarityOptions, {"file": "~/mine.npz"}, where="orderer")
+    assert class_distances(options, three).reason.startswith("auto: mine.npz")

@@ -14,6 +14,7 @@ from distill_core.plugin import (
     Options,
     RealData,
     arrange,
+    at_home,
     class_means,
     grid_of_names,
     ordering_score,
@@ -58,7 +59,7 @@ class Given:
             InputError: the file cannot be read, or is not a permutation of the right shape.
         """
         del generator
-        file = self.options.file
+        file = at_home(self.options.file, "orderer.file")
         rows = read_rows(file)
         return grid_of_names(rows, real.spec.class_names, grid_shape, source=str(file))
 

@@ -411,6 +411,8 @@ class TestTransform:
             (torch.zeros(8, 8, 3), "shape"),
             (torch.zeros(8, 8), "shape"),
             (torch.full((3, 8, 8), 255.0), "values from 255"),
+            (torch.full((3, 8, 8), torch.nan), "values from nan"),
+            (torch.zeros(3, 0, 8), "shape"),
             (torch.zeros(3, 8, 8, dtype=torch.int64), "type torch.int64"),
             (np.zeros((8, 8, 3)), "is a ndarray"),
         ],
@@ -420,6 +422,10 @@ class TestTransform:
     ) -> None:
         with pytest.raises(InputError, match=message):
             load(run_dir).transform(image)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+    def test_a_batch_of_none_stays_one(self, run_dir: Path, dtype: torch.dtype) -> None:
+        assert load(run_dir).transform(torch.zeros(0, 3, 9, 9, dtype=dtype)).shape == (0, 3, 8, 8)
 
     def test_it_can_be_sent_to_workers(self, run_dir: Path) -> None:
         transform = load(run_dir).transform

@@ -162,10 +162,6 @@ def _changed(**changes: Tensor | DataSpec) -> RawData:
         ({"test_labels": torch.tensor([0, 1, 2, 0, 1, 2, -1])}, "test labels from -1 to 2"),
         ({"train_labels": torch.tensor([0, 1] * 15)}, "no training images of: emu"),
         (
-            {"spec": dataclasses.replace(_raw().spec, class_names=("emu",))},
-            "1 class, so that every",
-        ),
-        (
             {
                 "test_images": torch.zeros(0, 2, 4, 5, dtype=torch.uint8),
                 "test_labels": torch.zeros(0, dtype=torch.int64),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,6 +107,15 @@ def test_given_reads_text_json_and_toml(make_real, tmp_path, name, text):
     file = tmp_path / name
     file.write_text(text)
     grid = Given(GivenOptions(file=file)).order(make_real(4), (2, 2), generator=seeded())
+    assert grid.tolist() == [[3, 0], [1, 2]]
+
+
+def test_given_reads_a_file_in_the_home_folder(make_real, tmp_path, monkeypatch):
+    """A shell leaves ~ as it is in `-o orderer.file=~/FILE`."""
+    (tmp_path / "grid.txt").write_text("3 0\n1 2\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = GivenOptions(file=Path("~/grid.txt"))
+    grid = Given(options).order(make_real(4), (2, 2), generator=seeded())
     assert grid.tolist() == [[3, 0], [1, 2]]
 
 
