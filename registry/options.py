@@ -70,6 +70,16 @@ class Options(BaseModel):
             if name not in gone or (None if value == NONE else value) != gone[name]
         }
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def __is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for a number: Python takes them for 1 and 0."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        kinds = get_args(kind) or (kind,)
+        if isinstance(value, bool) and bool not in kinds and {int, float}.intersection(kinds):
+            raise ValueError("a number, not true or false")
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def __can_be_counted(cls, value: Any, info: ValidationInfo) -> Any:

@@ -205,6 +205,26 @@ def test_counts_that_no_array_can_have_are_refused():
     assert "less than or equal to 9,223,372,036,854,775,807" in raised.value.expected
 
 
+class Scale(Options):
+    """Settings of a scale."""
+
+    grams: int = 3
+    most: float | None = None
+    tared: bool = True
+    shown: bool | int = 2
+
+
+@pytest.mark.parametrize("name", ["grams", "most"])
+@pytest.mark.parametrize("value", [True, False])
+def test_true_and_false_are_no_numbers(name: str, value: bool) -> None:
+    """`window = true` in a file was a window of one step."""
+    with pytest.raises(OptionError, match=f"{name} = {value} is not valid") as caught:
+        check_options(Scale, {name: value}, where="tea")
+    assert "a number, not true or false" in str(caught.value)
+    found = check_options(Scale, {"tared": value, "shown": value}, where="tea")
+    assert (found.tared, found.shown) == (value, value)
+
+
 class Served(Options):
     """Settings that every kind of tea has."""
 
