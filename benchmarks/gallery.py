@@ -33,7 +33,14 @@ from distill_core.artefact.contents import (
     WHITENING,
 )
 from distill_core.artefact.decoding import spec_of
-from distill_core.artefact.gallery import ENTRIES, FACTS, accuracy_text, entry_names, read_facts
+from distill_core.artefact.gallery import (
+    ENTRIES,
+    FACTS,
+    accuracy_text,
+    entry_names,
+    read_facts,
+    with_source,
+)
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.stored_file import CONTENT, STORED_FORMAT, is_stored, read_stored
 from distill_core.config.discovery import discover
@@ -127,7 +134,7 @@ def make_entry(
     width = backbone["options"].get("width")
     components = manifest["components"]
     if dataset:
-        components = {**components, "dataset": {"name": dataset}}
+        components = with_source(components, dataset)
     facts = {
         "title": title,
         **({"note": note} if note else {}),

@@ -12,6 +12,7 @@ facts.json   title, dataset (the component that names the source, wherever the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -51,6 +52,11 @@ def read_facts(name: str, folder: Path = ENTRIES) -> dict[str, Any]:
     """
     found: dict[str, Any] = parse_json((entry_folder(name, folder) / FACTS).read_bytes())
     return found
+
+
+def with_source(components: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Return the components of a run, with the dataset that names the source of its data."""
+    return {**components, "dataset": {"name": dataset}}
 
 
 def rows(folder: Path = ENTRIES) -> list[tuple[str, ...]]:

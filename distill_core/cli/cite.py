@@ -25,14 +25,14 @@ def command(*, run: Path, as_json: bool) -> None:
 
     check_named(run)
     from distill_core.artefact.artefact import read_about
-    from distill_core.artefact.gallery import read_facts
+    from distill_core.artefact.gallery import read_facts, with_source
     from distill_core.config.discovery import discover
     from distill_core.config.sources import bibtex, sources_of
 
     components = read_about(run).get("components", {})
     if str(run).startswith(GALLERY):  # its data may be a folder, which names no source
         dataset = read_facts(str(run).removeprefix(GALLERY))["dataset"]
-        components = {**components, "dataset": {"name": dataset}}
+        components = with_source(components, dataset)
     used = sources_of(components, discover())
     if not as_json:
         click.echo(bibtex(used), nl=False)
