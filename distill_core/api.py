@@ -253,6 +253,7 @@ class DistillResult:
         backbones: Collection[str] = (),
         *,
         metrics: Collection[str] = (),
+        split: str = "test",
         **evaluate: Any,
     ) -> CrossEvaluation:
         """Train fresh networks on it and on its controls, as `distill evaluate` does.
@@ -260,6 +261,7 @@ class DistillResult:
         Args:
             backbones: names, such as "timm:resnet18"; default: the run's own.
             metrics: "lrs", "ars".
+            split: "test", or "validation" to choose settings by.
             evaluate: options of `evaluate`, such as protocol="dc", nets=3 or controls=False.
 
         Raises:
@@ -267,7 +269,7 @@ class DistillResult:
         """
         settings = self.config.model_dump(mode="json", exclude_none=True)
         configs = rows_of(settings, backbones, self._plugins, {"evaluate": evaluate})
-        return cross_evaluate(self.run_dir, configs, self._plugins, metrics=metrics)
+        return cross_evaluate(self.run_dir, configs, self._plugins, metrics=metrics, split=split)
 
     def train(self, network: Network, *, seed: int = 0) -> Network:
         """Train a network with K outputs on it, in place, as its recipe says."""

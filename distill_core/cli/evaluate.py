@@ -35,6 +35,12 @@ MAY_SET = ("backbone", "evaluate", "run.threads", "run.allocator")
 @click.option(
     "--metrics", default="", help="Also compute DD-Ranking's scores: lrs, ars, or lrs,ars."
 )
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    help="test, or validation: to choose settings by; then nothing is written.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: results by backbone.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 def command(
@@ -45,6 +51,7 @@ def command(
     nets: int | None,
     protocol: str | None,
     metrics: str,
+    split: str,
     device: str,
     as_json: bool,
 ) -> None:
@@ -87,19 +94,21 @@ def command(
         configs,
         plugins,
         metrics=names,
+        split=split,
         after_net=after_net,
         tell=partial(click.echo, err=True),
     )
     if as_json:
         print_json(found.as_dict())
         return
-    show(found.results)
+    show(found.results, split)
     if found.scores:
         show_scores(found.scores)
     count = next(iter(configs.values())).evaluate.nets
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
     click.echo(f"storage: {found.storage}")
-    click.echo(f"{what}; saved in {run}/evaluation")
+    where = f"saved in {run}/evaluation" if split == "test" else "not saved"
+    click.echo(f"{what}; {where}")
 
 
 @contextmanager
@@ -158,14 +167,14 @@ def changes(
     return changed
 
 
-def show(results: dict[str, dict[str, Result]]) -> None:
+def show(results: dict[str, dict[str, Result]], split: str) -> None:
     """Print the table: a backbone a row, distilled and controls the columns."""
     from distill_core.evaluation.judge import NAMES, balance_note
 
     columns = list(next(iter(results.values())))
     headers = ["backbone", *(NAMES[column] for column in columns)]
     body = [[row, *(str(found[column]) for column in columns)] for row, found in results.items()]
-    print_table(headers, body, title="Accuracy on the test set")
+    print_table(headers, body, title=f"Accuracy on the {split} set")
     notes = {
         f"{where}{NAMES[column]}: {note}"
         for row, found in results.items()

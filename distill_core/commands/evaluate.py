@@ -26,7 +26,7 @@ from distill_core.contracts.data import RealData
 from distill_core.contracts.synthetic import Batch
 from distill_core.data.identity import Identity
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
-from distill_core.evaluation.evaluate import AfterNet, Result
+from distill_core.evaluation.evaluate import SPLITS, AfterNet, Result
 from distill_core.evaluation.judge import Candidate, judge
 from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
@@ -39,7 +39,7 @@ from distill_core.system.devices import pick_device
 from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
 from distill_core.system.waiting import told_if_slow
-from registry import InputError, Plugins
+from registry import InputError, OptionError, Plugins, UnknownNameError
 
 LONGEST_ROWS = 120  # characters of a file's name for its rows
 
@@ -76,6 +76,7 @@ def cross_evaluate(
     plugins: Plugins,
     *,
     metrics: Collection[str] = (),
+    split: str = "test",
     after_net: AfterNet = lambda name, net, accuracy: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> CrossEvaluation:
@@ -85,26 +86,31 @@ def cross_evaluate(
         run_dir: a finished, running or interrupted run.
         configs: by a name for each row: the run's configuration with another backbone.
         plugins: what is installed.
-        metrics: "lrs", "ars": also measure DD-Ranking's scores.
+        metrics: "lrs", "ars": also measure DD-Ranking's scores; on the test split alone.
+        split: "test", or "validation" to choose how networks are trained before the test images
+            are looked at. Reports, cards and comparisons show test accuracies, so that nothing is
+            written then.
         after_net: called with row and column, the number of the network and its accuracy.
         tell: called with a line on how the networks of each row are trained, with notes on the
             data, and with a word now and then where judging takes long.
 
     Returns:
-        Results and scores. They are also written to a file in the run's folder "evaluation", and
-        the means to one line of its metrics.jsonl.
+        Results and scores. Those of the test split are also written to a file in the run's folder
+        "evaluation", and the means to one line of its metrics.jsonl.
 
     Raises:
-        UnknownNameError: a metric is unknown.
+        UnknownNameError: a metric or a split is unknown.
+        OptionError: scores are asked for on the validation split, which chooses their rates.
         InputError: there is nothing to judge, a file is damaged, or the data have changed.
     """
     check_metrics(metrics)
+    check_choice(split, metrics)
     check_files(run_dir)
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     check_there(run_dir)
     real = load_real(first, plugins, only(data_of(run_dir, tell), run_dir, first))
-    check_split(metrics, real)
+    check_split(real, metrics, split)
     for note in real.notes:
         tell(f"data: {note}")
     judges = Judges.of(configs, plugins, real.spec)
@@ -115,7 +121,7 @@ def cross_evaluate(
     candidate = find_candidate(run_dir, first, plugins, real, measured.append)
     recipe = candidate.training_recipe(first.evaluate)
     judges.check(real.spec, recipe.images_of_a_step(len(candidate.batch.images)))
-    evaluators = judges.evaluators(real, after_net=after_net)
+    evaluators = judges.evaluators(real, after_net=after_net, split=split)
     results, scores = {}, {}
     for row, config in configs.items():
         with told_if_slow(tell, f"{row}: trains and tests networks"):
@@ -123,7 +129,8 @@ def cross_evaluate(
             if metrics:
                 scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
     found = CrossEvaluation(results, scores, engines, *measured)
-    record(run_dir, configs, found, metrics, candidate.step)
+    if split == "test":
+        record(run_dir, configs, found, metrics, candidate.step)
     return found
 
 
@@ -152,6 +159,23 @@ def judge_again(
         found = CrossEvaluation(results, {}, engines)
         record(run_dir, judges.configs, found, (), candidate.step)
     return results
+
+
+def check_choice(split: str, metrics: Collection[str]) -> None:
+    """Refuse a split that does not exist, and scores on the images that choose their rates.
+
+    Raises:
+        UnknownNameError: the split is unknown.
+        OptionError: scores are asked for on the validation split.
+    """
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, known=SPLITS, next="correct --split.")
+    if split != "test" and metrics:
+        raise OptionError(
+            f"--metrics {','.join(metrics)} cannot be measured on the {split} split.",
+            expected="the test split: the validation split chooses the scores' learning rates.",
+            next=f"leave out --split {split}, or --metrics.",
+        )
 
 
 def check_there(run_dir: Path) -> None:

@@ -62,6 +62,7 @@ class Judges:
         real: RealData,
         ranks: Ranks = SINGLE_PROCESS,
         after_net: AfterNet = lambda name, net, accuracy: None,
+        split: str = "test",
     ) -> dict[str, Evaluator]:
         """Return what trains and measures the networks of each row.
 
@@ -69,6 +70,7 @@ class Judges:
             real: the real data.
             ranks: share the networks of a row.
             after_net: called with row and training set, the number of a network, its accuracy.
+            split: which images they are measured on, "test" or "validation".
         """
 
         def telling(row: str) -> AfterNet:
@@ -77,7 +79,9 @@ class Judges:
             )
 
         return {
-            row: Evaluator.of(config, real, self.makers[row], ranks=ranks, after_net=telling(row))
+            row: Evaluator.of(
+                config, real, self.makers[row], split=split, ranks=ranks, after_net=telling(row)
+            )
             for row, config in self.configs.items()
         }
 

@@ -92,7 +92,7 @@ def random_control(evaluator: Evaluator, recipe: Recipe, *, ipc: float, nets: in
         lambda generator: random_images(real, budget, generator=generator),
         recipe,
         nets=nets,
-        split=real.test,
+        split=evaluator.judged_on,
         name="random",
     )
     return result.noted(str(budget))
@@ -117,7 +117,7 @@ def bytes_control(evaluator: Evaluator, recipe: Recipe, *, limit: int, nets: int
         lambda generator: random_images(real, budget, generator=generator, in_bytes=True),
         recipe,
         nets=nets,
-        split=real.test,
+        split=evaluator.judged_on,
         name="random_bytes",
     )
     return result.noted(f"{budget}: {round(budget.ipc * whole):,} bytes, 8 bits a number")
@@ -140,7 +140,9 @@ def full_control(evaluator: Evaluator, recipe: Recipe, *, steps: int, nets: int)
     cached = _kept(path, key) if ranks.is_main else None
     if known := ranks.broadcast(cached and cached.as_dict()):
         return Result.from_dict(known).noted(f"from the cache ({path.name})")
-    result = evaluator.evaluate(real.train, recipe, nets=nets, split=real.test, name="full")
+    result = evaluator.evaluate(
+        real.train, recipe, nets=nets, split=evaluator.judged_on, name="full"
+    )
     result = result.noted(f"all {len(real.train)} training images")
     if ranks.is_main:
         try:
@@ -159,8 +161,9 @@ def full_path(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> Path:
 
 
 def _key(evaluator: Evaluator, recipe: Recipe, *, nets: int) -> dict[str, Any]:
-    """Everything that the result depends on."""
+    """Everything that the result depends on; of the test split as before there was a choice."""
     return {
+        **({} if evaluator.split == "test" else {"split": evaluator.split}),
         "format": FULL_FORMAT,
         "data": evaluator.real.fingerprint,
         "recipe": recipe.model_dump(mode="json"),

@@ -28,6 +28,7 @@ from distill_core.evaluation.by_class import ByClass
 from distill_core.training.train import right_by_class, train
 
 CHECKPOINTS = (300, 600, 1000, 2000, 3000)
+SPLITS = ("test", "validation")
 AfterNet = Callable[[str, int, float], None]
 Draw = Callable[[Generator], Batch]
 
@@ -107,6 +108,8 @@ class Evaluator:
         make_backbone: makes a fresh network on the device.
         backbone: name and options of that network, for the keys of caches.
         seed: seed of all draws.
+        split: which images results and controls are judged on: "test", or "validation" while
+            settings are still being chosen.
         ranks: share the networks; all must call a method, and all return the same.
         after_net: called with the name of the training set, the number of a network and its
             accuracy, for progress.
@@ -116,8 +119,14 @@ class Evaluator:
     make_backbone: Callable[[Generator], Backbone]
     backbone: Mapping[str, Any]
     seed: int
+    split: str = "test"
     ranks: Ranks = SINGLE_PROCESS
     after_net: AfterNet = lambda name, net, accuracy: None
+
+    @property
+    def judged_on(self) -> Split:
+        """The images of `split`."""
+        return self.real.validation if self.split == "validation" else self.real.test
 
     @staticmethod
     def of(
@@ -125,12 +134,13 @@ class Evaluator:
         real: RealData,
         make_backbone: Callable[[Generator], Backbone],
         *,
+        split: str = "test",
         ranks: Ranks = SINGLE_PROCESS,
         after_net: AfterNet = lambda name, net, accuracy: None,
     ) -> Evaluator:
         """Return the evaluator of a configuration, which names the backbone and the seed."""
         backbone = config.component("backbone")
-        return Evaluator(real, make_backbone, backbone, config.seed, ranks, after_net)
+        return Evaluator(real, make_backbone, backbone, config.seed, split, ranks, after_net)
 
     def evaluate(
         self,

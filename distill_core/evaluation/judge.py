@@ -1,6 +1,7 @@
 """The verdict: fresh networks trained on a result and on its controls.
 
-Only this reads the test split; during a run only the validation split is used.
+Only this reads the test split; during a run only the validation split is used, and `distill
+evaluate --split validation` judges on it, too.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Candidate:
 def judge(
     candidate: Candidate, evaluator: Evaluator, options: EvaluateOptions
 ) -> dict[str, Result]:
-    """Judge a training set and its controls with one backbone, on the test split.
+    """Judge a training set and its controls with one backbone, on the evaluator's split.
 
     Args:
         candidate: what was distilled.
@@ -63,10 +64,9 @@ def judge(
         options: how many networks, by which protocol, and whether the controls are judged, too.
     """
     recipe, nets = candidate.training_recipe(options), options.nets
-    test = evaluator.real.test
     results = {
         "distilled": evaluator.evaluate(
-            candidate.batch, recipe, nets=nets, split=test, name="distilled"
+            candidate.batch, recipe, nets=nets, split=evaluator.judged_on, name="distilled"
         )
     }
     if options.controls:

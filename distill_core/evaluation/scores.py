@@ -112,18 +112,21 @@ def check_metrics(metrics: Collection[str]) -> None:
             raise UnknownNameError("metric", name, known=METRICS, next="correct --metrics.")
 
 
-def check_split(metrics: Collection[str], real: RealData) -> None:
-    """Refuse data without images to choose a learning rate on.
+def check_split(real: RealData, metrics: Collection[str], split: str = "test") -> None:
+    """Refuse data without images to choose a learning rate on, or to judge on.
 
     Raises:
         InputError: the validation split is empty.
     """
-    if metrics and not len(real.validation):
-        raise InputError(
-            "the run has no validation split, and the scores choose learning rates on it.",
-            expected="some training images kept for validation; test images choose nothing.",
-            next="distill again with -o data.validation=0.1, or leave --metrics out.",
-        )
+    if len(real.validation) or not (metrics or split == "validation"):
+        return
+    need = "the scores choose learning rates on it" if metrics else "was to be judged on it"
+    raise InputError(
+        f"the run has no validation split, and {need}.",
+        expected="some training images kept for validation; test images choose nothing.",
+        next="distill again with -o data.validation=0.1, or leave "
+        f"{'--metrics' if metrics else '--split'} out.",
+    )
 
 
 def measure_scores(
@@ -203,9 +206,9 @@ class _Bench:
         return random_images(real, budget, generator=generator)
 
     def _accuracies(self, name: str, data: Batch | Draw, recipe: Recipe) -> tuple[float, ...]:
-        test, nets = self.evaluator.real.test, self.options.nets
+        split, nets = self.evaluator.judged_on, self.options.nets
         recipe = self._best_rate(data, recipe)
-        return self.evaluator.evaluate(data, recipe, nets=nets, split=test, name=name).accuracies
+        return self.evaluator.evaluate(data, recipe, nets=nets, split=split, name=name).accuracies
 
     def _full(self, recipe: Recipe) -> Result:
         options, train = self.options, self.evaluator.real.train

@@ -65,6 +65,14 @@ def test_options_of_the_backbone(run_dir: Path) -> None:
     assert json.loads(path.read_text())["settings"]["convnet"]["options"]["width"] == 2
 
 
+def test_on_the_validation_images(run_dir: Path) -> None:
+    options = ("-o", "evaluate.controls=false", "--nets", "1", "--split", "validation")
+    result = distill("evaluate", str(run_dir), *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "1 network; not saved"
+    assert not (run_dir / "evaluation").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -74,6 +82,8 @@ def test_options_of_the_backbone(run_dir: Path) -> None:
         (["--backbone", "convnte"], "Did you mean 'convnet'?"),
         (["--protocol", "paper"], "'recipe', 'podd', 'rat', 'dc', 'mtt' or 'frepo'"),
         (["--metrics", "lrs,asr"], "Did you mean 'ars'?"),
+        (["--split", "train"], "Expected one of: test, validation."),
+        (["--split", "validation", "--metrics", "lrs"], "leave out --split validation"),
         (["--nets", "0"], "greater than or equal to 1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
     ],

@@ -22,7 +22,7 @@ FLAGS = {
     "run": "--algo --all --backbone --budget-bytes --config --dataset --device --dry-run --ipc "
     "--labeler --max-memory --minutes --on-divergence --orderer --out --overwrite --preset "
     "--procs --repr --resume --seed --snapshots --steps --yes -o",
-    "evaluate": "--backbone --device --json --metrics --nets --protocol -o run",
+    "evaluate": "--backbone --device --json --metrics --nets --protocol --split -o run",
     "compare": "--json --markdown --sort runs",
     "report": "--animate --out runs",
     "list": "--filter --json kind",

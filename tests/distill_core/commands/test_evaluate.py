@@ -164,6 +164,38 @@ def test_controls_can_be_left_out(
     assert list(results["convnet"]) == ["distilled"]
 
 
+def test_the_validation_split_is_judged_without_the_test_split_and_not_recorded(
+    run: tuple[Path, RunConfig, Assembly],
+    finish: Finish,
+    plugins: Plugins,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    run_dir, config, _ = run
+    finish()
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    real = load_real(config, plugins)
+    blind = dataclasses.replace(real.test, images=None)
+    without = dataclasses.replace(real, test=blind)  # fails if it is looked at
+    monkeypatch.setattr("distill_core.commands.evaluate.load_real", lambda *a: without)
+    rows = {"convnet": config}
+    found = cross_evaluate(run_dir, rows, plugins, split="validation").results["convnet"]
+    assert not (run_dir / "evaluation").exists()
+    swapped = dataclasses.replace(real, test=real.validation)
+    monkeypatch.setattr("distill_core.commands.evaluate.load_real", lambda *a: swapped)
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "other"))
+    expected = cross_evaluate(run_dir, rows, plugins).results["convnet"]
+    for what in ("distilled", "random", "full"):
+        assert found[what].checkpoints == expected[what].checkpoints
+    # The cache keeps both, each for its own split.
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("distill_core.commands.evaluate.load_real", lambda *a: real)
+    kept = cross_evaluate(run_dir, rows, plugins, split="validation").results["convnet"]
+    assert any("from the cache" in note for note in kept["full"].notes)
+    tested = cross_evaluate(run_dir, rows, plugins).results["convnet"]
+    assert not any("from the cache" in note for note in tested["full"].notes)
+
+
 def test_other_data_than_the_runs_are_refused(
     run: tuple[Path, RunConfig, Assembly], finish: Finish, plugins: Plugins
 ) -> None:
@@ -189,8 +221,12 @@ def test_scores_are_made_of_what_was_measured(
     run_dir, config, _ = run
     finish()
     data = config.data.model_copy(update={"validation": 0.0})
-    with pytest.raises(InputError, match="no validation split"):
-        check_split(["lrs"], load_real(config.model_copy(update={"data": data}), plugins))
+    without = load_real(config.model_copy(update={"data": data}), plugins)
+    with pytest.raises(InputError, match="no validation split, and the scores"):
+        check_split(without, ["lrs"])
+    with pytest.raises(InputError, match="no validation split, and was to be judged"):
+        check_split(without, [], "validation")
+    check_split(without, [])
     with pytest.raises(UnknownNameError, match="no metric named 'lsr'"):
         cross_evaluate(run_dir, {"convnet": config}, plugins, metrics=["lsr"])
     told: list[str] = []
