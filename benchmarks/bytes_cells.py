@@ -39,6 +39,7 @@ REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     "images": IMAGES,
     "images, soft labels": SOFT,
     "images, half size": (*IMAGES, *options("repr.downsample=2")),
+    "images, half size, soft labels": (*SOFT, *options("repr.downsample=2")),
     "poster": (*POSTER, *NEAREST),
     "poster, half size": (*POSTER, *NEAREST, *options("repr.downsample=2")),
     "poster, frequencies": (*POSTER, *NEAREST, *options("repr.canvas=frequencies")),
@@ -49,8 +50,9 @@ REPRESENTATIONS: dict[str, tuple[str, ...]] = {
     **{name: ("--repr", name, *PLAIN) for name in DECODERS},
 }
 STORED = {
-    "images, soft labels": ("uint8",),
+    "images, soft labels": ("uint8", "uint4", "uint2"),
     "images, half size": ("uint8", "uint4"),
+    "images, half size, soft labels": ("uint4",),
     "poster": ("uint8",),
     "poster, half size": ("uint8", "uint4", "uint2"),
     "poster, frequencies": ("uint8",),
@@ -158,6 +160,8 @@ def _real(dataset: str) -> tuple[str, ...]:
 
 def _learned(dataset: str, name: str, words: tuple[str, ...], kind: str, budget: float) -> ByteCell:
     stored = () if kind == "float32" else options(f"repr.stored={kind}")
+    if stored and name.endswith("soft labels"):  # a hundred numbers an item, on a hundred classes
+        stored = (*stored, *options("labeler.stored=uint8"))
     line = name if kind == "float32" else f"{name}, {kind}"
     return ByteCell(
         dataset,
