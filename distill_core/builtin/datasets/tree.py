@@ -209,6 +209,12 @@ def _folder(path: Path) -> FileTree:
             if _is_folder(entry):
                 folders.append(start + entry.name)
                 walk(folder / entry.name, f"{start}{entry.name}/", around | {this})
+            elif entry.is_symlink() and not Path(entry).exists():
+                raise InputError(  # a class, perhaps, of a disk that is not mounted
+                    f"{folder / entry.name} is a link to {os.readlink(entry)}, which is not there.",
+                    expected="links that lead to a file or a folder.",
+                    next="restore what it leads to, or remove the link.",
+                )
             else:
                 files.append(start + entry.name)
 
@@ -233,7 +239,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # a link to itself; reading it says so
+        return False  # a link to itself
 
 
 def _check_depth(path: Path, name: str) -> None:
