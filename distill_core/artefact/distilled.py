@@ -176,6 +176,9 @@ class Distilled:
     def train(self, network: Network, *, seed: int = 0) -> Network:
         """Train any network with K outputs by the recipe, in place, on its device.
 
+        It is put into training mode, if it is not. In one that is, modules that you set to
+        evaluation mode stay so, as batch normalisation that is to be frozen.
+
         Args:
             network: takes (n, C, h, w), gives logits (n, K).
             seed: seed of batches and augmentation.

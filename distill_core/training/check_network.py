@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.system.out_of_memory import is_out_of_memory
+from distill_core.training.modes import own_modes
 from registry import InputError
 
 
@@ -14,7 +15,7 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
     """Refuse a network that does not turn these images into logits of so many classes.
 
     Args:
-        network: in any mode, which is restored; it is tried in evaluation mode.
+        network: in any mode; it is tried in evaluation mode, then each module has its own again.
         images: (n, C, h, w); the first two are used.
         num_classes: K.
 
@@ -37,10 +38,10 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
     few = images[:2].to(next(network.parameters()).device)
     channels, h, w = few.shape[1:]
     size = f"{channels}x{h}x{w}"
-    training = network.training
-    network.eval()
     try:
-        logits = network(few)
+        with own_modes(network):
+            network.eval()
+            logits = network(few)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -51,8 +52,6 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
             f"({len(few)}, {num_classes}).",
             next=f"make it for {channels} input channel(s) and images of {h}x{w} pixels.",
         ) from error
-    finally:
-        network.train(training)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(few), num_classes):
         raise InputError(

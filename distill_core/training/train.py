@@ -31,6 +31,7 @@ from distill_core.engine.losses import soft_cross_entropy
 from distill_core.engine.optimizers import Adam as FlatAdam
 from distill_core.engine.optimizers import InnerOptimizer
 from distill_core.engine.optimizers import Sgd as FlatSgd
+from distill_core.training.modes import own_modes
 
 Network = TypeVar("Network", bound=nn.Module)
 Observe = Callable[[int, nn.Module], None]
@@ -50,6 +51,8 @@ def train(
 ) -> Network:
     """Train a network in place, in training mode, with soft cross-entropy.
 
+    Modules that are in evaluation mode inside a network in training mode stay so.
+
     Every step draws its batch anew, without replacement; all images, in order, if there are no
     more than `recipe.batch_size`.
 
@@ -62,7 +65,7 @@ def train(
         augmentation: applied to every batch.
         generator: source of batches and augmentation, on the CPU; some steps are drawn ahead.
         at_steps: numbers of steps after which `observe(step, backbone)` is called.
-        observe: may put the network into evaluation mode; training continues in training mode.
+        observe: may put the network into evaluation mode; training continues in the mode before.
 
     Returns:
         The same network.
@@ -74,10 +77,12 @@ def train(
     first, device = split.take(slice(0, 1)), split.device
     num_classes = labels.shape[1] if labels.ndim > 1 else _outputs(backbone, first)
     drawn = _drawn(len(split), first, recipe, augmentation, generator)
+    if not backbone.training:  # in one that is, somebody chose the modules that are not
+        backbone.train()
     if (
         isinstance(images, Tensor)
         and isinstance(backbone, Backbone)
-        and not no_training_graphs(backbone.train(), images)
+        and not no_training_graphs(backbone, images)
     ):
         train_by_graphs(
             backbone,
@@ -91,7 +96,6 @@ def train(
         return backbone
     optimizer = make_optimizer(backbone, recipe)
     logits_of = network_logits(backbone, device)
-    backbone.train()
     ahead, sent = tee(_sent(drawn, device))
     batches = split.stream(slice(None) if index is None else index for index, _ in ahead)
     for step, ((index, draw), batch) in enumerate(zip(sent, batches, strict=True)):
@@ -104,8 +108,8 @@ def train(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if observe is not None and step + 1 in at_steps:
-            observe(step + 1, backbone)
-            backbone.train()
+            with own_modes(backbone):
+                observe(step + 1, backbone)
     return backbone
 
 
@@ -167,7 +171,7 @@ def accuracy(backbone: nn.Module, split: Split, chunk: int = 500) -> float:
     """Return the fraction of images whose largest logit is their label's, in evaluation mode.
 
     Args:
-        backbone: its mode is restored afterwards.
+        backbone: each module has its own mode again afterwards.
         split: whitened images and labels, on the network's device.
         chunk: images per forward pass.
     """
@@ -184,14 +188,13 @@ def right_by_class(backbone: nn.Module, split: Split, num_classes: int) -> list[
 @torch.no_grad()
 def _is_right(backbone: nn.Module, split: Split, chunk: int) -> Tensor:
     """(N,) bool: the largest logit of the image is its label's, in evaluation mode."""
-    was_training = backbone.training
-    backbone.eval()
     logits_of = network_logits(backbone, split.labels.device)
     right = torch.zeros_like(split.labels, dtype=torch.bool)
     parts = [slice(start, start + chunk) for start in range(0, len(split), chunk)]
-    for part, images in zip(parts, split.stream(parts), strict=True):
-        right[part] = logits_of(images).argmax(1) == split.labels[part]
-    backbone.train(was_training)
+    with own_modes(backbone):
+        backbone.eval()
+        for part, images in zip(parts, split.stream(parts), strict=True):
+            right[part] = logits_of(images).argmax(1) == split.labels[part]
     return right
 
 
@@ -232,8 +235,7 @@ def _soft(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
 @torch.no_grad()
 def _outputs(backbone: nn.Module, images: Tensor) -> int:
     """K, from the network's output; class numbers do not tell it."""
-    was_training = backbone.training
-    backbone.eval()
-    logits = backbone(as_float32(images[:1]))
-    backbone.train(was_training)
+    with own_modes(backbone):
+        backbone.eval()
+        logits = backbone(as_float32(images[:1]))
     return int(logits.shape[1])

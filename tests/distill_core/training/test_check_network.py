@@ -39,7 +39,8 @@ def test_a_network_that_fits_stays_as_it_was() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), flat(192, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
+    network[1].eval()
     check_network(network, IMAGES + 1, 4)
-    assert network.training
+    assert [each.training for each in (network, *network[:2])] == [True, True, False]
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(value, before[n]) for n, value in network.state_dict().items())

@@ -209,6 +209,31 @@ def test_observers_see_the_network_and_training_goes_on_in_training_mode() -> No
     assert spy.modes == [True] * 5
 
 
+@pytest.mark.parametrize("of_network", [True, False])
+def test_a_module_that_a_user_froze_stays_frozen_in_a_network_that_trains(of_network: bool) -> None:
+    images, labels = data()
+    norm = nn.BatchNorm2d(3)
+    network = nn.Sequential(norm, nn.Flatten(), nn.Linear(images[0].numel(), 3)).to(images)
+    network.train(of_network)
+    norm.eval()
+    split = Split(images, labels.argmax(1))
+    accuracy(network, split)
+    train(
+        network,
+        images,
+        split.labels,
+        recipe(steps=2),
+        augmentation=NONE,
+        generator=seeded(0, "train"),
+        at_steps=(1,),
+        observe=lambda _, network: network.eval(),
+    )
+    assert network.training
+    # Of a network that is in evaluation mode as a whole, nothing was frozen.
+    assert norm.training is not of_network
+    assert bool(norm.running_mean.any()) is not of_network
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 500])
 def test_accuracy_counts_right_answers(chunk: int) -> None:
     generator = seeded(3, "split")
