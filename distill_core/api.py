@@ -250,16 +250,16 @@ class DistillResult:
 
     def evaluate(
         self,
-        backbones: Collection[str] = (),
+        backbones: str | Collection[str] = (),
         *,
-        metrics: Collection[str] = (),
+        metrics: str | Collection[str] = (),
         split: str = "test",
         **evaluate: Any,
     ) -> CrossEvaluation:
         """Train fresh networks on it and on its controls, as `distill evaluate` does.
 
         Args:
-            backbones: names, such as "timm:resnet18"; default: the run's own.
+            backbones: a name or several, such as "timm:resnet18"; default: the run's own.
             metrics: "lrs", "ars".
             split: "test", or "validation" to choose settings by.
             evaluate: options of `evaluate`, such as protocol="dc", nets=3 or controls=False.
@@ -267,6 +267,9 @@ class DistillResult:
         Raises:
             ExplainedError: a name or an option is wrong.
         """
+        backbones, metrics = (
+            [each] if isinstance(each, str) else each for each in (backbones, metrics)
+        )
         settings = self.config.model_dump(mode="json", exclude_none=True)
         configs = rows_of(settings, backbones, self._plugins, {"evaluate": evaluate})
         return cross_evaluate(self.run_dir, configs, self._plugins, metrics=metrics, split=split)

@@ -208,11 +208,17 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
     """Turn {"algo.window": 60} or {"algo": {"window": 60}} into a configuration.
 
     Raises:
-        OptionError: a name has no kind before it.
+        OptionError: they are no dictionary, or a name has no kind before it.
         UnknownNameError: there is no such kind of option.
     """
     settings: dict[str, Any] = {}
     short = {kind.name: kind.option for kind in KINDS}
+    if not isinstance(options, Mapping):
+        raise OptionError(
+            f"options are a {type(options).__name__}.",
+            expected="a dictionary, for example {'algo.window': 60}.",
+            next="correct it.",
+        )
     for key, value in options.items():
         prefix, dot, name = key.partition(".")
         prefix = short.get(prefix, prefix)

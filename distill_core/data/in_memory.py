@@ -92,6 +92,13 @@ def raw_data(
         return raw
     notes = PictureNotes()
     images, labels, pictures = _arrays(data, "training", notes)
+    for name, given in (("class_names", class_names), ("augmentations", augmentations)):
+        if isinstance(given, str):
+            raise InputError(
+                f"{name} is text: {given!r:.40}.",
+                expected="a list of names.",
+                next="put it into a list, or split it.",
+            )
     names = getattr(data, "classes", None) if class_names is None else class_names
     if names is None or not len(names):
         names = range(_number_of_classes(labels))

@@ -132,8 +132,10 @@ def as_labels(labels: Any, part: str) -> Tensor:
     elif array and labels.dtype.kind in "US" and labels.size:
         raise _no_number(f"the {part} labels are text, as {labels.flat[0].item()!r}")
     values = as_tensor(labels, f"{part} labels")
+    if not values.numel():
+        raise InputError(f"the {part} data are empty.", expected="images.", next="add some.")
     whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
-    if not whole or values.ndim != 1 or not len(values):
+    if not whole or values.ndim != 1:
         raise InputError(
             f"the {part} labels are {values.dtype} of shape {tuple(values.shape)}.",
             expected="(N,) whole numbers from 0 to K - 1.",

@@ -6,6 +6,7 @@ the whitening.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -104,7 +105,7 @@ def check_raw(raw: RawData) -> None:
 
     Raises:
         InputError: a shape, type, label or augmentation is wrong, or a class has no training
-            images.
+            images, or two have one name.
     """
     spec = raw.spec
     unknown = sorted(set(spec.augmentations) - set(AUGMENTATIONS))
@@ -115,6 +116,7 @@ def check_raw(raw: RawData) -> None:
             f"some of: {', '.join(AUGMENTATIONS)}",
         )
     check_class_names(spec.class_names, spec.name)
+    _check_distinct(spec)
     _check_part(spec, "training", raw.train_images, raw.train_labels)
     _check_part(spec, "test", raw.test_images, raw.test_labels)
     counts = torch.bincount(raw.train_labels, minlength=spec.num_classes)
@@ -176,6 +178,16 @@ def check_class_names(names: Sequence[str], source: str) -> None:
         )
 
 
+def _check_distinct(spec: DataSpec) -> None:
+    for name, times in Counter(spec.class_names).items():
+        if times > 1 or not name.strip():
+            raise _broken(
+                spec,
+                f"has {times} class{'es' if times > 1 else ''} named {name!r:.60}",
+                "a name for each class, which no other class has",
+            )
+
+
 def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> None:
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != spec.image_shape:
         raise _broken(
@@ -227,9 +239,9 @@ def held_out(labels: Tensor, fraction: float, *, generator: Generator, at_least:
 
 
 def _broken(spec: DataSpec, what: str, expected: str) -> InputError:
-    """A mistake that only the author of a dataset component can fix."""
+    """Images, labels and names that do not fit each other."""
     return InputError(
         f"dataset '{spec.name}' {what}.",
         expected=f"{expected}.",
-        next="fix the dataset component.",
+        next="correct the data, or the dataset component that reads them.",
     )

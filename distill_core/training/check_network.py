@@ -20,9 +20,16 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
         num_classes: K.
 
     Raises:
-        InputError: it has no parameters that can be trained, does not take the images, or gives
-            something else than logits (n, K).
+        InputError: it is no network, has no parameters that can be trained, does not take the
+            images, or gives something else than logits (n, K).
     """
+    if not isinstance(network, nn.Module):
+        what = f"the class {network.__name__}" if isinstance(network, type) else repr(network)
+        raise InputError(
+            f"the network is {what:.60}.",
+            expected="a torch.nn.Module.",
+            next="pass the network itself.",
+        )
     if next(network.parameters(), None) is None:
         raise InputError(
             "the network has no parameters, so there is nothing to train.",
@@ -45,12 +52,16 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        types = {each.dtype for each in network.parameters()} - {few.dtype}
+        other = str(next(iter(types), ""))
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
             f"the network does not take these images of {size}: {reason}.",
             expected=f"a network from ({', '.join(map(str, few.shape))}) to "
             f"({len(few)}, {num_classes}).",
-            next=f"make it for {channels} input channel(s) and images of {h}x{w} pixels.",
+            next=f"call network.float(): it has parameters in {other}."
+            if other
+            else f"make it for {channels} input channel(s) and images of {h}x{w} pixels.",
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(few), num_classes):

@@ -120,6 +120,10 @@ def test_evaluate_again(outcome: DistillResult) -> None:
     assert len(found.results["convnet"]["distilled"].accuracies) == 1
     with pytest.raises(OptionError, match="nest"):
         outcome.evaluate(nest=1)
+    one = outcome.evaluate("convnet", nets=1, controls=False, steps=2)  # not "c", "o", "n", ...
+    assert list(one.results) == ["convnet"]
+    with pytest.raises(UnknownNameError, match="'lsr'"):
+        outcome.evaluate(metrics="lsr")
 
 
 def test_the_picture_of_a_notebook_is_escaped() -> None:
@@ -148,6 +152,8 @@ def test_mistakes_leave_nothing(tmp_path: Path) -> None:
         small(algorithm="ratbtt", out=tmp_path / "run")
     with pytest.raises(OptionError, match=r"algo\.windw"):
         small(options={"algo.windw": 3}, out=tmp_path / "run")
+    with pytest.raises(OptionError, match="options are a list"):
+        small(options=["algo.window=3"], out=tmp_path / "run")
     with pytest.raises(OptionError, match="dataset is a name"):
         small(test=arrays())
     assert not (tmp_path / "run").exists()
@@ -233,6 +239,7 @@ IMAGES, LABELS = arrays()
         ((IMAGES, LABELS * 2), "no training images of: 1, 3"),
         ((IMAGES, LABELS / 2), "whole numbers"),
         ((IMAGES, np.eye(6)[LABELS]), "argmax"),
+        ((IMAGES[:0], LABELS[:0]), "training data are empty"),
         (IMAGES, "are a ndarray"),
         (3, "are a int"),
         ([1, 2, 3], "item 0 of the training data is a int"),
@@ -264,6 +271,21 @@ def test_names_may_be_an_array():
     images, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
     found = raw_data((images, labels), class_names=np.array(["cat", "dog"]))  # type: ignore[arg-type]
     assert found.spec.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"class_names": ["a", "a", "b", "c", "d", "e"]}, "2 classes named 'a'"),
+        ({"class_names": ["a", " ", "b", "c", "d", "e"]}, "1 class named ' '"),
+        ({"class_names": "abcdef"}, "class_names is text"),
+        ({"class_names": ["a", "b"]}, "labels from 0 to 5 but 2 classes"),
+        ({"augmentations": "flip"}, "augmentations is text"),
+    ],
+)
+def test_names_that_are_none_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        raw_data((IMAGES, LABELS), **given)
 
 
 def test_the_first_of_several_networks_distills_and_all_judge(

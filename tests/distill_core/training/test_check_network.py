@@ -26,6 +26,9 @@ def flat(inputs: int, outputs: int) -> nn.Module:
         (nn.Conv2d(1, 4, 3), "does not take these images of 3x8x8", "3 input channel"),
         (nn.Conv2d(3, 4, 3), r"gives \(2, 4, 6, 6\)", "last layer 4 outputs"),
         (nn.Flatten(), "no parameters", "pass another one"),
+        (flat(192, 4).double(), "does not take these images", r"network\.float\(\)"),
+        (nn.Linear, "the network is the class Linear", "network itself"),
+        (None, "the network is None", "network itself"),
         (flat(192, 4).requires_grad_(False), "are frozen", r"requires_grad_\(True\)"),
     ],
 )
