@@ -20,8 +20,6 @@ from distill_core.plugin import (
     grid_cells,
     majority_labels,
     normalise_rows,
-    overlap_area,
-    period_of,
     rows_by_coverage,
     to_device,
 )
@@ -74,6 +72,7 @@ class Poddl(Labeler):
             options.pooling is None and _all_nearest(cells, layout)
         )
         pool = _nearest_weights if nearest else _area_weights
+        self._cells = _by_canvas(cells, layout.num_canvases)
         self._table = ItemTable(lambda boxes: pool(boxes, cells, layout), items)
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
@@ -81,7 +80,11 @@ class Poddl(Labeler):
         weights = to_device(self._table.at(boxes).to(images.dtype), images.device)
         if self.rows is None:
             return weights
-        return normalise_rows(weights @ self.rows.to(images))
+        rows = self.rows.to(images)
+        if len(self._cells) == 1:
+            return normalise_rows(weights @ rows)
+        under = to_device(self._cells[boxes.canvas], images.device)
+        return normalise_rows((weights[:, None] @ rows[under])[:, 0])
 
     def project(self) -> None:
         """Clip the learned rows at 0."""
@@ -109,15 +112,42 @@ def _label_cells(placement: Placement, grid: tuple[int, int] | None) -> tuple[Bo
     return cells, nn.functional.one_hot(classes, placement.num_classes).float()
 
 
+def _by_canvas(cells: Boxes, num_canvases: int) -> Tensor:
+    """(canvases, p) numbers of the cells on each canvas; 0 where a canvas has fewer than others."""
+    table = torch.zeros(num_canvases, _most(cells), dtype=torch.int64)
+    table[cells.canvas, _places(cells)] = torch.arange(len(cells))
+    return table
+
+
+def _places(cells: Boxes) -> Tensor:
+    """(m,) which of the cells on its canvas each is."""
+    order = torch.argsort(cells.canvas, stable=True)
+    first = torch.searchsorted(cells.canvas[order], cells.canvas[order])
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order)) - first
+    return places
+
+
+def _most(cells: Boxes) -> int:
+    """Most cells on a canvas, p."""
+    return int(torch.bincount(cells.canvas).max())
+
+
 def _area_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
-    """(n, m) float64 share of each box that lies in each cell."""
-    area = overlap_area(boxes, cells, period=period_of(layout)).double()
+    """(n, p) float64 share of each box that lies in each of the p cells on its canvas.
+
+    With all cells a table of many canvases would grow with their square.
+    """
+    most = _most(cells)
+    # A class for each place on a canvas: coverage of classes is then that of cells.
+    alone = replace(layout, cells=cells, cell_slot=_places(cells), grid_shape=(1, most))
+    area = class_coverage(boxes, Placement(alone, torch.arange(most)[None])).double()
     height, width = boxes.hw
     return area / (height * width)
 
 
 def _nearest_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
-    """(n, m) float64: 1 / number for each of the cells nearest to a box.
+    """(n, p) float64: 1 / number for each of the cells nearest to a box, of the p on its canvas.
 
     The published code slides a window of as many whole cells as a patch is long (at least one)
     over the label grid, in step with the patches.
@@ -134,18 +164,16 @@ def _nearest_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
         )
         chosen = (starts[:, None] + torch.arange(window)) % count
         axes.append(nn.functional.one_hot(chosen, count).sum(1).double() / window)
-    on_canvas = (axes[0][:, :, None] * axes[1][:, None, :]).reshape(len(boxes), -1)
-    per_canvas = len(cells) // layout.num_canvases
-    weights = torch.zeros(len(boxes), layout.num_canvases, per_canvas, dtype=torch.float64)
-    weights[torch.arange(len(boxes)), boxes.canvas] = on_canvas
-    return weights.reshape(len(boxes), -1)
+    return (axes[0][:, :, None] * axes[1][:, None, :]).reshape(len(boxes), -1)
 
 
 def _all_nearest(cells: Boxes, layout: Layout) -> bool:
     """Say whether cells are a regular grid, and each is among the nearest to some patch."""
     if _grid_of(cells, layout) is None:
         return False
-    return bool(_nearest_weights(layout.items, cells, layout).any(0).all())
+    weights = _nearest_weights(layout.items, cells, layout)
+    total = torch.zeros(layout.num_canvases, weights.shape[1], dtype=weights.dtype)
+    return bool(total.index_add_(0, layout.items.canvas, weights).all())
 
 
 def _with_areas(layout: Layout) -> Layout:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from distill_core.builtin.representations.images import Images, ImagesOptions
 from distill_core.contracts.data import DataSpec
-from distill_core.contracts.geometry import Boxes, Layout, Placement, class_coverage
+from distill_core.contracts.geometry import Boxes, Layout, Placement, class_coverage, overlap_area
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions
 from registry import InputError, OptionError
@@ -141,6 +141,32 @@ def test_labels_are_a_distribution_after_any_update(placement, pooling, scale, s
     labels = labels_of(labeler, placement.layout.items)
     assert bool((labels >= 0).all())
     torch.testing.assert_close(labels.sum(1), torch.ones(len(labels), dtype=torch.float64))
+
+
+def test_cells_of_many_canvases_in_any_order_and_number_are_pooled_by_area():
+    """Independent truth: areas of all boxes in all cells, those of other canvases being zero."""
+    generator = torch.Generator().manual_seed(0)
+    boxes = [[0, 0, 2, 2], [0, 1, 2, 3], [1, 1, 3, 3]]
+    cells = Boxes.of(
+        torch.tensor([2, 0, 2, 1, 2]),
+        torch.tensor([[0, 0, 3, 1], [0, 0, 3, 3], [0, 1, 3, 2], [0, 0, 2, 3], [0, 2, 3, 3]]),
+    )
+    items = Boxes.of(torch.tensor([1, 2, 0, 2]), torch.tensor([*boxes, boxes[0]]))
+    layout = Layout((3, 3), 3, items, cells, torch.arange(5), (1, 5))
+    labeler = Poddl(
+        PoddlOptions(pooling="area"), placement=Placement(layout, torch.arange(5)[None])
+    )
+    assert labeler._table.rows.shape == (4, 3)  # not all cells, whose number grows with canvases
+    rows = (torch.rand(5, 5, generator=generator) + 0.1).requires_grad_()
+    labeler.rows.data.copy_(rows.detach())
+    mass = overlap_area(items, cells).double() / 4 @ rows.double()
+    expected = mass / mass.sum(1, keepdim=True)
+    found = labels_of(labeler, items)
+    torch.testing.assert_close(found, expected)
+    weights = torch.rand(4, 5, generator=generator)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    torch.testing.assert_close(labeler.rows.grad, rows.grad)
 
 
 def test_cells_clipped_to_nothing_give_uniform_labels_that_can_learn():
