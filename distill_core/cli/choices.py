@@ -91,7 +91,7 @@ def base_settings(config: Path | None, preset: str | None, plugins: Plugins) -> 
     """Return the settings of a file or a preset; none where neither is given.
 
     Raises:
-        OptionError: both are given.
+        OptionError: both are given, or the file names a preset.
         InputError, UnknownNameError: the file cannot be read, or there is no such preset.
     """
     from distill_core.config.discovery import preset_settings
@@ -103,9 +103,16 @@ def base_settings(config: Path | None, preset: str | None, plugins: Plugins) -> 
             expected="one of them.",
             next="put what you need of the preset into the file: `distill presets NAME`.",
         )
-    if config:
-        return undotted(read_settings(config))
-    return preset_settings(preset, plugins) if preset else {}
+    if not config:
+        return preset_settings(preset, plugins) if preset else {}
+    settings = undotted(read_settings(config))
+    if "preset" in settings:
+        raise OptionError(
+            f"{config} names a preset, {settings['preset']!r}.",
+            expected="all settings of a run; only the file of a sweep names a preset.",
+            next="put what you need of the preset into the file: `distill presets NAME`.",
+        )
+    return settings
 
 
 def own_settings(flags: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

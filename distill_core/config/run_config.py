@@ -197,9 +197,18 @@ def resolve(
         UnknownNameError, OptionError: what is wrong, with the nearest valid name.
     """
     settings = by_name(first_distills(settings), plugins)
+    for section, model in SECTIONS.items():
+        if isinstance(settings.get(section), Mapping):
+            # On their own first, so that a mistake is called what the user called it.
+            check_options(model, settings[section], where=section)
+    of_run = settings.pop("format", None) is not None
+    unneeded = {each for each in BY_OPTION if default_choice(each) is None} - set(needed)
     missing = [name for name in needed if not settings.get(name)]
     if missing:
-        _check_names(settings, plugins)  # a mistyped name is told before others are asked for
+        # A mistyped name is told before others are asked for.
+        rest = {**settings, **dict.fromkeys({*missing, *unneeded}, ""), "options": {}}
+        check_options(RunConfig, rest, where="run")
+        _check_names(settings, plugins)
         flags = [f"--{name}" for name in needed]
         asked = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
         raise OptionError(
@@ -207,13 +216,7 @@ def resolve(
             expected=f"{asked}, or a file or preset with {'them' if flags[1:] else 'it'}.",
             next="`distill list` shows what can be chosen, `distill presets` whole configurations.",
         )
-    for section, model in SECTIONS.items():
-        if isinstance(settings.get(section), Mapping):
-            # On their own first, so that a mistake is called what the user called it.
-            check_options(model, settings[section], where=section)
-    unneeded = {each for each in BY_OPTION if default_choice(each) is None} - set(needed)
     settings = {**settings, **dict.fromkeys(unneeded, "")}
-    of_run = settings.pop("format", None) is not None
     config = check_options(RunConfig, {**settings, "options": {}}, where="run")
     given = check_options(_Tables, {"options": settings.get("options", {})}, where="run").options
     for prefix in given:

@@ -51,7 +51,7 @@ def parse_settings(data: bytes, path: Path) -> dict[str, Any]:
         InputError: it is not TOML (the line is named) or is of a newer distill.
     """
     try:
-        settings = parse_toml(data.decode())
+        settings = parse_toml(data.decode("utf-8-sig"))  # some editors write a mark at the start
     except ValueError as error:
         raise _unreadable(path, error) from None
     written = settings.get("format", FORMAT)

@@ -367,6 +367,10 @@ def test_preset_and_config_together(tmp_path):
     result = distill("run", "--preset", "podd-cifar10-0.9", "--config", "x.toml")
     assert result.exit_code == 2
     assert "--config and --preset were both given." in result.stderr
+    (tmp_path / "x.toml").write_text('preset = "podd-cifar10-0.9"\nsteps = 3\n')
+    result = distill("run", "--config", str(tmp_path / "x.toml"))
+    assert result.exit_code == 2
+    assert "names a preset, 'podd-cifar10-0.9'" in result.stderr
 
 
 def test_resume_needs_a_run(tmp_path):

@@ -194,6 +194,13 @@ def test_nothing_chosen() -> None:
 
 def test_a_mistyped_name_is_told_before_other_components_are_asked_for() -> None:
     assert wrong({"orderer": "alpa"}).startswith("no orderer named 'alpa'. Did you mean 'alpha'?")
+    text = wrong({**{name: "alpha" for name in NAMES if name != "repr"}, "rpr": "alpha"})
+    assert text.startswith("unknown option run.rpr. Did you mean 'run.repr'?")
+
+
+def test_a_mark_at_the_start_of_a_file_is_read_over(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfsteps = 3\n")  # as Notepad may write it
+    assert read_settings(tmp_path / "run.toml") == {"steps": 3}
 
 
 def test_an_unknown_component() -> None:
