@@ -1,4 +1,4 @@
-"""Presets of the decoders on CIFAR-10 at one image per class: as published, or for a CPU."""
+"""Presets that fill the bytes of one image per class with more: decoders, and images of 4 bits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ HOUR: Mapping[str, tuple[float, Mapping[str, Any]]] = {
     "ddif": (1e-3, {"fit_steps": 1000}),
     "gsdd": (5e-3, {}),
     "speed": (3e-3, {}),
+}
+_COURSE = {
+    "algo": "ratbptt",
+    "steps": 1_000_000,
+    "minutes": 60.0,
+    "procs": 2,
+    "ema": 0.99,
+    "lr_decay": "linear",
+    "data": {"whitening": "zca"},
 }
 _CHOICES = {
     "labeler": "onehot",
@@ -48,6 +57,40 @@ def decoder_presets() -> list[Preset]:
     ]
 
 
+def four_bit_preset() -> Preset:
+    """Return an hour of CIFAR-100 in the bytes of 1 IPC, which hold 7 images a class of 4 bits."""
+    return Preset(
+        name="cifar100-cpu-hour-uint4",
+        summary="7 images of 4 bits a class for CIFAR-100 at 1 IPC of bytes; an hour on two cores",
+        config={
+            **_COURSE,
+            "repr": "images",
+            "labeler": "soft",
+            "orderer": "identity",
+            "dataset": "cifar100",
+            "backbone": "convnet",
+            "budget_bytes": 4 * 100 * 3 * 32 * 32,
+            "evaluate": {"steps": 300, "every": 250, "select": "best"},
+            "options": {
+                "repr": {"init": "real", "stored": "uint4"},
+                "labeler": {"stored": "uint8"},
+                # Seven times as many images as classes need longer loops of larger batches.
+                "algo": {
+                    "window": 30,
+                    "total": 100,
+                    "inner_lr": 0.003,
+                    "batch": 100,
+                    "real_batch": 512,
+                    "pixel_lr": 0.01,
+                    "label_clip": True,
+                },
+                "backbone": {"width": 32},
+            },
+        },
+        benched=False,
+    )
+
+
 def _published_basis() -> dict[str, Any]:
     """The published command; what it shares with the defaults of `basis` and `bptt` follows."""
     return {
@@ -69,14 +112,8 @@ def _hour(name: str, rate: float, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `cifar10-cpu-hour` for a poster, with more images in each inner step."""
     return {
         **_CHOICES,
+        **_COURSE,
         "repr": name,
-        "algo": "ratbptt",
-        "steps": 1_000_000,
-        "minutes": 60.0,
-        "procs": 2,
-        "ema": 0.99,
-        "lr_decay": "linear",
-        "data": {"whitening": "zca"},
         "evaluate": {"steps": 1000, "every": 250, "select": "best"},
         "options": {
             "repr": dict(changes),

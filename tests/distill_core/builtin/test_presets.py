@@ -1,13 +1,17 @@
-"""Presets of the decoders: whole configurations whose representation fits its budget."""
+"""Presets that fill a budget with more: whole configurations that fit it."""
 
 from __future__ import annotations
 
+from math import prod
+
 import pytest
 
-from distill_core.builtin.presets import HOUR, decoder_presets
+from distill_core.builtin.presets import HOUR, decoder_presets, four_bit_preset
 from distill_core.config.run_config import resolve
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec
+from distill_core.run.plan import Plan
+from distill_core.run.sizing import ipc_of
 from tests.distill_core.small_run import installed
 
 PRESETS = {preset.name: preset for preset in decoder_presets()}
@@ -47,3 +51,10 @@ def test_the_bases_are_trained_as_published() -> None:
     published = {"steps": 150, "inner_lr": 0.01, "momentum": 0.9, "batch": 10 * 32}
     published |= {"pixel_lr": 0.1, "outer_momentum": 0.5, "clip_norm": 2.0, "augment": "none"}
     assert published.items() <= options.items()
+
+
+def test_four_bits_hold_seven_images_of_each_class_in_the_bytes_of_one() -> None:
+    config = resolve(four_bit_preset().config, installed())
+    spec = DataSpec("cifar100", tuple(map(str, range(100))), (3, 32, 32), ())
+    assert config.budget_bytes == 100 * prod(spec.image_shape) * 4
+    assert ipc_of(Plan.of(config, installed()), spec) == 7
