@@ -90,10 +90,9 @@ def order_dataset(request: Request) -> Ordered:
     first = orders[0]
     scores = compare_orders(orders, real, Streams(config.seed)["random orders"])
     names = first.names(real.spec.class_names)
-    grid_file = request.out.with_suffix(".grid.json")
     write_atomically(request.out, to_png(order_picture(first.grid, real)))
     rows = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in names)
-    earlier = _write_grid(grid_file, f"[{rows}]\n".encode())
+    earlier = _write_grid(request.grid_file, f"[{rows}]\n".encode())
     return Ordered(
         config=config,
         order=first,
@@ -101,7 +100,7 @@ def order_dataset(request: Request) -> Ordered:
         scores=scores,
         measured_by=ON_IMAGES if first.distances is None else f"the distances of {first.orderer}",
         picture=request.out,
-        grid_file=grid_file,
+        grid_file=request.grid_file,
         data_notes=tuple(real.notes),
         earlier=earlier,
     )

@@ -11,7 +11,8 @@ from distill_core.config.data_name import name_in_files
 from distill_core.config.grid_shape import parse_grid
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, parse_overrides
-from registry import OptionError, Options, Plugins
+from distill_core.system.door import check_plain
+from registry import InputError, OptionError, Options, Plugins
 
 HEEDED = ("orderer", "dataset", "data")
 
@@ -33,6 +34,11 @@ class Request:
     rivals: list[tuple[str, str, Options]]
     grid_shape: tuple[int, int] | None
     out: Path
+
+    @property
+    def grid_file(self) -> Path:
+        """The grid, beside the picture."""
+        return self.out.with_suffix(".grid.json")
 
 
 def read_request(
@@ -56,6 +62,7 @@ def read_request(
 
     Raises:
         UnknownNameError, OptionError: a name or an option is wrong.
+        InputError: a file that is to be written cannot be.
     """
     sections = {"data", "engine", "evaluate"} & given.keys() | given.get("options", {}).keys()
     if unheeded := sorted(sections - set(HEEDED)):
@@ -74,7 +81,21 @@ def read_request(
     shared = given.get("options", {}).get("orderer", {})
     checked = [_rival(text, shared, plugins) for text in rivals]
     path = out or Path(f"order-{name_in_files(config.data_name)}-{config.orderer}.png")
-    return Request(config, plugins, checked, shape, path)
+    request = Request(config, plugins, checked, shape, path)
+    _check_outputs(request)
+    return request
+
+
+def _check_outputs(request: Request) -> None:
+    """Refuse names that stand for something else than a file."""
+    for path in (request.out, request.grid_file):
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder.",
+                expected="a name for a file.",
+                next="pass another --out PICTURE.png; the grid is written beside it.",
+            )
+    check_plain(request.grid_file)  # which is read, lest an edited one is lost
 
 
 def _rival(text: str, shared: Mapping[str, Any], plugins: Plugins) -> tuple[str, str, Options]:

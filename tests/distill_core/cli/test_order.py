@@ -123,6 +123,20 @@ def test_compared_orderers_share_options_and_may_have_their_own(tmp_path: Path) 
     assert scores["poco:traversal=raster"] != scores["poco"]
 
 
+@pytest.mark.parametrize("folder", ["a.png", "a.grid.json"])
+def test_a_folder_in_the_place_of_either_file_is_refused_before_any_work(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(folder).mkdir()
+    worked = "distill_core.commands.order.load_real"
+    monkeypatch.setattr(worked, lambda *_: pytest.fail("data were read"))
+    result = distill("order", "--dataset", "digits", "--orderer", "identity", "--out", "a.png")
+    assert result.exit_code == 2
+    assert f"{folder} is a folder." in result.stderr
+    assert "another --out" in result.stderr
+    assert [*Path.cwd().iterdir()] == [Path.cwd() / folder]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
