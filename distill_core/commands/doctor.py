@@ -5,6 +5,8 @@ The network is not used.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -100,9 +102,18 @@ def _cache() -> Iterator[Finding]:
     from distill_core.system.units import size_text
 
     cache = cache_dir()
-    files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
-    found = f"{cache}, {size_text(sum(path.stat().st_size for path in files))}"
+    found = f"{cache}, {size_text(_bytes_in(cache))}"
     yield _writable("cache", cache, found, "set DISTILL_CACHE to a folder that can be written")
+
+
+def _bytes_in(folder: Path) -> int:
+    """Count the bytes of all files in a folder, in which runs may write and delete meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).stat().st_size
+    return total
 
 
 def _pictures() -> Iterator[Finding]:

@@ -65,6 +65,28 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "set DISTILL_CACHE" in line
 
 
+def test_a_file_that_a_run_deletes_while_the_cache_is_counted_breaks_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache" / "experts"
+    folder.mkdir(parents=True)
+    (folder / "kept").write_bytes(bytes(2**20))
+    (folder / "half.part").write_bytes(bytes(9))
+    look = Path.stat
+
+    def stat(path: Path, **how: Any) -> Any:
+        found = look(path, **how)
+        if path.name == "half.part":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    (finding,) = doctor._safely(doctor._cache)
+    assert (finding.what, finding.state) == ("cache", "ok")
+    assert "1 MiB" in finding.found
+    assert not (folder / "half.part").exists()
+
+
 def test_lines_come_while_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
 
