@@ -11,6 +11,7 @@ import click
 from distill_core.cli.errors import FAULT
 from distill_core.cli.tables import print_json, print_table
 from distill_core.config.discovery import discover
+from distill_core.system.units import shortened
 
 if TYPE_CHECKING:
     from distill_core.commands.sweep import Cell
@@ -158,8 +159,7 @@ def _print_results(cells: list[Cell], failed: dict[str, int], out: Path, *, as_j
     headers, body = rows(cells)
     print_table(headers, body, title="Accuracy on the test set, %: mean and deviation over seeds")
     if failed:
-        shown = [*failed][:SHOWN]
-        more = f" and {len(failed) - len(shown)} more" if len(failed) > len(shown) else ""
-        click.echo(f"failed: {', '.join(shown)}{more}; the same command tries them again")
+        names = shortened([*failed], SHOWN)
+        click.echo(f"failed: {names}; the same command tries them again")
     click.echo(f"saved in {out / 'results.csv'} and results.json")
     click.echo(f"for a page: distill report {shlex.quote(str(out / 'runs'))}/*")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from distill_core.system.units import shortened
 from registry import InputError
 
 
@@ -102,5 +103,4 @@ def _plain(name: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+    return shortened([repr(name) for name in names])

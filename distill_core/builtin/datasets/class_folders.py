@@ -14,7 +14,7 @@ from typing import Literal
 
 from distill_core.builtin.datasets.pictures import is_picture
 from distill_core.builtin.datasets.tree import FileTree
-from distill_core.plugin import InputError, check_class_names, shown
+from distill_core.plugin import InputError, check_class_names, shortened, shown
 
 LAYOUT = "train/CLASS/* with test/CLASS/* or val/CLASS/*, or only CLASS/*, of image files."
 ROLES = {
@@ -22,6 +22,7 @@ ROLES = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
+SHOWN = 5  # names in a sentence
 Classes = dict[str, list[str]]  # image files by class
 Folders = Literal["auto", "classes"]  # what the folders at the top are
 
@@ -219,10 +220,9 @@ def _left_out(tree: FileTree, parts: dict[str, Classes]) -> list[str]:
     around = {start.rstrip("/") for start in parts}
     hidden = [name for name in tree.hidden if name.rpartition("/")[0] in around]
     if hidden:
-        more = f" and {len(hidden) - 5} more" if len(hidden) > 5 else ""
         said.append(
             "folders whose names begin with a dot are no classes and not read: "
-            f"{', '.join(map(shown, hidden[:5]))}{more}."
+            f"{shortened([*map(shown, hidden)], SHOWN)}."
         )
     return said
 
@@ -239,5 +239,5 @@ def _endings(files: Collection[str]) -> str:
 def _counts(files: Collection[str], kind: Callable[[str], str]) -> str:
     """Say how many there are of each kind, the most frequent first: "5 .heic, 2 .txt"."""
     counts = Counter(map(kind, files)).most_common()
-    more = f" and {len(counts) - 5} more kinds" if len(counts) > 5 else ""
-    return ", ".join(f"{count:,} {shown(name)}" for name, count in counts[:5]) + more
+    said = shortened([f"{count:,} {shown(name)}" for name, count in counts], SHOWN)
+    return f"{said} kinds" if len(counts) > SHOWN else said

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from distill_core.builtin.algorithms.shared_options import DSA
 from distill_core.builtin.algorithms.trajectories.options import (
     MTT_CODE,
     PUBLISHED_RATES,
@@ -44,7 +45,7 @@ class TeacherOptions(Options):
     augment: Literal["none", "flip_rotate", "dsa"] = Field(
         "dsa",
         description="augmentation of the teacher's batches",
-        **about(source=f"{MTT_CODE}; dsa: Zhao & Bilen 2021 (arXiv:2102.08259)", advanced="yes"),
+        **about(source=f"{MTT_CODE}; {DSA}", advanced="yes"),
     )
 
     def recipe(self, side: int) -> dict[str, Any]:
