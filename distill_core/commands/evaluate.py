@@ -21,6 +21,7 @@ from distill_core.artefact.metre import storage_of
 from distill_core.artefact.result_file import has_result
 from distill_core.artefact.storage import Storage
 from distill_core.commands.judges import Judges
+from distill_core.commands.pace import Pace
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
 from distill_core.contracts.synthetic import Batch
@@ -92,7 +93,7 @@ def cross_evaluate(
             written then.
         after_net: called with row and column, the number of the network and its accuracy.
         tell: called with a line on how the networks of each row are trained, with notes on the
-            data, and with a word now and then where judging takes long.
+            data, and where judging takes long with how long, and a word now and then.
 
     Returns:
         Results and scores. Those of the test split are also written to a file in the run's folder
@@ -121,9 +122,11 @@ def cross_evaluate(
     candidate = find_candidate(run_dir, first, plugins, real, measured.append)
     recipe = candidate.training_recipe(first.evaluate)
     judges.check(real.spec, recipe.images_of_a_step(len(candidate.batch.images)))
-    evaluators = judges.evaluators(real, after_net=after_net, split=split)
+    pace = Pace(tell, after_net)
+    evaluators = judges.evaluators(real, after_net=pace.after_net, split=split)
     results, scores = {}, {}
     for row, config in configs.items():
+        pace.begin(row, candidate, config.evaluate)
         with told_if_slow(tell, f"{row}: trains and tests networks"):
             results[row] = judge(candidate, evaluators[row], config.evaluate)
             if metrics:

@@ -31,7 +31,8 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_row_for_each_backbone(run_dir: Path) -> None:
+def test_a_row_for_each_backbone(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill_core.commands.pace.QUIET_SECONDS", 0.0)
     result = distill(
         "evaluate",
         str(run_dir),
@@ -46,6 +47,8 @@ def test_a_row_for_each_backbone(run_dir: Path) -> None:
     assert "1 real image(s) per class, whole" in result.stdout
     assert "convnet, distilled: network 1" in result.stderr
     assert "convnet, random real images: network 1" in result.stderr
+    for row in ("convnet", "timm:resnet10t", "timm:test_resnet"):
+        assert result.stderr.count(f"{row}: the first network took") == 1
     assert "timm:test_resnet: networks by autograd (no kernels for this Timm" in result.stderr
     (path,) = (run_dir / "evaluation").iterdir()
     record = json.loads(path.read_text())
