@@ -16,7 +16,7 @@ from distill_core.config.grid_shape import format_grid
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.data import RealData
 from distill_core.contracts.streams import Streams
-from distill_core.layout.class_order import ON_IMAGES, ClassOrder, order_classes
+from distill_core.layout.class_order import ON_IMAGES, ClassOrder, one_row, order_classes
 from distill_core.layout.ordering import class_grid_shape
 from distill_core.run.assemble import load_real
 from distill_core.system.door import read_plain
@@ -59,7 +59,7 @@ class Ordered:
             "grid_shape": [*self.order.grid.shape],
             "grid": self.names,
             "class_grid": self.order.grid.tolist(),
-            "notes": self.order.notes,
+            "notes": {**one_row(self.order.grid.numel()), **self.order.notes},
             "data_notes": list(self.data_notes),
             "measured_by": self.measured_by,
             "scores": [score.as_dict() for score in self.scores],

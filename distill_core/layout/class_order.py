@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from distill_core.config.grid_shape import format_grid
 from distill_core.contracts.components import Orderer
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import check_class_grid
-from distill_core.layout.ordering import class_means, cosine_distances, ordering_score
+from distill_core.layout.ordering import (
+    class_grid_shape,
+    class_means,
+    cosine_distances,
+    ordering_score,
+)
 from registry import Builder
 
 ON_IMAGES = "class-mean images"
@@ -58,6 +64,26 @@ def order_classes(
     notes[IMAGE_SCORE] = f"{score:.6g}"
     name = builder.entry.item.name
     return ClassOrder(name, grid, notes, getattr(orderer, "distances", None))
+
+
+def one_row(num_classes: int) -> dict[str, str]:
+    """Return a note where classes that share a canvas have no other grid than a single row.
+
+    >>> one_row(19)["class grid"]
+    '19 is a prime number, so the classes lie in a single row, each beside two others at most, and \
+no option changes that; 18 classes would have a grid of 3x6, and 20 one of 4x5'
+    >>> one_row(3), one_row(20)
+    ({}, {})
+    """
+    if num_classes <= 3 or class_grid_shape(num_classes)[0] > 1:
+        return {}
+    fewer, more = (format_grid(class_grid_shape(num_classes + step)) for step in (-1, 1))
+    text = (
+        f"{num_classes} is a prime number, so the classes lie in a single row, each beside two "
+        f"others at most, and no option changes that; {num_classes - 1} classes would have a grid "
+        f"of {fewer}, and {num_classes + 1} one of {more}"
+    )
+    return {"class grid": text}
 
 
 def note_lines(notes: Mapping[str, str]) -> list[str]:

@@ -26,7 +26,7 @@ from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
-from distill_core.layout.class_order import order_classes
+from distill_core.layout.class_order import one_row, order_classes
 from distill_core.run.checks import check_synthetic, watched
 from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
@@ -147,7 +147,9 @@ def _assemble(
         builder, shape = plan.builders["orderer"], layout.grid_shape
         with told_if_slow(tell, f"order    {builder} orders the classes, as long as it is told to"):
             order = order_classes(builder, real, grid_shape=shape, generator=rng["order"])
-        class_grid, notes = order.grid, order.notes
+        shared = layout.num_canvases < real.spec.num_classes
+        grid_note = one_row(real.spec.num_classes) if shared else {}
+        class_grid, notes = order.grid, {**grid_note, **order.notes}
     else:
         class_grid = check_class_grid(class_grid, layout.grid_shape)
     parts = make_parts(plan, real, representation, class_grid)

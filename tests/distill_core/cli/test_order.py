@@ -123,6 +123,12 @@ def test_compared_orderers_share_options_and_may_have_their_own(tmp_path: Path) 
     assert scores["poco:traversal=raster"] != scores["poco"]
 
 
+def test_a_prime_number_of_classes_is_remarked() -> None:
+    shapes = ("order", "--dataset", "shapes", "--orderer", "identity", "-o", "dataset.size=8")
+    assert "class grid: 5 is a prime number" in distill(*shapes, "-o", "dataset.classes=5").stdout
+    assert "class grid:" not in distill(*shapes, "-o", "dataset.classes=6").stdout
+
+
 @pytest.mark.parametrize("folder", ["a.png", "a.grid.json"])
 def test_a_folder_in_the_place_of_either_file_is_refused_before_any_work(
     folder: str, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,19 @@ def test_parts_fit_together_and_are_on_the_device():
 
 
 @pytest.mark.parametrize(
+    ("num_classes", "changes", "noted"),
+    [(7, {}, True), (8, {}, False), (7, {"repr": {"per_class": True}}, False)],
+)
+def test_classes_that_fit_into_one_row_alone_are_remarked_where_they_share_a_canvas(
+    num_classes, changes, noted
+):
+    dataset = {"dataset": {"classes": num_classes}}
+    notes = small_assembly(ipc=1.0, options={**dataset, **changes}).notes
+    assert ("7 is a prime number" in notes.get("class grid", "")) is noted
+    assert ("6 classes would have a grid of 2x3" in notes.get("class grid", "")) is noted
+
+
+@pytest.mark.parametrize(
     ("algo", "items"), [("ratbptt", 8), ("bptt", 12), ("dm", 96)], ids=["ratbptt", "bptt", "dm"]
 )
 def test_a_representation_may_ask_how_many_items_an_inner_loop_draws(algo, items):
