@@ -41,8 +41,10 @@ def sum_gaussians(
         hw: height and width of an image, pixels.
 
     Returns:
-        (n, C, h, w).
+        (n, C, h, w), of the widest of their types, in which everything is computed.
     """
+    wide = torch.promote_types(torch.promote_types(means.dtype, factors.dtype), colours.dtype)
+    means, factors, colours = means.to(wide), factors.to(wide), colours.to(wide)
     height, width = hw
     across, down = (PIXEL_VARIANCE * (2 / side) ** 2 for side in (width, height))
     l11, l21, l22 = factors[..., None].unbind(-2)

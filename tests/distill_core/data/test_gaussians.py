@@ -125,3 +125,17 @@ def test_no_images_have_sums_and_derivatives() -> None:
 def test_shapes_are_had_without_numbers() -> None:
     numbers = [torch.zeros(2, 5, width, device="meta") for width in (2, 3, 3)]
     assert sum_gaussians(*numbers, hw=(1, 3)).shape == (2, 3, 1, 3)
+
+
+@pytest.mark.parametrize("narrow", range(3), ids=["means", "factors", "colours"])
+def test_of_several_types_everything_is_computed_in_the_widest(narrow) -> None:
+    draw = torch.Generator().manual_seed(0)
+    numbers = [torch.rand(2, 4, width, generator=draw, dtype=torch.float64) for width in (2, 3, 3)]
+    numbers[narrow] = numbers[narrow].bfloat16().requires_grad_()
+    found = sum_gaussians(*numbers, hw=(4, 4))
+    alike = sum_gaussians(*(each.detach().double() for each in numbers), hw=(4, 4))
+    assert found.dtype == torch.float64
+    assert torch.equal(found, alike)
+    (gradient,) = torch.autograd.grad(found.sum(), numbers[narrow])
+    assert gradient.dtype == torch.bfloat16
+    assert bool(gradient.any())
