@@ -27,7 +27,7 @@ from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import one_row, order_classes
-from distill_core.run.checks import check_synthetic, watched
+from distill_core.run.checks import SOME, check_synthetic, watched
 from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
@@ -54,7 +54,7 @@ class Assembly:
         rng: the named streams; those that gave the starting values have advanced.
         device: where tensors live.
         notes: of orderer and core on the class order, for the record.
-        algorithm_named: the name of the algorithm in messages, with its plugin.
+        named: the names of representation, labeler and algorithm in messages, with their plugins.
         made_with: what the representation was made with beside options and data.
     """
 
@@ -69,13 +69,26 @@ class Assembly:
     rng: Streams
     device: torch.device
     notes: dict[str, str] = field(default_factory=dict)
-    algorithm_named: str = "the algorithm"
+    named: Mapping[str, str] = field(default_factory=dict)
     made_with: dict[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
         """Outer steps of the whole run; 0 for an algorithm that learns nothing."""
         return self.config.steps if self.algorithm.learns else 0
+
+    def check_synthetic(self) -> None:
+        """Refuse images and labels that nobody could read: updates may have led out of the range.
+
+        Raises:
+            ContractError: naming the representation or the labeler.
+        """
+        check_synthetic(
+            self.synthetic,
+            representation=self.named["representation"],
+            labeler=self.named["labeler"],
+            at_once=SOME,
+        )
 
     @property
     def ema(self) -> float | None:
@@ -188,7 +201,7 @@ def _assemble(
         rng=rng,
         device=device,
         notes=dict(notes or {}),
-        algorithm_named=plan.name("algorithm"),
+        named={kind: plan.name(kind) for kind in ("representation", "labeler", "algorithm")},
         made_with=plan.made_with(real.spec, ipc),
     )
 

@@ -1,4 +1,4 @@
-"""Checks of components when a run starts: what they return is checked once, before any work.
+"""Checks of components: what they return is checked before any work, and before it is saved.
 
 `distill_core.testing` checks contracts thoroughly, for authors. This is the short form, for users:
 a component that breaks its contract would spoil their run silently.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from distill_core.config.advice import ways_to
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, DivergenceError, HypergradientError
+from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.transfer import read
 from distill_core.run.divergence import SMALLER
@@ -137,20 +138,31 @@ def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algo
 
 
 @torch.no_grad()
-def check_synthetic(synthetic: SyntheticDataset, *, representation: str, labeler: str) -> None:
-    """Check the starting images and labels of all items.
+def check_synthetic(
+    synthetic: SyntheticDataset, *, representation: str, labeler: str, at_once: int | None = None
+) -> None:
+    """Check the images and labels of all items.
 
     Args:
         synthetic: after `reset`.
         representation: its name in messages, with its plugin.
         labeler: the same for the labeler.
+        at_once: items whose images are in memory together; None: all.
 
     Raises:
         ContractError: a shape is wrong, numbers are not finite, labels of a labeler on the
             simplex are not distributions, arguments were changed, or the global random state was
             used.
     """
-    boxes = synthetic.placement.layout.items
+    items = synthetic.placement.layout.items
+    for begin in range(0, len(items), at_once or len(items)):
+        boxes = items[begin : begin + at_once] if at_once else items
+        _check_items(synthetic, boxes, representation, labeler)
+
+
+def _check_items(
+    synthetic: SyntheticDataset, boxes: Boxes, representation: str, labeler: str
+) -> None:
     given = (boxes.canvas, boxes.yxyx, boxes.item)
     with watched(representation, "expand", *given):
         images = synthetic.representation.expand(boxes)

@@ -87,7 +87,8 @@ class OuterLoop(LoopState):
 
         Raises:
             HypergradientError: a hypergradient is not finite, or a group gets none.
-            ContractError: the algorithm draws from the global random state.
+            ContractError: the algorithm draws from the global random state, or the first update
+                leaves images or labels that break their contract.
         """
         self._start_alike()
         config = self.assembly.config
@@ -211,6 +212,8 @@ class OuterLoop(LoopState):
         self.optimizer.step()
         assembly.synthetic.project()
         check_update(self.groups, step=self.step)
+        if self.step == 0:  # a labeler without `project` is found now, not when all is done
+            assembly.check_synthetic()
         if self.average:
             self.average.update(assembly.synthetic, step=self.step)
         self.step += 1
@@ -234,7 +237,7 @@ class OuterLoop(LoopState):
                 found = assembly.algorithm.outer_step(
                     assembly.synthetic, step=self.step, rng=self.rng
                 )
-            check_metrics(assembly.algorithm_named, found)
+            check_metrics(assembly.named["algorithm"], found)
             metrics = dict(found)
             check_loss(metrics, step=self.step)
         except DivergenceError as error:
@@ -252,7 +255,7 @@ class OuterLoop(LoopState):
         if self._watched:
             return nullcontext()
         self._watched = True
-        return watched(self.assembly.algorithm_named, "outer_step")
+        return watched(self.assembly.named["algorithm"], "outer_step")
 
     def _validate_if_due(self) -> None:
         options = self.assembly.config.evaluate

@@ -54,10 +54,14 @@ def save_result(
 
     A judged one is kept until another step, or another judgement, replaces it: a finished run that
     is resumed, and ends before it is judged again, has its results still.
+
+    Raises:
+        ContractError: images or labels break their contract; nothing is written.
     """
     assembly, ranks = loop.result, loop.ranks
     if not ranks.is_main or (results is None and _is_judged(loop.run_dir, loop.step)):
         return
+    assembly.check_synthetic()
     record = manifest(
         assembly,
         plugins,

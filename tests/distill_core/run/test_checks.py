@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.algorithm import HypergradientError
 from distill_core.contracts.streams import seeded
 from distill_core.run.checks import check_hypergradients, check_metrics, check_synthetic, watched
+from distill_core.run.loop import OuterLoop
+from distill_core.run.recording import save_result
 from distill_core.run.state import trained_groups
 from registry import ContractError
 from tests.distill_core.largest import Results
-from tests.distill_core.small_run import small_assembly
+from tests.distill_core.small_run import installed, small_assembly
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +187,32 @@ def test_an_outer_step_that_returns_no_numbers_is_refused_by_name(found):
 
 def test_an_outer_step_returns_a_loss_and_other_numbers():
     check_metrics("algorithm 'own'", {"loss": 1.0, "unmatched": 2})
+
+
+def test_a_labeler_whose_first_update_leaves_the_simplex_is_refused(monkeypatch, tmp_path):
+    """It was found when the result of the whole run was read, which nobody could."""
+    monkeypatch.setattr("podd_plugin.poddl.Poddl.project", lambda self: None)
+    loop = OuterLoop(small_assembly(), tmp_path)
+    with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* not distributions"):
+        loop.run()
+    assert loop.step == 0
+
+
+def test_labels_that_leave_the_simplex_later_are_not_saved(tmp_path):
+    loop = OuterLoop(small_assembly(), tmp_path)
+    loop.step = 1
+    labeler = loop.result.synthetic.labeler
+    labels = labeler.labels
+    labeler.labels = lambda *args: 3 * labels(*args)
+    writer = ArtefactWriter(tmp_path, loop.assembly.real)
+    with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* not distributions"):
+        save_result(installed(), writer, loop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_items_are_checked_some_at_a_time_without_all_images():
+    sizes, synthetic = [], small_assembly().synthetic
+    expand = synthetic.representation.expand
+    synthetic.representation.expand = lambda boxes: (sizes.append(len(boxes)), expand(boxes))[1]
+    check_synthetic(synthetic, representation="r", labeler="l", at_once=4)
+    assert sizes == [4, 4, 2]
