@@ -26,6 +26,7 @@ from distill_core.artefact.manifest import read_manifest
 from distill_core.commands import run as run_command
 from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
 from distill_core.config.discovery import discover, preset_settings
+from distill_core.config.effects import check_effects
 from distill_core.config.networks import rows_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, nested
@@ -133,6 +134,7 @@ def distill(
     }
     stronger = merge({k: v for k, v in given.items() if v is not None}, nested(options or {}))
     config = resolve(merge(preset_settings(preset, plugins) if preset else {}, stronger), plugins)
+    check_effects(config, stronger)
     if out is not None:
         check_new(Path(out), overwrite=overwrite)
         networks = _run(config, plugins, Path(out), overwrite=overwrite, verbose=verbose)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from distill_core.plugin import GridShape, OptionError, Options, about
+from distill_core.plugin import GridShape, Options, about
 from podd_plugin.poster_size import AREAS, BLOCKS, DEFAULT_IPC, decoded_area
 
 if TYPE_CHECKING:
     from podd_plugin.clip_text import ClipModel
+
+_BLOCKED = "frequencies|bases|gaussians"  # canvases of blocks
+_CLIP = "similarity=auto|clip and similarity=clip or file=none"  # an auto with a file takes it
 
 
 class PosterOptions(Options):
@@ -39,7 +42,12 @@ class PosterOptions(Options):
         description="where patches is not set: passes: fewer patches, but at least one for each "
         "class, so that an inner loop sees each some 30 times, as the published long loops do; "
         "published: as many as the paper has, whatever the inner loop",
-        **about(source="published: PoDD, section 5.1", absent="published", advanced="yes"),
+        **about(
+            source="published: PoDD, section 5.1",
+            absent="published",
+            advanced="yes",
+            needs="patches=none",
+        ),
     )
     classes: GridShape | None = Field(
         None,
@@ -80,7 +88,7 @@ class PosterOptions(Options):
         description="how many times as many pixels a decoded canvas has as its numbers would "
         f"make; not with canvas pixels; default {AREAS['frequencies']:g}, with gaussians "
         f"{AREAS['gaussians']:g}, and less for small images",
-        **about(advanced="yes"),
+        **about(advanced="yes", needs=f"canvas=lowrank|{_BLOCKED} and size=none"),
     )
     blocks: int | None = Field(
         None,
@@ -88,7 +96,7 @@ class PosterOptions(Options):
         description="blocks on each side of a class cell; with canvas frequencies "
         f"(default {BLOCKS['frequencies']}), bases (default {BLOCKS['bases']}) and gaussians "
         "(default: blocks of the size of a patch)",
-        **about("blocks", advanced="yes"),
+        **about("blocks", advanced="yes", needs=f"canvas={_BLOCKED}"),
     )
     init: Literal["noise", "paper", "blend", "real"] = Field(
         "noise",
@@ -96,20 +104,6 @@ class PosterOptions(Options):
         "the published code's cross-faded areas, or cross-faded real images",
         **about(source="PoDD, section 4.1; published code"),
     )
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        blocks = ("frequencies", "bases", "gaussians")
-        read_by = {"area": ("lowrank", *blocks), "blocks": blocks}
-        for option, canvases in read_by.items():
-            if getattr(self, option) is not None and self.canvas not in canvases:
-                raise OptionError(
-                    f"option repr.{option} has no effect with repr.canvas = {self.canvas}.",
-                    expected=f"repr.canvas = {', '.join(canvases[:-1])} or {canvases[-1]} with "
-                    f"repr.{option}.",
-                    next="drop it, or choose another -o repr.canvas.",
-                )
-        return self
 
     def area_of(self, image_shape: tuple[int, ...]) -> float:
         """Return pixels of a canvas, in units of the pixels that its numbers would make."""
@@ -137,34 +131,21 @@ class PoddlOptions(Options):
         "nearest cells alone, as in the published code, which gives sharper labels. Default: "
         "nearest where cells are a regular grid of which every one is nearest to some patch, else "
         "area",
-        **about(source="PoDD, section 4.3; published code"),
+        **about(source="PoDD, section 4.3; published code", needs="mode=learned"),
     )
     grid: GridShape | None = Field(
         None,
         description="learned: rows x columns of labels on each canvas, as in the published code; "
         "a label starts as the class that owns most of its area, and a class that owns "
         "most of none starts without. Default: one label for each class cell",
-        **about("labels", "published code"),
+        **about("labels", "published code", needs="mode=learned"),
     )
     regions: Literal["cells", "areas"] = Field(
         "cells",
         description="fixed: a class owns its cell, as in the paper, or an area of an image's "
         "size, overlapping others, as in the published code",
-        **about(source="PoDD, section 4.3; published code", advanced="yes"),
+        **about(source="PoDD, section 4.3; published code", advanced="yes", needs="mode=fixed"),
     )
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        defaults = {"pooling": None, "grid": None, "regions": "cells"}
-        belongs = {"pooling": "learned", "grid": "learned", "regions": "fixed"}
-        for option, mode in belongs.items():
-            if self.mode != mode and getattr(self, option) != defaults[option]:
-                raise OptionError(
-                    f"option labeler.{option} has no effect with labeler.mode = {self.mode}.",
-                    expected=f"labeler.mode = {mode} with labeler.{option}.",
-                    next=f"drop it, or pass -o labeler.mode={mode}.",
-                )
-        return self
 
 
 class SimilarityOptions(Options):
@@ -181,28 +162,29 @@ class SimilarityOptions(Options):
     file: Path | None = Field(
         None,
         description=".npz with embeddings (K, d) in label order, or in any order with names (K,)",
+        **about(needs="similarity=auto|file"),
     )
     prompt: str = Field(
         "{}",
         description="text for a class, {} standing for its name; several, with | between them, are "
         "averaged",
-        **about(source="Radford et al. 2021, section 3.1.4", advanced="yes"),
+        **about(source="Radford et al. 2021, section 3.1.4", advanced="yes", needs=_CLIP),
     )
     model: str = Field(
         "ViT-B-32-quickgelu",
         description="open_clip model",
-        **about(source="published code", advanced="yes"),
+        **about(source="published code", advanced="yes", needs=_CLIP),
     )
     pretrained: str = Field(
         "openai",
         description="open_clip's name of the weights, or a path as for weights",
-        **about(source="published code", advanced="yes"),
+        **about(source="published code", advanced="yes", needs=f"{_CLIP} and weights=none"),
     )
     weights: Path | None = Field(
         None,
         description="local weights instead: a .safetensors file, or a folder with "
         "open_clip_config.json and a .safetensors file",
-        **about(advanced="yes"),
+        **about(advanced="yes", needs=_CLIP),
     )
 
     @field_validator("prompt")

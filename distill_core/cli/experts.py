@@ -37,6 +37,7 @@ def command(
     A run trains any that are missing. Finished ones are kept, so you can stop this command at any
     time and start it again, and several may work at the same time.
     """
+    from distill_core.config.effects import check_effects, given_by_user
     from distill_core.config.run_config import resolve
     from distill_core.config.settings import merge
 
@@ -45,6 +46,7 @@ def command(
     stronger = own_settings(flags, [*overrides, *more])
     weaker = base_settings(config, preset, plugins)
     resolved = resolve(merge(weaker, stronger), plugins, needed=("algo",))
+    check_effects(resolved, *given_by_user(weaker, stronger, preset=preset))
 
     from distill_core.contracts.algorithm import Algorithm
     from distill_core.run.assemble import assemble_algorithm

@@ -171,6 +171,7 @@ def _plan(
     **flags: Any,
 ) -> _Plan:
     from distill_core.config.discovery import discover
+    from distill_core.config.effects import check_effects, given_by_user
     from distill_core.config.named_models import unjudged
     from distill_core.config.run_config import resolve
     from distill_core.config.settings import merge
@@ -189,6 +190,7 @@ def _plan(
         )
     weaker = settings_of(out) if resume and out else base_settings(config, preset, plugins)
     resolved = resolve(merge(weaker, stronger), plugins)
+    check_effects(resolved, *given_by_user(weaker, stronger, preset=preset))
     if left_out := unjudged(weaker, stronger):
         click.echo(
             "networks the command line replaces evaluate.backbones of the file or preset: without "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.config.data_name import name_in_files
+from distill_core.config.effects import check_effect, check_effects
 from distill_core.config.grid_shape import parse_grid
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, parse_overrides
@@ -72,6 +73,7 @@ def read_request(
             next="leave it out; --grid sets the class grid.",
         )
     config = resolve(merge(weaker, given), plugins, needed=("orderer",))
+    check_effects(config, given)
     try:
         shape = None if grid is None else parse_grid(grid)
     except ValueError as error:
@@ -106,4 +108,6 @@ def _rival(text: str, shared: Mapping[str, Any], plugins: Plugins) -> tuple[str,
     pairs = [f"orderer.{pair}" for pair in tail.split(",") if pair]
     own = parse_overrides(pairs).get("options", {}).get("orderer", {})
     options = {field: value for field, value in shared.items() if field in known} | own
-    return text, name, catalogue.check(name, options)
+    checked = catalogue.check(name, options)
+    check_effect("orderer", checked, own)
+    return text, name, checked

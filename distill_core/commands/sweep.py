@@ -23,6 +23,7 @@ from distill_core.artefact.contents import CONFIG
 from distill_core.artefact.manifest import judged_manifest
 from distill_core.commands.sweep_paths import check_moved, check_places, from_file, moved
 from distill_core.config.discovery import preset_settings
+from distill_core.config.effects import check_effects
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import (
@@ -102,9 +103,10 @@ def read_sweep(
             name = cell_name({**labels, "seed": str(seed)})
             try:
                 chosen = merge(base, stronger)
-                parts = (from_file(part, path, chosen, plugins) for part in (own, stronger))
+                parts = [from_file(part, path, chosen, plugins) for part in (own, stronger)]
                 settings = functools.reduce(merge, (*parts, {"seed": seed}, places), weaker)
                 config = resolve(settings, plugins)
+                check_effects(config, *parts)
                 check_places(overrides, config, _varied(axes))
             except ExplainedError as error:
                 error.what = f"cell {name}: {error.what}"

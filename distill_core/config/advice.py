@@ -11,7 +11,8 @@ An options model states a mark with `about(..., MARK=VALUE)`:
 - `learns_labels=VALUE`: with this value an algorithm learns labels;
 - `models=IMPORT_STRING`: it names one of many models; see `named_models.py`;
 - `bounds_spikes=VALUE`: with this value, an algorithm bounds gradients of images that are too long;
-- `bounds_label_spikes=VALUE`: it bounds those of labels.
+- `bounds_label_spikes=VALUE`: it bounds those of labels;
+- `needs=CONDITION`: it has an effect only beside another option; see `effects.py`.
 """
 
 from __future__ import annotations

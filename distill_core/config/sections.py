@@ -26,7 +26,11 @@ class DataOptions(Options):
         0.1,
         gt=0,
         description="regulariser of both ZCA variants",
-        **about(source="RaT-BPTT, PoDD and MTT, published code", advanced="yes"),
+        **about(
+            source="RaT-BPTT, PoDD and MTT, published code",
+            advanced="yes",
+            needs="whitening=zca|zca_kornia",
+        ),
     )
     storage: Literal["auto", "float32", "float16", "memmap"] = Field(
         "auto",

@@ -11,8 +11,7 @@ from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Boxes, Layout, Placement, class_coverage, overlap_area
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions
-from registry import InputError, OptionError
-from registry.options import check_options
+from registry import InputError
 
 
 def spec(num_classes: int, shape=(1, 4, 4)) -> DataSpec:
@@ -398,21 +397,6 @@ def test_fixed_labels_that_lose_a_class_say_what_to_do():
     with pytest.raises(InputError) as caught:
         Poddl(PoddlOptions(mode="fixed"), placement=placement)
     assert caught.value.next == "use more patches, or -o labeler.mode=learned."
-
-
-@pytest.mark.parametrize(
-    ("options", "option", "mode"),
-    [
-        ({"mode": "fixed", "pooling": "nearest"}, "pooling", "learned"),
-        ({"mode": "fixed", "grid": "2x2"}, "grid", "learned"),
-        ({"regions": "areas"}, "regions", "fixed"),
-    ],
-)
-def test_options_that_do_not_go_together(options, option, mode):
-    with pytest.raises(OptionError) as caught:
-        check_options(PoddlOptions, options, where="labeler")
-    assert caught.value.what.startswith(f"option labeler.{option} has no effect")
-    assert caught.value.next == f"drop it, or pass -o labeler.mode={mode}."
 
 
 def test_a_label_grid_finer_than_pixels_is_refused():

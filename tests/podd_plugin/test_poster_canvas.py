@@ -21,7 +21,7 @@ from podd_plugin import poster_canvas
 from podd_plugin.options import PosterOptions
 from podd_plugin.poster import Poster
 from podd_plugin.poster_canvas import lowest_frequencies
-from registry import InputError, OptionError, check_options
+from registry import InputError
 
 LINEAR = ("frequencies", "bases", "lowrank")
 DECODED = (*LINEAR, "gaussians")
@@ -252,11 +252,3 @@ def test_what_does_not_fit_is_refused(options, ipc, what) -> None:
         Poster(PosterOptions(**options), spec=spec(), ipc=ipc)
     assert what in caught.value.what
     assert caught.value.next
-
-
-@pytest.mark.parametrize(
-    "options", [{"area": 2}, {"blocks": 2}, {"canvas": "lowrank", "blocks": 2}]
-)
-def test_options_without_effect_are_refused(options) -> None:
-    with pytest.raises(OptionError, match=r"has no effect with repr\.canvas = "):
-        check_options(PosterOptions, options, where="repr")

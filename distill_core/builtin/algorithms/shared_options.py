@@ -27,22 +27,24 @@ def pixel_lr(default: float | None, optimizer: str, source: str = "", *, varies:
     return _outer_rate(default, f"pixels, outer {optimizer}", varies, source)
 
 
-def label_lr(optimizer: str, source: str = "", *, varies: str = "default: pixel_lr") -> Any:
+def label_lr(
+    optimizer: str, source: str = "", *, varies: str = "default: pixel_lr", **marks: str
+) -> Any:
     """Return the option `label_lr`, None for the default.
 
     Args:
         optimizer: the outer optimizer, as "Adam".
         source: where the default comes from.
         varies: what the default is.
+        marks: as of `about`.
     """
-    return _outer_rate(None, f"labels, outer {optimizer}", varies, source)
+    return _outer_rate(None, f"labels, outer {optimizer}", varies, source, **marks)
 
 
-def momentum(default: float, of: str, source: str) -> Any:
+def momentum(default: float, of: str, source: str, **marks: str) -> Any:
     """Return an option that is the momentum of an optimizer, as "outer SGD"."""
-    return Field(
-        default, ge=0, lt=1, description=f"momentum of {of}", **about(source=source, advanced="yes")
-    )
+    marked = about(source=source, advanced="yes", **marks)
+    return Field(default, ge=0, lt=1, description=f"momentum of {of}", **marked)
 
 
 def augment(default: AugmentName, of: str = "", source: str = "") -> Any:
@@ -85,6 +87,6 @@ def coverage_normalize() -> Any:
     )
 
 
-def _outer_rate(default: float | None, of: str, varies: str, source: str) -> Any:
+def _outer_rate(default: float | None, of: str, varies: str, source: str, **marks: str) -> Any:
     described = f"learning rate of {of}" + (f"; {varies}" if varies else "")
-    return Field(default, gt=0, description=described, **about("per outer step", source))
+    return Field(default, gt=0, description=described, **about("per outer step", source, **marks))

@@ -178,7 +178,7 @@ class SpeedOptions(Options):
         3e-6,
         ge=0,
         description="weight of the sum of all entries, without sign, while whole maps are fitted",
-        **about(source="SPEED, while distilling", advanced="yes"),
+        **about(source="SPEED, while distilling", advanced="yes", needs="fit_steps!=0"),
     )
 
     @model_validator(mode="after")
@@ -190,6 +190,9 @@ class SpeedOptions(Options):
                 next="correct -o repr.dim or -o repr.heads.",
             )
         return self
+
+
+_TRAINED = "method=forgetting or features=network"  # when a coreset trains a network
 
 
 class CoresetOptions(Options):
@@ -215,29 +218,18 @@ class CoresetOptions(Options):
         "pixels",
         description="herding and kcenter alone: whitened pixels (no training), or those of a "
         "ConvNet trained on all real images, as in the literature",
-        **about(advanced="yes"),
+        **about(advanced="yes", needs="method=herding|kcenter"),
     )
     epochs: int = Field(
         10,
         ge=1,
-        description="passes over the real images of the ConvNet; without effect but with "
-        "method=forgetting or features=network",
-        **about("epochs", advanced="yes"),
+        description="passes over the real images of the ConvNet, with method=forgetting or "
+        "features=network",
+        **about("epochs", advanced="yes", needs=_TRAINED),
     )
     width: int = Field(
         32,
         ge=1,
-        description="width of the ConvNet; without effect but with method=forgetting or "
-        "features=network",
-        **about("channels", advanced="yes"),
+        description="width of the ConvNet, with method=forgetting or features=network",
+        **about("channels", advanced="yes", needs=_TRAINED),
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.features == "network" and self.method not in {"herding", "kcenter"}:
-            raise OptionError(
-                f"option repr.features = network has no effect with repr.method = {self.method}.",
-                expected="repr.method = herding or kcenter, which compare features.",
-                next="drop it, or pass -o repr.method=herding.",
-            )
-        return self

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from distill_core.builtin.algorithms import shared_options as shared
-from distill_core.plugin import OptionError, Options, about
+from distill_core.plugin import Options, about
 
 
 class ByClassOptions(Options):
@@ -25,7 +25,7 @@ class ByClassOptions(Options):
         "per_class_aug",
         description="draw an augmentation for each class, as published, or one per outer step; "
         "either way real and synthetic images share it",
-        **about(source="published code", advanced="yes"),
+        **about(source="published code", advanced="yes", needs="augment!=none"),
     )
     threshold: float = Field(
         0.02,
@@ -66,13 +66,13 @@ class DcOptions(ByClassOptions):
         0.01,
         gt=0,
         description="learning rate of the network, SGD",
-        **about("per step", "published code", advanced="yes"),
+        **about("per step", "published code", advanced="yes", needs="inner_loop!=0"),
     )
     net_batch: int = Field(
         256,
         ge=1,
         description="synthetic images per step of the network",
-        **about("images", "published code", advanced="yes"),
+        **about("images", "published code", advanced="yes", needs="inner_loop!=0"),
     )
     distance: Literal["layers", "mse", "cosine"] = Field(
         "layers",
@@ -85,7 +85,7 @@ class DcOptions(ByClassOptions):
         description="send learned labels a hypergradient too (not published; noisy)",
         **about(learns_labels="true"),
     )
-    label_lr: float | None = shared.label_lr("SGD")
+    label_lr: float | None = shared.label_lr("SGD", needs="learn_labels=true")
 
     def loops(self, items_per_class: float) -> tuple[int, int]:
         """Return outer steps that share a network, and epochs between them.
@@ -98,16 +98,6 @@ class DcOptions(ByClassOptions):
             outer if self.outer_loop is None else self.outer_loop,
             inner if self.inner_loop is None else self.inner_loop,
         )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.label_lr is not None and not self.learn_labels:
-            raise OptionError(
-                f"option algo.label_lr = {self.label_lr:g} has no effect.",
-                expected="algo.label_lr only with algo.learn_labels = true.",
-                next="drop it, or pass -o algo.learn_labels=true.",
-            )
-        return self
 
 
 class DsaOptions(DcOptions):

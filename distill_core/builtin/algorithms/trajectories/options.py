@@ -186,7 +186,7 @@ class MttOptions(Options):
         ge=0,
         description="flat experts: share of the surrogate gap that is taken off; default: 0.3; "
         f"from {MANY} classes on 1",
-        **about(source=FTD_CODE, advanced="yes"),
+        **about(source=FTD_CODE, advanced="yes", needs="rho!=0"),
     )
 
     def resolve_defaults(self, *, num_classes: int, side: int) -> Resolved:

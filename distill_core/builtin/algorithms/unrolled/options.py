@@ -17,7 +17,7 @@ from distill_core.builtin.algorithms.unrolled.lengths import (
     Resolved,
     check_lengths,
 )
-from distill_core.plugin import OptionError, Options, about
+from distill_core.plugin import Options, about
 
 if TYPE_CHECKING:
     from distill_core.plugin import DataSpec
@@ -31,12 +31,12 @@ def _balanced() -> Any:
     )
 
 
-def _weight_decay(note: str = "") -> Any:
+def _weight_decay(note: str = "", **marks: str) -> Any:
     return Field(
         0.0,
         ge=0,
         description=f"L2 penalty of inner SGD{note}",
-        **about(source="published code", advanced="yes"),
+        **about(source="published code", advanced="yes", **marks),
     )
 
 
@@ -122,6 +122,9 @@ class BpttOptions(Options):
         return self.steps * self.batch
 
 
+_SGD, _CLIPPED = "inner_optimizer=sgd", "clip=true or label_clip=true"  # what options need
+
+
 def _default(name: str) -> str:
     return f"default: {PUBLISHED[name]:g}; {SMALL[name]:g} for images below 28 pixels"
 
@@ -156,14 +159,14 @@ class RatBpttOptions(Options):
         0,
         ge=0,
         description="fewest steps before the window, with curriculum random or staged",
-        **about("steps", "published code", advanced="yes"),
+        **about("steps", "published code", advanced="yes", needs="curriculum=random|staged"),
     )
     spread: int | None = Field(
         None,
         ge=0,
         description="how much the length of an adaptive window varies, up and down (published: 10 "
         "of 40, 20 and 30 of 100); default: a quarter of window, or what total leaves room for",
-        **about("steps", "AT-BPTT", advanced="yes"),
+        **about("steps", "AT-BPTT", advanced="yes", needs="curriculum=adaptive"),
     )
     epoch_steps: int = Field(
         1,
@@ -175,7 +178,9 @@ class RatBpttOptions(Options):
         600,
         ge=1,
         description="outer steps without a new low before a staged or adaptive curriculum goes on",
-        **about("outer steps", "published code", advanced="yes"),
+        **about(
+            "outer steps", "published code", advanced="yes", needs="curriculum=staged|adaptive"
+        ),
     )
     inner_optimizer: Literal["adam", "sgd"] = Field(
         "adam", description="inner optimizer", **about(source="published code")
@@ -186,8 +191,8 @@ class RatBpttOptions(Options):
         description=f"learning rate of the inner optimizer; {_default('inner_lr')}",
         **about("per inner step", "published code"),
     )
-    momentum: float = shared.momentum(0.9, "inner SGD", "published code")
-    weight_decay: float = _weight_decay(" (published: 5e-4)")
+    momentum: float = shared.momentum(0.9, "inner SGD", "published code", needs=_SGD)
+    weight_decay: float = _weight_decay(" (published: 5e-4)", needs=_SGD)
     batch: int = Field(
         96,
         ge=1,
@@ -224,14 +229,14 @@ class RatBpttOptions(Options):
         2.0,
         gt=0,
         description="bound, times the average norm",
-        **about(source="published code", advanced="yes"),
+        **about(source="published code", advanced="yes", needs=_CLIPPED),
     )
     clip_decay: float = Field(
         0.9,
         ge=0,
         lt=1,
         description="decay of the average norm",
-        **about(source="published code", advanced="yes"),
+        **about(source="published code", advanced="yes", needs=_CLIPPED),
     )
     clip_spikes: Literal["count", "bounded"] = Field(
         "count",
@@ -242,6 +247,7 @@ class RatBpttOptions(Options):
             bounds_spikes="bounded",
             bounds_label_spikes="bounded",
             advanced="yes",
+            needs=_CLIPPED,
         ),
     )
 
@@ -271,18 +277,6 @@ class RatBpttOptions(Options):
     def _check(self) -> Self:
         if self.window is not None and self.total is not None:
             self._check_lengths(self.window, self.total, default=PUBLISHED["window"])
-        if self.spread is not None and self.curriculum != "adaptive":
-            raise OptionError(
-                f"option algo.spread has no effect with algo.curriculum = {self.curriculum}.",
-                expected="algo.curriculum = adaptive with algo.spread.",
-                next="drop it, or pass -o algo.curriculum=adaptive.",
-            )
-        if self.inner_optimizer == "adam" and self.weight_decay:
-            raise OptionError(
-                f"option algo.weight_decay = {self.weight_decay:g} has no effect.",
-                expected="algo.weight_decay = 0 with algo.inner_optimizer = adam.",
-                next="drop it, or pass -o algo.inner_optimizer=sgd.",
-            )
         return self
 
     def _check_lengths(self, window: int, total: int, *, default: float) -> None:

@@ -19,7 +19,7 @@ from distill_core.evaluation.baselines import downscale
 from distill_core.run.assemble import assemble
 from distill_core.run.loop import OuterLoop
 from distill_core.testing import check_representation
-from registry import InputError, OptionError, check_options
+from registry import InputError, check_options
 from tests.distill_core.cli.small_args import distill
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
@@ -90,11 +90,6 @@ def test_below_one_image_it_is_stored_smaller_as_in_the_control(
 def test_it_keeps_the_contract(settings) -> None:
     options = check_options(CoresetOptions, settings, where="repr")
     check_representation(partial(Coreset, options), name="coreset")
-
-
-def test_features_that_nobody_reads_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"repr.features = network has no effect"):
-        check_options(CoresetOptions, {"features": "network"}, where="repr")
 
 
 def test_there_is_nothing_to_learn_in_a_coreset() -> None:

@@ -9,7 +9,6 @@ from distill_core.builtin.algorithms.matching.options import (
     DsaOptions,
     published_loops,
 )
-from registry import OptionError, check_options
 
 
 @pytest.mark.parametrize(
@@ -33,9 +32,3 @@ def test_dsa_is_dc_with_augmentation() -> None:
     dc, dsa = DcOptions().model_dump(), DsaOptions().model_dump()
     assert {name for name in dc if dc[name] != dsa[name]} == {"augment"}
     assert (dc["augment"], dsa["augment"]) == ("none", "dsa")
-
-
-def test_a_rate_for_labels_that_are_not_learned_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"algo\.label_lr = 0\.1 has no effect") as caught:
-        check_options(DcOptions, {"label_lr": 0.1}, where="algo")
-    assert "learn_labels=true" in caught.value.next

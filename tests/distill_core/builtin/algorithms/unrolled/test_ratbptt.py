@@ -455,12 +455,6 @@ def test_the_memory_that_is_predicted_is_what_a_step_takes(
             "Expected 0 <= min_offset <= total - window = 140.\n"
             "Next: lower -o algo.min_offset, or raise -o algo.total.",
         ),
-        (
-            {"weight_decay": 0.1},
-            "option algo.weight_decay = 0.1 has no effect.\n"
-            "Expected algo.weight_decay = 0 with algo.inner_optimizer = adam.\n"
-            "Next: drop it, or pass -o algo.inner_optimizer=sgd.",
-        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other(settings: dict[str, Any], text: str) -> None:
@@ -498,7 +492,6 @@ def test_defaults_are_the_papers_but_for_small_images() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"spread": 2}, "algo.spread has no effect with algo.curriculum = random"),
         ({"curriculum": "adaptive", "window": 4, "total": 9, "spread": 4}, "does not fit a window"),
         ({"curriculum": "adaptive", "window": 8, "total": 9, "spread": 2}, "does not fit a window"),
     ],
