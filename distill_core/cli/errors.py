@@ -122,7 +122,7 @@ def _explain_fault(error: BaseException) -> ExplainedError:
         from distill_core.training.batch_of_one import of_one
 
         return of_one("one of them")
-    text, *_ = str(error).splitlines() or [""]
+    text, *_ = _of_pydantic(error) or str(error).splitlines() or [""]
     raised = f"{type(error).__name__}: {text}" if text else type(error).__name__
     found = culprit(error, GROUP, but="distill_core")
     who = next(_noted(error, "raised by "), found and f"plugin {found.provider}")
@@ -147,6 +147,15 @@ def _explain_fault(error: BaseException) -> ExplainedError:
         expected="no such error, whatever you typed: this is a fault of distill.",
         next=then.format(", and report it").rstrip(),
     )
+
+
+def _of_pydantic(error: BaseException) -> list[str]:
+    """Return the faults that pydantic found, each with its field, as one line; none of others."""
+    from pydantic import ValidationError
+
+    found = error.errors() if isinstance(error, ValidationError) else []
+    faults = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found)
+    return ["; ".join(faults)] if found else []
 
 
 def _noted(error: BaseException, start: str) -> Iterator[str]:

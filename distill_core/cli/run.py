@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,7 @@ def _plan(
     dry_run: bool,
     **flags: Any,
 ) -> _Plan:
+    from distill_core.cli.evaluate import packages_of
     from distill_core.config.discovery import discover
     from distill_core.config.effects import check_effects, given_by_user
     from distill_core.config.named_models import unjudged
@@ -189,7 +191,8 @@ def _plan(
             next="add --out DIR." if out is None else "leave these out.",
         )
     weaker = settings_of(out) if resume and out else base_settings(config, preset, plugins)
-    resolved = resolve(merge(weaker, stronger), plugins)
+    with packages_of(out) if resume and out else nullcontext():
+        resolved = resolve(merge(weaker, stronger), plugins)
     check_effects(resolved, *given_by_user(weaker, stronger, preset=preset))
     if left_out := unjudged(weaker, stronger):
         click.echo(

@@ -31,7 +31,7 @@ from distill_core.system.flock import HELD, flock
 from distill_core.system.folders import whole_folder
 from distill_core.system.kept import Misfit, made_anew
 from distill_core.system.stamps import Stamps, content_of, stamps_of
-from registry import EnvironmentFault, InputError
+from registry import ContractError, EnvironmentFault, InputError
 
 LOG = logging.getLogger("distill")
 # Less is read again about as fast.
@@ -93,8 +93,16 @@ class Reader:
             return self._load()
 
     def _load(self) -> RawData:
-        raw: RawData = self.call(self.dataset.load)
-        return raw
+        return self._checked(self.call(self.dataset.load))
+
+    def _checked(self, raw: object) -> RawData:
+        if isinstance(raw, RawData):
+            return raw
+        raise ContractError(
+            f"{self.name} loads a {type(raw).__name__}.",
+            expected="RawData.",
+            next="tell its author: `distill_core.testing` checks the contract.",
+        )
 
     def _made(self, folder: Path, dataset: KeptDataset, stamps: Stamps) -> RawData:
         """Load the dataset into the cache; who comes meanwhile waits, and finds it there."""
@@ -115,7 +123,7 @@ class Reader:
             with whole_folder(folder, replace=True, begun=begun) as part, recorded(part):
                 sources = stamps.digest if alone else None
                 room = DiskRoom(part, self.tell, most=self.most, sources=sources)
-                raw: RawData = self.call(dataset.load_into, room)
+                raw = self._checked(self.call(dataset.load_into, room))
                 self._check_unchanged(dataset, stamps)
                 write_set(part, raw, room)
         except EnvironmentFault as error:

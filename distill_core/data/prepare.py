@@ -115,6 +115,8 @@ def check_raw(raw: RawData) -> None:
             f"allows unknown augmentations: {', '.join(unknown)}",
             f"some of: {', '.join(AUGMENTATIONS)}",
         )
+    if not all(isinstance(name, str) for name in spec.class_names):
+        raise _broken(spec, "has class names that are no text", "text, str(number) for example")
     check_class_names(spec.class_names, spec.name)
     _check_distinct(spec)
     _check_part(spec, "training", raw.train_images, raw.train_labels)

@@ -17,7 +17,7 @@ from distill_core.layout.ordering import (
     cosine_distances,
     ordering_score,
 )
-from registry import Builder
+from registry import Builder, ContractError
 
 ON_IMAGES = "class-mean images"
 OWN_SCORE, IMAGE_SCORE = "ordering_score", f"ordering score on {ON_IMAGES}"  # names of notes
@@ -58,8 +58,14 @@ def order_classes(
     """
     orderer: Orderer = builder()
     grid = builder.call(orderer.order, real, grid_shape, generator=generator)
+    if not isinstance(grid, Tensor) or grid.is_floating_point():
+        found = str(grid.dtype) if isinstance(grid, Tensor) else type(grid).__name__
+        raise _broken(builder, f"returns {found}", "a tensor of class numbers, int64")
     grid = check_class_grid(grid, grid_shape)
-    notes = dict(getattr(orderer, "notes", {}))
+    notes = getattr(orderer, "notes", {})
+    if not isinstance(notes, Mapping):
+        raise _broken(builder, f"has notes that are {type(notes).__name__}", "text by name")
+    notes = {str(key): str(text) for key, text in notes.items()}
     score = ordering_score(grid, cosine_distances(class_means(real)))
     notes[IMAGE_SCORE] = f"{score:.6g}"
     name = builder.entry.item.name
@@ -84,6 +90,14 @@ no option changes that; 18 classes would have a grid of 3x6, and 20 one of 4x5'
         f"of {fewer}, and {num_classes + 1} one of {more}"
     )
     return {"class grid": text}
+
+
+def _broken(builder: Builder, what: str, expected: str) -> ContractError:
+    return ContractError(
+        f"{builder} {what}.",
+        expected=f"{expected}.",
+        next="fix the orderer; distill_core.testing.check_orderer finds such mistakes.",
+    )
 
 
 def note_lines(notes: Mapping[str, str]) -> list[str]:

@@ -21,10 +21,12 @@ from distill_core.config.advice import ways_to
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, DivergenceError, HypergradientError
 from distill_core.contracts.geometry import Boxes
+from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.transfer import read
 from distill_core.run.divergence import SMALLER
-from registry import ContractError, InputError
+from distill_core.system.state_tree import encode
+from registry import ContractError, ExplainedError, InputError
 
 SOME = 256  # images that are looked at at once
 
@@ -77,6 +79,39 @@ def check_metrics(who: str, found: object) -> None:
         _refuse(who, f"returns {shown} from `outer_step`", 'numbers by name, "loss" among them')
 
 
+def check_optimizer(
+    who: str, optimizer: object, groups: Mapping[str, Sequence[nn.Parameter]]
+) -> None:
+    """Refuse an outer optimizer that would leave something as it is, for the whole run.
+
+    Raises:
+        ContractError: naming the algorithm.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        found = type(optimizer).__name__
+        _refuse(who, f"returns {found} from `outer_optimizer`", "an optimizer of PyTorch")
+    stepped = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    for name, parameters in groups.items():
+        if not all(id(each) in stepped for each in parameters):
+            _refuse(
+                who,
+                f"leaves group '{name}' out of its `outer_optimizer`",
+                "all that is learned in it: the rest would never change",
+            )
+
+
+def check_state(who: str, state: object) -> None:
+    """Refuse a state that no checkpoint can hold, before hours of work are in it.
+
+    Raises:
+        ContractError: naming the algorithm and the part.
+    """
+    try:
+        encode(state, "state", {})
+    except TypeError as error:
+        _refuse(who, f"cannot be saved: {error}", "tensors, numbers and text from `state_dict`")
+
+
 def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
     """Refuse parameters that are not finite after an update.
 
@@ -111,7 +146,14 @@ def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algo
 
     Raises:
         InputError: they cannot.
+        ContractError: the algorithm has no recipe.
     """
+    if not isinstance(recipe := algorithm.recipe(), Recipe):
+        _refuse(
+            f"algorithm '{config.algo}'",
+            f"returns {type(recipe).__name__} from `recipe`",
+            "a Recipe, which says how networks are trained on the result",
+        )
     if algorithm.learns and not synthetic.groups():
         raise InputError(
             f"there is nothing to learn: neither representation '{config.repr}' nor labeler "
@@ -164,10 +206,10 @@ def _check_items(
     synthetic: SyntheticDataset, boxes: Boxes, representation: str, labeler: str
 ) -> None:
     given = (boxes.canvas, boxes.yxyx, boxes.item)
-    with watched(representation, "expand", *given):
+    with raised_by(representation), watched(representation, "expand", *given):
         images = synthetic.representation.expand(boxes)
     _check_numbers(representation, "images", images, (len(boxes), *synthetic.spec.image_shape))
-    with watched(labeler, "labels", *given, images):
+    with raised_by(labeler), watched(labeler, "labels", *given, images):
         labels = synthetic.labeler.labels(boxes, images)
     _check_numbers(labeler, "labels", labels, (len(boxes), synthetic.spec.num_classes))
     if synthetic.labeler.simplex:
@@ -189,6 +231,22 @@ def _check_numbers(who: str, what: str, found: Tensor, shape: tuple[int, ...]) -
     odd = [(~torch.isfinite(part)).sum() for part in torch.split(found, SOME)]
     if count := int(torch.stack(odd).sum()):
         _refuse(who, f"gives {what} of which {count} numbers are not finite", "finite numbers")
+
+
+@contextmanager
+def raised_by(who: str) -> Iterator[None]:
+    """Put the name of a component on what its code raises; a user's mistake passes unchanged.
+
+    Args:
+        who: the name of the component in messages.
+    """
+    try:
+        yield
+    except (ExplainedError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        error.add_note(f"raised by {who}")
+        raise
 
 
 @contextmanager

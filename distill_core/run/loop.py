@@ -19,6 +19,7 @@ from distill_core.run.checkpoint import save_checkpoint
 from distill_core.run.checks import (
     check_hypergradients,
     check_metrics,
+    check_state,
     check_update,
     watched,
 )
@@ -87,8 +88,8 @@ class OuterLoop(LoopState):
 
         Raises:
             HypergradientError: a hypergradient is not finite, or a group gets none.
-            ContractError: the algorithm draws from the global random state, or the first update
-                leaves images or labels that break their contract.
+            ContractError: the algorithm draws from the global random state, has a
+                state that no file can hold, or leaves images or labels that break their contract.
         """
         self._start_alike()
         config = self.assembly.config
@@ -171,7 +172,9 @@ class OuterLoop(LoopState):
         if goes_back:
             self.earlier.take(self.step, lambda: {**self._shared(), **self._own_present()})
         # Streams and algorithm advance before the step can fail; see `rescue`.
-        self._before = {**copied(self._own_present()), "snapshots": self.earlier.states}
+        present = self._own_present()
+        check_state(self.assembly.named["algorithm"], present["algorithm"])
+        self._before = {**copied(present), "snapshots": self.earlier.states}
         try:
             self._outer_step()
         except DivergenceError as error:

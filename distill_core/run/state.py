@@ -13,6 +13,7 @@ from distill_core.contracts.streams import streams_of_rank
 from distill_core.data.identity import Identity
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.run.assemble import Assembly
+from distill_core.run.checks import check_optimizer
 from distill_core.run.divergence import EarlierStates
 from distill_core.run.ema import MovingAverage
 from distill_core.run.known_data import DATA
@@ -46,6 +47,8 @@ class LoopState:
         self.groups = trained_groups(assembly)
         learns = assembly.algorithm.learns
         self.optimizer = assembly.algorithm.outer_optimizer(self.groups) if learns else None
+        if learns:
+            check_optimizer(assembly.named["algorithm"], self.optimizer, self.groups)
         self.schedule = RateSchedule(self.optimizer, assembly.config.lr_decay)
         ema = assembly.ema
         self.average = None if ema is None else MovingAverage(assembly.synthetic, ema)

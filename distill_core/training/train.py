@@ -187,14 +187,16 @@ def right_by_class(backbone: nn.Module, split: Split, num_classes: int) -> list[
 
 @torch.no_grad()
 def _is_right(backbone: nn.Module, split: Split, chunk: int) -> Tensor:
-    """(N,) bool: the largest logit of the image is its label's, in evaluation mode."""
+    """(N,) bool: the largest logit of the image is its label's, in evaluation mode; none is NaN."""
     logits_of = network_logits(backbone, split.labels.device)
     right = torch.zeros_like(split.labels, dtype=torch.bool)
     parts = [slice(start, start + chunk) for start in range(0, len(split), chunk)]
     with own_modes(backbone):
         backbone.eval()
         for part, images in zip(parts, split.stream(parts), strict=True):
-            right[part] = logits_of(images).argmax(1) == split.labels[part]
+            logits = logits_of(images)
+            # NaN is no answer; to argmax it is the largest, so that class 0 would be known.
+            right[part] = (logits.argmax(1) == split.labels[part]) & ~logits.isnan().any(1)
     return right
 
 

@@ -156,3 +156,5 @@ def test_the_artefact_alone_is_judged_and_a_missing_package_is_named(run_dir: Pa
     assert result.exit_code == 2
     assert result.stderr.splitlines()[0] == "no dataset named 'bees'."
     assert "Next: install distill-bees 2.1, which the run used: pip install" in result.stderr
+    (run_dir / "run.toml").write_text(text.replace('dataset = "shapes"', 'dataset = "bees"'))
+    assert distill("run", "--resume", "--out", str(run_dir)).stderr == result.stderr

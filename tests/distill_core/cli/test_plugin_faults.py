@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from distill_core.cli.errors import explain
 from distill_core.config import discovery
+from distill_core.contracts.recipes import Recipe
 from distill_core.hookspecs import hookimpl
 from distill_core.run.checkpoint import has_checkpoint
 from registry import Component, InputError
@@ -153,3 +156,34 @@ def test_what_a_plugin_prints_does_not_break_records(site: Path) -> None:
     result = distill("list", "orderer", "--json")
     assert "hello" in result.stderr
     assert json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("grid", "notes", "message"),
+    [
+        ([[0, 1]], {}, "returns list"),
+        (None, {}, "returns NoneType"),
+        (torch.arange(10.0).view(2, 5), {}, "returns torch.float32"),
+        (torch.arange(10).view(2, 5), "no table", "has notes that are str"),
+    ],
+)
+def test_an_orderer_that_gives_something_else(
+    run: Any, grid: Any, notes: Any, message: str
+) -> None:
+    def make(options: Any) -> Faulty:
+        made = Faulty(grid)
+        made.notes = notes  # type: ignore[attr-defined]
+        return made
+
+    result = run(make)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("orderer 'faulty' of mine ((not installed) 0) " + message)
+
+
+def test_what_pydantic_finds_is_told_with_its_field() -> None:
+    """The first line of its text says only how much was found."""
+    with pytest.raises(ValidationError) as caught:
+        Recipe(optimizer="sdg")  # type: ignore[arg-type]
+    assert "ValidationError: optimizer: Input should be 'adam' or 'sgd'" in str(
+        explain(caught.value)
+    )

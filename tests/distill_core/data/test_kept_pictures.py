@@ -25,7 +25,7 @@ from distill_core.data.kept_pictures import Reader
 from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.picture_space import clear_pictures, kept_sets, pictures_dir
 from distill_core.data.pixel_room import NoRoom
-from registry import EnvironmentFault, InputError
+from registry import ContractError, EnvironmentFault, InputError
 from tests.distill_core.builtin.datasets.picture_files import png
 
 SHAPE = (3, 4, 4)
@@ -428,3 +428,13 @@ def test_a_source_that_vanishes_meanwhile_is_said(made: Made) -> None:
     with pytest.raises(InputError, match="have changed while they were read"):
         _read(made)
     assert kept_sets() == {}
+
+
+@pytest.mark.parametrize("loaded", [None, (1, 2)])
+def test_what_is_no_data_is_refused_by_name(loaded: Any) -> None:
+    class Odd:
+        def load(self) -> Any:
+            return loaded
+
+    with pytest.raises(ContractError, match=f"^made loads a {type(loaded).__name__}"):
+        _read(Odd())

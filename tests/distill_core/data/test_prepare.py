@@ -172,6 +172,7 @@ def _changed(**changes: Tensor | DataSpec) -> RawData:
             {"spec": dataclasses.replace(SPEC, augmentations=("flip", "swirl"))},
             "unknown augmentations: swirl",
         ),
+        ({"spec": dataclasses.replace(SPEC, class_names=(0, 1, 2))}, "names that are no text"),
     ],
 )
 def test_data_that_breaks_the_contract_is_refused(changes: dict[str, Any], what: str) -> None:

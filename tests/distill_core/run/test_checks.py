@@ -216,3 +216,40 @@ def test_items_are_checked_some_at_a_time_without_all_images():
     synthetic.representation.expand = lambda boxes: (sizes.append(len(boxes)), expand(boxes))[1]
     check_synthetic(synthetic, representation="r", labeler="l", at_once=4)
     assert sizes == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (lambda groups: None, "returns NoneType from `outer_optimizer`"),
+        (lambda groups: torch.optim.SGD(groups["data"], lr=1), "leaves group 'labels' out"),
+    ],
+)
+def test_an_outer_optimizer_that_would_leave_something_is_refused(optimizer, message, tmp_path):
+    """A group that it leaves out never changed, and the run ended as if it had been learned."""
+    assembly = small_assembly()
+    assembly.algorithm.outer_optimizer = optimizer
+    with pytest.raises(ContractError, match=rf"^algorithm 'ratbptt' of .* {message}"):
+        OuterLoop(assembly, tmp_path)
+
+
+def test_a_state_that_no_file_can_hold_is_refused_before_the_first_step(tmp_path):
+    assembly = small_assembly()
+    assembly.algorithm.state_dict = lambda: {"pool": [object()]}
+    with pytest.raises(ContractError, match=r"cannot be saved: state\.pool\.0 is a object"):
+        OuterLoop(assembly, tmp_path).run()
+
+
+def test_an_algorithm_without_a_recipe_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        "distill_core.builtin.algorithms.unrolled.ratbptt.RatBptt.recipe", lambda self: {"lr": 1}
+    )
+    with pytest.raises(ContractError, match="algorithm 'ratbptt' returns dict from `recipe`"):
+        small_assembly()
+
+
+def test_what_labels_raise_carries_their_labeler(synthetic, monkeypatch):
+    monkeypatch.setattr(synthetic.labeler, "labels", lambda boxes: None)  # takes no images
+    with pytest.raises(TypeError) as caught:
+        _check(synthetic)
+    assert caught.value.__notes__ == ["raised by labeler 'l' of q"]

@@ -10,7 +10,7 @@ from distill_core.contracts.data import Split
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.streams import seeded
 from distill_core.data.augment import Augmentation
-from distill_core.training.train import accuracy, learning_rate, train
+from distill_core.training.train import accuracy, learning_rate, right_by_class, train
 
 NONE = Augmentation(())
 
@@ -245,6 +245,16 @@ def test_accuracy_counts_right_answers(chunk: int) -> None:
         logits = [float(row @ image.flatten()) for row in network[1].weight.detach()]
         right += logits.index(max(logits)) == label
     assert accuracy(network, split, chunk=chunk) == right / 23
+
+
+def test_nan_is_no_answer() -> None:
+    """To argmax it is the largest, so that a network that diverged would know the class 0."""
+    network = linear()
+    with torch.no_grad():
+        network[1].weight.fill_(torch.nan)
+    split = Split(data()[0], torch.zeros(7, dtype=torch.int64))
+    assert accuracy(network, split) == 0
+    assert right_by_class(network, split, 3) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("training", [True, False])
