@@ -51,8 +51,6 @@ def check_dataset(make: Callable[..., Dataset], *, name: str = "unnamed") -> Non
     _check_outline(who, make(), raw.spec)
     names = raw.spec.class_names
     demand(isinstance(names, tuple), who, "has class names that are not a tuple")
-    demand(len(set(names)) == len(names), who, "has two classes of one name")
-    demand(all(name.strip() for name in names), who, "has a class without a name")
 
 
 def _check_outline(who: str, dataset: Dataset, spec: DataSpec) -> None:
