@@ -8,6 +8,7 @@ bottom or the right continues at the opposite border.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +85,43 @@ class Layout:
     cell_slot: Tensor
     grid_shape: tuple[int, int]
     wraps: bool = False
+
+
+def layout_fault(layout: object) -> str | None:
+    """Say what does not hold together in a layout, to be read after its owner's name.
+
+    Boxes must lie on canvases that are there, and every slot of the class grid must have cells.
+
+    Returns:
+        "has no items", for example; None where all is well.
+    """
+    if not isinstance(layout, Layout):
+        return f"has a layout that is a {type(layout).__name__}"
+    return next(_faults(layout), None)
+
+
+def _faults(layout: Layout) -> Iterator[str]:
+    if not len(layout.items):
+        yield "has no items"
+    height, width = layout.canvas_hw
+    for what, boxes in (("items", layout.items), ("cells", layout.cells)):
+        if not all(part.dtype == torch.int64 for part in (boxes.canvas, boxes.yxyx, boxes.item)):
+            yield f"has {what} that are not int64"
+        if bool(((boxes.canvas < 0) | (boxes.canvas >= layout.num_canvases)).any()):
+            yield f"has {what} on a canvas that is not there"
+        y0, x0, y1, x1 = boxes.yxyx.unbind(1)
+        inside = (y0 >= 0) & (x0 >= 0) & (y0 < height) & (x0 < width) & (y1 > y0) & (x1 > x0)
+        if not layout.wraps:
+            inside &= (y1 <= height) & (x1 <= width)
+        if not bool(inside.all()):
+            yield f"has {what} that are empty or leave the canvas"
+    if not torch.equal(layout.items.item, torch.arange(len(layout.items))):
+        yield "does not number its items 0, 1, 2..."
+    if len(layout.cell_slot) != len(layout.cells):
+        yield "does not give every cell a slot"
+    rows, cols = layout.grid_shape
+    if not torch.equal(torch.unique(layout.cell_slot), torch.arange(rows * cols)):
+        yield "leaves slots of the grid without cells"
 
 
 @dataclass(frozen=True)

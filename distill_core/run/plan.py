@@ -17,7 +17,7 @@ from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import item_draws
 from distill_core.contracts.components import KeptDataset, Labeler, Representation
 from distill_core.contracts.data import DataSpec, RawData, RealData
-from distill_core.contracts.geometry import Placement
+from distill_core.contracts.geometry import Placement, layout_fault
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.stored_options import StoredOptions, shared
 from distill_core.data.identity import Identity
@@ -29,7 +29,7 @@ from distill_core.hookspecs import KINDS
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
 from distill_core.system.waiting import told_if_slow
-from registry import Builder, OptionError, Plugins
+from registry import Builder, ContractError, OptionError, Plugins
 
 LOG = logging.getLogger("distill")
 
@@ -80,8 +80,15 @@ class Plan:
         Raises:
             OptionError: it has no scales of the kind that is asked for, or nothing to learn beside
                 them.
+            ContractError: its layout does not hold together.
         """
         made: Representation = self.make("representation", spec=spec, **self.made_with(spec, ipc))
+        if fault := layout_fault(getattr(made, "layout", None)):
+            raise ContractError(
+                f"{self.name('representation')} {fault}.",
+                expected="items and cells that lie on its canvases, and cells for every class.",
+                next="tell its author: `distill_core.testing` has the whole check.",
+            )
         how = self.stored("representation")
         self._check_scales("repr", how, made)
         if how.stored == "float32":

@@ -11,7 +11,7 @@ from torch import Tensor
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec, RealData
 from distill_core.contracts.gather import gather_boxes
-from distill_core.contracts.geometry import Boxes, Layout, Placement
+from distill_core.contracts.geometry import Boxes, Layout, Placement, layout_fault
 from distill_core.contracts.streams import seeded
 from distill_core.testing.assertions import (
     check_gradient,
@@ -85,34 +85,14 @@ def _check(who: str, make: Callable[[], Representation], real: RealData, ipc: fl
 
 def check_layout(who: str, layout: Layout, spec: DataSpec) -> None:
     """Check that a layout holds together: boxes on canvases, cells for all classes."""
-    height, width = layout.canvas_hw
     rows, cols = layout.grid_shape
     demand(
         rows * cols == spec.num_classes,
         who,
         f"has a {rows}x{cols} grid for {spec.num_classes} classes",
     )
-    demand(len(layout.items) > 0, who, "has no items")
-    for what, boxes in (("items", layout.items), ("cells", layout.cells)):
-        whole = all(part.dtype == torch.int64 for part in (boxes.canvas, boxes.yxyx, boxes.item))
-        demand(whole, who, f"has {what} that are not int64")
-        demand(
-            bool(((boxes.canvas >= 0) & (boxes.canvas < layout.num_canvases)).all()),
-            who,
-            f"has {what} on a canvas that is not there",
-        )
-        y0, x0, y1, x1 = boxes.yxyx.unbind(1)
-        inside = (y0 >= 0) & (x0 >= 0) & (y0 < height) & (x0 < width) & (y1 > y0) & (x1 > x0)
-        if not layout.wraps:
-            inside &= (y1 <= height) & (x1 <= width)
-        demand(bool(inside.all()), who, f"has {what} that are empty or leave the canvas")
-    order = torch.arange(len(layout.items))
-    demand(torch.equal(layout.items.item, order), who, "does not number its items 0, 1, 2...")
-    demand(len(layout.cell_slot) == len(layout.cells), who, "does not give every cell a slot")
-    slots = torch.unique(layout.cell_slot)
-    demand(
-        torch.equal(slots, torch.arange(rows * cols)), who, "leaves slots of the grid without cells"
-    )
+    fault = layout_fault(layout)
+    demand(fault is None, who, fault or "")
 
 
 def _plain(boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:

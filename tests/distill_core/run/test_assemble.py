@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from distill_core.config.discovery import discover
 from distill_core.config.run_config import resolve
+from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.network import Backbone
 from distill_core.hookspecs import hookimpl
 from distill_core.run.assemble import assemble
@@ -287,3 +290,20 @@ def test_a_huge_option_is_named_and_not_the_representation(representation):
     with pytest.raises(OptionError, match=r"with repr\.init_scale=1e\+300: ") as caught:
         assemble(config, installed())
     assert caught.value.next == "change -o repr.init_scale=1e+300."
+
+
+def test_a_layout_that_does_not_hold_together_is_refused(monkeypatch):
+    """Items beyond the canvas were cut from somewhere else, without a word."""
+    from podd_plugin.poster import Poster
+
+    made = Poster.__init__
+
+    def shifted(self, *args, **kwargs):
+        made(self, *args, **kwargs)
+        items = self.layout.items
+        beyond = Boxes(items.canvas, items.yxyx + 100, items.item)
+        self.layout = replace(self.layout, items=beyond)
+
+    monkeypatch.setattr(Poster, "__init__", shifted)
+    with pytest.raises(ContractError, match=r"^representation 'poster' of .* leave the canvas"):
+        small_assembly()
