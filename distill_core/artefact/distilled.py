@@ -184,11 +184,12 @@ class Distilled:
             seed: seed of batches and augmentation.
 
         Raises:
-            InputError: it does not take these images, or gives no logits of these classes.
+            InputError: it does not take these images, gives no logits of these classes, or
+                diverges: its parameters are not finite in the end.
         """
         check_network(network, self.images, len(self.class_names))
         device = next(network.parameters()).device
-        return train(
+        train(
             network,
             self.images.to(device),
             self.labels.to(device),
@@ -196,6 +197,15 @@ class Distilled:
             augmentation=self._augmentation(),
             generator=seeded(seed, "train"),
         )
+        if not all(bool(each.isfinite().all()) for each in network.parameters()):
+            raise InputError(
+                "the network diverged: its parameters are not finite after the training.",
+                expected=f"a network that can be trained by {self.recipe.optimizer} with a "
+                f"learning rate of {self.recipe.lr:g}, as the recipe says.",
+                next="add normalisation to it, or train it with a smaller rate in a loop of your "
+                "own: distilled.loader() has the batches.",
+            )
+        return network
 
     def _augmentation(self) -> Augmentation:
         return Augmentation.named(self.recipe.augment, tuple(self.metadata["augmentations"]))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "-o", "overrides", multiple=True, metavar="dataset.FIELD=VALUE", help="Where the data are now."
 )
 def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -> int:
-    """Check the result in RUN against its manifest.
+    """Check the result in RUN against its manifest: a folder, gallery:NAME or hf://user/name.
 
     Hashes of all files, budget and bytes counted again, the class order, labels and versions; no
     code of a plugin runs. With --evaluate it does: the numbers must decode to images, those beside
@@ -35,6 +35,7 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
     """
     from distill_core.artefact.last_set import current
     from distill_core.artefact.manifest import read_manifest
+    from distill_core.artefact.places import located
 
     if overrides and not again:
         raise OptionError(
@@ -42,6 +43,7 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
             expected="--evaluate with -o, or neither.",
             next="add --evaluate, or leave -o out.",
         )
+    named, run = run, located(run)
     read_manifest(current(run))  # a wrong path is noticed before anything heavy is imported
     from distill_core.commands.verify import verify
 
@@ -52,11 +54,11 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
             checks.append(_evaluation(run, overrides))
     passed = all(check.passed for check in checks)
     if as_json:
-        found = {"run": str(run), "verified": passed, "checks": [c.as_dict() for c in checks]}
+        found = {"run": str(named), "verified": passed, "checks": [c.as_dict() for c in checks]}
         print_json(found)
     else:
         rows = [(check.name, "yes" if check.passed else "NO", check.found) for check in checks]
-        print_table(("claim", "holds", "found"), rows, title=f"{run}")
+        print_table(("claim", "holds", "found"), rows, title=f"{named}")
     return 0 if passed else MISTAKE
 
 

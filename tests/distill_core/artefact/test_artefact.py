@@ -349,6 +349,19 @@ def test_three_lines_train_a_network(run_dir: Path) -> None:
     assert after < before
 
 
+def test_a_network_that_diverges_is_not_given_back_as_if_it_were_trained(run_dir: Path) -> None:
+    class Diverges(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(192, 6)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.layer(images.flatten(1)) * (torch.inf if self.training else 1)
+
+    with pytest.raises(InputError, match="diverged: its parameters are not finite"):
+        distill_core.load(run_dir).train(Diverges())
+
+
 def test_a_plain_loader_and_loss_take_it(run_dir: Path) -> None:
     distilled = load(run_dir)
     loader = DataLoader(distilled.dataset, batch_size=4)

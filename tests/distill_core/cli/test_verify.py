@@ -105,3 +105,16 @@ def test_no_run(tmp_path):
     result = distill("verify", str(tmp_path))
     assert result.exit_code == 2
     assert "manifest.json does not exist" in result.stderr.splitlines()[0]
+
+
+def test_an_entry_of_the_gallery_is_verified_by_its_name():
+    result = distill("verify", "gallery:digits-poster-0.9", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["run"] == "gallery:digits-poster-0.9"
+    assert {"distilled.safetensors", "budget", "labels"} <= {
+        each["name"] for each in found["checks"]
+    }
+    wrong = distill("verify", "gallery:digits")
+    assert wrong.exit_code == 2
+    assert "no gallery entry named 'digits'" in wrong.stderr
