@@ -27,7 +27,7 @@ from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import one_row, order_classes
-from distill_core.run.checks import SOME, check_synthetic, watched
+from distill_core.run.checks import SOME, check_numbers, check_synthetic, watched
 from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
@@ -210,7 +210,11 @@ def _start_labels(
     plan: Plan, synthetic: SyntheticDataset, task: Task, tell: Callable[[str], None]
 ) -> None:
     """Let the labeler look at the starting images."""
-    images = synthetic.representation.expand(synthetic.placement.layout.items)
+    items = synthetic.placement.layout.items
+    images = plan.call("representation", synthetic.representation.expand, items)
+    shape = (len(items), *synthetic.spec.image_shape)
+    with blaming_extremes(plan.config, "repr"):
+        check_numbers(plan.name("representation"), "images", images, shape)
     with watched(plan.name("labeler"), "start", images):
         plan.call(
             "labeler",

@@ -100,6 +100,17 @@ def check_optimizer(
             )
 
 
+def check_penalty(who: str, penalty: object) -> None:
+    """Refuse a penalty that is no scalar; its value is not read, or a card would be waited for.
+
+    Raises:
+        ContractError: naming the representation.
+    """
+    if not isinstance(penalty, Tensor) or penalty.dim():
+        found = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
+        _refuse(who, f"gives {found} from `penalty`", "a tensor without dimensions, or None")
+
+
 def check_state(who: str, state: object) -> None:
     """Refuse a state that no checkpoint can hold, before hours of work are in it.
 
@@ -208,10 +219,10 @@ def _check_items(
     given = (boxes.canvas, boxes.yxyx, boxes.item)
     with raised_by(representation), watched(representation, "expand", *given):
         images = synthetic.representation.expand(boxes)
-    _check_numbers(representation, "images", images, (len(boxes), *synthetic.spec.image_shape))
+    check_numbers(representation, "images", images, (len(boxes), *synthetic.spec.image_shape))
     with raised_by(labeler), watched(labeler, "labels", *given, images):
         labels = synthetic.labeler.labels(boxes, images)
-    _check_numbers(labeler, "labels", labels, (len(boxes), synthetic.spec.num_classes))
+    check_numbers(labeler, "labels", labels, (len(boxes), synthetic.spec.num_classes))
     if synthetic.labeler.simplex:
         least, sums = float(labels.min()), labels.sum(1)
         if least < -TOLERANCE or bool(((sums - 1).abs() > TOLERANCE).any()):
@@ -223,7 +234,12 @@ def _check_items(
             )
 
 
-def _check_numbers(who: str, what: str, found: Tensor, shape: tuple[int, ...]) -> None:
+def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) -> None:
+    """Refuse what is no tensor of this shape, or not finite.
+
+    Raises:
+        ContractError: naming the component, and `what` it gives.
+    """
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         _refuse(who, f"gives {what} {shown}", f"a tensor {shape}")

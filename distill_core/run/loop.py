@@ -19,6 +19,7 @@ from distill_core.run.checkpoint import save_checkpoint
 from distill_core.run.checks import (
     check_hypergradients,
     check_metrics,
+    check_penalty,
     check_state,
     check_update,
     watched,
@@ -209,6 +210,7 @@ class OuterLoop(LoopState):
         metrics |= {f"{APPLIED}{name}": norm for name, norm in norms.items()}
         penalty = assembly.synthetic.representation.penalty()
         if penalty is not None:  # after the check: it must not hide a missing hypergradient
+            check_penalty(assembly.named["representation"], penalty)
             penalty.backward()  # type: ignore[no-untyped-call]
         self.schedule.apply(self._progress())
         self._updating = True

@@ -253,3 +253,17 @@ def test_what_labels_raise_carries_their_labeler(synthetic, monkeypatch):
     with pytest.raises(TypeError) as caught:
         _check(synthetic)
     assert caught.value.__notes__ == ["raised by labeler 'l' of q"]
+
+
+@pytest.mark.parametrize("penalty", [3.0, torch.ones(2)])
+def test_a_penalty_that_is_no_scalar_is_refused_by_name(penalty, tmp_path):
+    assembly = small_assembly()
+    assembly.synthetic.representation.penalty = lambda: penalty
+    with pytest.raises(ContractError, match=r"^representation 'poster' of podd .* from `penalty`"):
+        OuterLoop(assembly, tmp_path).run()
+
+
+def test_images_that_are_none_are_refused_before_a_labeler_looks_at_them(monkeypatch):
+    monkeypatch.setattr("podd_plugin.poster.Poster.expand", lambda self, boxes: None)
+    with pytest.raises(ContractError, match=r"^representation 'poster' of .* images NoneType"):
+        small_assembly()
