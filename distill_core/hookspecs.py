@@ -85,13 +85,16 @@ _HINTS = Hints(
 )
 
 
-def _kind(name: str, base: str, option: str, common: str = "") -> Kind:
+_OWN = "; pictures of your own are read by --dataset imagefolder"
+
+
+def _kind(name: str, base: str, option: str, common: str = "", unknown: str = "") -> Kind:
     return Kind(
         name,
         f"distill_{name}s",
         f"distill_core.contracts.{base}",
         option,
-        hints=_HINTS,
+        hints=replace(_HINTS, unknown=_HINTS.unknown + unknown),
         common=common and f"distill_core.contracts.{common}",
     )
 
@@ -102,7 +105,7 @@ KINDS = (
     _kind("labeler", "components:Labeler", "labeler", "stored_options:StoredOptions"),
     _kind("orderer", "components:Orderer", "orderer"),
     _kind("algorithm", "algorithm:Algorithm", "algo"),
-    _kind("dataset", "components:Dataset", "dataset"),
+    _kind("dataset", "components:Dataset", "dataset", unknown=_OWN),
     _kind("backbone", "network:Backbone", "backbone"),
 )
 # The one table from a kind's short name to everything else about it.

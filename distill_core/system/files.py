@@ -274,6 +274,8 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _check_header(file: BufferedReader) -> None:
     length = int.from_bytes(file.read(8), "little")
+    if length > os.fstat(file.fileno()).st_size:
+        raise ValueError("it is cut short, or no safetensors file")
     if length > MOST_HEADER:
         raise ValueError(f"its header has {megabytes(length)}, at most {megabytes(MOST_HEADER)}")
 

@@ -266,6 +266,11 @@ MISTAKES = {
         "no orderer named 'pocco'.",
         "Did you mean 'poco'?",
     ),
+    "pictures of one's own as a name": (
+        ("--dataset", "my_images"),
+        "no dataset named 'my_images'.",
+        "pictures of your own are read by --dataset imagefolder",
+    ),
     "unknown option": (
         ("-o", "repr.patchs=2x5"),
         "unknown option repr.patchs.",
