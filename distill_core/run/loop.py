@@ -202,7 +202,7 @@ class OuterLoop(LoopState):
     def _outer_step(self) -> None:
         assembly = self.assembly
         assert self.optimizer is not None
-        begin = time.monotonic()
+        begin, first = time.monotonic(), not self._watched
         self.optimizer.zero_grad(set_to_none=True)
         metrics = self._hypergradient()
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
@@ -217,7 +217,7 @@ class OuterLoop(LoopState):
         self.optimizer.step()
         assembly.synthetic.project()
         check_update(self.groups, step=self.step)
-        if self.step == 0:  # a labeler without `project` is found now, not when all is done
+        if first:  # a labeler without `project` is found now, not when all is done
             assembly.check_synthetic()
         if self.average:
             self.average.update(assembly.synthetic, step=self.step)
@@ -256,7 +256,7 @@ class OuterLoop(LoopState):
         return metrics
 
     def _watch(self) -> AbstractContextManager[None]:
-        """The first outer step of a process must draw from its streams alone."""
+        """Watch the first outer step of a process, which must draw from its streams alone."""
         if self._watched:
             return nullcontext()
         self._watched = True
