@@ -26,6 +26,7 @@ _COURSE = {
     "lr_decay": "linear",
     "data": {"whitening": "zca"},
 }
+_LOOP = {"window": 30, "inner_lr": 0.003, "real_batch": 512}
 _CHOICES = {
     "labeler": "onehot",
     "orderer": "identity",
@@ -75,15 +76,7 @@ def four_bit_preset() -> Preset:
                 "repr": {"init": "real", "stored": "uint4"},
                 "labeler": {"stored": "uint8"},
                 # Seven times as many images as classes need longer loops of larger batches.
-                "algo": {
-                    "window": 30,
-                    "total": 100,
-                    "inner_lr": 0.003,
-                    "batch": 100,
-                    "real_batch": 512,
-                    "pixel_lr": 0.01,
-                    "label_clip": True,
-                },
+                "algo": {**_LOOP, "total": 100, "batch": 100, "pixel_lr": 0.01, "label_clip": True},
                 "backbone": {"width": 32},
             },
         },
@@ -117,14 +110,7 @@ def _hour(name: str, rate: float, changes: Mapping[str, Any]) -> dict[str, Any]:
         "evaluate": {"steps": 1000, "every": 250, "select": "best"},
         "options": {
             "repr": dict(changes),
-            "algo": {
-                "window": 30,
-                "total": 60,
-                "inner_lr": 0.003,
-                "batch": 50,
-                "real_batch": 512,
-                "pixel_lr": rate,
-            },
+            "algo": {**_LOOP, "total": 60, "batch": 50, "pixel_lr": rate},
             "backbone": {"width": 32},
         },
     }

@@ -174,8 +174,11 @@ class OuterLoop(LoopState):
             self.earlier.take(self.step, lambda: {**self._shared(), **self._own_present()})
         # Streams and algorithm advance before the step can fail; see `rescue`.
         present = self._own_present()
-        check_state(self.assembly.named["algorithm"], present["algorithm"])
-        self._before = {**copied(present), "snapshots": self.earlier.states}
+        try:
+            self._before = {**copied(present), "snapshots": self.earlier.states}
+        except TypeError:  # of a part that no file can hold, which the check names
+            check_state(self.assembly.named["algorithm"], present["algorithm"])
+            raise
         try:
             self._outer_step()
         except DivergenceError as error:
