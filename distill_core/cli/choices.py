@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from distill_core.cli.names import ComponentName, OptionPair, PresetName
-from registry import OptionError, Plugins
+from registry import InputError, OptionError, Plugins, UnknownNameError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -125,3 +126,57 @@ def own_settings(flags: Mapping[str, Any], overrides: Iterable[str]) -> dict[str
 
     given = {name: value for name, value in flags.items() if value is not None}
     return merge(given, parse_overrides(overrides))
+
+
+@contextmanager
+def packages_of(run: Path) -> Iterator[None]:
+    """Name the package of a component that is not installed, as the run's manifest has it.
+
+    Raises:
+        UnknownNameError: the same, with what to install.
+    """
+    from distill_core.artefact.manifest import read_manifest
+
+    try:
+        yield
+    except UnknownNameError as error:
+        with suppress(InputError):
+            for part in read_manifest(run).get("components", {}).values():
+                in_memory = str(part.get("distribution", "(")).startswith("(")
+                if part["name"] == error.name and not in_memory:
+                    package = f"{part['distribution']} {part['version']}"
+                    error.next = (
+                        f"install {package}, which the run used: pip install "
+                        f"{part['distribution']}."
+                    )
+        raise
+
+
+def changes(
+    overrides: tuple[str, ...], flags: dict[str, Any], allowed: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what the command line changes in the run's configuration.
+
+    Args:
+        overrides: what follows -o.
+        flags: options of `evaluate` that have flags of their own; None where not given.
+        allowed: what -o may set, kinds or single options: what judges, and where the data lie.
+
+    Raises:
+        OptionError: an override is of something that the run has fixed.
+    """
+    from distill_core.config.settings import parse_overrides
+
+    for pair in overrides:
+        name = pair.partition("=")[0].strip()
+        if not {name, name.partition(".")[0]} & set(allowed):
+            fields = (each if "." in each else f"{each}.FIELD" for each in allowed)
+            raise OptionError(
+                f"-o {pair} cannot be changed after the run.",
+                expected=f"one of: {', '.join(f'-o {field}=VALUE' for field in fields)}.",
+                next="leave it out, or distill again with it.",
+            )
+    changed = parse_overrides(overrides)
+    given = {name: value for name, value in flags.items() if value is not None}
+    changed.setdefault("evaluate", {}).update(given)
+    return changed

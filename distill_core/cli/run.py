@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill_core.cli.choices import base_settings, own_settings, with_settings, with_sources
+from distill_core.cli.choices import (
+    base_settings,
+    own_settings,
+    packages_of,
+    with_settings,
+    with_sources,
+)
 from distill_core.cli.errors import INTERRUPTED, Display
 from distill_core.cli.folded import FoldedCommand
 from distill_core.cli.processes import as_rank, check_procs
@@ -171,7 +177,6 @@ def _plan(
     dry_run: bool,
     **flags: Any,
 ) -> _Plan:
-    from distill_core.cli.evaluate import packages_of
     from distill_core.config.discovery import discover
     from distill_core.config.effects import check_effects, given_by_user
     from distill_core.config.named_models import unjudged

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distill_core.cli.choices import changes, packages_of
 from distill_core.cli.errors import MISTAKE
 from distill_core.cli.tables import print_json, print_table
 from registry import OptionError
@@ -72,7 +73,6 @@ def _decoding(run: Path) -> Check:
 
 def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     from distill_core.artefact.manifest import read_manifest
-    from distill_core.cli.evaluate import changes, packages_of
     from distill_core.commands.evaluate import find_candidate
     from distill_core.commands.verify import Check, within_spread
     from distill_core.config.discovery import discover

@@ -7,11 +7,10 @@ a component that breaks its contract would spoil their run silently.
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -19,50 +18,15 @@ from torch import Tensor, nn
 
 from distill_core.config.advice import ways_to
 from distill_core.config.run_config import RunConfig
-from distill_core.contracts.algorithm import Algorithm, DivergenceError, HypergradientError
+from distill_core.contracts.algorithm import Algorithm
 from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.contracts.transfer import read
-from distill_core.run.divergence import SMALLER
 from distill_core.system.state_tree import encode
 from registry import ContractError, ExplainedError, InputError
 
 SOME = 256  # images that are looked at at once
-
-
-def check_hypergradients(
-    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
-) -> dict[str, float]:
-    """Refuse a hypergradient that is not finite or, in the first step, missing.
-
-    Returns:
-        The Euclidean norm of each group's hypergradient, as the outer optimizer gets it.
-
-    Raises:
-        HypergradientError: naming the step and the group.
-    """
-    gradients = {
-        name: [p.grad for p in parameters if p.grad is not None]
-        for name, parameters in groups.items()
-    }
-    finite = _each(gradients, torch.isfinite, torch.all)
-    there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
-    norms = _each(gradients, lambda gradient: gradient, torch.linalg.vector_norm)
-    for name in groups:
-        if not all(finite[name]):
-            raise DivergenceError(
-                f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
-                expected="finite numbers; the update was not made.",
-                next=SMALLER,
-            )
-        if step == 0 and not any(there[name]):
-            raise HypergradientError(
-                f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
-                expected="a gradient in every group that is learned.",
-                next="choose a labeler with fixed labels, or an algorithm that trains them.",
-            )
-    return {name: math.hypot(*norms[name]) for name in groups}
+TOLERANCE = 1e-4  # of the sum of a row of labels
 
 
 def check_metrics(who: str, found: object) -> None:
@@ -121,35 +85,6 @@ def check_state(who: str, state: object) -> None:
         encode(state, "state", {})
     except TypeError as error:
         _refuse(who, f"cannot be saved: {error}", "tensors, numbers and text from `state_dict`")
-
-
-def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
-    """Refuse parameters that are not finite after an update.
-
-    Raises:
-        DivergenceError: naming the step and the group.
-    """
-    finite = _each(groups, torch.isfinite, torch.all)
-    for name in groups:
-        if not all(finite[name]):
-            raise DivergenceError(
-                f"the update of group '{name}' in outer step {step + 1} is not finite.",
-                expected="finite numbers; the state after this step is not saved.",
-                next=SMALLER,
-            )
-
-
-def _each(
-    groups: Mapping[str, Sequence[Tensor]],
-    ask: Callable[[Tensor], Tensor],
-    join: Callable[[Tensor], Tensor],
-) -> dict[str, list[float]]:
-    """Reduce every tensor of every group to one number, and read all numbers at once."""
-    answers = iter(read(*(join(ask(each.detach())) for group in groups.values() for each in group)))
-    return {name: [next(answers) for _ in group] for name, group in groups.items()}
-
-
-TOLERANCE = 1e-4  # of the sum of a row of labels
 
 
 def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algorithm) -> None:

@@ -7,18 +7,18 @@ when one is taken, so a run that goes back is as repeatable as one that does not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distill_core.contracts.algorithm import DivergenceError
+import torch
+from torch import Tensor, nn
+
+from distill_core.contracts.algorithm import DivergenceError, HypergradientError
+from distill_core.contracts.transfer import read
 from distill_core.system.state_tree import copied
 
 EVERY = 20  # outer steps between kept states
-
-
 LIMIT = 8  # times that the rates are halved, to 1/256 of the configured ones
-
-
 SMALLER = (
     "start again with smaller learning rates (-o algo.pixel_lr, -o algo.label_lr), or look at the "
     "last good state: `distill evaluate` reads the run directory."
@@ -38,6 +38,66 @@ def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
             expected="a finite number; the update was not made.",
             next=SMALLER,
         )
+
+
+def check_hypergradients(
+    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
+) -> dict[str, float]:
+    """Refuse a hypergradient that is not finite or, in the first step, missing.
+
+    Returns:
+        The Euclidean norm of each group's hypergradient, as the outer optimizer gets it.
+
+    Raises:
+        HypergradientError: naming the step and the group.
+    """
+    gradients = {
+        name: [p.grad for p in parameters if p.grad is not None]
+        for name, parameters in groups.items()
+    }
+    finite = _each(gradients, torch.isfinite, torch.all)
+    there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
+    norms = _each(gradients, lambda gradient: gradient, torch.linalg.vector_norm)
+    for name in groups:
+        if not all(finite[name]):
+            raise DivergenceError(
+                f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
+                expected="finite numbers; the update was not made.",
+                next=SMALLER,
+            )
+        if step == 0 and not any(there[name]):
+            raise HypergradientError(
+                f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
+                expected="a gradient in every group that is learned.",
+                next="choose a labeler with fixed labels, or an algorithm that trains them.",
+            )
+    return {name: math.hypot(*norms[name]) for name in groups}
+
+
+def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
+    """Refuse parameters that are not finite after an update.
+
+    Raises:
+        DivergenceError: naming the step and the group.
+    """
+    finite = _each(groups, torch.isfinite, torch.all)
+    for name in groups:
+        if not all(finite[name]):
+            raise DivergenceError(
+                f"the update of group '{name}' in outer step {step + 1} is not finite.",
+                expected="finite numbers; the state after this step is not saved.",
+                next=SMALLER,
+            )
+
+
+def _each(
+    groups: Mapping[str, Sequence[Tensor]],
+    ask: Callable[[Tensor], Tensor],
+    join: Callable[[Tensor], Tensor],
+) -> dict[str, list[float]]:
+    """Reduce every tensor of every group to one number, and read all numbers at once."""
+    answers = iter(read(*(join(ask(each.detach())) for group in groups.values() for each in group)))
+    return {name: [next(answers) for _ in group] for name, group in groups.items()}
 
 
 class EarlierStates:

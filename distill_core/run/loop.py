@@ -16,16 +16,16 @@ from distill_core.contracts.algorithm import DivergenceError
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.run.assemble import Assembly
 from distill_core.run.checkpoint import save_checkpoint
-from distill_core.run.checks import (
-    check_hypergradients,
-    check_metrics,
-    check_penalty,
-    check_state,
-    check_update,
-    watched,
-)
+from distill_core.run.checks import check_metrics, check_penalty, check_state, watched
 from distill_core.run.course import APPLIED
-from distill_core.run.divergence import LIMIT, SMALLER, check_loss, record
+from distill_core.run.divergence import (
+    LIMIT,
+    SMALLER,
+    check_hypergradients,
+    check_loss,
+    check_update,
+    record,
+)
 from distill_core.run.state import LoopState
 from distill_core.system.arithmetic import inner_precision
 from distill_core.system.state_tree import copied

@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from distill_core.artefact.saving import ArtefactWriter
-from distill_core.contracts.algorithm import HypergradientError
 from distill_core.contracts.streams import seeded
-from distill_core.run.checks import check_hypergradients, check_metrics, check_synthetic, watched
+from distill_core.run.checks import check_metrics, check_synthetic, watched
 from distill_core.run.loop import OuterLoop
 from distill_core.run.recording import save_result
-from distill_core.run.state import trained_groups
 from registry import ContractError
 from tests.distill_core.largest import Results
 from tests.distill_core.small_run import installed, small_assembly
@@ -161,22 +159,6 @@ def test_a_run_is_refused_before_its_first_step(monkeypatch):
     monkeypatch.setattr(Labeler, "labels", lambda self, *args: labels(self, *args) * 3)
     with pytest.raises(ContractError, match=r"labeler 'poddl' of podd .* not distributions"):
         small_assembly()
-
-
-def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
-    assembly = small_assembly()
-    groups = trained_groups(assembly)
-    assert set(groups) == {"data", "labels"}
-    for parameter in groups["data"]:
-        parameter.grad = torch.ones_like(parameter)
-    with pytest.raises(HypergradientError) as caught:
-        check_hypergradients(groups, step=0, config=assembly.config)
-    assert str(caught.value) == (
-        "algorithm 'ratbptt' sends no hypergradient to group 'labels'.\n"
-        "Expected a gradient in every group that is learned.\n"
-        "Next: choose a labeler with fixed labels, or an algorithm that trains them."
-    )
-    check_hypergradients(groups, step=1, config=assembly.config)
 
 
 @pytest.mark.parametrize("found", [None, 0.5, {}, {"loss": "low"}, {"loss": torch.tensor(1.0)}])

@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from distill_core.builtin.algorithms.regression.kernel_regression import fit_ridge_head
-from distill_core.contracts.algorithm import DivergenceError
+from distill_core.contracts.algorithm import DivergenceError, HypergradientError
 from distill_core.distributed.ranks import Ranks
 from distill_core.run import divergence
 from distill_core.run.assemble import assemble
 from distill_core.run.checkpoint import checkpoint_path, load_checkpoint
+from distill_core.run.divergence import check_hypergradients
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import MetricsFile
 from distill_core.run.save_on_failure import save_on_failure
+from distill_core.run.state import trained_groups
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 HALVE = {"on_divergence": "halve-lr", "steps": 6}
@@ -187,3 +189,19 @@ def test_trouble_of_another_process_stops_this_one_before_the_update(tmp_path):
     loop = OuterLoop(small_assembly(steps=6), tmp_path, ranks=Troubled())
     with pytest.raises(DivergenceError, match="another process are not finite in outer step 1"):
         loop.run()
+
+
+def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
+    assembly = small_assembly()
+    groups = trained_groups(assembly)
+    assert set(groups) == {"data", "labels"}
+    for parameter in groups["data"]:
+        parameter.grad = torch.ones_like(parameter)
+    with pytest.raises(HypergradientError) as caught:
+        check_hypergradients(groups, step=0, config=assembly.config)
+    assert str(caught.value) == (
+        "algorithm 'ratbptt' sends no hypergradient to group 'labels'.\n"
+        "Expected a gradient in every group that is learned.\n"
+        "Next: choose a labeler with fixed labels, or an algorithm that trains them."
+    )
+    check_hypergradients(groups, step=1, config=assembly.config)
