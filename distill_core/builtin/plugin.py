@@ -228,6 +228,6 @@ def distill_backbones() -> list[Component]:
 @hookimpl
 def distill_presets() -> list[Preset]:
     """Offer settings of the decoders."""
-    from distill_core.builtin.presets import decoder_presets, four_bit_preset
+    from distill_core.builtin.presets import decoder_presets, four_bit_presets
 
-    return [*decoder_presets(), four_bit_preset()]
+    return [*decoder_presets(), *four_bit_presets()]

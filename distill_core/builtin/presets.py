@@ -58,25 +58,40 @@ def decoder_presets() -> list[Preset]:
     ]
 
 
-def four_bit_preset() -> Preset:
-    """Return an hour of CIFAR-100 in the bytes of 1 IPC, which hold 7 images a class of 4 bits."""
+def four_bit_presets() -> list[Preset]:
+    """Return an hour of CIFAR-10 and of CIFAR-100 in the bytes of 1 IPC, for images of 4 bits."""
+    # Whole images, of a hundred classes; of ten, four times as many at half the height and width.
+    few = {"total": 100, "batch": 100}  # seven times as many as classes: longer loops, more at once
+    return [
+        _four_bits(10, "31 half-size images", {"downsample": 2}, {"total": 60, "batch": 50}, 1000),
+        _four_bits(100, "7 images", {}, few, 300),
+    ]
+
+
+def _four_bits(
+    classes: int,
+    images: str,
+    size: Mapping[str, int],
+    loop: Mapping[str, int],
+    judging_steps: int,
+) -> Preset:
     return Preset(
-        name="cifar100-cpu-hour-uint4",
-        summary="7 images of 4 bits a class for CIFAR-100 at 1 IPC of bytes; an hour on two cores",
+        name=f"cifar{classes}-cpu-hour-uint4",
+        summary=f"{images} of 4 bits a class for CIFAR-{classes} at 1 IPC of bytes; an hour on two "
+        "cores",
         config={
             **_COURSE,
             "repr": "images",
             "labeler": "soft",
             "orderer": "identity",
-            "dataset": "cifar100",
+            "dataset": f"cifar{classes}",
             "backbone": "convnet",
-            "budget_bytes": 4 * 100 * 3 * 32 * 32,
-            "evaluate": {"steps": 300, "every": 250, "select": "best"},
+            "budget_bytes": 4 * classes * 3 * 32 * 32,
+            "evaluate": {"steps": judging_steps, "every": 250, "select": "best"},
             "options": {
-                "repr": {"init": "real", "stored": "uint4"},
+                "repr": {"init": "real", "stored": "uint4", **size},
                 "labeler": {"stored": "uint8"},
-                # Seven times as many images as classes need longer loops of larger batches.
-                "algo": {**_LOOP, "total": 100, "batch": 100, "pixel_lr": 0.01, "label_clip": True},
+                "algo": {**_LOOP, **loop, "pixel_lr": 0.01, "label_clip": True},
                 "backbone": {"width": 32},
             },
         },

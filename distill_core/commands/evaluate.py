@@ -126,7 +126,7 @@ def cross_evaluate(
     evaluators = judges.evaluators(real, after_net=pace.after_net, split=split)
     results, scores = {}, {}
     for row, config in configs.items():
-        pace.begin(row, candidate, config.evaluate)
+        pace.begin(f"{row}: ", candidate, config.evaluate)
         with told_if_slow(tell, f"{row}: trains and tests networks"):
             results[row] = judge(candidate, evaluators[row], config.evaluate)
             if metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from time import monotonic
 
 from distill_core.config.sections import EvaluateOptions
@@ -19,27 +20,40 @@ class Pace:
     Attributes:
         tell: called with a line where they take long.
         told: called after each network, as `after_net` of an evaluator.
+        processes: that share the networks.
     """
 
     tell: Callable[[str], None]
     told: AfterNet
-    _row: str = ""
+    processes: int = 1
+    _before: str = ""
     _others: int = 0  # networks that take as long as the first; 0 once it is said
+    _rounds: int = 0  # that these take, each as long as the first
     _begin: float = 0.0
     _last: str = ""
 
-    def begin(self, row: str, candidate: Candidate, options: EvaluateOptions) -> None:
-        """Begin with the networks of a row: on the candidate, and on controls of its size."""
+    def begin(self, before: str, candidate: Candidate, options: EvaluateOptions) -> None:
+        """Begin with the networks of a row: on the candidate, and on controls of its size.
+
+        Args:
+            before: what a line begins with.
+            candidate: what is judged.
+            options: how many networks, and whether controls are judged, too.
+        """
         sets = 1 + options.controls + (options.controls and candidate.bytes is not None)
-        self._row, self._others, self._begin = row, sets * options.nets - 1, monotonic()
+        at_once = min(self.processes, options.nets)
+        self._others = sets * options.nets - at_once
+        self._rounds = sets * ceil(options.nets / at_once) - 1
+        self._before, self._begin = before, monotonic()
         self._last = ", then come those on the full training set" if options.controls else ""
 
     def after_net(self, name: str, net: int, accuracy: float) -> None:
         """Pass it on; after the first network say how long the others take."""
         self.told(name, net, accuracy)
         one, others, self._others = monotonic() - self._begin, self._others, 0
-        if others * one > QUIET_SECONDS:
+        whole = one * self._rounds
+        if others and whole > QUIET_SECONDS:
             self.tell(
-                f"{self._row}: the first network took {duration(one)}; about "
-                f"{duration(others * one)} for the next {others}{self._last}"
+                f"{self._before}the first network took {duration(one)}; about {duration(whole)} "
+                f"for the next {others}{self._last}"
             )

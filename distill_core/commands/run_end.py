@@ -10,6 +10,7 @@ from rich.console import Console
 from distill_core.artefact.result_file import result_file
 from distill_core.commands.evaluate import judge_again
 from distill_core.commands.judges import Judges
+from distill_core.commands.pace import Pace
 from distill_core.config.advice import ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.evaluation.evaluate import Result
@@ -18,10 +19,7 @@ from distill_core.report.page import report_of
 from distill_core.run.course import Notice, notices
 from distill_core.run.loop import OuterLoop
 from distill_core.run.recording import RunLog
-from distill_core.run.validation import (
-    candidate_of,
-    evaluator_of,
-)
+from distill_core.run.validation import candidate_of, evaluator_of
 from distill_core.system.memory import peak_memory
 from distill_core.system.process import release_memory
 from distill_core.system.units import duration
@@ -70,8 +68,10 @@ def finish(
         console.print(f"         {found}: network {net + 1} {100 * accuracy:.2f} %", markup=False)
 
     candidate = candidate_of(assembly, step=loop.step)
-    evaluator = evaluator_of(assembly, ranks=loop.ranks, after_net=after_net)
     tell = partial(console.print, markup=False)
+    pace = Pace(tell, after_net, loop.ranks.size)
+    pace.begin("judging  ", candidate, config.evaluate)
+    evaluator = evaluator_of(assembly, ranks=loop.ranks, after_net=pace.after_net)
     with told_if_slow(tell, "judging  trains and tests networks"):
         results = judge(candidate, evaluator, config.evaluate)
     save(loop, results=results, peak=peak)  # before anything else can fail

@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 
-from distill_core.builtin.presets import HOUR, decoder_presets, four_bit_preset
+from distill_core.builtin.presets import HOUR, decoder_presets, four_bit_presets
 from distill_core.config.run_config import resolve
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec
@@ -53,8 +53,14 @@ def test_the_bases_are_trained_as_published() -> None:
     assert published.items() <= options.items()
 
 
-def test_four_bits_hold_seven_images_of_each_class_in_the_bytes_of_one() -> None:
-    config = resolve(four_bit_preset().config, installed())
-    spec = DataSpec("cifar100", tuple(map(str, range(100))), (3, 32, 32), ())
-    assert config.budget_bytes == 100 * prod(spec.image_shape) * 4
-    assert ipc_of(Plan.of(config, installed()), spec) == 7
+@pytest.mark.parametrize(("classes", "images"), [(10, 31), (100, 7)])
+def test_four_bits_hold_many_images_of_each_class_in_the_bytes_of_one(
+    classes: int, images: int
+) -> None:
+    presets = {preset.name: preset for preset in four_bit_presets()}
+    config = resolve(presets[f"cifar{classes}-cpu-hour-uint4"].config, installed())
+    spec = DataSpec("pictures", tuple(map(str, range(classes))), (3, 32, 32), ())
+    assert config.budget_bytes == classes * prod(spec.image_shape) * 4
+    plan = Plan.of(config, installed())
+    made = plan.representation(spec, ipc_of(plan, spec))
+    assert made.layout.num_canvases == classes * images

@@ -44,8 +44,18 @@ def test_the_time_of_the_others_is_said_once(
     clock = iter(range(0, 99 * seconds, seconds))
     monkeypatch.setattr(pace, "monotonic", lambda: next(clock))
     found = Pace(lines.append, lambda name, net, accuracy: passed.append(net))
-    found.begin("timm:resnet18", candidate, EvaluateOptions.model_validate(options))
+    found.begin("timm:resnet18: ", candidate, EvaluateOptions.model_validate(options))
     for net in range(3):
         found.after_net("timm:resnet18, distilled", net, 0.5)
     assert lines == ([f"timm:resnet18: the first network {said}"] if said else [])
     assert passed == [0, 1, 2]
+
+
+def test_processes_share_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    clock = iter((0, 60))
+    monkeypatch.setattr(pace, "monotonic", lambda: next(clock))
+    found = Pace(lines.append, lambda name, net, accuracy: None, processes=2)
+    found.begin("judging  ", CANDIDATE, EvaluateOptions(nets=4, controls=False))
+    found.after_net("distilled", 0, 0.5)
+    assert lines == ["judging  the first network took 1 min 00 s; about 1 min 00 s for the next 2"]
