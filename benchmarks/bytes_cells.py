@@ -86,9 +86,20 @@ PAIRED = (
     "poster, gaussians, fixed labels",
     *DECODERS,
 )
-ADAM = ("ratbptt", "bptt", "frepo", "rcig")  # algorithms that take the decoders' rates
-# Of Gaussians, which are no pixels: the best on validation of a few powers of ten, docs/bytes.md.
-GAUSSIAN_RATES = {"dm": 1e-2, "dsa": 1e-3, "mtt": 1.0}
+ADAM = ("ratbptt", "dd", "frepo", "rcig")  # algorithms that take the decoders' rates
+# Of algorithms whose outer optimizer is SGD, for pixels.
+PIXEL_RATES = {
+    "bptt": 0.1,
+    "dm": 1.0,
+    "dc": 0.1,
+    "dsa": 0.1,
+    "mtt": 100.0,
+    "ftd": 100.0,
+    "tesla": 100.0,
+}
+# What numbers that are no pixels take of these: the best power of ten with `dm` on validation;
+# of Gaussians `dsa` and `mtt` have the same (docs/bytes.md).
+SHARES = {"basis": 0.1, "fred": 10.0, "ddif": 1e-3, "gsdd": 1e-2, "speed": 1e-3}
 # As far as is known here. Tables 1 to 3 of GSDD (arXiv:2509.26219) match gradients, distributions
 # and trajectories with IDC, FreD, DDiF and GSDD, and trajectories with SPEED.
 MATCHED = ("dc", "dm", "mtt")
@@ -210,9 +221,10 @@ def pair(dataset: str, name: str, method: str, budget: float) -> ByteCell:
         decoder = "gsdd" if "gaussians" in name else name
         rate, changes = HOUR.get(decoder, (None, {}))
         own = [f"repr.{option}={value}" for option, value in changes.items()]
-        rates = dict.fromkeys(ADAM, rate) | (GAUSSIAN_RATES if decoder == "gsdd" else {})
-        if rates.get(method):
-            own.append(f"algo.pixel_lr={rates[method]}")
+        if decoder in HOUR:
+            share = SHARES[decoder]
+            rates = dict.fromkeys(ADAM, rate) | {n: share * r for n, r in PIXEL_RATES.items()}
+            own.append(f"algo.pixel_lr={rates[method]:g}")
         common = options("data.whitening=zca", "evaluate.steps=1000", "evaluate.every=0")
         settings = (*common, *_taken(words[1], METHODS[method]), *options(*own))
     return ByteCell(
