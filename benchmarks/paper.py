@@ -43,10 +43,10 @@ PICTURES = ("figure 8", "figure 9")
 
 def scale_of(args: argparse.Namespace, cell: Cell) -> str:
     """Name the scale of a run: what may differ between rows that must not be mixed."""
-    if args.full:
-        return "published"
     steps = cell.steps or args.steps
     length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
+    if args.full:
+        length = f"published, {args.steps} steps" if args.steps and not cell.steps else "published"
     return ", ".join([length, *args.option])
 
 
@@ -70,10 +70,11 @@ def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> l
         return [*begin, "--resume", "--out", str(run_dir)]
     begin.append("--yes")  # who asks for so many steps means all of them
     words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
-    if args.full:
-        return [*begin, *words, *options(*args.option)]
-    core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
     steps = cell.steps or args.steps
+    if args.full:
+        length = ["--steps", str(steps)] if steps else []
+        return [*begin, *words, *length, *options(*args.option)]
+    core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
     length = ["-o", "run.minutes=none", "--steps", str(steps)] if steps else [
         "--steps", "1000000", "--minutes", str(args.minutes)
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from results import METHODS
 
+from distill_core.config.discovery import discover, preset_settings
 from podd_plugin.baselines import baseline_presets
 from podd_plugin.presets import IPCS, presets
 
@@ -221,6 +222,14 @@ def place(cell: Cell, args: Namespace) -> tuple[str, ...]:
     if path := args.data.get(cell.dataset):
         words = ("--dataset", "imagefolder", *options(f"dataset.path={Path(path).resolve()}"))
     file = args.embeddings.get(cell.dataset)
-    if file and "given" not in cell.words and "identity" not in cell.words:
+    if file and _orderer(cell.words) not in ("given", "identity"):
         words += options("orderer.similarity=file", f"orderer.file={Path(file).resolve()}")
     return words
+
+
+def _orderer(words: tuple[str, ...]) -> str | None:
+    """Return the orderer of a run: its own, or that of its preset."""
+    flags = dict(zip(words[::2], words[1::2], strict=True))
+    preset = flags.get("--preset")
+    settings = preset_settings(preset, discover()) if preset else {}
+    return flags.get("--orderer", settings.get("orderer"))

@@ -144,7 +144,7 @@ def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
     ]:
         return
     command = [sys.executable, "-m", "distill_core", "run"]
-    if (out / "checkpoint").exists():
+    if (out / "run.toml").exists():
         command += ["--resume", "--out", str(out)]
     else:
         named = {"--preset", "--algo"} & set(arguments)

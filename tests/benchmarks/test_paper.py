@@ -45,17 +45,26 @@ def record(cell: Any, scale: str, seed: int, *test: float, **more: Any) -> dict[
     return {**kept, "curve": [], "test": list(test), **more}
 
 
-@pytest.mark.parametrize("part", [("--table", "1"), ("--table", "2"), ("--figure", "6")])
+@pytest.mark.parametrize(
+    "part",
+    [("--table", "1"), ("--table", "2"), ("--figure", "6"), ("--figure", "9"),
+     ("--ablation", "order")],
+)  # fmt: skip
 @pytest.mark.parametrize("full", [(), ("--full",)], ids=["core", "full"])
-def test_every_run_is_a_configuration_that_holds(paper, part, full):
-    name, args = asked(paper, *part, *full)
+def test_every_run_is_a_configuration_that_holds(paper, part, full, tmp_path):
+    """With embeddings, too: images have no order, and their orderer takes none."""
+    file = tmp_path / "names.npz"
+    file.touch()
+    embedded = [f"{name}={file}" for name in ("cifar10", "cifar100")]
+    given = [word for each in embedded for word in ("--embeddings", each)]
+    name, args = asked(paper, *part, *full, "--out", str(tmp_path), *given)
     known = collect_presets(installed())
     for cell in paper.PARTS[name](args):
         words = [*cell.words, *paper.place(cell, args)]
         flags = dict(zip(words[::2], words[1::2], strict=True))
         pairs = [value for flag, value in zip(words[::2], words[1::2], strict=True) if flag == "-o"]
         assert set(flags) <= {
-            "-o", "--preset", "--dataset", "--ipc", "--repr", "--labeler", "--orderer"
+            "-o", "--preset", "--dataset", "--ipc", "--repr", "--labeler", "--orderer", "--algo"
         }  # fmt: skip
         chosen = {
             flag[2:]: value for flag, value in flags.items() if flag not in ("-o", "--preset")
@@ -68,6 +77,8 @@ def test_every_run_is_a_configuration_that_holds(paper, part, full):
             installed(),
         )
         assert config.dataset in ("imagefolder", "cub200", "tiny_imagenet")
+        poco = config.orderer == "poco" and cell.dataset in args.embeddings
+        assert (getattr(config.options["orderer"], "file", None) == file) == poco
 
 
 def test_the_published_scale_is_the_presets(paper):
@@ -76,6 +87,21 @@ def test_the_published_scale_is_the_presets(paper):
     run = {cell.words for cell in cells}
     assert {("--preset", preset.name) for preset in presets()} < run
     assert {cell.printed for cell in cells} >= {"59.1 +- 0.5", "53.2 +- 0.7", "34.7 +- 0.2"}
+
+
+def test_steps_that_the_paper_fixes_and_options_hold_at_the_published_scale(paper, tmp_path):
+    name, args = asked(paper, "--figure", "6", "--full", "-o", "evaluate.nets=2")
+    for cell in paper.PARTS[name](args):
+        words = paper.command(cell, 0, tmp_path / "new", args)
+        assert words[words.index("--steps") + 1] == "500"
+        assert paper.scale_of(args, cell) == "published, evaluate.nets=2"
+    name, args = asked(paper, "--table", "1", "--full")
+    cell = paper.PARTS[name](args)[0]
+    assert "--steps" not in paper.command(cell, 0, tmp_path / "new", args)
+    assert paper.scale_of(args, cell) == "published"
+    name, args = asked(paper, "--table", "1", "--full", "--steps", "9")
+    assert "9" in paper.command(cell, 0, tmp_path / "new", args)
+    assert paper.scale_of(args, cell) == "published, 9 steps"
 
 
 def test_orders_differ_in_nothing_but_the_order(paper, tmp_path):
