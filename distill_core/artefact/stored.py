@@ -92,9 +92,10 @@ class StoredLabels(StoredNumbers, Labeler):
 
 
 def as_distributions(rows: Tensor) -> Tensor:
-    """Divide rows (n, K) of stored values, a rounding below 0 at most, by their sums.
+    """Divide rows (n, K) of stored values by their sums, after lifting those below 0 to it.
 
-    What is lifted to 0 keeps its gradient, which a clamp would take from labels that are one-hot.
+    Fitted levels go a rounding below 0 at most, learned ones further. What is lifted keeps its
+    gradient, which a clamp would take from labels that are one-hot.
     """
     return normalise_rows(rows + rows.detach().neg().clamp(min=0))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,21 +135,29 @@ def packages_of(run: Path) -> Iterator[None]:
     Raises:
         UnknownNameError: the same, with what to install.
     """
-    from distill_core.artefact.manifest import read_manifest
-
     try:
         yield
     except UnknownNameError as error:
-        with suppress(InputError):
-            for part in read_manifest(run).get("components", {}).values():
-                in_memory = str(part.get("distribution", "(")).startswith("(")
-                if part["name"] == error.name and not in_memory:
-                    package = f"{part['distribution']} {part['version']}"
-                    error.next = (
-                        f"install {package}, which the run used: pip install "
-                        f"{part['distribution']}."
-                    )
+        if used := _package_of(run, error.name):
+            package, version = used
+            error.next = f"install {package} {version}, which the run used: pip install {package}."
         raise
+
+
+def _package_of(run: Path, name: str) -> tuple[str, str] | None:
+    """Return package and version of a component, if the manifest of a run has them."""
+    from distill_core.artefact.manifest import read_manifest
+
+    try:
+        components = read_manifest(run)["components"].values()
+        part = next(each for each in components if each["name"] == name)
+        package, version = part["distribution"], part["version"]
+    except (InputError, AttributeError, KeyError, TypeError, StopIteration):
+        return None  # missing or damaged, which must not hide the name
+    text = isinstance(package, str) and isinstance(version, str)
+    is_shown = text and package.isprintable() and version.isprintable()
+    is_installed = is_shown and not package.startswith("(")  # objects have no package
+    return (package, version) if is_installed else None
 
 
 def changes(
