@@ -36,8 +36,9 @@ class Scale(NamedTuple):
 def channel_axis(shape: tuple[int, ...]) -> int | None:
     """Return the axis whose entries have scales of their own; None: one scale for all.
 
-    Pixels (n, C, h, w) have one for each channel. Other tensors have one for each entry of the last
-    axis, where columns are different things.
+    Pixels (n, C, h, w), and all tensors of four axes, have one for each entry of the second, a
+    channel. Others have one for each entry of the last axis, where columns are different things.
+    Entries of fewer than `FEW` numbers, and a single one, have no scale of their own.
 
     >>> channel_axis((1, 3, 64, 160)), channel_axis((300, 9)), channel_axis((4, 16))
     (1, 1, None)

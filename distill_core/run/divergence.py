@@ -28,6 +28,10 @@ SMALLER = (
 def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
     """Refuse an outer loss that is not finite, though its hypergradient may be.
 
+    Args:
+        metrics: of an outer step, with "loss"; without one nothing is refused.
+        step: outer steps before this one.
+
     Raises:
         DivergenceError: naming the step.
     """
@@ -43,13 +47,21 @@ def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
 def check_hypergradients(
     groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
 ) -> dict[str, float]:
-    """Refuse a hypergradient that is not finite or, in the first step, missing.
+    """Refuse a hypergradient that is not finite, or whose norm is not, or that is missing.
+
+    An optimizer that squares it, as Adam does, would get infinite moments, and never move again.
+
+    Args:
+        groups: the parameters, by name of the group, with their hypergradient in `.grad`.
+        step: outer steps before this one; only in the first one it can be missing.
+        config: of the run, for messages.
 
     Returns:
         The Euclidean norm of each group's hypergradient, as the outer optimizer gets it.
 
     Raises:
-        HypergradientError: naming the step and the group.
+        DivergenceError: naming the step and the group, where it is not finite or too large.
+        HypergradientError: the same, where it is missing or zero.
     """
     gradients = {
         name: [p.grad for p in parameters if p.grad is not None]
@@ -57,11 +69,13 @@ def check_hypergradients(
     }
     finite = _each(gradients, torch.isfinite, torch.all)
     there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
-    norms = _each(gradients, lambda gradient: gradient, torch.linalg.vector_norm)
+    each = _each(gradients, lambda gradient: gradient, torch.linalg.vector_norm)
+    norms = {name: math.hypot(*each[name]) for name in groups}
     for name in groups:
-        if not all(finite[name]):
+        if not (all(finite[name]) and math.isfinite(norms[name])):
+            fault = "too large: its norm is not finite" if all(finite[name]) else "not finite"
             raise DivergenceError(
-                f"the hypergradient of group '{name}' in outer step {step + 1} is not finite.",
+                f"the hypergradient of group '{name}' in outer step {step + 1} is {fault}.",
                 expected="finite numbers; the update was not made.",
                 next=SMALLER,
             )
@@ -71,7 +85,7 @@ def check_hypergradients(
                 expected="a gradient in every group that is learned.",
                 next="choose a labeler with fixed labels, or an algorithm that trains them.",
             )
-    return {name: math.hypot(*norms[name]) for name in groups}
+    return norms
 
 
 def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import struct
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from distill_core.artefact.artefact import load
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.stored import StoredAs
 from distill_core.artefact.stored_file import decoded_state, read_stored
+from distill_core.artefact.stored_numbers import StoredNumbers, unpacked
 from distill_core.artefact.stored_types import BITS, Scale, codes, fit, pack, quantised, unpack
 from distill_core.commands.verify import verify
 from distill_core.run.assemble import Assembly, assemble
@@ -161,6 +163,32 @@ def test_plain_code_reads_a_packed_poster(tmp_path: Path) -> None:
         load(tmp_path / "old" / file.name)
     again = decoded_state(*read_stored(tmp_path / "old" / file.name))
     assert torch.equal(again["representation.pixels"], pixels)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from(["channel", "tensor", "learned"]),
+    st.lists(st.sampled_from([1, 2, 3, 5, 33]), max_size=4),
+    st.sampled_from([0.0, 1e-39, 1e-3, 1.0, 1e15]),
+    st.sampled_from([0.0, -3.3, 1e3]),
+)
+def test_a_file_gives_what_was_trained_on_to_the_bit(
+    kind: str, scales: str, shape: list[int], spread: float, offset: float
+) -> None:
+    """Of any shape: single and constant numbers, last bytes that are not full, tiny ranges."""
+    module = torch.nn.Module()
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    module.weight = torch.nn.Parameter(offset + spread * drawn)
+    stored = StoredNumbers(module, kind, scales)
+    stored.fit()
+    with stored.stored_values():
+        seen = stored.inner.weight.detach().clone()
+    packed = stored.packed()
+    whole = 2 if kind == "bfloat16" else BITS[kind] / 8
+    assert packed["weight"].nbytes == ceil(whole * seen.numel())
+    assert torch.equal(unpacked(packed, {"weight": kind}, stored.shapes())["weight"], seen)
+    if spread == 0 and kind != "bfloat16":
+        assert torch.allclose(seen, module.weight.detach(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "uint2"])

@@ -76,6 +76,26 @@ def test_an_update_that_is_not_finite_is_not_saved(tmp_path):
     assert load_checkpoint(tmp_path, small_config(steps=6))["step"] == 1
 
 
+def test_a_hypergradient_that_cannot_be_squared_is_refused():
+    """Adam's second moment would be infinite, and its numbers would never change again."""
+    assembly = small_assembly()
+    groups = trained_groups(assembly)
+    for parameter in (*groups["data"], *groups["labels"]):
+        parameter.grad = torch.ones_like(parameter)
+    most = torch.finfo(torch.float32).max ** 0.5
+    (pixels,) = groups["data"]
+    pixels.grad[0, 0, 0, 0] = 0.9 * most
+    norms = check_hypergradients(groups, step=1, config=assembly.config)
+    assert norms["data"] == pytest.approx(0.9 * most)
+    pixels.grad[0, 0, 0, 0] = 40 * most
+    before = pixels.detach().clone()
+    optimizer = torch.optim.Adam([pixels], lr=1.0)
+    optimizer.step()
+    assert pixels[0, 0, 0, 0] == before[0, 0, 0, 0]
+    with pytest.raises(DivergenceError, match="group 'data' in outer step 2 is too large: its no"):
+        check_hypergradients(groups, step=1, config=assembly.config)
+
+
 def test_halving_goes_back_is_recorded_and_finishes(tmp_path, monkeypatch):
     monkeypatch.setattr(divergence, "EVERY", 2)
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
