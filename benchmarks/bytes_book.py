@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bytes_cells import ByteCell, limit_of
 from paper_book import Record, change
@@ -24,15 +25,23 @@ SAME = ("name", "dataset", "setting")
 EACH = ("seeds", "accuracies", "steps", "seconds")  # one for each run, by seed
 
 
-def recorded(cell: ByteCell, seed: int, setting: str, run_dir: Path) -> Record | None:
-    """Return the record of one finished run; None if it is not finished and judged."""
-    judged = sorted((run_dir / "evaluation").glob("*.json"), key=lambda each: each.stat().st_mtime)
-    if not judged or not (run_dir / "manifest.json").exists():
+def recorded(
+    cell: ByteCell, seed: int, setting: str, run_dir: Path, *, nets: int, width: int
+) -> Record | None:
+    """Return the record of one run; None if it is not finished, or not judged by such networks.
+
+    Args:
+        cell: what was run.
+        seed: its seed.
+        setting: what it is kept under.
+        run_dir: where it is.
+        nets: fresh networks that judge it.
+        width: of these.
+    """
+    results = judged(run_dir, nets, width)
+    if results is None:
         return None
     manifest = json.loads((run_dir / "manifest.json").read_text())
-    if not manifest["results"]:
-        return None
-    (results,) = json.loads(judged[-1].read_text())["results"].values()
     return {
         "name": cell.name,
         "representation": cell.representation,
@@ -45,6 +54,25 @@ def recorded(cell: ByteCell, seed: int, setting: str, run_dir: Path) -> Record |
         "steps": [manifest["outer_steps"]],
         "seconds": [round(manifest["seconds"])],
     }
+
+
+def judged(run_dir: Path, nets: int, width: int) -> dict[str, Any] | None:
+    """Return what so many ConvNets of a width say of the result as it is now; None if not asked.
+
+    Other networks may have judged it (`evaluate.backbones`), or these before it was gone on with.
+    """
+    manifest = run_dir / "manifest.json"
+    if not manifest.exists():
+        return None
+    record = json.loads(manifest.read_text())
+    wanted = ("convnet", width, nets, record["outer_steps"])
+    for file in sorted((run_dir / "evaluation").glob("*.json")) if record["results"] else ():
+        found = json.loads(file.read_text())
+        for row, how in found["settings"].items():
+            network = how["backbone"], how["options"].get("width")
+            if (*network, how["evaluate"]["nets"], found["outer_steps"]) == wanted:
+                return found["results"][row]
+    return None
 
 
 def keep(book: Path, record: Record) -> None:

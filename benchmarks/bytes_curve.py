@@ -25,7 +25,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from bytes_book import PUBLISHED, keep, longest, means, of, recorded, spread
+from bytes_book import PUBLISHED, judged, keep, longest, means, of, recorded, spread
 from bytes_cells import (
     BUDGETS,
     CORESETS,
@@ -74,11 +74,12 @@ def run_all(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
 def run(cell: ByteCell, seed: int, run_dir: Path, args: argparse.Namespace) -> None:
     """Begin a run or go on with it, judge it, and keep what is found."""
     subprocess.run(command(cell, seed, run_dir, args), check=True)
-    if not list((run_dir / "evaluation").glob("*.json")):
+    if judged(run_dir, args.nets, args.width) is None:
         judge = ["evaluate", str(run_dir), "--nets", str(args.nets)]
         judge += ["-o", f"backbone.width={args.width}", "-o", "evaluate.controls=false"]
         subprocess.run([sys.executable, "-m", "distill_core", *judge], check=True)
-    record = recorded(cell, seed, setting_of(args, cell), run_dir)
+    setting = setting_of(args, cell)
+    record = recorded(cell, seed, setting, run_dir, nets=args.nets, width=args.width)
     if record is None:
         raise SystemExit(f"{run_dir} has no results: the run was ended. Start this again.")
     keep(args.book, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,6 +133,34 @@ def test_published_points_have_a_source(curve):
     points = [each.point("cifar10") for each in curve.PUBLISHED if each.point("cifar10")]
     assert (122_880, 66.5) in points
     assert all(each.source and each.point("digits") is None for each in curve.PUBLISHED)
+
+
+def test_a_judgement_is_of_the_networks_that_the_setting_names(curve, tmp_path):
+    """Others may have judged the run (`evaluate.backbones`), or these an earlier state of it."""
+    (tmp_path / "evaluation").mkdir()
+
+    def judge(name: str, accuracy: float, steps: int = 9, **rows: tuple[str, int, int]) -> None:
+        settings = {
+            row: {"backbone": backbone, "options": {"width": width}, "evaluate": {"nets": nets}}
+            for row, (backbone, width, nets) in rows.items()
+        }
+        results = {row: {"distilled": {"accuracies": [accuracy]}} for row in rows}
+        found = {"outer_steps": steps, "settings": settings, "results": results}
+        (tmp_path / "evaluation" / f"{name}.json").write_text(json.dumps(found))
+
+    judged = curve.judged
+    assert judged(tmp_path, 3, 128) is None
+    manifest = {"outer_steps": 9, "results": {"distilled": {}}, "seconds": 60.4}
+    manifest["storage"] = {"bytes": 1000}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    judge("narrow", 0.1, convnet=("convnet", 32, 3), other=("other", 128, 3))
+    judge("earlier", 0.2, steps=8, convnet=("convnet", 128, 3))
+    judge("fewer", 0.3, convnet=("convnet", 128, 2))
+    assert judged(tmp_path, 3, 128) is None
+    judge("a", 0.625, convnet=("convnet", 128, 3))
+    (cell, *_) = asked(curve)[1]
+    kept = curve_book(curve).recorded(cell, 4, "so", tmp_path, nets=3, width=128)
+    assert kept == {**record(cell, "so", 4, 62.5), "steps": [9]}
 
 
 def test_a_cell_is_run_judged_and_kept_once(curve, tmp_path, monkeypatch):
