@@ -232,6 +232,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     args.data, args.embeddings = dict(args.data), dict(args.embeddings)
     args.full = False
     args.budgets = args.budgets or (list(BUDGETS) if args.table == "curve" else [1.0])
+    if args.table == "pairs" and len(args.budgets) > 1:
+        parser.error("a table of pairs has one budget: --budgets 1")
     reads = args.list or args.report
     if not (reads or args.dataset in args.data or args.dataset == "digits"):
         parser.error(f"say where images are: --data {args.dataset}=PATH")

@@ -142,7 +142,8 @@ class SyntheticDataset(nn.Module):
         Returns:
             The gradient of the sum of all items, one tensor per parameter of `groups()["data"]`; 1
             everywhere if every item has its own pixels. It is a count if pixels are stored
-            directly, or if items are means of them. Learned scales have the mean.
+            directly, or if items are means of them. Learned scales have the mean, and numbers
+            outside of learned levels, which get no gradient, have 0.
         """
         parameters = self.groups().get("data", [])
         if not parameters:

@@ -129,6 +129,15 @@ def test_pairs_say_which_is_best_and_whether_a_paper_has_it(curve, tmp_path):
     assert "Best: gsdd x frepo, a pair that we know of no paper." in text
 
 
+def test_a_table_of_pairs_has_one_budget(curve, capsys):
+    """Of several all but the first were left out without a word."""
+    _, cells = asked(curve, "--table", "pairs", "--budgets", "0.4")
+    assert all(cell.name.endswith(" 0.4") for cell in cells)
+    with pytest.raises(SystemExit):
+        asked(curve, "--table", "pairs", "--budgets", "0.4", "1")
+    assert "one budget" in capsys.readouterr().err
+
+
 def test_published_points_have_a_source(curve):
     points = [each.point("cifar10") for each in curve.PUBLISHED if each.point("cifar10")]
     assert (122_880, 66.5) in points

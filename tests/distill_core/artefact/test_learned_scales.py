@@ -122,13 +122,19 @@ def test_a_run_learns_them_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_coverage_is_that_of_numbers_alone() -> None:
-    options = {"repr": {"stored": "uint8"}}
+    options = {"repr": {"stored": "uint2"}}
     fitted = small_assembly(options=options).synthetic.coverage()
-    options = {"repr": {"stored": "uint8", "scales": "learned"}}
+    options = {"repr": {"stored": "uint2", "scales": "learned"}}
     learned = small_assembly(options=options).synthetic
     inside = [each.mean() for each in learned.coverage()]
     assert len(fitted) == 1
     assert len(inside) == 3
+    (pixels,) = learned.representation.inner.parameters()
+    low, log_step = learned.representation.levels.values()
+    place = (pixels - low) / log_step.exp()
+    out = (place < 0) | (place > 3)
+    assert bool(out.any())
+    assert torch.equal(learned.coverage()[0], torch.where(out, 0, fitted[0]))
     assert all(torch.isclose(each, inside[0]) for each in inside)
 
 
