@@ -106,7 +106,7 @@ def command(
     count = next(iter(configs.values())).evaluate.nets
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
     click.echo(f"storage: {found.storage}")
-    where = f"saved in {run}/evaluation" if split == "test" else "not saved"
+    where = f"saved in {run}/evaluation" if split == "test" else f"on the {split} split; not saved"
     click.echo(f"{what}; {where}")
 
 

@@ -123,7 +123,11 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     except KeyboardInterrupt:
         if not main:
             raise
-        where = "From the last checkpoint" if has_checkpoint(plan.run_dir) else "To begin again"
+        where = (
+            "To go on from the last checkpoint"
+            if has_checkpoint(plan.run_dir)
+            else "To begin again"
+        )
         known = given["resume"] or is_of(plan.run_dir, plan.config)  # --overwrite deletes late
         click.echo(f"Interrupted. {where}:\n  {going_on}" if known else "Interrupted.", err=True)
         return INTERRUPTED

@@ -24,6 +24,7 @@ def examine() -> Iterator[Finding]:
     """Run all checks in order; a check that fails is a finding itself."""
     for check in (
         _versions,
+        _torchvision,
         _device,
         _machine,
         _kernels,
@@ -55,6 +56,13 @@ def _versions() -> Iterator[Finding]:
             yield Finding(package, "broken", version, "reinstall distill: pip install -e .")
         else:
             yield Finding(package, "ok", version)
+
+
+def _torchvision() -> Iterator[Finding]:
+    from distill_core.system.versions import check_torchvision
+
+    check_torchvision()  # a fault is a finding
+    yield Finding("built together", "ok", "torch and torchvision")
 
 
 def _device() -> Iterator[Finding]:

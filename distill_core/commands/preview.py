@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
+
 from distill_core.artefact.stored import looks_at_images
 from distill_core.commands.judges import check_outline, further_judges
 from distill_core.commands.run_facts import machine_line, print_facts
@@ -30,9 +33,11 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
         processes: how many would share the run; this one measures the cost of each.
     """
     console = plain_console()
+    tell = partial(print, file=sys.stderr, flush=True)  # loading a large dataset takes minutes
     machine = prepare(config, processes)
     check_outline(config, plugins)
-    assembly = assemble(config, plugins, start=False)
+    tell(f"loading  {config.data_name}")
+    assembly = assemble(config, plugins, start=False, tell=tell)
     check_validation(assembly)
     further_judges(assembly, plugins)
     console.print(to_toml(config), markup=False)

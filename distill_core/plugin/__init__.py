@@ -144,6 +144,7 @@ TOOLS: Table = {
         "distill_core.system.prefetch": ("prefetched",),
         "distill_core.system.stamps": ("stamps_of",),
         "distill_core.system.units": ("shortened",),
+        "distill_core.system.versions": ("check_torchvision",),
     },
 }
 

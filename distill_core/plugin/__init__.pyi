@@ -126,6 +126,7 @@ from distill_core.system.memory import PeakBytes as PeakBytes
 from distill_core.system.prefetch import prefetched as prefetched
 from distill_core.system.stamps import stamps_of as stamps_of
 from distill_core.system.units import shortened as shortened
+from distill_core.system.versions import check_torchvision as check_torchvision
 from registry import Component as Component
 from registry import EnvironmentFault as EnvironmentFault
 from registry import ExplainedError as ExplainedError

@@ -13,6 +13,7 @@ from distill_core import __version__
 from distill_core.system.cards import card_of, cudnn, driver, version
 from distill_core.system.cores import count_cores, processor
 from distill_core.system.process import allocator
+from registry import EnvironmentFault, first_line
 
 
 def versions() -> dict[str, str]:
@@ -24,6 +25,25 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def check_torchvision() -> None:
+    """Refuse a torchvision that was built for another PyTorch: networks and datasets need both.
+
+    Raises:
+        EnvironmentFault: it cannot be imported.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:  # what a mismatch raises differs by version and system
+        found = versions()
+        raise EnvironmentFault(
+            f"torchvision {found['torchvision']} cannot be imported with torch {found['torch']}: "
+            f"{first_line(error)}.",
+            expected="the two that were built for each other, from one place.",
+            next="reinstall both: pip install --force-reinstall torch torchvision, with the same "
+            "--index-url as before, if there was one.",
+        ) from None
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

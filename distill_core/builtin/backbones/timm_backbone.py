@@ -11,7 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 
 from distill_core.builtin.backbones.options import TimmOptions
-from distill_core.plugin import Backbone, DataSpec, InputError, UnknownNameError
+from distill_core.plugin import (
+    Backbone,
+    DataSpec,
+    InputError,
+    UnknownNameError,
+    check_torchvision,
+)
 
 
 class TimmBackbone(Backbone):
@@ -67,6 +73,7 @@ class TimmBackbone(Backbone):
 
 
 def _make(name: str, spec: DataSpec) -> nn.Module:
+    check_torchvision()  # timm imports it
     import timm
 
     if not timm.is_model(name):

@@ -19,6 +19,7 @@ from distill_core.plugin import (
     RawData,
     at_home,
     cache_dir,
+    check_torchvision,
 )
 
 OWN_ADVICE = " You can use download=True to download it"  # of torchvision, for its own users
@@ -76,6 +77,7 @@ class TorchvisionSet:
 
     def _part(self, *, train: bool) -> Any:
         root = at_home(self.options.root or cache_dir() / "data", "dataset.root")
+        check_torchvision()  # its own fault would pass for one of the files
         try:
             return self._open(root, self._which(train))
         except Exception as error:  # torchvision raises whatever its readers and urllib raise

@@ -72,7 +72,7 @@ def test_on_the_validation_images(run_dir: Path) -> None:
     options = ("-o", "evaluate.controls=false", "--nets", "1", "--split", "validation")
     result = distill("evaluate", str(run_dir), *options)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "1 network; not saved"
+    assert result.stdout.splitlines()[-1] == "1 network; on the validation split; not saved"
     assert not (run_dir / "evaluation").exists()
 
 
