@@ -94,16 +94,21 @@ def _kind_or_place(text: str) -> Kind:
     Raises:
         UnknownNameError: there is no such kind.
     """
+    from distill_core.config.settings import settings_models
+
     try:
         return find_kind(text)
     except UnknownNameError as error:
         plugins = discover()
         places = [kind.option for kind in KINDS if text in plugins[kind.name]]
         places += ["preset"] if text in collect_presets(plugins) else []
-        if not places:
-            raise
         ways = " or ".join(f"`distill show {place} {text}`" for place in places)
-        raise UnknownNameError(error.kind, text, known=error.known, next=f"{ways}.") from None
+        raise UnknownNameError(
+            error.kind,
+            text,
+            known={*error.known, *settings_models(), "preset", "plugin"},
+            next=f"{ways}." if places else error.next,
+        ) from None
 
 
 def _show_settings(name: str, model: type[Options], *, whole: bool, as_json: bool) -> None:

@@ -68,6 +68,11 @@ def test_a_name_without_its_kind_says_how_to_show_it(word: str, way: str) -> Non
     assert last == way
 
 
+def test_a_mistyped_section_is_found_among_kinds() -> None:
+    result = distill("show", "evaluat")
+    assert "Did you mean 'evaluate'?" in result.stderr.splitlines()[0]
+
+
 def test_an_unknown_component(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "show", ("helix", spiral()))
     result = distill("show", "orderer", "spirl")
