@@ -113,7 +113,8 @@ def test_dry_run_writes_nothing(tmp_path):
     assert not out.exists()
     assert "one outer step: " in result.output
     assert "budget   " in result.output
-    printed = result.output[: result.output.index("distill 0.")]
+    assert result.stderr.splitlines()[0] == "loading  digits"
+    printed = result.stdout[: result.stdout.index("distill 0.")]
     config = tomllib.loads(printed)
     assert config["options"]["algo"]["window"] == 2
     assert config["options"]["algo"]["clip_decay"] == 0.9
