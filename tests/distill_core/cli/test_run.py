@@ -113,7 +113,7 @@ def test_dry_run_writes_nothing(tmp_path):
     assert not out.exists()
     assert "one outer step: " in result.output
     assert "budget   " in result.output
-    assert result.stderr.splitlines()[0] == "loading  digits"
+    assert result.stderr.splitlines()[0] == "loading  shapes"
     printed = result.stdout[: result.stdout.index("distill 0.")]
     config = tomllib.loads(printed)
     assert config["options"]["algo"]["window"] == 2
