@@ -24,10 +24,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "ipc": (float, "Pixel budget in images per class; below 1 for posters."),
     "budget_bytes": (str, "Budget in bytes instead, labels counted: 30KiB."),
     "steps": (int, "Outer steps."),
-    "minutes": (
-        float,
-        "Minutes of outer steps, if that comes first; judging follows.",
-    ),
+    "minutes": (float, "Minutes of outer steps, if that comes first; judging follows."),
     "snapshots": (int, "Pictures to save over the run, for a time-lapse."),
     "seed": (int, "Seed of every random draw."),
     "device": (str, "auto, cpu, cuda, cuda:1, mps."),

@@ -67,13 +67,13 @@ def check_hypergradients(
         name: [p.grad for p in parameters if p.grad is not None]
         for name, parameters in groups.items()
     }
-    finite = _each(gradients, torch.isfinite, torch.all)
     there = _each(gradients, lambda gradient: gradient != 0, torch.any) if step == 0 else {}
     each = _each(gradients, lambda gradient: gradient, torch.linalg.vector_norm)
     norms = {name: math.hypot(*each[name]) for name in groups}
     for name in groups:
-        if not (all(finite[name]) and math.isfinite(norms[name])):
-            fault = "too large: its norm is not finite" if all(finite[name]) else "not finite"
+        if not math.isfinite(norms[name]):  # as it is not where a number of it is not
+            finite = all(_each(gradients, torch.isfinite, torch.all)[name])
+            fault = "too large: its norm is not finite" if finite else "not finite"
             raise DivergenceError(
                 f"the hypergradient of group '{name}' in outer step {step + 1} is {fault}.",
                 expected="finite numbers; the update was not made.",

@@ -57,8 +57,9 @@ class TorchvisionSet:
 
         Raises:
             InputError: the files are not there, or damaged.
-            EnvironmentFault: the download failed.
+            EnvironmentFault: the download failed, or torchvision cannot be imported.
         """
+        check_torchvision()  # its own fault would pass for one of the files
         train, test = self._part(train=True), self._part(train=False)
         train_images = _channels_first(train.data)
         c, h, w = train_images.shape[1:]
@@ -77,7 +78,6 @@ class TorchvisionSet:
 
     def _part(self, *, train: bool) -> Any:
         root = at_home(self.options.root or cache_dir() / "data", "dataset.root")
-        check_torchvision()  # its own fault would pass for one of the files
         try:
             return self._open(root, self._which(train))
         except Exception as error:  # torchvision raises whatever its readers and urllib raise
