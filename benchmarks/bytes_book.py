@@ -11,15 +11,17 @@ A record has all seeds of a cell at one setting:
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bytes_cells import ByteCell, limit_of
 from paper_book import Record, change
+
+from distill_core.artefact.evaluations import read_evaluations
+from distill_core.artefact.manifest import judged_manifest, read_manifest
 
 SAME = ("name", "dataset", "setting")
 EACH = ("seeds", "accuracies", "steps", "seconds")  # one for each run, by seed
@@ -41,7 +43,7 @@ def recorded(
     results = judged(run_dir, nets, width)
     if results is None:
         return None
-    manifest = json.loads((run_dir / "manifest.json").read_text())
+    manifest = read_manifest(run_dir)
     return {
         "name": cell.name,
         "representation": cell.representation,
@@ -56,22 +58,17 @@ def recorded(
     }
 
 
-def judged(run_dir: Path, nets: int, width: int) -> dict[str, Any] | None:
+def judged(run_dir: Path, nets: int, width: int) -> Mapping[str, Any] | None:
     """Return what so many ConvNets of a width say of the result as it is now; None if not asked.
 
     Other networks may have judged it (`evaluate.backbones`), or these before it was gone on with.
     """
-    manifest = run_dir / "manifest.json"
-    if not manifest.exists():
+    if not (manifest := judged_manifest(run_dir)):
         return None
-    record = json.loads(manifest.read_text())
-    wanted = ("convnet", width, nets, record["outer_steps"])
-    for file in sorted((run_dir / "evaluation").glob("*.json")) if record["results"] else ():
-        found = json.loads(file.read_text())
-        for row, how in found["settings"].items():
-            network = how["backbone"], how["options"].get("width")
-            if (*network, how["evaluate"]["nets"], found["outer_steps"]) == wanted:
-                return found["results"][row]
+    for found in read_evaluations(run_dir, manifest["outer_steps"]):
+        network = found.settings["backbone"], found.settings["options"].get("width")
+        if (*network, found.settings["evaluate"]["nets"]) == ("convnet", width, nets):
+            return found.results
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from distill_core.system.units import QUIET_SECONDS, duration
 class ConsoleProgress:
     """Shows step, loss, hypergradient norm, speed and time left; an observer of the outer loop.
 
+    Of a run that its time ends first it shows about how many steps that is: "step 12/~39".
+
     Args:
         console: where to print; its `is_terminal` decides between a bar and plain lines.
         steps: outer steps of the whole run.
@@ -35,7 +38,8 @@ class ConsoleProgress:
         self, console: Console, *, steps: int, step: int = 0, minutes: float | None = None
     ) -> None:
         self.console = console
-        self.steps, self.first, self.minutes = steps, step, minutes
+        self.steps, self.first = steps, step
+        self.limit = None if minutes is None else 60 * minutes  # seconds
         self._shown = time.monotonic()
         self._spent = 0.0
         self._bar: Progress | None = None
@@ -70,33 +74,46 @@ class ConsoleProgress:
         self._spent += metrics["seconds"]
         text = describe(metrics)
         if self._bar:
-            self._bar.update(self._task, completed=step, description=text)
+            self._bar.update(self._task, completed=step, total=self._last(step), description=text)
             return
         now = time.monotonic()
         if step in (self.first + 1, self.steps) or now - self._shown > QUIET_SECONDS:
             self._shown = now
             left = self._time_left(step)
-            self.console.print(f"step {step}/{self.steps}  {text}  {left}", highlight=False)
+            self.console.print(f"step {self._count(step)}  {text}  {left}", highlight=False)
 
     def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
         """Show the mean validation accuracy."""
         accuracy = statistics.fmean(accuracies)
         self.console.print(
-            f"step {step}/{self.steps}  validation accuracy {100 * accuracy:.1f} %",
+            f"step {self._count(step)}  validation accuracy {100 * accuracy:.1f} %",
             highlight=False,
         )
 
     def after_going_back(self, step: int, what: str) -> None:
         """Show that the run went back, and restart the measurement of its speed."""
+        if self.limit is not None:
+            self.limit -= self._spent
         self.first, self._spent = step, 0.0
         if self._bar:
             self._bar.update(self._task, completed=step)
-        self.console.print(f"back to step {step}/{self.steps}: {what}", markup=False)
+        self.console.print(f"back to step {self._count(step)}: {what}", markup=False)
+
+    def _count(self, step: int) -> str:
+        last = self._last(step)
+        return f"{step}/{last}" if last == self.steps else f"{step}/~{last}"
+
+    def _last(self, step: int) -> int:
+        """Return the step that the run ends with, if steps go on taking as long as so far."""
+        if self.limit is None or not self._spent:
+            return self.steps
+        left = max(self.limit - self._spent, 0.0)
+        return min(self.steps, step + math.ceil(left * (step - self.first) / self._spent))
 
     def _time_left(self, step: int) -> str:
         seconds = self._spent / (step - self.first) * (self.steps - step)
-        if self.minutes is not None:
-            seconds = min(seconds, 60 * self.minutes - self._spent)
+        if self.limit is not None:
+            seconds = min(seconds, self.limit - self._spent)
         return f"{duration(max(seconds, 0.0))} left"
 
 

@@ -159,7 +159,7 @@ def test_a_judgement_is_of_the_networks_that_the_setting_names(curve, tmp_path):
 
     judged = curve.judged
     assert judged(tmp_path, 3, 128) is None
-    manifest = {"outer_steps": 9, "results": {"distilled": {}}, "seconds": 60.4}
+    manifest = {"format": 1, "outer_steps": 9, "results": {"distilled": {}}, "seconds": 60.4}
     manifest["storage"] = {"bytes": 1000}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     judge("narrow", 0.1, convnet=("convnet", 32, 3), other=("other", 128, 3))

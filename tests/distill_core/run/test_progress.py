@@ -37,6 +37,28 @@ def test_time_left_of_a_resumed_run_and_of_a_time_limit():
     assert show(100, 1, minutes=0.01).splitlines()[0].endswith("0 s left")
 
 
+def test_a_run_that_its_time_ends_counts_to_the_steps_that_there_is_time_for():
+    """Two seconds a step: a minute is for thirty of them, and a step that has begun is finished."""
+    assert show(1000, 1, minutes=1.0).startswith("step 1/~30 ")
+    assert show(1000, 1, minutes=59 / 60).startswith("step 1/~30 ")
+    assert show(1000, 1, minutes=1.0, step=40).startswith("step 41/~70 ")
+    assert show(20, 1, minutes=1.0).startswith("step 1/20 ")
+    assert "30/30" in show(1000, 30, minutes=1.0, terminal=True)
+
+
+def test_time_spent_before_going_back_is_gone():
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file, width=100), steps=1000, minutes=1.0)
+    for step in range(1, 11):
+        progress.after_step(step, metrics())  # 20 of 60 seconds
+    progress.after_going_back(4, "because")
+    progress.after_step(5, metrics())
+    assert file.getvalue().splitlines()[-2:] == [
+        "back to step 4/1000: because",
+        "step 5/~24  loss 1.2500  hypergradient 0.5  2.00 s/step  38 s left",
+    ]
+
+
 def test_a_bar_on_a_terminal():
     text = show(3, 3, terminal=True)
     assert "3/3" in text
