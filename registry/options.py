@@ -223,6 +223,10 @@ def check_options(
         raise _explained_already(error) or _explain(model, error, where, explained) from None
 
 
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+BOUNDS = {"greater than or equal to": "at least", "less than or equal to": "at most"}
+
+
 def _explained_already(error: ValidationError) -> OptionError | None:
     """Return the error that a validator of the model raised about several fields, if any."""
     causes = [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
@@ -256,7 +260,7 @@ def _explain(
             expecteds.append(f"{full}{f': {description}' if description else ''}.")
             remedies.append(f"-o {full}=VALUE")
         else:
-            reason = _plain(str(problem["msg"]))
+            reason = _plain(problem)
             shown = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
             whats.append(f"option {full}{shown} is not valid.{_near_choice(problem)}")
             expecteds.append(f"{full}: {reason}.")
@@ -287,6 +291,13 @@ def _is_branch(part: object) -> bool:
     return isinstance(part, str) and ("[" in part or part in {"int", "float", "bool", "str"})
 
 
-def _plain(message: str) -> str:
-    message = message.removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
-    return message[0].lower() + message[1:] if message else "a valid value"
+def _plain(problem: Mapping[str, Any]) -> str:
+    """Return what pydantic expected, in our words: of its `int_parsing` only the type is news."""
+    kind, _, rest = problem["type"].partition("_")
+    if kind in KINDS and rest in {"parsing", "type", "from_float"}:
+        return KINDS[kind]
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    for long, short in BOUNDS.items():
+        message = message.replace(long, short)
+    message = message.rstrip(".")
+    return message[0].lower() + message[1:] if message else "another value"

@@ -93,16 +93,18 @@ def test_an_unknown_option_of_something_without_options() -> None:
 def test_a_value_out_of_bounds() -> None:
     assert message(BrewOptions, {"grams": "31"}) == (
         "option brew.grams = '31' is not valid.\n"
-        "Expected brew.grams: less than or equal to 30.\n"
+        "Expected brew.grams: at most 30.\n"
         "Next: pass -o brew.grams=VALUE."
     )
 
 
 def test_a_value_of_the_wrong_type() -> None:
-    text = message(BrewOptions, {"cups": "two"})
-    assert text.startswith(
-        "option brew.cups = 'two' is not valid.\nExpected brew.cups: a valid integer"
-    )
+    for given in ("two", "2.5", ""):
+        text = message(BrewOptions, {"cups": given})
+        assert text.startswith(
+            f"option brew.cups = {given!r} is not valid.\nExpected brew.cups: a whole number.\n"
+        )
+    assert "Expected brew.grams: a number.\n" in message(BrewOptions, {"grams": "few"})
 
 
 def test_a_choice_names_the_choices() -> None:
@@ -202,7 +204,7 @@ def test_counts_that_no_array_can_have_are_refused():
         OptionError, match=r"x\.things = 9223372036854775808 is not valid"
     ) as raised:
         check_options(Many, {"things": 2**63}, where="x")
-    assert "less than or equal to 9,223,372,036,854,775,807" in raised.value.expected
+    assert "at most 9,223,372,036,854,775,807" in raised.value.expected
 
 
 class Scale(Options):

@@ -87,7 +87,7 @@ def test_on_the_validation_images(run_dir: Path) -> None:
         (["--metrics", "lrs,asr"], "Did you mean 'ars'?"),
         (["--split", "train"], "Expected one of: test, validation."),
         (["--split", "validation", "--metrics", "lrs"], "leave out --split validation"),
-        (["--nets", "0"], "greater than or equal to 1"),
+        (["--nets", "0"], "at least 1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
     ],
 )

@@ -286,7 +286,7 @@ MISTAKES = {
     "out of bounds": (
         ("-o", "algo.window=0"),
         "option algo.window = '0' is not valid.",
-        "greater than or equal to 1",
+        "at least 1",
     ),
     "contradiction": (
         ("-o", "algo.window=9"),
