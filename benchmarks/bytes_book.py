@@ -61,10 +61,15 @@ def recorded(
 def judged(run_dir: Path, nets: int, width: int) -> Mapping[str, Any] | None:
     """Return what so many ConvNets of a width say of the result as it is now; None if not asked.
 
-    Other networks may have judged it (`evaluate.backbones`), or these before it was gone on with.
+    They may be the run's own, or those of `distill evaluate`. Others may have judged it too
+    (`evaluate.backbones`), or these before it was gone on with.
     """
     if not (manifest := judged_manifest(run_dir)):
         return None
+    own = manifest["components"]["backbone"]
+    asked = len(manifest["results"]["distilled"]["accuracies"])
+    if (own["name"], own["options"].get("width"), asked) == ("convnet", width, nets):
+        return dict(manifest["results"])
     for found in read_evaluations(run_dir, manifest["outer_steps"]):
         network = found.settings["backbone"], found.settings["options"].get("width")
         if (*network, found.settings["evaluate"]["nets"]) == ("convnet", width, nets):

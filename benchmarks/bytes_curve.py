@@ -47,11 +47,15 @@ BOOK = Path(__file__).parent / "bytes.json"
 
 
 def setting_of(args: argparse.Namespace, cell: ByteCell) -> str:
-    """Name what may differ between records that must not be mixed."""
+    """Name what may differ between records that must not be mixed.
+
+    `evaluate.nets` is of the run's own judging: another number of networks is asked apart.
+    """
     length = f"{args.steps} steps" if args.steps else f"{args.minutes:g} minutes"
     length = "nothing learned" if cell.algorithm == "none" else length
     judged = f"{args.nets} networks of width {args.width}"
-    return ", ".join([length, judged, *args.option])
+    told = (option for option in args.option if not option.startswith("evaluate.nets="))
+    return ", ".join([length, judged, *told])
 
 
 def run_all(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:

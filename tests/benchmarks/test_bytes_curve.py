@@ -159,8 +159,15 @@ def test_a_judgement_is_of_the_networks_that_the_setting_names(curve, tmp_path):
 
     judged = curve.judged
     assert judged(tmp_path, 3, 128) is None
-    manifest = {"format": 1, "outer_steps": 9, "results": {"distilled": {}}, "seconds": 60.4}
-    manifest["storage"] = {"bytes": 1000}
+    own = {"name": "convnet", "options": {"width": 32}}
+    manifest = {
+        "format": 1,
+        "outer_steps": 9,
+        "results": {"distilled": {"accuracies": [0.5, 0.25]}},
+        "seconds": 60.4,
+        "storage": {"bytes": 1000},
+        "components": {"backbone": own},
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     judge("narrow", 0.1, convnet=("convnet", 32, 3), other=("other", 128, 3))
     judge("earlier", 0.2, steps=8, convnet=("convnet", 128, 3))
@@ -170,6 +177,17 @@ def test_a_judgement_is_of_the_networks_that_the_setting_names(curve, tmp_path):
     (cell, *_) = asked(curve)[1]
     kept = curve_book(curve).recorded(cell, 4, "so", tmp_path, nets=3, width=128)
     assert kept == {**record(cell, "so", 4, 62.5), "steps": [9]}
+    kept = curve_book(curve).recorded(cell, 4, "so", tmp_path, nets=2, width=32)
+    assert kept == {**record(cell, "so", 4, 50.0, 25.0), "steps": [9]}  # by the run's own
+
+
+def test_the_networks_that_a_run_asks_itself_make_no_setting(curve):
+    args, (cell, *_) = asked(curve)
+    told = curve.setting_of(args, cell)
+    args.option = ["evaluate.nets=3"]
+    assert curve.setting_of(args, cell) == told
+    args.option = ["evaluate.nets=3", "algo.batch=50"]
+    assert curve.setting_of(args, cell) == f"{told}, algo.batch=50"
 
 
 def test_a_cell_is_run_judged_and_kept_once(curve, tmp_path, monkeypatch):
@@ -191,7 +209,7 @@ def test_a_cell_is_run_judged_and_kept_once(curve, tmp_path, monkeypatch):
     monkeypatch.setattr(curve, "subprocess", shared)
     curve.main()
     (kept,) = curve.read(tmp_path / "book")
-    assert commands == ["run", "evaluate"]
+    assert commands == ["run", "evaluate"]  # which asked one network
     assert (kept["seeds"], kept["steps"], len(kept["accuracies"][0])) == ([0], [1], 2)
     assert 0.5 * 2560 < kept["bytes"] <= 2560
     monkeypatch.setattr(curve, "subprocess", None)  # would be asked to run it twice
