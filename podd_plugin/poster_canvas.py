@@ -60,7 +60,8 @@ class Frequencies(Canvas):
         self._block_hw = (height // blocks[0], width // blocks[1])
         every = self._block_hw[0] * self._block_hw[1]
         stored = canvases * blocks[0] * blocks[1] * channels
-        count = min(_count(numbers, stored, "one frequency of every block"), every)
+        bought = _count(numbers, stored, "one frequency of every block", lower="-o repr.blocks")
+        count = min(bought, every)
         self.coefficients = nn.Parameter(torch.zeros(canvases, *blocks, channels, count))
         lowest = lowest_frequencies(self._block_hw)[:count].sort().values
         self.register_buffer("kept", lowest, persistent=False)
@@ -93,7 +94,8 @@ class LowRank(Canvas):
         super().__init__()
         canvases, channels, height, width = shape
         stored = canvases * channels * (height + width)
-        rank = min(_count(numbers, stored, "rank 1 of every channel"), height, width)
+        bought = _count(numbers, stored, "rank 1 of every channel", lower="-o repr.area")
+        rank = min(bought, height, width)
         self.columns = nn.Parameter(torch.zeros(canvases, channels, height, rank))
         self.rows = nn.Parameter(torch.zeros(canvases, channels, rank, width))
 
@@ -124,7 +126,9 @@ class Bases(Canvas):
         self._block_hw = (height // blocks[0], width // blocks[1])
         rows, pixels = canvases * blocks[0] * blocks[1], channels * height * width
         base = pixels // (blocks[0] * blocks[1])
-        count = min(_count(numbers, base + rows, "a base with its coefficients"), rows, base)
+        lower = "-o repr.area, choose another -o repr.blocks"
+        bought = _count(numbers, base + rows, "a base with its coefficients", lower=lower)
+        count = min(bought, rows, base)
         self.bases = nn.Parameter(torch.zeros(count, channels, *self._block_hw))
         self.coefficients = nn.Parameter(torch.zeros(canvases, *blocks, count))
 
@@ -163,7 +167,8 @@ class Gaussians(Canvas):
         self._blocks = (canvases, *blocks)
         every = canvases * blocks[0] * blocks[1]
         stored = every * (5 + channels)
-        points = (every, _count(numbers, stored, "one Gaussian of every block"))
+        lower = "-o repr.blocks, or without it -o repr.area"
+        points = (every, _count(numbers, stored, "one Gaussian of every block", lower=lower))
         self.means = nn.Parameter(torch.zeros(*points, 2))
         self.factors = nn.Parameter(torch.zeros(*points, 3))
         self.colours = nn.Parameter(torch.zeros(*points, channels))
@@ -237,13 +242,20 @@ def lowest_frequencies(block_hw: tuple[int, int]) -> Tensor:
     return (down[:, None].square() + across.square()).flatten().sort(stable=True).indices
 
 
-def _count(numbers: int, each: int, what: str) -> int:
-    """Return how many of something of `each` numbers the budget buys."""
+def _count(numbers: int, each: int, what: str, *, lower: str) -> int:
+    """Return how many of something of `each` numbers the budget buys.
+
+    Args:
+        numbers: the budget.
+        each: of one.
+        what: is bought.
+        lower: what options to lower where it is too dear.
+    """
     if numbers < each:
         raise InputError(
             f"{what} takes {each} numbers, and the budget of the poster has {numbers}.",
             expected="a canvas that its budget can draw.",
-            next="lower -o repr.area or -o repr.downsample, or raise --ipc.",
+            next=f"lower {lower}, or raise --ipc.",
         )
     return numbers // each
 

@@ -141,10 +141,11 @@ def even_starts(side: int, length: int, count: int) -> list[int]:
 def cyclic_starts(side: int, count: int) -> list[int]:
     """Place `count` starts evenly around a side whose ends are joined.
 
-    >>> cyclic_starts(60, 4)
-    [0, 15, 30, 45]
+    >>> cyclic_starts(60, 4), cyclic_starts(2, 5)
+    ([0, 15, 30, 45], [0, 0, 1, 1, 0])
     """
-    return [round_half_even(i * side, count) for i in range(count)]
+    # Of more starts than pixels the last ones are nearest to the end, which is the beginning.
+    return [round_half_even(i * side, count) % side for i in range(count)]
 
 
 def round_half_even(numerator: int, denominator: int) -> int:

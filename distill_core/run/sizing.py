@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import floor, prod
+from math import ceil, floor, prod
 
 import torch
 
@@ -68,7 +68,7 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
         A budget that fits, near the largest; the number of images where only whole ones are taken.
 
     Raises:
-        InputError: none fits; the message says what would.
+        InputError: none fits; the message says what would, or is that of `measure` if nothing does.
 
     >>> largest_ipc(1000, lambda ipc: 100 + int(300 * ipc), 300) > 2.99
     True
@@ -124,21 +124,25 @@ def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
     return storage_of(synthetic, Whitening("none")).bytes
 
 
-def _least(measure: Measure, ipc: float) -> int | None:
-    """Return the bytes of about the smallest budget above this one that buys anything."""
+def _least(measure: Measure, ipc: float) -> int:
+    """Return the bytes of about the smallest budget above this one that buys anything.
+
+    Raises:
+        InputError: that of `measure`, since no budget does: something else is wrong.
+    """
     for k in range(1, GROWTHS):
         if (found := _at(measure, ipc * GROWTH**k)) is not None:
             return found[1]
-    return None
+    return measure(float(ceil(ipc * GROWTH**GROWTHS)))
 
 
-def _too_small(limit: int, least: int | None, *, fixed: bool = False) -> InputError:
+def _too_small(limit: int, least: int, *, fixed: bool = False) -> InputError:
     """Say what would fit; `fixed`: the size does not follow a budget, since an option says it."""
-    needs = "" if least is None else f"; about {least:,} bytes would fit"
     return InputError(
-        f"representation and labels do not fit in {limit:,} bytes{needs}.",
+        f"representation and labels do not fit in {limit:,} bytes; about {least:,} bytes would "
+        "fit.",
         expected="at most the bytes of --budget-bytes, labels, masks and decoders counted.",
-        next=f"raise --budget-bytes{'' if least is None else f' to {least}'}, or "
+        next=f"raise --budget-bytes to {least}, or "
         + (
             "unset the option of --repr that fixes its size, as a preset may do."
             if fixed

@@ -239,16 +239,45 @@ def test_frequencies_are_in_order_of_their_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "ipc", "what"),
+    ("options", "ipc", "what", "mended"),
     [
-        ({"canvas": "bases", "blocks": 1, "area": 40}, 0.2, "a base with its coefficients takes"),
-        ({"canvas": "lowrank", "area": 500}, 0.2, "rank 1 of every channel takes"),
-        ({"canvas": "gaussians", "area": 500}, 0.2, "one Gaussian of every block takes"),
-        ({"canvas": "frequencies", "size": "33x40"}, 1, "cannot be cut into 2x5 blocks"),
+        (
+            {"canvas": "bases", "blocks": 1, "area": 40},
+            0.2,
+            "a base with its coefficients takes",
+            {"area": 1},
+        ),
+        ({"canvas": "lowrank", "area": 500}, 0.2, "rank 1 of every channel takes", {"area": 9}),
+        (
+            {"canvas": "gaussians", "area": 500},
+            0.2,
+            "one Gaussian of every block takes",
+            {"area": 9},
+        ),
+        (
+            {"canvas": "gaussians", "blocks": 19},
+            0.9,
+            "one Gaussian of every block takes",
+            {"blocks": 18},
+        ),
+        (
+            {"canvas": "frequencies", "blocks": 40},
+            1,
+            "one frequency of every block takes",
+            {"blocks": 32},
+        ),
+        (
+            {"canvas": "frequencies", "size": "33x40"},
+            1,
+            "cannot be cut into 2x5 blocks",
+            {"size": "34x40"},
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused(options, ipc, what) -> None:
+def test_what_does_not_fit_is_refused_with_an_option_that_helps(options, ipc, what, mended) -> None:
     with pytest.raises(InputError) as caught:
         Poster(PosterOptions(**options), spec=spec(), ipc=ipc)
     assert what in caught.value.what
-    assert caught.value.next
+    (option,) = mended
+    assert f"-o repr.{option}" in caught.value.next
+    Poster(PosterOptions(**{**options, **mended}), spec=spec(), ipc=ipc)

@@ -117,6 +117,26 @@ def test_a_size_that_no_budget_changes_is_said_to_be_fixed() -> None:
     assert "choose a smaller --repr" in caught.value.next
 
 
+@pytest.mark.parametrize(
+    ("choice", "options", "reason"),
+    [
+        ("images", {"downsample": 3}, "8x8 pixels cannot be stored at 1/3"),
+        ("speed", {"patch": 5}, "8x8 pixels cannot be tiled with patches of 5"),
+        ("poster", {"classes": "2x4"}, "2x4 has more places than the 6 classes"),
+    ],
+)
+def test_what_no_budget_buys_is_refused_with_its_own_reason(
+    choice: str, options: dict[str, str], reason: str
+) -> None:
+    labeler = "poddl" if choice == "poster" else "soft"
+    config = small_config(ipc=None, budget_bytes="9KiB", labeler=labeler)
+    checked = installed()["representation"].check(choice, options)
+    changes = {"repr": choice, "options": {**config.options, "repr": checked}}
+    with pytest.raises(InputError, match=reason) as caught:
+        assemble(config.model_copy(update=changes), installed())
+    assert f"-o repr.{next(iter(options))}" in caught.value.next
+
+
 def test_two_budgets_are_refused() -> None:
     with pytest.raises(OptionError, match=r"run\.ipc = 0\.8 and run\.budget_bytes = 30720"):
         small_config(budget_bytes="30KiB")
