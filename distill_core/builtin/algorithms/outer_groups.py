@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from distill_core.plugin import (
     InputError,
+    Layout,
     SyntheticDataset,
     gradient_norm,
     normalize_by_coverage,
@@ -49,9 +51,13 @@ def learned_groups(
 
 
 def finish_gradients(synthetic: SyntheticDataset, *, normalize: bool) -> dict[str, float]:
-    """Divide the gradient of pixels by their coverage if so asked; return metrics of gradients."""
+    """Divide the gradient of pixels by their coverage if so asked; return metrics of gradients.
+
+    Coverage takes decoding and differentiating all items once more, so that it is left where it is
+    1 everywhere.
+    """
     groups = synthetic.groups()
-    if normalize:
+    if normalize and not _whole_canvases(synthetic.placement.layout):
         normalize_by_coverage(groups.get("data", ()), synthetic.coverage())
     names = {"data": "grad_norm", "labels": "label_grad_norm"}
     return {
@@ -59,3 +65,11 @@ def finish_gradients(synthetic: SyntheticDataset, *, normalize: bool) -> dict[st
         for name, parameters in groups.items()
         if any(parameter.grad is not None for parameter in parameters)
     }
+
+
+def _whole_canvases(layout: Layout) -> bool:
+    """Say whether every item is a whole canvas of its own, so that no two share a pixel."""
+    items = layout.items
+    whole = torch.tensor([0, 0, *layout.canvas_hw])
+    alone = len(torch.unique(items.canvas)) == len(items)
+    return alone and bool((items.yxyx == whole).all())
