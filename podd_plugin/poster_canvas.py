@@ -19,6 +19,7 @@ from distill_core.plugin import (
     cosine_basis,
     even_factors,
     fit_images,
+    lowest_frequencies,
     sum_gaussians,
 )
 
@@ -230,16 +231,6 @@ def from_blocks(blocks: Tensor) -> Tensor:
     """Lay out blocks (n, rows, cols, C, h, w) on canvases: (n, C, rows h, cols w)."""
     count, rows, cols, channels, h, w = blocks.shape
     return blocks.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, rows * h, cols * w)
-
-
-def lowest_frequencies(block_hw: tuple[int, int]) -> Tensor:
-    """Return the frequencies of a block from the lowest up: (h w,) places in reading order.
-
-    >>> lowest_frequencies((2, 3)).tolist()
-    [0, 1, 3, 4, 2, 5]
-    """
-    down, across = (torch.arange(side) / side for side in block_hw)
-    return (down[:, None].square() + across.square()).flatten().sort(stable=True).indices
 
 
 def _count(numbers: int, each: int, what: str, *, lower: str) -> int:

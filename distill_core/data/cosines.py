@@ -1,4 +1,4 @@
-"""The cosine transform, as a matrix."""
+"""The cosine transform, as a matrix, and the order of its frequencies."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def cosine_basis(size: int) -> Tensor:
     waves = torch.cos(math.pi / size * torch.arange(size)[:, None] * place)
     waves[0] /= math.sqrt(2)
     return (waves * math.sqrt(2 / size)).float()
+
+
+def lowest_frequencies(hw: tuple[int, int]) -> Tensor:
+    """Return the frequencies of an image from the lowest up: (h w,) places in reading order.
+
+    >>> lowest_frequencies((2, 3)).tolist()
+    [0, 1, 3, 4, 2, 5]
+    """
+    down, across = (torch.arange(side) / side for side in hw)
+    return (down[:, None].square() + across.square()).flatten().sort(stable=True).indices

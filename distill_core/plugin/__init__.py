@@ -105,7 +105,7 @@ TOOLS: Table = {
     },
     "Real images": {
         "distill_core.data.augment": ("Augmentation", "Draw"),
-        "distill_core.data.cosines": ("cosine_basis",),
+        "distill_core.data.cosines": ("cosine_basis", "lowest_frequencies"),
         "distill_core.data.downsample": ("downsample", "upsample"),
         "distill_core.data.gaussians": (
             "GAUSSIAN_BORDER",

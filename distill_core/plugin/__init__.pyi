@@ -50,6 +50,7 @@ from distill_core.contracts.whitening import Whitening as Whitening
 from distill_core.data.augment import Augmentation as Augmentation
 from distill_core.data.augment import Draw as Draw
 from distill_core.data.cosines import cosine_basis as cosine_basis
+from distill_core.data.cosines import lowest_frequencies as lowest_frequencies
 from distill_core.data.downsample import downsample as downsample
 from distill_core.data.downsample import upsample as upsample
 from distill_core.data.gaussians import GAUSSIAN_BORDER as GAUSSIAN_BORDER

@@ -20,7 +20,6 @@ from distill_core.testing.assertions import perturb
 from podd_plugin import poster_canvas
 from podd_plugin.options import PosterOptions
 from podd_plugin.poster import Poster
-from podd_plugin.poster_canvas import lowest_frequencies
 from registry import InputError
 
 LINEAR = ("frequencies", "bases", "lowrank")
@@ -231,11 +230,6 @@ def test_it_starts_as_near_to_the_same_start_in_pixels_as_its_numbers_allow(canv
 def test_it_keeps_the_contract(canvas, more) -> None:
     make = partial(Poster, PosterOptions(canvas=canvas, area=2, **more))
     check_representation(make, name="poster")
-
-
-def test_frequencies_are_in_order_of_their_length() -> None:
-    assert lowest_frequencies((1, 4)).tolist() == [0, 1, 2, 3]
-    assert lowest_frequencies((2, 2)).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

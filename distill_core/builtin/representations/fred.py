@@ -24,6 +24,7 @@ from distill_core.plugin import (
     RealData,
     cosine_basis,
     draw_real,
+    lowest_frequencies,
     starting_noise,
     to_device,
 )
@@ -70,10 +71,12 @@ class Fred(Decoded):
         """Choose frequencies by the real images; start with real images or noise."""
         count = self.kept.shape[1]
         labels = real.train.labels.cpu()
+        lowest = lowest_frequencies(self.layout.canvas_hw)
         for slot, label in enumerate(placement.class_grid.flatten().tolist()):
             members = (labels == label).nonzero().flatten()
-            varies = self._variances(real, members)
-            chosen = varies.sort(descending=True, stable=True).indices[:count]
+            # Of frequencies that vary alike, as those of a single image, the lowest.
+            varies = self._variances(real, members)[lowest]
+            chosen = lowest[varies.sort(descending=True, stable=True).indices[:count]]
             self.kept[slot] = chosen.sort().values.int()
         if self.options.init == "real":
             start = draw_real(real, placement.cell_class, generator=generator)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.fft import dctn
 
-from distill_core.data.cosines import cosine_basis
+from distill_core.data.cosines import cosine_basis, lowest_frequencies
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
@@ -15,3 +15,9 @@ def test_the_transform_is_the_orthonormal_one_of_scipy(height: int, width: int) 
     image = np.random.default_rng(0).normal(size=(height, width))
     down, across = cosine_basis(height).numpy(), cosine_basis(width).numpy()
     np.testing.assert_allclose(down @ image @ across.T, dctn(image, norm="ortho"), atol=1e-5)
+
+
+def test_frequencies_are_in_order_of_their_length() -> None:
+    assert lowest_frequencies((1, 4)).tolist() == [0, 1, 2, 3]
+    assert lowest_frequencies((2, 2)).tolist() == [0, 1, 2, 3]
+    assert lowest_frequencies((4, 2)).tolist() == [0, 2, 1, 4, 3, 5, 6, 7]

@@ -52,6 +52,13 @@ def test_kept_frequencies_vary_most_in_the_real_images_of_the_class(
         assert made.kept[slot].tolist() == sorted(most.tolist())
 
 
+def test_of_a_single_image_the_lowest_frequencies_are_kept(make_real) -> None:
+    """None of them varies: those of the first row would be left, and make stripes."""
+    made = started(make_real(2, (1, 6, 6), per_class=1), coefficients=6)
+    # (0, 0), (0, 1), (1, 0), (1, 1), and of (0, 2) and (2, 0) both
+    assert made.kept.tolist() == [[0, 1, 2, 6, 7, 12]] * 2
+
+
 def test_images_start_as_real_ones_of_their_class_without_the_other_frequencies(make_real) -> None:
     real = make_real(4, (2, 6, 5), per_class=3)
     made = started(real, grid=[2, 0, 3, 1], coefficients=9)
