@@ -18,7 +18,7 @@ from distill_core.run.batches import check_batches
 from distill_core.run.checks import check_traits
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import check_bytes, ipc_of
-from distill_core.run.within_memory import check_budget_fits
+from distill_core.run.within_memory import check_budget_fits, check_images_fit
 from distill_core.system.cache import cache_dir
 from distill_core.system.out_of_memory import memory_for
 from distill_core.training.expert_cache import Experts
@@ -67,6 +67,8 @@ def make_parts(
     task, engine = make_task(plan, real)
     algorithm: Algorithm = plan.make("algorithm", task=task)
     check_traits(plan.config, synthetic, algorithm)
+    if algorithm.learns:
+        check_images_fit(representation.layout, real.spec)
     check_batches(plan.config, synthetic, task, lambda: plan.make("algorithm", task=task))
     return Parts(synthetic, task, engine, algorithm)
 

@@ -10,6 +10,7 @@ from distill_core.artefact.storage import FLOAT
 from distill_core.artefact.stored_types import bytes_of
 from distill_core.contracts.algorithm import Algorithm, Estimate, Task
 from distill_core.contracts.data import DataSpec
+from distill_core.contracts.geometry import Layout
 from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.engine.engine import Engine
@@ -20,6 +21,7 @@ from distill_core.system.arithmetic import inner_precision
 from registry import InputError
 
 COPIES = 4  # of each stored number: itself, its gradient, and two moments of Adam
+DECODED = 3  # of each training image: decoded, cut out of its canvas, and its gradient
 
 
 def check_budget_fits(plan: Plan, spec: DataSpec) -> None:
@@ -39,7 +41,7 @@ def check_budget_fits(plan: Plan, spec: DataSpec) -> None:
         asked, needed = f"--ipc {config.ipc:g}", COPIES * FLOAT * numbers
     else:
         return
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = _machine_memory()
     if needed > there:
         raise InputError(
             f"{asked} needs {needed / 1e9:.3g} GB for the synthetic images, their gradient "
@@ -47,6 +49,31 @@ def check_budget_fits(plan: Plan, spec: DataSpec) -> None:
             expected="a small training set: 0.1 to 100 images per class.",
             next=f"lower {asked.split()[0]}.",
         )
+
+
+def check_images_fit(layout: Layout, spec: DataSpec) -> None:
+    """Refuse more training images than this machine can hold, before any is decoded.
+
+    A decoder makes many large images of few numbers, so that its budget says nothing of them.
+
+    Raises:
+        InputError: decoded, cut out and with their gradient they are more than the memory.
+    """
+    size = FLOAT * len(layout.items) * math.prod(spec.image_shape)
+    if (needed := DECODED * size) > (there := _machine_memory()):
+        shape = "x".join(map(str, spec.image_shape))
+        raise InputError(
+            f"{len(layout.items):,} training images of {shape} numbers need {needed / 1e9:.3g} GB, "
+            f"decoded and with their gradient; this machine has {there / 1e9:.3g} GB.",
+            expected="as many training images as memory holds, all at once.",
+            next="lower --ipc or --budget-bytes, or give each image more numbers or pixels: "
+            "`distill show representation NAME` has the options.",
+        )
+
+
+def _machine_memory() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def within_memory(plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset) -> Engine:

@@ -167,3 +167,15 @@ def test_numbers_in_fewer_bits_need_as_much_memory_each(
     config = small_config(ipc=None, budget_bytes=200_000, options=options)
     with nullcontext() if fits else pytest.raises(InputError, match=r"needs 0\.0032 GB"):
         check_budget_fits(Plan.of(config, installed()), small_data(6).spec)
+
+
+@pytest.mark.parametrize(("choice", "fits"), [("images", True), ("fred", False)])
+def test_more_decoded_images_than_memory_holds_are_refused(
+    choice: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many numbers fit of both; those of one make 16 times as many images."""
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr("distill_core.run.within_memory.os.sysconf", pages.__getitem__)
+    reason = r"4,794 training images of 3x8x8 numbers need 0\.011 GB"
+    with nullcontext() if fits else pytest.raises(InputError, match=reason):
+        small_assembly(repr=choice, labeler="onehot", algo="dm", ipc=50)
