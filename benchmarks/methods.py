@@ -20,6 +20,7 @@ from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.streams import Streams
 from distill_core.system.cores import processor
 from distill_core.system.process import prepare
+from distill_core.system.units import counted
 from registry import Plugins
 
 PATHS = ("kernels", "autograd")
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     plugins = discover()
-    print(f"{processor()}, {args.threads} thread(s)\n")
+    print(f"{processor()}, {counted(args.threads, 'thread')}\n")
     print("| outer step | kernels, s | autograd, s | ratio |\n|---|---|---|---|")
     for of in SETS:
         for method, width in METHODS.items():

@@ -14,6 +14,7 @@ from distill_core.run.assemble import Assembly
 from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.devices import described
 from distill_core.system.process import Runtime
+from distill_core.system.units import counted
 
 
 def print_facts(console: Console, assembly: Assembly, processes: int) -> None:
@@ -48,7 +49,7 @@ def _canvases(assembly: Assembly) -> str:
     """Say how large the canvases are and, if other numbers are stored, how many of these."""
     layout, channels = assembly.placement.layout, assembly.real.spec.image_shape[0]
     h, w = layout.canvas_hw
-    canvases = f"{layout.num_canvases} canvas(es) of {h}x{w}"
+    canvases = f"{counted(layout.num_canvases, 'canvas', 'canvases')} of {h}x{w}"
     shown = layout.num_canvases * channels * h * w
     stored = round(assembly.synthetic.budget().pixels * channels)
     if stored == shown:

@@ -27,6 +27,7 @@ from distill_core.artefact.soundness import off_simplex
 from distill_core.artefact.storage import Storage
 from distill_core.artefact.stored_file import decoded_state, read_stored
 from distill_core.system.files import read_tensors
+from distill_core.system.units import counted
 from registry import ExplainedError, InputError
 
 # Student's t: 99 % lie within, by degrees of freedom from 1; for more than 10 the last is taken.
@@ -98,7 +99,7 @@ def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) ->
     """
     old, new = [float(value) for value in recorded["accuracies"]], list(accuracies)
     if old == new:
-        return Check("evaluation", True, f"as recorded for each of {_networks(len(old))}")
+        return Check("evaluation", True, f"as recorded for each of {counted(len(old), 'network')}")
     means = sum(old) / len(old), sum(new) / len(new)
     freedom = len(old) + len(new) - 2
     text = f"{100 * means[1]:.2f} % now, {100 * means[0]:.2f} % recorded"
@@ -108,13 +109,9 @@ def within_spread(recorded: Mapping[str, Any], accuracies: tuple[float, ...]) ->
     squares = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
     spread = math.sqrt(squares / freedom * (1 / len(old) + 1 / len(new)))
     allowed = QUANTILES[min(freedom, len(QUANTILES)) - 1] * spread + 1e-9
-    tells = f"{len(old)} and {_networks(len(new))} tell apart what differs by more than"
+    tells = f"{len(old)} and {counted(len(new), 'network')} tell apart what differs by more than"
     text = f"{text}; {tells} {100 * allowed:.2f}"
     return Check("evaluation", abs(means[0] - means[1]) <= allowed, text)
-
-
-def _networks(count: int) -> str:
-    return "1 network" if count == 1 else f"{count} networks"
 
 
 def _files(run_dir: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:

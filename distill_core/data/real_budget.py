@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill_core.contracts.whitening import Whitening
+from distill_core.system.units import counted
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RealBudget:
     def __str__(self) -> str:
         h, w = self.stored_hw
         what = "whole" if self.stored_hw == self.image_hw else f"down-scaled to {h}x{w} pixels"
-        return f"{self.per_class} real image(s) per class, {what} ({self.ipc:.3f} IPC)"
+        return f"{counted(self.per_class, 'real image')} per class, {what} ({self.ipc:.3f} IPC)"
 
 
 def real_budget(

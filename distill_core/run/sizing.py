@@ -15,6 +15,7 @@ from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.whitening import Whitening
 from distill_core.run.plan import Plan
+from distill_core.system.units import counted
 from registry import InputError
 
 TRIES = 23  # sizes between two bounds that are tried, each without data
@@ -139,8 +140,8 @@ def _least(measure: Measure, ipc: float) -> int:
 def _too_small(limit: int, least: int, *, fixed: bool = False) -> InputError:
     """Say what would fit; `fixed`: the size does not follow a budget, since an option says it."""
     return InputError(
-        f"representation and labels do not fit in {limit:,} bytes; about {least:,} bytes would "
-        "fit.",
+        f"representation and labels do not fit in {counted(limit, 'byte')}; about {least:,} bytes "
+        "would fit.",
         expected="at most the bytes of --budget-bytes, labels, masks and decoders counted.",
         next=f"raise --budget-bytes to {least}, or "
         + (

@@ -1,4 +1,4 @@
-"""Amounts of memory, times and lists of names, as people write them."""
+"""Amounts of memory, counts, times and lists of names, as people write them."""
 
 from __future__ import annotations
 
@@ -77,6 +77,20 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Write how many there are of something.
+
+    Args:
+        number: of them.
+        one: its name where it is alone.
+        many: its name otherwise; empty: with an s.
+
+    >>> counted(1, "canvas", "canvases"), counted(2000, "byte")
+    ('1 canvas', '2,000 bytes')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:

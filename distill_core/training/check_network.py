@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.system.out_of_memory import is_out_of_memory
+from distill_core.system.units import counted
 from distill_core.training.modes import own_modes
 from registry import InputError
 
@@ -61,7 +62,7 @@ def check_network(network: nn.Module, images: Tensor, num_classes: int) -> None:
             f"({len(few)}, {num_classes}).",
             next=f"call network.float(): it has parameters in {other}."
             if other
-            else f"make it for {channels} input channel(s) and images of {h}x{w} pixels.",
+            else f"make it for {counted(channels, 'input channel')} and images of {h}x{w} pixels.",
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(few), num_classes):

@@ -44,7 +44,7 @@ def test_a_row_for_each_backbone(run_dir: Path, monkeypatch: pytest.MonkeyPatch)
     assert lines[0] == ["backbone", "distilled", "random real images", "full training set"]
     assert [line[0] for line in lines[1:]] == ["convnet", "timm:resnet10t", "timm:test_resnet"]
     assert all(cell.endswith("%") for line in lines[1:] for cell in line[1:])
-    assert "1 real image(s) per class, whole" in result.stdout
+    assert "1 real image per class, whole" in result.stdout
     assert "convnet, distilled: network 1" in result.stderr
     assert "convnet, random real images: network 1" in result.stderr
     for row in ("convnet", "timm:resnet10t", "timm:test_resnet"):

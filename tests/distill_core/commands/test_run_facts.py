@@ -40,3 +40,14 @@ def test_what_is_stored_and_what_is_decoded_are_told_apart() -> None:
     assert "stored" not in lines[0]
     assert "stored numbers, decoded to" in lines[1]
     assert f"pixels   {sum(p.numel() for p in smaller.synthetic.groups()['data']):,} " in lines[1]
+
+
+def test_one_canvas_is_alone_and_two_are_not() -> None:
+    poster, images = small_assembly(), small_assembly(repr="images", ipc=1, options={"repr": {}})
+    lines = []
+    for assembly in (poster, images):
+        text = StringIO()
+        print_facts(Console(file=text, width=200), assembly, 1)
+        lines.append(next(x for x in text.getvalue().splitlines() if x.startswith("pixels")))
+    assert lines[0].startswith("pixels   1 canvas of ")
+    assert lines[1].startswith("pixels   6 canvases of 8x8, 6 training images of 8x8")

@@ -11,7 +11,7 @@ from distill_core.data.real_budget import RealBudget, real_budget
 def test_a_budget_buys_whole_images_from_one_on() -> None:
     assert real_budget(1.0, (32, 32)) == RealBudget(1, (32, 32), (32, 32))
     assert real_budget(2.99, (32, 32)) == RealBudget(2, (32, 32), (32, 32))
-    assert str(real_budget(1.0, (8, 8))) == "1 real image(s) per class, whole (1.000 IPC)"
+    assert str(real_budget(1.0, (8, 8))) == "1 real image per class, whole (1.000 IPC)"
 
 
 def test_below_one_an_image_is_stored_smaller() -> None:

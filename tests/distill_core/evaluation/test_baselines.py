@@ -104,14 +104,14 @@ def test_the_random_control_says_what_it_is(real: RealData, make_backbone: Make)
     assert results[0].accuracies == results[1].accuracies
     assert len(results[2].accuracies) == 3
     assert results[0].recipe == RECIPE
-    assert results[0].notes == ("1 real image(s) per class, down-scaled to 4x4 pixels (0.250 IPC)",)
+    assert results[0].notes == ("1 real image per class, down-scaled to 4x4 pixels (0.250 IPC)",)
 
 
 @pytest.mark.parametrize(
     ("limit", "note"),
     [
-        (3 * 192 * 2 + 5, "2 real image(s) per class, whole (2.000 IPC): 1,152 bytes"),
-        (3 * 48 + 5, "1 real image(s) per class, down-scaled to 4x4 pixels (0.250 IPC): 144 bytes"),
+        (3 * 192 * 2 + 5, "2 real images per class, whole (2.000 IPC): 1,152 bytes"),
+        (3 * 48 + 5, "1 real image per class, down-scaled to 4x4 pixels (0.250 IPC): 144 bytes"),
     ],
 )
 def test_real_images_of_as_many_bytes_have_eight_bits_a_number(
