@@ -27,8 +27,15 @@ from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import one_row, order_classes
-from distill_core.run.checks import SOME, check_numbers, check_synthetic, watched
-from distill_core.run.parts import budget_of, make_parts, make_task
+from distill_core.run.checks import (
+    SOME,
+    check_canvases,
+    check_counted,
+    check_numbers,
+    check_synthetic,
+    watched,
+)
+from distill_core.run.parts import budget_of, make_parts, make_task, synthetic_of
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
 from distill_core.run.within_memory import within_memory
@@ -48,6 +55,7 @@ class Assembly:
         synthetic: what is distilled, on the device.
         algorithm: how.
         new_algorithm: makes another one like it, for a trial.
+        new_synthetic: makes another one like it, without its numbers, on the CPU.
         make_backbone: makes a fresh network of the run's backbone, on the device.
         engine: differentiates inner losses.
         placement: layout and class grid.
@@ -63,6 +71,7 @@ class Assembly:
     synthetic: SyntheticDataset
     algorithm: Algorithm
     new_algorithm: Callable[[], Algorithm]
+    new_synthetic: Callable[[], SyntheticDataset]
     make_backbone: Callable[[Generator], Backbone]
     engine: Engine
     placement: Placement
@@ -88,6 +97,19 @@ class Assembly:
             representation=self.named["representation"],
             labeler=self.named["labeler"],
             at_once=SOME,
+        )
+
+    def check_counted(self) -> None:
+        """Refuse images and labels that are made of more than what is stored.
+
+        Raises:
+            ContractError: naming the representation or the labeler.
+        """
+        check_counted(
+            self.synthetic,
+            self.new_synthetic().to(self.device),
+            representation=self.named["representation"],
+            labeler=self.named["labeler"],
         )
 
     @property
@@ -179,10 +201,19 @@ def _assemble(
             )
         if start:
             _start_labels(plan, synthetic, task, tell)
+    named = {kind: plan.name(kind) for kind in ("representation", "labeler", "algorithm")}
+    first, second = named["representation"], named["labeler"]
+
+    def new_synthetic() -> SyntheticDataset:
+        other = plan.representation(real.spec, ipc)
+        other.use_whitening(real.whitening)
+        return synthetic_of(plan, real, other, synthetic.placement.class_grid)
+
     with blaming_extremes(config, "repr", "labeler"):
-        check_synthetic(
-            synthetic, representation=plan.name("representation"), labeler=plan.name("labeler")
-        )
+        check_synthetic(synthetic, representation=first, labeler=second)
+        check_canvases(synthetic, first)
+    if start:
+        check_counted(synthetic, new_synthetic(), representation=first, labeler=second)
     synthetic = synthetic.to(device)
     engine, algorithm = parts.engine, parts.algorithm
     if config.engine.max_memory and algorithm.learns:
@@ -195,13 +226,14 @@ def _assemble(
         synthetic=synthetic,
         algorithm=algorithm,
         new_algorithm=lambda: plan.make("algorithm", task=task),
+        new_synthetic=new_synthetic,
         make_backbone=task.new_backbone,
         engine=engine,
         placement=synthetic.placement,
         rng=rng,
         device=device,
         notes=dict(notes or {}),
-        named={kind: plan.name(kind) for kind in ("representation", "labeler", "algorithm")},
+        named=named,
         made_with=plan.made_with(real.spec, ipc),
     )
 

@@ -23,10 +23,12 @@ from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.state_tree import encode
+from distill_core.system.units import shortened
 from registry import ContractError, ExplainedError, InputError
 
 SOME = 256  # images that are looked at at once
 TOLERANCE = 1e-4  # of the sum of a row of labels
+ROUNDING = 1e-4  # between two evaluations of the same
 
 
 def check_metrics(who: str, found: object) -> None:
@@ -167,6 +169,79 @@ def _check_items(
                 f"rows from {float(sums.min()):.3g} to {float(sums.max()):.3g})",
                 "rows that are >= 0 and sum to 1, as its trait `simplex` promises",
             )
+
+
+@torch.no_grad()
+def check_canvases(synthetic: SyntheticDataset, representation: str) -> None:
+    """Check the canvases, of which pictures and files are made.
+
+    Args:
+        synthetic: after `reset`.
+        representation: its name in messages, with its plugin.
+
+    Raises:
+        ContractError: their shape is wrong, or their numbers are not finite.
+    """
+    layout = synthetic.placement.layout
+    shape = (layout.num_canvases, synthetic.spec.image_shape[0], *layout.canvas_hw)
+    with raised_by(representation), watched(representation, "canvases"):
+        canvases = synthetic.representation.canvases()
+    check_numbers(representation, "canvases", canvases, shape)
+
+
+@torch.no_grad()
+def check_counted(
+    synthetic: SyntheticDataset, fresh: SyntheticDataset, *, representation: str, labeler: str
+) -> None:
+    """Check that images and labels are made of what is stored, and so counted, alone.
+
+    The state is loaded into parts that were never reset, as readers and resumed runs do.
+
+    Args:
+        synthetic: after `reset`.
+        fresh: made as it was, on the same device, and not reset.
+        representation: its name in messages, with its plugin.
+        labeler: the same for the labeler.
+
+    Raises:
+        ContractError: other images or labels come of the same state, or that has changed its form.
+    """
+    parts = (
+        (representation, synthetic.representation, fresh.representation),
+        (labeler, synthetic.labeler, fresh.labeler),
+    )
+    for who, one, other in parts:
+        state = one.state_dict()
+        now, made = ({n: each.shape for n, each in s.items()} for s in (state, other.state_dict()))
+        if now != made:
+            changed = sorted({name for name, _ in now.items() ^ made.items()})
+            _refuse(
+                who,
+                f"has other state than when it was made: {shortened(changed)}",
+                "parameters and buffers that are there, in their shapes, when it is made, since "
+                "those are counted",
+            )
+        other.load_state_dict(state)
+    items = synthetic.placement.layout.items
+    for begin in range(0, len(items), SOME):
+        boxes = items[begin : begin + SOME]
+        with raised_by(representation):
+            images = synthetic.representation.expand(boxes)
+            _check_same(representation, "images", images, fresh.representation.expand(boxes))
+        with raised_by(labeler):
+            labels = synthetic.labeler.labels(boxes, images)
+            _check_same(labeler, "labels", labels, fresh.labeler.labels(boxes, images))
+
+
+def _check_same(who: str, what: str, found: Tensor, again: Tensor) -> None:
+    least = ROUNDING * max(1.0, float(found.abs().max()))
+    if not torch.allclose(found, again, rtol=0, atol=least):
+        _refuse(
+            who,
+            f"gives other {what} after its state was saved and loaded: numbers outside of it are "
+            "in no budget, and lost",
+            "all numbers among its parameters and persistent buffers",
+        )
 
 
 def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) -> None:

@@ -222,6 +222,7 @@ class OuterLoop(LoopState):
         check_update(self.groups, step=self.step)
         if first:  # a labeler without `project` is found now, not when all is done
             assembly.check_synthetic()
+            assembly.check_counted()
         if self.average:
             self.average.update(assembly.synthetic, step=self.step)
         self.step += 1

@@ -43,7 +43,7 @@ def test_what_is_stored_and_what_is_decoded_are_told_apart() -> None:
 
 
 def test_one_canvas_is_alone_and_two_are_not() -> None:
-    poster, images = small_assembly(), small_assembly(repr="images", ipc=1, options={"repr": {}})
+    poster, images = small_assembly(), small_assembly(repr="images", ipc=1)
     lines = []
     for assembly in (poster, images):
         text = StringIO()
