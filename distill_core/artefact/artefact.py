@@ -31,7 +31,7 @@ from distill_core.artefact.decoding import decoded
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import stated_storage
+from distill_core.artefact.metre import stated_storage, stored_storage
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.artefact.places import located
 from distill_core.artefact.result_file import check_there, file_of, folder_of
@@ -114,16 +114,17 @@ def _load(path: Path) -> Whole:
         check_names(file, metadata["class_names"])
         whitening = read_whitening(file, metadata)
         if is_stored(metadata):
-            tensors = decoded(file, tensors, metadata, whitening)
+            packed, tensors = tensors, decoded(file, tensors, metadata, whitening)
+            storage = stored_storage(file, packed, metadata, whitening.values)
         else:
             check_gathered(file, gathered_bytes(tensors))
+            storage = stated_storage(tensors, metadata, whitening.values)
         images, labels = items(tensors), tensors["labels"]
         check_contents(file, images, labels, metadata)
         _, channels, h, w = images.shape
         shape = channels, h, w
         if (what := whitening.unfit(shape)) is not None:
             refuse(file.with_name(WHITENING), *what)
-        storage = stated_storage(tensors, metadata, whitening.values)
         distilled = Distilled(
             dataset=TensorDataset(images, labels),
             class_names=tuple(metadata["class_names"]),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from distill_core.artefact.packing import PREFIXES, state_of
+from distill_core.artefact.soundness import refuse
 from distill_core.artefact.storage import Storage, Stored
 from distill_core.artefact.stored_numbers import StoredNumbers
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.whitening import Whitening
+from distill_core.system.units import counted
 
 
 def storage_of(synthetic: SyntheticDataset, whitening: Whitening) -> Storage:
@@ -92,6 +96,40 @@ def packed_storage(
         num_classes=len(metadata["class_names"]),
         whitening_bytes=size(whitening),
     )
+
+
+def stored_storage(
+    file: Path,
+    packed: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    whitening: Mapping[str, Tensor],
+) -> Storage:
+    """Return the storage of a stored.safetensors, counted; it must be what the file states.
+
+    Args:
+        file: where it was read.
+        packed: the tensors, as they are.
+        metadata: of it.
+        whitening: is counted where nothing is stated: of one that is shared, a compact form is.
+
+    Raises:
+        InputError: the file states another size, or has tensors that are none of its numbers.
+    """
+    found = packed_storage(packed, metadata["shapes"], metadata, whitening)
+    stated = Storage.read(metadata.get("storage")) or found
+    if replace(found, whitening_bytes=stated.whitening_bytes) != stated:
+        refuse(
+            file,
+            f"it has {found.numbers:,} numbers in {found.bytes:,} bytes, and says {stated}",
+            "numbers and bytes as it says",
+        )
+    if beside := size(packed) - found.bytes:
+        refuse(
+            file,
+            f"{counted(beside, 'byte')} of its tensors are none of its numbers",
+            f"tensors {' and '.join(f'{prefix}.NAME' for prefix in PREFIXES.values())} alone",
+        )
+    return stated
 
 
 def stored_of(state: Mapping[str, Tensor]) -> Stored:

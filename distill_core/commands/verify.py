@@ -20,7 +20,7 @@ from distill_core.artefact.artefact import BROKEN, file_sha256, load, read_about
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import counted_storage, packed_storage
+from distill_core.artefact.metre import counted_storage, packed_storage, size
 from distill_core.artefact.packing import PREFIXES, state_of
 from distill_core.artefact.result_file import RESULTS, listed_results, result_file
 from distill_core.artefact.soundness import off_simplex
@@ -74,9 +74,8 @@ def _verify(run_dir: Path) -> list[Check]:
         "labels": lambda: _labels(file),
         "versions": lambda: _versions(manifest),
     }
-    if file.name == STORED:  # labels are made when it is decoded
-        parts |= {"artefact": lambda: _numbers(file)}
-        del parts["labels"]
+    if file.name == STORED:  # images and labels are made when it is decoded
+        parts |= {"artefact": lambda: _numbers(file), "labels": lambda: _label_numbers(file)}
     for name, check in parts.items():
         try:
             checks.append(Check(name, *check()))
@@ -193,6 +192,8 @@ def _storage(file: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
         if file != stored and not _decodes(packed, about, state_of(tensors, metadata["same"])):
             return False, f"{STORED} has other numbers than {DISTILLED}"
         found = packed_storage(packed, about["shapes"], metadata, whitening)
+        if beside := size(packed) - found.bytes:
+            return False, f"{counted(beside, 'byte')} of {STORED} are none of its numbers"
     else:
         found = counted_storage(tensors, metadata, whitening)
     text = f"{found.numbers} numbers in {found.bytes} bytes"
@@ -235,15 +236,33 @@ def _class_order(file: Path, manifest: Mapping[str, Any]) -> tuple[bool, str]:
 
 def _labels(file: Path) -> tuple[bool, str]:
     tensors, metadata = read_tensors(file, ["labels"])
-    labels: Tensor = tensors["labels"]
+    return labels_hold(tensors["labels"], simplex=metadata.get("simplex", True))
+
+
+def labels_hold(labels: Tensor, *, simplex: bool) -> tuple[bool, str]:
+    """Whether labels (n, K) are finite and, if they are meant to be, distributions."""
     if labels.dim() != 2 or not bool(torch.isfinite(labels).all()):
         return False, "labels are not a table of finite numbers"
     off = float((labels.double().sum(1) - 1).abs().max())
     least = float(labels.min())
     found = f"{len(labels)} rows; sums within {off:.1e} of 1, least {least:.1e}"
-    if not metadata.get("simplex", True):
+    if not simplex:
         return True, f"{found}; not meant to be distributions"
     return off_simplex(labels) is None, found
+
+
+def _label_numbers(file: Path) -> tuple[bool, str]:
+    """Whether the numbers of which labels are made are finite; labels need code of the labeler."""
+    packed, about = read_stored(file)
+    state = decoded_state(packed, about)
+    rows = [each for name, each in state.items() if name.startswith("labeler.")]
+    if not rows:
+        return True, "no numbers: they follow from the classes when images are decoded"
+    numbers = counted(sum(each.numel() for each in rows), "number")
+    taken = size({n: each for n, each in packed.items() if n.startswith(f"{PREFIXES['labeler']}.")})
+    text = f"{numbers} in {counted(taken, 'byte')}, from which they are made"
+    finite = all(bool(each.isfinite().all()) for each in rows)
+    return finite, text if finite else f"{text}, are not all finite"
 
 
 def _versions(manifest: Mapping[str, Any]) -> tuple[bool, str]:

@@ -19,7 +19,7 @@ from distill_core.artefact.contents import STORED
 from distill_core.artefact.decoding import spec_of
 from distill_core.artefact.packing import items, state_of
 from distill_core.artefact.result_file import result_file
-from distill_core.commands.verify import Check
+from distill_core.commands.verify import Check, labels_hold
 from distill_core.config.run_config import resolve
 from distill_core.contracts.whitening import Whitening
 from distill_core.run.plan import Plan
@@ -70,10 +70,13 @@ def check_decoded(run_dir: Path, settings: Mapping[str, Any], plugins: Plugins) 
 
 def _decodes(run_dir: Path) -> Check:
     try:
-        count = len(load(run_dir).dataset)
+        distilled = load(run_dir)
     except ExplainedError as error:
         return Check(NAME, False, " ".join(str(error).splitlines()))
-    return Check(NAME, True, f"its numbers decode to {count} images and labels to train on")
+    simplex = distilled.metadata.get("simplex", True)
+    held, labels = labels_hold(distilled.labels, simplex=simplex)
+    text = f"its numbers decode to {len(distilled.images)} images and labels to train on"
+    return Check(NAME, held, f"{text}; labels: {labels}")
 
 
 @torch.no_grad()

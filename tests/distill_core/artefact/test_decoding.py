@@ -18,6 +18,7 @@ from distill_core.commands.verify import verify
 from distill_core.commands.verify_decoded import check_decoded
 from distill_core.config.run_config import to_toml
 from distill_core.config.settings import parse_settings
+from distill_core.contracts.streams import seeded
 from distill_core.export import export
 from distill_core.system.files import read_tensors, write_tensors
 from registry import InputError
@@ -101,6 +102,25 @@ def test_a_poster_is_laid_out_as_in_its_run(tmp_path: Path) -> None:
     assert torch.equal(found.tensors["items"][:, 1:], assembly.placement.layout.items.yxyx.int())
 
 
+def test_a_file_that_does_not_say_its_size_is_counted(tmp_path: Path) -> None:
+    """It was read as one that has images beside its numbers, and refused."""
+    images = {**DECODERS["gsdd"], "stored": "uint4"}
+    file = save(assembled("gsdd", images=images, labels={"stored": "uint2"}), tmp_path)
+    tensors, metadata = read_tensors(file)
+    del metadata["storage"]
+    write_tensors(tmp_path / "changed.safetensors", tensors, metadata)
+    assert load(tmp_path / "changed.safetensors").storage == load(file).storage
+
+
+def test_tensors_that_are_none_of_its_numbers_are_refused(tmp_path: Path) -> None:
+    """The metre counts numbers by their names; others would be bytes that nobody counted."""
+    file = save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path)
+    tensors, metadata = read_tensors(file)
+    write_tensors(tmp_path / "changed.safetensors", tensors | {"x": torch.zeros(3)}, metadata)
+    with pytest.raises(InputError, match=r"12 bytes of its tensors are none of its numbers"):
+        load(tmp_path / "changed.safetensors")
+
+
 def test_the_plain_code_of_the_page_decodes_it(tmp_path: Path) -> None:
     """docs/guide/use-the-result.md, "Stored numbers": what a reader copies, beside the package."""
     names: dict[str, Any] = {}
@@ -118,6 +138,30 @@ def test_the_plain_code_of_the_page_decodes_it(tmp_path: Path) -> None:
         assert torch.allclose(found, expected.images, atol=1e-5), name
         given = names["labels_of"](d, about, len(found))
         assert torch.allclose(given, expected.labels, atol=1e-6), name
+
+
+@pytest.mark.parametrize("labeler", ["soft", "poddl"])
+def test_the_plain_code_makes_labels_of_levels_below_zero(labeler: str, tmp_path: Path) -> None:
+    """It divided by sums as they came: learned levels leave zero, and two bits a row of zeros."""
+    names: dict[str, Any] = {}
+    for block in blocks("docs/guide/use-the-result.md"):
+        if "read_small(path)" in block.text or "gsdd(d, about)" in block.text:
+            exec(block.text, names)
+    labels = {"stored": "uint2", "scales": "learned"}
+    assembly = assembled("images", labeler, labels=labels)
+    with torch.no_grad():
+        inner = assembly.synthetic.labeler.inner
+        inner.rows.copy_(torch.rand(inner.rows.shape, generator=seeded(0)))
+        inner.rows[0], inner.rows[1] = 0.0, 0.1
+        (low,) = (p for n, p in assembly.synthetic.labeler.levels.items() if n.endswith("low"))
+        for lowest in (-0.1, 0.0):
+            low.fill_(lowest)
+            file = save(assembly, tmp_path / f"low{lowest:g}")
+            d, about = names["read_small"](file)
+            assert (float(d["label.rows"].min()) < 0) == (lowest < 0)
+            expected = load(file).labels
+            given = names["labels_of"](d, about, len(expected))
+            assert torch.allclose(given, expected, atol=1e-6), lowest
 
 
 def test_every_format_is_exported(tmp_path: Path) -> None:
@@ -215,6 +259,10 @@ def _newer(metadata: dict[str, Any]) -> None:
     metadata["format"] = 9
 
 
+def _smaller(metadata: dict[str, Any]) -> None:
+    metadata["storage"]["bytes"] //= 2
+
+
 def _turned(metadata: dict[str, Any]) -> None:
     metadata["class_grid"] = [[0, 0, 1], [2, 3, 4]]
 
@@ -235,6 +283,7 @@ def _turned(metadata: dict[str, Any]) -> None:
         (_patched, r"100000x100000 patches are too many"),
         (_many, r"cannot be"),
         (_newer, r"has format 9"),
+        (_smaller, r"it has 2,520 numbers in 10,080 bytes, and says .* in 5,040 bytes"),
         (_turned, r"has classes \[\[0, 0, 1\], \[2, 3, 4\]\] on a grid of 2x3"),
     ],
 )

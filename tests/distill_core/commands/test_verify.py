@@ -83,6 +83,35 @@ def test_stored_numbers_without_their_whitening(tmp_path):
     assert found["artefact"] == "whitening.safetensors is missing"
 
 
+def test_labels_of_stored_numbers_are_a_claim_of_their_own(tmp_path):
+    """The table of stored numbers had no row for them, whatever became of their numbers."""
+
+    def row(folder):
+        return next(check for check in verify(folder) if check.name == "labels")
+
+    def broken(folder, edit):
+        file = folder / "stored.safetensors"
+        tensors, metadata = read_tensors(file)
+        edit(tensors)
+        write_tensors(file, tensors, metadata)
+        edit_manifest(folder, lambda m: m["files"].update({file.name: file_sha256(file)}))
+        return failed(folder)
+
+    images = {"images": {"stored": "uint8"}}
+    save(assembled("images", "soft", labels={"stored": "uint4"}, **images), tmp_path / "soft")
+    save(assembled("images", "onehot", **images), tmp_path / "onehot")
+    # Twelve rows of six classes: half a byte each, and one pair of float32.
+    assert row(tmp_path / "soft").found == "72 numbers in 44 bytes, from which they are made"
+    assert "no numbers" in row(tmp_path / "onehot").found
+    assert failed(tmp_path / "soft") == failed(tmp_path / "onehot") == {}
+    found = broken(tmp_path / "soft", lambda tensors: tensors["label.rows.low"].fill_(float("nan")))
+    assert found.keys() == {"artefact", "labels"}
+    assert "are not all finite" in found["labels"]
+    other = torch.zeros(5, dtype=torch.uint8)
+    found = broken(tmp_path / "onehot", lambda tensors: tensors.update(hidden=other))
+    assert found == {"storage": "5 bytes of stored.safetensors are none of its numbers"}
+
+
 def test_metadata_of_another_form_are_a_failed_claim(run_dir):
     def edit(tensors, metadata):
         metadata["same"] = []
