@@ -40,6 +40,7 @@ from distill_core.run.course import Notice
 from distill_core.run.directory import check_files, check_new
 from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.folders import whole_folder
+from distill_core.system.paths import path_of
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
 
@@ -105,6 +106,7 @@ def distill(
             mistakes in the arguments.
         KeyboardInterrupt: Ctrl-C; with `out`, the run can be resumed.
     """
+    target = None if out is None else path_of(out, what="out")
     extra = []
     if dataset is not None and not isinstance(dataset, str):
         raw = raw_data(dataset, test, class_names=class_names, augmentations=augmentations)
@@ -135,10 +137,10 @@ def distill(
     stronger = merge({k: v for k, v in given.items() if v is not None}, nested(options or {}))
     config = resolve(merge(preset_settings(preset, plugins) if preset else {}, stronger), plugins)
     check_effects(config, stronger)
-    if out is not None:
-        check_new(Path(out), overwrite=overwrite)
-        networks = _run(config, plugins, Path(out), overwrite=overwrite, verbose=verbose)
-        return DistillResult(Path(out), config, plugins, networks)
+    if target is not None:
+        check_new(target, overwrite=overwrite)
+        networks = _run(config, plugins, target, overwrite=overwrite, verbose=verbose)
+        return DistillResult(target, config, plugins, networks)
     run_dir = Path(tempfile.mkdtemp(prefix="distill-"))
     try:
         networks = _run(config, plugins, run_dir, overwrite=False, verbose=verbose)
@@ -230,10 +232,10 @@ class DistillResult:
         """Copy the run directory, for `distill_core.load` and the commands of `distill`.
 
         Raises:
-            InputError: `path` is in use, or a file of the run has been replaced by a link, a pipe
-                or a device.
+            InputError: `path` is no path or in use, or a file of the run has been replaced by a
+                link, a pipe or a device.
         """
-        target = Path(path)
+        target = path_of(path, what="path")
         check_new(target, overwrite=False)
         check_files(self.run_dir)
         with whole_folder(target, replace=True) as folder:
@@ -248,7 +250,7 @@ class DistillResult:
             path: a folder that does not exist or is empty.
             format: "images", "tensors", "huggingface" or "dd-ranking".
         """
-        return export(self.run_dir, Path(path), format)
+        return export(self.run_dir, path_of(path, what="path"), format)
 
     def evaluate(
         self,

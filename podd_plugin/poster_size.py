@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil, floor, inf, sqrt
 
-from distill_core.plugin import InputError
+from distill_core.plugin import InputError, points_of
 
 DEFAULT_IPC = 0.9
 ASPECT_TOLERANCE = 0.02
@@ -16,7 +16,7 @@ PASSES = 30
 # Of decoded canvases: pixels, in units of those that their numbers would make, and blocks on each
 # side of a class cell.
 AREAS = {"frequencies": 4.0, "bases": 4.0, "lowrank": 4.0, "gaussians": 16.0}
-GAUSSIANS, LEAST_PIXELS = 24, 16  # of a patch, about as many as `gsdd` has; and pixels for each
+GAUSSIANS = 24  # of a patch, about as many as `gsdd` has
 BLOCKS = {"frequencies": 1, "bases": 4}
 
 
@@ -32,7 +32,7 @@ def decoded_area(canvas: str, image_shape: tuple[int, ...]) -> float:
     if canvas != "gaussians":
         return AREAS[canvas]
     channels, height, width = image_shape
-    points = min(GAUSSIANS, max(1, height * width // LEAST_PIXELS))
+    points = points_of((height, width), GAUSSIANS)
     most = channels * height * width / (points * (5 + channels))
     return min(AREAS[canvas], most)
 

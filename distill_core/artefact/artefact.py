@@ -76,8 +76,8 @@ def load(path: str | Path) -> Distilled:
             "gallery:NAME", and "hf://user/name" of the Hugging Face Hub (see `places.py`).
 
     Raises:
-        InputError: a file is missing, truncated, changed since it was written, from a newer
-            version of distill, no plain file, or its content cannot be trained on.
+        InputError: it is no path; a file is missing, truncated, changed since it was written, from
+            a newer version of distill, no plain file, or its content cannot be trained on.
     """
     return load_whole(path).distilled
 

@@ -15,6 +15,7 @@ from distill_core.artefact.contents import MANIFEST, WHITENING
 from distill_core.artefact.gallery import entry_folder
 from distill_core.artefact.result_file import RESULTS, check_there, file_of, has_result
 from distill_core.system.cache import cache_dir
+from distill_core.system.paths import path_of
 from registry import EnvironmentFault, ExplainedError, InputError
 
 GALLERY, HUB = "gallery:", "hf:/"
@@ -29,14 +30,14 @@ def located(place: str | Path) -> Path:
 
     Raises:
         UnknownNameError: the gallery has no such entry.
-        InputError: the Hub has no such dataset, or shows it to others only.
+        InputError: the Hub has no such dataset, or shows it to others only; or it is no path.
         EnvironmentFault: the Hub cannot be reached, and nothing of it is here.
     """
     text = str(place)
     if text.startswith(GALLERY):
         return entry_folder(text.removeprefix(GALLERY))
     if not text.startswith(HUB):
-        return Path(place)
+        return path_of(place, what="path")
     if (found := _HUB.fullmatch(text)) is None:
         raise InputError(
             f"'{text}' names no dataset of the Hub.",

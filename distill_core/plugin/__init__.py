@@ -111,6 +111,7 @@ TOOLS: Table = {
             "GAUSSIAN_BORDER",
             "colours_at",
             "even_factors",
+            "points_of",
             "sum_gaussians",
         ),
         "distill_core.data.initial_pixels": ("draw_real", "fit_images", "starting_noise"),

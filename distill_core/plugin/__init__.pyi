@@ -56,6 +56,7 @@ from distill_core.data.downsample import upsample as upsample
 from distill_core.data.gaussians import GAUSSIAN_BORDER as GAUSSIAN_BORDER
 from distill_core.data.gaussians import colours_at as colours_at
 from distill_core.data.gaussians import even_factors as even_factors
+from distill_core.data.gaussians import points_of as points_of
 from distill_core.data.gaussians import sum_gaussians as sum_gaussians
 from distill_core.data.initial_pixels import draw_real as draw_real
 from distill_core.data.initial_pixels import fit_images as fit_images

@@ -159,6 +159,21 @@ def test_mistakes_leave_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("given", [3, b"runs/mine", ["runs/mine"]])
+def test_what_is_no_path_is_refused_in_words(given: Any, outcome: DistillResult) -> None:
+    """`load(None)` and `out=3` ended in an error of pathlib, after the components were made."""
+    for call, name in (
+        (lambda: small(out=given), "out"),
+        (lambda: outcome.save(given), "path"),
+        (lambda: outcome.export(given, "images"), "path"),
+        (lambda: distill_core.load(given), "path"),
+        (lambda: distill_core.load(None), "path"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match=rf"^{name} is .* which is no path") as caught:
+            call()
+        assert caught.value.next == f'pass {name} as "runs/NAME", for example.'
+
+
 def test_data_of_one_class_are_refused_before_any_work(tmp_path: Path) -> None:
     """Networks of one class give no gradient, which was blamed on the algorithm."""
     with pytest.raises(InputError, match="has one class, so that every answer is right"):

@@ -24,12 +24,12 @@ from distill_core.plugin import (
     colours_at,
     draw_real,
     even_factors,
+    points_of,
     starting_noise,
     sum_gaussians,
 )
 
 PUBLISHED_POINTS = 22  # of an image of 32x32 at one image per class
-LEAST_PIXELS = 16  # that a Gaussian of a small image stands for
 FIT_LR = 1e-2  # published, Adam
 
 
@@ -52,7 +52,7 @@ class Gsdd(Decoded):
         super().__init__()
         self.options = options
         channels, height, width = spec.image_shape
-        points = options.points or min(PUBLISHED_POINTS, max(1, height * width // LEAST_PIXELS))
+        points = options.points or points_of((height, width), PUBLISHED_POINTS)
         self.layout = image_layout(spec, images_per_class(points, spec, 1 if ipc is None else ipc))
         shape = (self.layout.num_canvases, points)
         self.means = nn.Parameter(torch.zeros(*shape, 2))
