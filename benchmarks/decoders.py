@@ -37,6 +37,10 @@ OTHERS = {
     "images, half size": {"repr": "images", "options": {"repr": {"downsample": 2}}},
     "poster": {"repr": "poster"},
     "poster, half size": {"repr": "poster", "options": {"repr": {"downsample": 2}}},
+    **{
+        f"poster, {canvas}": {"repr": "poster", "options": {"repr": {"canvas": canvas}}}
+        for canvas in ("frequencies", "bases", "lowrank", "gaussians")
+    },
 }
 
 

@@ -21,6 +21,7 @@ from podd_plugin import poster_canvas
 from podd_plugin.options import PosterOptions
 from podd_plugin.poster import Poster
 from registry import InputError
+from tests.distill_core.testing.faults import fault
 
 LINEAR = ("frequencies", "bases", "lowrank")
 DECODED = (*LINEAR, "gaussians")
@@ -275,3 +276,30 @@ def test_what_does_not_fit_is_refused_with_an_option_that_helps(options, ipc, wh
     (option,) = mended
     assert f"-o repr.{option}" in caught.value.next
     Poster(PosterOptions(**{**options, **mended}), spec=spec(), ipc=ipc)
+
+
+@pytest.mark.parametrize("canvas", ["pixels", *DECODED])
+@pytest.mark.parametrize(
+    ("counted", "sentence"),
+    [
+        (True, "images per class where 1.0 were asked for"),
+        (False, "gives other images after its state was saved and loaded"),
+    ],
+)
+def test_a_mask_beside_what_is_counted_is_found(canvas, counted, sentence) -> None:
+    class Masked(Poster):
+        mask: torch.Tensor
+
+        def __init__(self, *, spec: DataSpec, ipc: float | None) -> None:
+            super().__init__(PosterOptions(canvas=canvas), spec=spec, ipc=ipc)
+            shape = (spec.num_classes, *self._shape[1:])
+            self.register_buffer("mask", torch.zeros(shape), persistent=counted)
+
+        def reset(self, placement, real, *, generator) -> None:
+            super().reset(placement, real, generator=generator)
+            self.mask.copy_(torch.rand(self.mask.shape, generator=generator))
+
+        def canvases(self) -> torch.Tensor:
+            return super().canvases() * self.mask[0].mean()
+
+    assert sentence in fault(check_representation, Masked)
