@@ -85,6 +85,7 @@ class PosterOptions(Options):
     area: float | None = Field(
         None,
         ge=1,
+        le=1000,
         description="how many times as many pixels a decoded canvas has as its numbers would "
         f"make; not with canvas pixels; default {AREAS['frequencies']:g}, with gaussians "
         f"{AREAS['gaussians']:g}, and less for small images",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, floor, prod
+from math import floor, prod
 
 import torch
 
@@ -129,12 +129,12 @@ def _least(measure: Measure, ipc: float) -> int:
     """Return the bytes of about the smallest budget above this one that buys anything.
 
     Raises:
-        InputError: that of `measure`, since no budget does: something else is wrong.
+        InputError: that of `measure` at this one, since no budget does: something else is wrong.
     """
     for k in range(1, GROWTHS):
         if (found := _at(measure, ipc * GROWTH**k)) is not None:
             return found[1]
-    return measure(float(ceil(ipc * GROWTH**GROWTHS)))
+    return measure(ipc)
 
 
 def _too_small(limit: int, least: int, *, fixed: bool = False) -> InputError:

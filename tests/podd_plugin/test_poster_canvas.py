@@ -20,7 +20,7 @@ from distill_core.testing.assertions import perturb
 from podd_plugin import poster_canvas
 from podd_plugin.options import PosterOptions
 from podd_plugin.poster import Poster
-from registry import InputError
+from registry import InputError, OptionError, check_options
 from tests.distill_core.testing.faults import fault
 
 LINEAR = ("frequencies", "bases", "lowrank")
@@ -276,6 +276,12 @@ def test_what_does_not_fit_is_refused_with_an_option_that_helps(options, ipc, wh
     (option,) = mended
     assert f"-o repr.{option}" in caught.value.next
     Poster(PosterOptions(**{**options, **mended}), spec=spec(), ipc=ipc)
+
+
+def test_an_area_that_no_canvas_can_have_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"repr\.area = 1e\+308") as caught:
+        check_options(PosterOptions, {"canvas": "lowrank", "area": 1e308}, where="repr")
+    assert "at most 1000" in caught.value.expected
 
 
 @pytest.mark.parametrize("canvas", ["pixels", *DECODED])

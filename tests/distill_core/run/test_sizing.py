@@ -137,6 +137,16 @@ def test_what_no_budget_buys_is_refused_with_its_own_reason(
     assert f"-o repr.{next(iter(options))}" in caught.value.next
 
 
+def test_what_is_dearer_by_the_budget_is_refused_at_the_budget_asked_for() -> None:
+    """Not at the largest that was tried, which says nothing to who asked for 1,000 bytes."""
+
+    def measure(ipc: float) -> int:
+        raise InputError(f"{ipc:g} is too few", expected="more.", next="raise it.")
+
+    with pytest.raises(InputError, match=r"^2\.5 is too few"):
+        largest_ipc(1000, measure, 400)
+
+
 def test_two_budgets_are_refused() -> None:
     with pytest.raises(OptionError, match=r"run\.ipc = 0\.8 and run\.budget_bytes = 30720"):
         small_config(budget_bytes="30KiB")
