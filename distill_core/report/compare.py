@@ -28,6 +28,7 @@ HEADERS = {
     "numbers": "stored numbers",
     "bytes": "bytes",
     "bits_per_class": "bits per class",
+    "ipc_pixels": "IPC by pixels",
     "ipc_bytes": "IPC by bytes",
     "outer_steps": "outer steps",
     "seconds_per_step": "s/step",
@@ -37,7 +38,7 @@ HEADERS = {
 # Sorted with the largest value first.
 LARGEST_FIRST = WHAT
 SAME = ("repr", "labeler", "algo", "dataset", "ipc")
-MEASURED = ("numbers", "bytes", "bits_per_class", "ipc_bytes")  # not of older runs
+MEASURED = ("numbers", "bytes", "bits_per_class", "ipc_pixels", "ipc_bytes")  # not of older runs
 MISSING = "-"
 
 
@@ -152,7 +153,7 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return MISSING
     match name:
-        case "ipc" | "ipc_bytes":
+        case "ipc" | "ipc_pixels" | "ipc_bytes":
             return f"{value:.3g}"
         case "pixels" | "bits_per_class":
             return f"{value:.0f}"

@@ -72,11 +72,11 @@ def test_numbers_of_a_row(tmp_path: Path) -> None:
 def test_a_run_that_measured_its_storage_shows_it(tmp_path: Path) -> None:
     storage = {
         "numbers": 1060, "bytes": 2020, "label_bytes": 100, "bits_per_class": 1616.0,
-        "ipc_pixels": 0.5, "ipc_bytes": 0.263, "whitening_bytes": 0,
+        "ipc_pixels": 0.52, "ipc_bytes": 0.263, "whitening_bytes": 0,
     }  # fmt: skip
     (row,) = compare([read_run(write_run(tmp_path / "a", storage=storage))], {})
     text = markdown([row]).splitlines()[-1]
-    assert "| 1060 | 2020 | 1616 | 0.263 |" in text
+    assert "| 1060 | 2020 | 1616 | 0.52 | 0.263 |" in text
 
 
 @pytest.mark.parametrize("wrong", [{"bytes": -1}, {"bytes": "many"}, {"bytes": None}, [], 3])
