@@ -16,6 +16,7 @@ POSTER, POSTER_GRID, TIMELAPSE = "poster.png", "poster_grid.png", "poster.gif"
 REPORT = "report.html"
 CHECKPOINT, EVALUATION, SNAPSHOTS = "checkpoint", "evaluation", "snapshots"
 STATE, PREVIOUS = "state.safetensors", "previous.safetensors"
+INFO = "info.json"  # not of a run: what an export is
 KEPT = ".previous"  # the last complete set, while its files are replaced
 EVENTS = "events.out.tfevents.[0-9]*.*.[0-9]*"  # TensorBoard's: time, host, process
 

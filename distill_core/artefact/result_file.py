@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distill_core.artefact.contents import DISTILLED, STORED
+from distill_core.artefact.contents import DISTILLED, INFO, STORED
 from distill_core.artefact.last_set import current, current_file
 from distill_core.artefact.manifest import read_manifest
 from registry import InputError
@@ -57,6 +57,11 @@ def check_there(file: Path) -> None:
     other = result_file(file.parent)
     if file.name in RESULTS and other.name != file.name and other.exists():
         step = f"load the directory, or {other.name} in it, which has the result."
+    elif (file.parent / INFO).exists():
+        step = (
+            f"this is an export, and {INFO} says how it is read; load the run that it was made "
+            "from, or its export --format huggingface."
+        )
     raise InputError(
         f"{file} does not exist.",
         expected="a run directory with a result, or the file of one.",

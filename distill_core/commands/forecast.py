@@ -43,7 +43,7 @@ def forecast(
     config, spent = assembly.config, float(state.get("seconds", 0.0)) / 60
     left = None if config.minutes is None else max(config.minutes - spent, 0.0)
     steps = assembly.steps - int(state.get("step", 0))
-    if steps < FEW or assembly.device.type != "cpu":
+    if steps < FEW or left == 0 or assembly.device.type != "cpu":
         return
     try:
         with inner_precision(config):

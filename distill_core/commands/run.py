@@ -134,7 +134,7 @@ def run(
         )
         if state:
             loop.load_state_dict(state)
-            console.print(f"resume   {_place(loop.step, assembly.steps)}")
+            console.print(f"resume   {_place_of(loop)}")
         ranks.broadcast(ranks.gather(None))  # nothing is changed or deleted before all are ready
         if ranks.is_main and early:
             _take_over(run_dir, config, start, resume=resume)
@@ -148,13 +148,21 @@ def run(
                 log.board.close()
 
 
-def _place(step: int, steps: int) -> str:
-    """Say where a run goes on.
+def _place_of(loop: OuterLoop) -> str:
+    minutes = loop.assembly.config.minutes
+    late = minutes is not None and loop.seconds >= 60 * minutes
+    return _place(loop.step, loop.assembly.steps, late=late)
+
+
+def _place(step: int, steps: int, *, late: bool = False) -> str:
+    """Say where a run goes on; `late`: its time is spent.
 
     >>> _place(120, 300), _place(300, 300)
     ('goes on after outer step 120 of 300', 'all 300 outer steps are made; their result is judged')
     >>> _place(4, 3)
     '4 outer steps are made, more than the 3 of --steps; their result is judged'
+    >>> _place(120, 300, late=True)
+    'the time of --minutes is spent, after outer step 120; the result is judged'
     """
     if step > steps:
         return (
@@ -162,6 +170,8 @@ def _place(step: int, steps: int) -> str:
         )
     if step == steps:
         return f"all {steps} outer steps are made; their result is judged"
+    if late:
+        return f"the time of --minutes is spent, after outer step {step}; the result is judged"
     return f"goes on after outer step {step} of {steps}"
 
 

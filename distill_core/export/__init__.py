@@ -20,7 +20,7 @@ from pathlib import Path
 
 from distill_core import __version__
 from distill_core.artefact.artefact import Whole, load_whole
-from distill_core.artefact.contents import WHITENING
+from distill_core.artefact.contents import INFO, WHITENING
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.places import located
@@ -30,7 +30,7 @@ from distill_core.export.huggingface import export_huggingface
 from distill_core.export.images import export_images
 from distill_core.export.shared_whitening import whitening_text, write_whitening
 from distill_core.export.tensors import export_tensors
-from distill_core.export.written import INFO, names_in, strangers, written_in
+from distill_core.export.written import names_in, strangers, written_in
 from distill_core.system.files import write_atomically
 from distill_core.system.folders import whole_folder
 from distill_core.system.listing import named

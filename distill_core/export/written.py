@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distill_core.artefact.contents import INFO
 from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.files import parse_json
 from distill_core.system.listing import is_litter
 from registry import InputError
 
-INFO = "info.json"
 # What earlier versions, which listed nothing, wrote besides pictures.
 EARLIER = (
     *("tensors.safetensors", "whitening.safetensors", "poster.safetensors"),

@@ -97,6 +97,17 @@ def test_who_names_the_other_file_is_told(numbers: Path) -> None:
     assert refused.value.next == f"load the directory, or {STORED} in it, which has the result."
 
 
+def test_who_loads_another_export_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        load(tmp_path)
+    assert "check the path" in refused.value.next
+    (tmp_path / "info.json").write_text("{}")
+    with pytest.raises(InputError) as refused:
+        load(tmp_path)
+    assert "this is an export" in refused.value.next
+    assert "huggingface" in refused.value.next
+
+
 def _flipped(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-1] ^= 1

@@ -72,6 +72,8 @@ def test_it_is_said_and_a_word_or_a_limit_is_enough() -> None:
     assert limited == ["cost     one outer step: 28 s; about 193 steps in 1 h 30 min"]
     late = told(Paced(28.0), state={"step": 900, "seconds": 10.0})
     assert late == ["cost     one outer step: 28 s; 100 steps: 46 min 40 s"]
+    spent = told(Paced(28.0), config={"minutes": 1.0}, state={"step": 9, "seconds": 61.0})
+    assert spent == []  # no step is left
 
 
 @pytest.mark.parametrize("algorithm", [Paced(None), Diverging()])
