@@ -225,20 +225,22 @@ def page(folder: Path = ENTRIES) -> str:
     names = entry_names(folder)
     smallest = min(names, key=lambda name: read_facts(name, folder)["bytes"], default="")
     parts = [INTRODUCTION, USE.format(first=smallest) if names else NOTHING]
-    parts += [section(name, read_facts(name, folder)) for name in names]
+    parts += [section(name, folder) for name in names]
     return "\n".join(parts)
 
 
-def section(name: str, facts: dict[str, Any]) -> str:
+def section(name: str, folder: Path = ENTRIES) -> str:
     """Return the part of the page about one entry."""
+    facts = read_facts(name, folder)
     said = {"random": "random real images of that budget", "full": "all training images"}
+    steps = read_manifest(folder / name)["results"]["distilled"]["recipe"]["steps"]
     controls = [f"{said[what]}: {100 * mean:.1f} %" for what, mean in facts["controls"].items()]
     rows = [
         ("load", f'`distill_core.load("gallery:{name}")`'),
         ("accuracy", f"**{accuracy_text(facts)}**"),
         ("for comparison", "; ".join(controls)),
         ("note", facts.get("note", "")),
-        ("network", facts["network"]),
+        ("network", f"{facts['network']}, trained for {steps:,} steps to be judged"),
         ("budget", facts["budget"]),
         (
             "bytes",

@@ -31,7 +31,8 @@ def judged(folder: Path, seed: int, mean: float) -> Path:
     run = folder / f"run-{seed}"
     shutil.copytree(RUN, run)
     manifest = json.loads((run / "manifest.json").read_text())
-    results = {"distilled": {"mean": mean, "std": 0.1, "accuracies": [mean, mean]}}
+    found = {"mean": mean, "std": 0.1, "accuracies": [mean, mean], "recipe": {"steps": 1234}}
+    results = {"distilled": found}
     (run / "manifest.json").write_text(json.dumps({**manifest, "results": results, "seed": seed}))
     return run
 
@@ -101,7 +102,7 @@ def test_an_entry_of_a_decoder_has_its_numbers_alone(old: bool, tmp_path: Path) 
     settings = assembly.config.model_dump(mode="json", exclude_none=True)
     (run / "run.toml").write_text(tomli_w.dumps(settings))
     manifest = json.loads((run / "manifest.json").read_text())
-    results = {"distilled": {"mean": 0.5, "std": None, "accuracies": [0.5]}}
+    results = {"distilled": {"mean": 0.5, "std": None, "accuracies": [0.5], "recipe": {"steps": 9}}}
     if old:
         whole = load_whole(run)
         metadata = {**whole.distilled.metadata, "content": "", "format": 1, "same": {}}
