@@ -21,19 +21,9 @@ from torch.nn import functional
 SAMPLES = 2  # supersampling: places on each side of a pixel
 PIXEL_VARIANCE = 1 / 12  # of a box as wide as a pixel, in squared pixels
 GAUSSIAN_BORDER = 63 / 64  # largest coordinate of a mean, exact in bfloat16, too
-LEAST_PIXELS = 16  # that a Gaussian of a small image stands for
 FLOOR = -50.0  # of exponents; exp(-50) times a colour is lost in any sum
 # Numbers that are evaluated at once: what a core's cache holds, or enough to fill a card.
 PIECE = {"cpu": 2**18, "cuda": 2**26}
-
-
-def points_of(hw: tuple[int, int], most: int) -> int:
-    """Return how many Gaussians draw an image: `most`, or a small one's pixels over `LEAST_PIXELS`.
-
-    >>> points_of((32, 32), 22), points_of((8, 8), 22), points_of((2, 2), 22)
-    (22, 4, 1)
-    """
-    return min(most, max(1, hw[0] * hw[1] // LEAST_PIXELS))
 
 
 def sum_gaussians(

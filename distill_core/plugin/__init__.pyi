@@ -56,7 +56,6 @@ from distill_core.data.downsample import upsample as upsample
 from distill_core.data.gaussians import GAUSSIAN_BORDER as GAUSSIAN_BORDER
 from distill_core.data.gaussians import colours_at as colours_at
 from distill_core.data.gaussians import even_factors as even_factors
-from distill_core.data.gaussians import points_of as points_of
 from distill_core.data.gaussians import sum_gaussians as sum_gaussians
 from distill_core.data.initial_pixels import draw_real as draw_real
 from distill_core.data.initial_pixels import fit_images as fit_images
@@ -65,6 +64,7 @@ from distill_core.data.picture_files import decode_picture as decode_picture
 from distill_core.data.picture_files import picture_size as picture_size
 from distill_core.data.picture_notes import PictureNotes as PictureNotes
 from distill_core.data.picture_notes import shown as shown
+from distill_core.data.points import points_of as points_of
 from distill_core.data.prepare import check_class_names as check_class_names
 from distill_core.data.prepare import held_out as held_out
 from distill_core.data.real_budget import RealBudget as RealBudget

@@ -235,6 +235,7 @@ def check_counted(
 
 def _check_same(who: str, what: str, found: Tensor, again: Tensor) -> None:
     least = ROUNDING * max(1.0, float(found.abs().max()))
+    again = again.to(found.dtype)  # a run may have been widened since
     if not torch.allclose(found, again, rtol=0, atol=least):
         _refuse(
             who,
