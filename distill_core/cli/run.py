@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ def _run(plan: _Plan, arguments: tuple[str, ...], ranks: Ranks | None = None, **
     from distill_core.run.checkpoint import has_checkpoint
     from distill_core.run.directory import is_of
 
-    going_on = resume_command(plan.run_dir)
+    # What this command asked for may not be in the run's file yet: `--steps`, `-o`.
+    again = shlex.join(["distill", *arguments])
+    going_on = again if given["resume"] else resume_command(plan.run_dir)
     try:
         run_command.run(
             plan.config,
