@@ -40,7 +40,7 @@ from distill_core.run.course import Notice
 from distill_core.run.directory import check_files, check_new
 from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.folders import whole_folder
-from distill_core.system.paths import path_of
+from distill_core.system.paths import as_path
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
 
@@ -106,7 +106,7 @@ def distill(
             mistakes in the arguments.
         KeyboardInterrupt: Ctrl-C; with `out`, the run can be resumed.
     """
-    target = None if out is None else path_of(out, what="out")
+    target = None if out is None else as_path(out, what="out")
     extra = []
     if dataset is not None and not isinstance(dataset, str):
         raw = raw_data(dataset, test, class_names=class_names, augmentations=augmentations)
@@ -235,7 +235,7 @@ class DistillResult:
             InputError: `path` is no path or in use, or a file of the run has been replaced by a
                 link, a pipe or a device.
         """
-        target = path_of(path, what="path")
+        target = as_path(path, what="path")
         check_new(target, overwrite=False)
         check_files(self.run_dir)
         with whole_folder(target, replace=True) as folder:
@@ -250,7 +250,7 @@ class DistillResult:
             path: a folder that does not exist or is empty.
             format: "images", "tensors", "huggingface" or "dd-ranking".
         """
-        return export(self.run_dir, path_of(path, what="path"), format)
+        return export(self.run_dir, as_path(path, what="path"), format)
 
     def evaluate(
         self,

@@ -33,22 +33,8 @@ def explain(
         explained: what explains the options, for the next step; empty: nothing does.
         gone: options of earlier versions, with the value that each has for good.
     """
-    return _explained_already(error) or _explain(model, error, where, explained, gone)
-
-
-def _explained_already(error: ValidationError) -> OptionError | None:
-    """Return the error that a validator of the model raised about several fields, if any."""
-    causes = [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
-    return next((cause for cause in causes if isinstance(cause, OptionError)), None)
-
-
-def _explain(
-    model: type[BaseModel],
-    error: ValidationError,
-    where: str,
-    explained: str,
-    gone: Mapping[str, Any],
-) -> OptionError:
+    if already := _explained_already(error):
+        return already
     problems = error.errors(include_url=False, include_context=True)
     whats, expecteds, remedies = [], [], []
     for problem in problems:
@@ -84,6 +70,12 @@ def _explain(
         expected=" ".join(dict.fromkeys(expecteds)),
         next=f"{'; '.join(filter(None, (*passed, explained))) or 'leave it out'}.",
     )
+
+
+def _explained_already(error: ValidationError) -> OptionError | None:
+    """Return the error that a validator of the model raised about several fields, if any."""
+    causes = [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
+    return next((cause for cause in causes if isinstance(cause, OptionError)), None)
 
 
 def _near_choice(problem: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from distill_core.artefact.contents import MANIFEST, WHITENING
 from distill_core.artefact.gallery import entry_folder
 from distill_core.artefact.result_file import RESULTS, check_there, file_of, has_result
 from distill_core.system.cache import cache_dir
-from distill_core.system.paths import path_of
+from distill_core.system.paths import as_path
 from registry import EnvironmentFault, ExplainedError, InputError
 
 GALLERY, HUB = "gallery:", "hf:/"
@@ -37,7 +37,7 @@ def located(place: str | Path) -> Path:
     if text.startswith(GALLERY):
         return entry_folder(text.removeprefix(GALLERY))
     if not text.startswith(HUB):
-        return path_of(place, what="path")
+        return as_path(place, what="path")
     if (found := _HUB.fullmatch(text)) is None:
         raise InputError(
             f"'{text}' names no dataset of the Hub.",

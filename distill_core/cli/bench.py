@@ -76,11 +76,11 @@ def command(
 
 def row(line: Line) -> tuple[str, ...]:
     """Return the cells of `HEADERS`."""
-    from distill_core.system.units import size_text
+    from distill_core.system.units import counted, size_text
 
     phases = ", ".join(f"{name} {seconds:.3g}" for name, seconds in line.phases.items())
     several = f"{line.processes}: {line.speed_up:.2f} times" if line.processes else ""
-    engine = f"{line.engine}, {line.threads} thread{'s' if line.threads > 1 else ''}"
+    engine = f"{line.engine}, {counted(line.threads, 'thread')}"
     if line.device != "cpu":
         engine = f"{line.engine} on {line.device}"
     memory = f"{size_text(line.memory)} beside {size_text(line.process)}"

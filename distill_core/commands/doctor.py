@@ -127,11 +127,11 @@ def _bytes_in(folder: Path) -> int:
 def _pictures() -> Iterator[Finding]:
     from distill_core.data.half_made import halves
     from distill_core.data.picture_space import LIMIT, kept_sets, limit, pictures_dir
-    from distill_core.system.units import size_text
+    from distill_core.system.units import counted, size_text
 
     sets = kept_sets()
     found = (
-        f"{len(sets)} set{'' if len(sets) == 1 else 's'} in {pictures_dir()}, "
+        f"{counted(len(sets), 'set')} in {pictures_dir()}, "
         f"{size_text(sum(sets.values()))} of {size_text(limit())} ({LIMIT})"
     )
     if half := halves(pictures_dir()):

@@ -134,7 +134,7 @@ def run(
         )
         if state:
             loop.load_state_dict(state)
-            console.print(f"resume   {_place_of(loop)}")
+            console.print(f"resume   {_place(loop.step, assembly.steps, late=loop.out_of_time())}")
         ranks.broadcast(ranks.gather(None))  # nothing is changed or deleted before all are ready
         if ranks.is_main and early:
             _take_over(run_dir, config, start, resume=resume)
@@ -146,12 +146,6 @@ def run(
         finally:
             if log:
                 log.board.close()
-
-
-def _place_of(loop: OuterLoop) -> str:
-    minutes = loop.assembly.config.minutes
-    late = minutes is not None and loop.seconds >= 60 * minutes
-    return _place(loop.step, loop.assembly.steps, late=late)
 
 
 def _place(step: int, steps: int, *, late: bool = False) -> str:

@@ -22,7 +22,7 @@ from distill_core.run.recording import RunLog
 from distill_core.run.validation import candidate_of, evaluator_of
 from distill_core.system.memory import peak_memory
 from distill_core.system.process import release_memory
-from distill_core.system.units import duration
+from distill_core.system.units import counted, duration
 from distill_core.system.waiting import told_if_slow
 from registry import Plugins
 
@@ -61,7 +61,7 @@ def finish(
     whose = "their" if nets > 1 else "its"
     beside = f" and {whose} controls" if config.evaluate.controls else ""
     console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
-    console.print(f"judging  by {nets} fresh network{'s' if nets > 1 else ''}{beside}")
+    console.print(f"judging  by {counted(nets, 'fresh network')}{beside}")
 
     def after_net(name: str, net: int, accuracy: float) -> None:
         found = NAMES.get(name, name)

@@ -15,6 +15,7 @@ from distill_core.contracts.synthetic import Batch
 from distill_core.evaluation.baselines import bytes_control, full_control, random_control
 from distill_core.evaluation.evaluate import Evaluator, Result
 from distill_core.evaluation.protocols import protocol
+from distill_core.system.units import counted
 
 NAMES = {
     "distilled": "distilled",
@@ -93,8 +94,7 @@ def table(results: Mapping[str, Result]) -> str:
     """Return results as text: accuracy on the test set, networks and notes."""
     lines = ["accuracy on the test set"]
     for name, result in results.items():
-        count = len(result.accuracies)
-        nets = f"{count} network{'s' if count > 1 else ''}"
+        nets = counted(len(result.accuracies), "network")
         notes = "; ".join((nets, *balance_note(result), *result.notes))
         lines.append(f"  {NAMES[name]:<19} {result!s:>16}   ({notes})")
     return "\n".join(lines)

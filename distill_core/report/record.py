@@ -24,6 +24,7 @@ from distill_core.config.resume_command import resume_command
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.files import objects_of
+from distill_core.system.units import counted
 from registry import InputError
 
 TABLES = ("versions", "hardware", "algorithm_notes", "class_order_notes")
@@ -161,7 +162,7 @@ def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]
     found = {what: RecordedAccuracy.of(results[what]) for what in WHAT if what in results}
     width = f" {options['width']}" if "width" in options else ""
     nets = found["distilled"].nets
-    shown = f"{name}{width}, {nets} net{'s' if nets != 1 else ''}"
+    shown = f"{name}{width}, {counted(nets, 'net')}"
     notes = [f"{what}: {note}" for what in found for note in results[what].get("notes", ())]
     return Judgement(name, shown, found, tuple(notes))
 

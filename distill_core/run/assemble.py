@@ -30,7 +30,6 @@ from distill_core.layout.class_order import one_row, order_classes
 from distill_core.run.checks import (
     SOME,
     check_canvases,
-    check_counted,
     check_numbers,
     check_synthetic,
     watched,
@@ -38,6 +37,7 @@ from distill_core.run.checks import (
 from distill_core.run.parts import budget_of, make_parts, make_task, synthetic_of
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
+from distill_core.run.uncounted import check_counted
 from distill_core.run.within_memory import within_memory
 from distill_core.system.out_of_memory import KEPT_SMALLER, memory_for
 from distill_core.system.process import release_memory

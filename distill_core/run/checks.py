@@ -23,12 +23,10 @@ from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.state_tree import encode
-from distill_core.system.units import shortened
 from registry import ContractError, ExplainedError, InputError
 
 SOME = 256  # images that are looked at at once
 TOLERANCE = 1e-4  # of the sum of a row of labels
-ROUNDING = 1e-4  # between two evaluations of the same
 
 
 def check_metrics(who: str, found: object) -> None:
@@ -42,7 +40,7 @@ def check_metrics(who: str, found: object) -> None:
     )
     if not (isinstance(found, Mapping) and numbers and "loss" in found):
         shown = dict(found) if isinstance(found, Mapping) else type(found).__name__
-        _refuse(who, f"returns {shown} from `outer_step`", 'numbers by name, "loss" among them')
+        refuse(who, f"returns {shown} from `outer_step`", 'numbers by name, "loss" among them')
 
 
 def check_optimizer(
@@ -55,11 +53,11 @@ def check_optimizer(
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         found = type(optimizer).__name__
-        _refuse(who, f"returns {found} from `outer_optimizer`", "an optimizer of PyTorch")
+        refuse(who, f"returns {found} from `outer_optimizer`", "an optimizer of PyTorch")
     stepped = {id(each) for group in optimizer.param_groups for each in group["params"]}
     for name, parameters in groups.items():
         if not all(id(each) in stepped for each in parameters):
-            _refuse(
+            refuse(
                 who,
                 f"leaves group '{name}' out of its `outer_optimizer`",
                 "all that is learned in it: the rest would never change",
@@ -74,7 +72,7 @@ def check_penalty(who: str, penalty: object) -> None:
     """
     if not isinstance(penalty, Tensor) or penalty.dim():
         found = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
-        _refuse(who, f"gives {found} from `penalty`", "a tensor without dimensions, or None")
+        refuse(who, f"gives {found} from `penalty`", "a tensor without dimensions, or None")
 
 
 def check_state(who: str, state: object) -> None:
@@ -86,7 +84,7 @@ def check_state(who: str, state: object) -> None:
     try:
         encode(state, "state", {})
     except TypeError as error:
-        _refuse(who, f"cannot be saved: {error}", "tensors, numbers and text from `state_dict`")
+        refuse(who, f"cannot be saved: {error}", "tensors, numbers and text from `state_dict`")
 
 
 def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algorithm) -> None:
@@ -97,7 +95,7 @@ def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algo
         ContractError: the algorithm has no recipe.
     """
     if not isinstance(recipe := algorithm.recipe(), Recipe):
-        _refuse(
+        refuse(
             f"algorithm '{config.algo}'",
             f"returns {type(recipe).__name__} from `recipe`",
             "a Recipe, which says how networks are trained on the result",
@@ -163,7 +161,7 @@ def _check_items(
     if synthetic.labeler.simplex:
         least, sums = float(labels.min()), labels.sum(1)
         if least < -TOLERANCE or bool(((sums - 1).abs() > TOLERANCE).any()):
-            _refuse(
+            refuse(
                 labeler,
                 f"gives labels that are not distributions (smallest number {least:.3g}, sums of "
                 f"rows from {float(sums.min()):.3g} to {float(sums.max()):.3g})",
@@ -189,62 +187,6 @@ def check_canvases(synthetic: SyntheticDataset, representation: str) -> None:
     check_numbers(representation, "canvases", canvases, shape)
 
 
-@torch.no_grad()
-def check_counted(
-    synthetic: SyntheticDataset, fresh: SyntheticDataset, *, representation: str, labeler: str
-) -> None:
-    """Check that images and labels are made of what is stored, and so counted, alone.
-
-    The state is loaded into parts that were never reset, as readers and resumed runs do.
-
-    Args:
-        synthetic: after `reset`.
-        fresh: made as it was, on the same device, and not reset.
-        representation: its name in messages, with its plugin.
-        labeler: the same for the labeler.
-
-    Raises:
-        ContractError: other images or labels come of the same state, or that has changed its form.
-    """
-    parts = (
-        (representation, synthetic.representation, fresh.representation),
-        (labeler, synthetic.labeler, fresh.labeler),
-    )
-    for who, one, other in parts:
-        state = one.state_dict()
-        now, made = ({n: each.shape for n, each in s.items()} for s in (state, other.state_dict()))
-        if now != made:
-            changed = sorted({name for name, _ in now.items() ^ made.items()})
-            _refuse(
-                who,
-                f"has other state than when it was made: {shortened(changed)}",
-                "parameters and buffers that are there, in their shapes, when it is made, since "
-                "those are counted",
-            )
-        other.load_state_dict(state)
-    items = synthetic.placement.layout.items
-    for begin in range(0, len(items), SOME):
-        boxes = items[begin : begin + SOME]
-        with raised_by(representation):
-            images = synthetic.representation.expand(boxes)
-            _check_same(representation, "images", images, fresh.representation.expand(boxes))
-        with raised_by(labeler):
-            labels = synthetic.labeler.labels(boxes, images)
-            _check_same(labeler, "labels", labels, fresh.labeler.labels(boxes, images))
-
-
-def _check_same(who: str, what: str, found: Tensor, again: Tensor) -> None:
-    least = ROUNDING * max(1.0, float(found.abs().max()))
-    again = again.to(found.dtype)  # a run may have been widened since
-    if not torch.allclose(found, again, rtol=0, atol=least):
-        _refuse(
-            who,
-            f"gives other {what} after its state was saved and loaded: numbers outside of it are "
-            "in no budget, and lost",
-            "all numbers among its parameters and persistent buffers",
-        )
-
-
 def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) -> None:
     """Refuse what is no tensor of this shape, or not finite.
 
@@ -253,11 +195,11 @@ def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) ->
     """
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        _refuse(who, f"gives {what} {shown}", f"a tensor {shape}")
+        refuse(who, f"gives {what} {shown}", f"a tensor {shape}")
     # In parts, since each takes temporaries of its size; read once, since a card is waited for.
     odd = [(~torch.isfinite(part)).sum() for part in torch.split(found, SOME)]
     if count := int(torch.stack(odd).sum()):
-        _refuse(who, f"gives {what} of which {count} numbers are not finite", "finite numbers")
+        refuse(who, f"gives {what} of which {count} numbers are not finite", "finite numbers")
 
 
 @contextmanager
@@ -292,13 +234,13 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
     untouched = _random_states()
     yield
     if not untouched():
-        _refuse(
+        refuse(
             who,
             f"draws from the global random state in `{call}`",
             "draws from the generators that it is given, so that a seed decides everything",
         )
     if before != [_digest(argument) for argument in arguments]:
-        _refuse(who, f"changes its arguments in `{call}`", "arguments as they were")
+        refuse(who, f"changes its arguments in `{call}`", "arguments as they were")
 
 
 def _digest(tensor: Tensor) -> bytes:
@@ -321,7 +263,12 @@ def _random_states() -> Callable[[], bool]:
     return lambda: read() == before
 
 
-def _refuse(who: str, fault: str, expected: str) -> NoReturn:
+def refuse(who: str, fault: str, expected: str) -> NoReturn:
+    """Refuse a component that breaks its contract.
+
+    Raises:
+        ContractError: always.
+    """
     raise ContractError(
         f"{who} {fault}.",
         expected=f"{expected}.",

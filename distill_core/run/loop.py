@@ -95,13 +95,13 @@ class OuterLoop(LoopState):
         self._start_alike()
         config = self.assembly.config
         saved = time.monotonic()
-        complete, out_of_time = True, self._out_of_time()
+        complete, out_of_time = True, self.out_of_time()
         while self.step < self.assembly.steps and not out_of_time:
             if self._outer_step_or_back():
                 self._validate_if_due()
             # Together, or some ranks would wait for others that have stopped.
             out_of_time, stopped, due = self.ranks.any(
-                self._out_of_time(),
+                self.out_of_time(),
                 stop(),
                 time.monotonic() - saved > 60 * config.checkpoint_minutes,
             )
@@ -291,6 +291,7 @@ class OuterLoop(LoopState):
         done = max(done, self.seconds / (60 * config.minutes))
         return float(self.ranks.broadcast({"done": done})["done"])
 
-    def _out_of_time(self) -> bool:
+    def out_of_time(self) -> bool:
+        """Return whether the time of `run.minutes` is spent."""
         minutes = self.assembly.config.minutes
         return minutes is not None and self.seconds >= 60 * minutes

@@ -8,7 +8,7 @@ from pathlib import Path
 from registry import InputError
 
 
-def path_of(given: object, *, what: str) -> Path:
+def as_path(given: object, *, what: str) -> Path:
     """Return what was given as a path.
 
     Args:
@@ -18,7 +18,7 @@ def path_of(given: object, *, what: str) -> Path:
     Raises:
         InputError: it is neither.
 
-    >>> path_of("runs/mine", what="out").name
+    >>> as_path("runs/mine", what="out").name
     'mine'
     """
     if isinstance(given, str | os.PathLike) and isinstance(os.fspath(given), str):

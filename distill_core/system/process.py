@@ -21,6 +21,7 @@ import torch
 
 from distill_core.system.arithmetic import ArithmeticSettings, set_arithmetic
 from distill_core.system.cores import count_cores
+from distill_core.system.units import counted
 from registry import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
@@ -65,8 +66,7 @@ class Runtime:
     allocator_reason: str
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
+        threads, cores = counted(self.threads, "thread"), counted(self.cores, "core")
         why = f" ({self.allocator_reason})" if self.allocator == "stock" else ""
         return f"{threads} (of {cores}), allocator {self.allocator}{why}"
 
