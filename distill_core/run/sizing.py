@@ -21,6 +21,8 @@ from registry import InputError
 TRIES = 23  # sizes between two bounds that are tried, each without data
 DOUBLINGS = 5  # of the first size: a number takes 4 bytes, or 16 times less in a stored type
 GROWTH, GROWTHS = 1.25, 60  # of what would fit, after a refusal
+FILLED = 0.95  # of the budget; where less is filled, sizes nearby are tried too
+NEARBY = tuple(1.25 ** (k / 20) for k in range(-20, 21) if k)  # their ratios to the one found
 
 Measure = Callable[[float], int]
 
@@ -80,12 +82,12 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
     True
     """
     lower, upper = 0.0, limit / image
-    best: float | None = None
+    best: tuple[float, int] | None = None
     for _ in range(DOUBLINGS + 1):
         found = _at(measure, upper)
         if found is not None and found[1] > limit:
             break
-        lower, best, upper = upper, best if found is None else found[0], 2 * upper
+        lower, best, upper = upper, found or best, 2 * upper
     else:
         upper = lower  # all that were tried fit, or buy nothing
     for _ in range(TRIES):
@@ -94,15 +96,28 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
         tried = (lower + upper) / 2
         found = _at(measure, tried)
         if found is None or found[1] <= limit:
-            best = best if found is None else found[0]
+            best = found or best
             lower = tried
         else:
             upper = tried
-    if best is None:
-        least = _least(measure, limit / image)
-        larger = _at(measure, 2**DOUBLINGS * limit / image)
-        raise _too_small(limit, least, fixed=larger is not None and larger[1] == least)
-    return best
+    if best is not None:
+        return _fullest(best, limit, measure)
+    least = _least(measure, limit / image)
+    larger = _at(measure, 2**DOUBLINGS * limit / image)
+    raise _too_small(limit, least, fixed=larger is not None and larger[1] == least)
+
+
+def _fullest(found: tuple[float, int], limit: int, measure: Measure) -> float:
+    """Return the budget that fills most of the bytes: the one that was found, or one near it.
+
+    A poster of whole blocks may take fewer bytes where its budget grows, and halving, which takes
+    them to rise, ends at any of the places where they pass the limit.
+    """
+    sizes = [found]
+    if found[1] < FILLED * limit:
+        nearby = (_at(measure, found[0] * ratio) for ratio in NEARBY)
+        sizes += [each for each in nearby if each is not None and each[1] <= limit]
+    return max(sizes, key=lambda each: each[1])[0]
 
 
 def _at(measure: Measure, ipc: float) -> tuple[float, int] | None:

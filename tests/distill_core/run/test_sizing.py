@@ -53,6 +53,17 @@ def test_no_size_is_measured_twice(each: int) -> None:
     assert len(measured) == len(set(measured))
 
 
+def test_bytes_that_fall_where_the_budget_grows_are_no_trap() -> None:
+    """As of a poster of 2x4 patches on Gaussians, three classes of 8x8: 416 fit, not just 384."""
+    taken = [(0.05, 224), (0.065, 256), (0.085, 288), (0.115, 352), (0.135, 416), (0.145, 384)]
+    largest = 480
+
+    def measure(ipc: float) -> int:
+        return next((bytes_ for end, bytes_ in reversed(taken) if 0.165 > ipc >= end), largest)
+
+    assert measure(largest_ipc(438, measure, 4 * PIXELS // 2)) == 416
+
+
 @given(st.integers(10, 10**6), st.integers(0, 9))
 def test_a_budget_of_any_size_is_filled(limit: int, more: int) -> None:
     found = largest_ipc(limit, lambda ipc: more + int(100 * ipc), 100)
