@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import ceil, floor, inf, sqrt
 
 from distill_core.plugin import InputError, points_of
@@ -154,7 +153,8 @@ def round_half_even(numerator: int, denominator: int) -> int:
     >>> round_half_even(5, 2), round_half_even(7, 2)
     (2, 4)
     """
-    return round(Fraction(numerator, denominator))
+    whole, rest = divmod(numerator, denominator)  # a Fraction takes ten times as long
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def _within(wanted: float, least: int, most: float) -> int:

@@ -44,6 +44,8 @@ from distill_core.system.process import release_memory
 from distill_core.system.waiting import told_if_slow
 from registry import Plugins
 
+SIZES = "budget   makes the parts as large as it allows, from noise"
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -155,7 +157,8 @@ def assemble(
     with memory_for("the synthetic images and their labels", next=lower):
         if real is None:
             if class_grid is None:
-                rehearse(plan)
+                with told_if_slow(tell, SIZES):
+                    rehearse(plan)
             with memory_for("the real images", next=KEPT_SMALLER):
                 real = plan.real_data(check, tell)
         assembly = _assemble(plan, real, class_grid, notes, start=start, tell=tell)
@@ -175,7 +178,8 @@ def _assemble(
     """Make everything but the real data, which are there."""
     config, device = plan.config, plan.device
     rng = Streams(config.seed)
-    ipc = budget_of(plan, real)
+    with told_if_slow(tell, SIZES):
+        ipc = budget_of(plan, real)
     representation = plan.representation(real.spec, ipc)
     layout = representation.layout
     if class_grid is None:
