@@ -176,8 +176,7 @@ def _assemble(
     tell: Callable[[str], None],
 ) -> Assembly:
     """Make everything but the real data, which are there."""
-    config, device = plan.config, plan.device
-    rng = Streams(config.seed)
+    config, device, rng = plan.config, plan.device, Streams(plan.config.seed)
     with told_if_slow(tell, SIZES):
         ipc = budget_of(plan, real)
     representation = plan.representation(real.spec, ipc)
