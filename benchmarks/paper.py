@@ -9,16 +9,19 @@
     python benchmarks/paper.py --table 1 --out runs/paper --report    # what is there, run nothing
 
 Every run is a process of one thread. Start the command twice to use two cores: a run that the other
-has claimed is left to it. It may be ended at any moment; the same command goes on. Finished cells
-are kept in --book, which `--report` prints: the mean and deviation over seeds of test accuracies.
-Nothing is chosen by them.
+has claimed is left to it. It may be ended at any moment; the same command goes on. If a run fails,
+what is there is printed all the same. Finished cells are kept in --book, which `--report` prints:
+mean and deviation of test accuracies over seeds, and over the networks of a seed. Nothing is chosen
+by them.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import itertools
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,6 +38,7 @@ from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, options, pla
 from paper_curves import curves, draw
 from scipy.stats import pearsonr
 
+from distill_core.artefact.contents import POSTER_GRID
 from distill_core.plugin import cosine_distances, ordering_score
 
 BOOK = Path(__file__).parent / "paper.json"
@@ -81,28 +85,52 @@ def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> l
     return [*begin, *words, *length, *options(*core)]
 
 
-def run_all(cells: list[Cell], args: argparse.Namespace) -> None:
-    """Make every run that is not there, seed by seed, so that all rows grow together."""
+@contextmanager
+def interrupts_left_to_the_run() -> Iterator[None]:
+    """Let Ctrl-C, which a terminal sends to both, end the run: it saves its state first."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # a child does not inherit it
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_all(cells: list[Cell], args: argparse.Namespace) -> str:
+    """Make every run that is not there, seed by seed, so that all rows grow together.
+
+    Returns:
+        Why a run has no results, which ends this; empty if nothing went wrong.
+    """
     for seed in args.seeds:
         for cell in cells:
             scale = scale_of(args, cell)
             if _is_kept(args.book, cell, scale, seed):
                 continue
-            name = f"{cell.key}-{scale}-{seed}".replace(" ", "-").replace(",", "")
-            run_dir = args.out / name.replace("=", "-")
-            with claimed(args.out / "claims" / name) as ours:
+            run_dir = run_dir_of(cell, seed, args)
+            with claimed(args.out / "claims" / name_of(cell, seed, args)) as ours:
                 if not ours:
-                    print(f"{name}: another process has it")
+                    print(f"{run_dir}: another process has it")
                     continue
                 if _is_kept(args.book, cell, scale, seed):  # by one that has just finished it
                     continue
-                subprocess.run(command(cell, seed, run_dir, args), check=True)
-                record = recorded(cell, seed, scale, run_dir)
+                words = command(cell, seed, run_dir, args)
+                with interrupts_left_to_the_run():
+                    failed = subprocess.run(words, check=False).returncode
+                record = None if failed else recorded(cell, seed, scale, run_dir)
                 if record is None:
-                    raise SystemExit(
-                        f"{run_dir} has no results: the run was ended. Start this again."
-                    )
+                    return f"no results of {run_dir}: its run ended early, see above."
                 keep(args.book, record)
+    return ""
+
+
+def name_of(cell: Cell, seed: int, args: argparse.Namespace) -> str:
+    """Return the name of a run, which no other of its book has."""
+    return f"{cell.key}-{scale_of(args, cell)}-{seed}".replace(" ", "-").replace(",", "")
+
+
+def run_dir_of(cell: Cell, seed: int, args: argparse.Namespace) -> Path:
+    """Return where a run is, or will be."""
+    return args.out / name_of(cell, seed, args).replace("=", "-")
 
 
 def _is_kept(book: Path, cell: Cell, scale: str, seed: int) -> bool:
@@ -123,13 +151,16 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
     if part == "ablation order":
         yield from correlation(cells, args)
     if part in PICTURES:
-        for cell in cells:
-            for found in args.out.glob(f"{cell.key}-*/poster_grid.png"):
-                target = args.out / f"{part.replace(' ', '-')}-{found.parent.name}.png"
-                shutil.copyfile(found, target)
-                yield f"picture: {target}"
-                if part == "figure 8":
-                    yield borders_of(found.parent)
+        for cell, seed in itertools.product(cells, args.seeds):
+            run_dir = run_dir_of(cell, seed, args)
+            picture = run_dir / POSTER_GRID
+            if not (_is_kept(args.book, cell, scale_of(args, cell), seed) and picture.exists()):
+                continue  # not finished, or kept on another machine
+            target = args.out / f"{part.replace(' ', '-')}-{run_dir.name}.png"
+            shutil.copyfile(picture, target)
+            yield f"picture: {target}"
+            if part == "figure 8":
+                yield borders_of(run_dir)
 
 
 def correlation(cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
@@ -148,7 +179,10 @@ def correlation(cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
     for cell in cells:
         found = of(cell, records, scale_of(args, cell))
         if found:
-            grid = [[names.index(name) for name in row] for row in found[0]["order"]]
+            order = found[0]["order"]
+            if missing := {name for row in order for name in row} - set(names):
+                raise SystemExit(f"{file} has no {', '.join(sorted(missing))}, which are classes.")
+            grid = [[names.index(name) for name in row] for row in order]
             scores.append(ordering_score(torch.tensor(grid), distances))
             accuracies.append(statistics.fmean(map(mean, found)))
             yield f"| {cell.name} | {scores[-1]:.3f} | {accuracies[-1]:.1f} |"
@@ -164,15 +198,15 @@ def correlation(cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
     )
 
 
-def figure_7(args: argparse.Namespace) -> str:
-    """Return PoCO's grid of CIFAR-100 beside the printed one, with their scores."""
+def figure_7(args: argparse.Namespace) -> int:
+    """Print PoCO's grid of CIFAR-100 beside the printed one, with their scores; return the exit
+    status."""
     words = ["order", "--orderer", "poco", "--compare", "published", "--compare", "qap"]
-    words += ["--out", str(args.out / "figure-7.png"), *place(Cell("cifar100", "", ()), args)]
+    words += ["--out", str(args.out / "figure-7.png"), "--dataset", "cifar100"]
+    words += place(Cell("cifar100", "", ()), args)  # names its own dataset where there are files
     args.out.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "distill_core", *words], check=True, capture_output=True, text=True
-    )
-    return done.stdout
+    command = [sys.executable, "-m", "distill_core", *words]
+    return subprocess.run(command, check=False).returncode
 
 
 def pairs(text: str) -> tuple[str, str]:
@@ -210,24 +244,38 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     args.data, args.embeddings = dict(args.data), dict(args.embeddings)
     kind = next(kind for kind in ("table", "figure", "ablation") if getattr(args, kind))
     part = f"{kind} {getattr(args, kind)}"
+    if part == "figure 7" and args.report:
+        parser.error("figure 7 is made in seconds and kept nowhere: leave --report out")
     if not (args.full or args.report or args.data):
         parser.error("say where images are: --data DATASET=PATH")
     return part, args
 
 
+def chosen(part: str, args: argparse.Namespace) -> list[Cell]:
+    """Return the cells of a part that --only names, or all.
+
+    Raises:
+        SystemExit: a name is of no cell.
+    """
+    cells = PARTS[part](args)
+    names = dict.fromkeys(cell.name for cell in cells)
+    if unknown := [name for name in args.only or () if name not in names]:
+        raise SystemExit(f"no cell '{unknown[0]}': {part} has {', '.join(names) or 'none'}.")
+    return [cell for cell in cells if not args.only or cell.name in args.only]
+
+
 def main() -> None:
     part, args = arguments()
     if part == "figure 7":
-        print(figure_7(args))
-        return
+        raise SystemExit(figure_7(args))
     if args.report and not args.data:
         args.data = dict.fromkeys(DATASETS, "")
-    cells = [cell for cell in PARTS[part](args) if not args.only or cell.name in args.only]
-    if not cells:
-        raise SystemExit("no such cells: --only takes the names of the table, see --report.")
-    if not args.report:
-        run_all(cells, args)
-    print("\n".join(report(part, cells, args)))
+    cells = chosen(part, args)
+    failure = "" if args.report else run_all(cells, args)
+    for line in report(part, cells, args):
+        print(line, flush=True)
+    if failure:
+        raise SystemExit(f"{failure} The same command goes on.")
 
 
 if __name__ == "__main__":

@@ -78,9 +78,13 @@ def identity(record: Mapping[str, Any]) -> tuple[str, str, int]:
 
 
 def table(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iterator[str]:
-    """Yield Markdown: a row for each cell, with the paper's figure and ours over seeds."""
-    yield "| dataset | cell | paper | ours, over seeds | seeds x networks | outer steps | minutes |"
-    yield "|---|---|---|---|---|---|---|"
+    """Yield Markdown: a row for each cell, with the paper's figure and ours over seeds, and the
+    deviation over the networks of a seed, a mean of all seeds."""
+    yield (
+        "| dataset | cell | paper | ours, over seeds | over networks | seeds x networks "
+        "| outer steps | minutes |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
     for cell in cells:
         ours = _ours(of(cell, records, scale))
         yield f"| {' | '.join((cell.dataset, cell.name, cell.printed or '-', *ours))} |"
@@ -99,11 +103,13 @@ def mean(record: Record) -> float:
 
 def _ours(found: Sequence[Record]) -> list[str]:
     if not found:
-        return ["not measured", "", "", ""]
+        return ["not measured", "", "", "", ""]
     means = [mean(each) for each in found]
     spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else " (one seed)"
+    deviations = [statistics.stdev(each["test"]) for each in found if len(each["test"]) > 1]
     return [
         f"{statistics.fmean(means):.1f}{spread}",
+        f"+- {statistics.fmean(deviations):.1f}" if deviations else "",
         f"{len(found)} x {len(found[0]['test'])}",
         _range([each["steps"] for each in found]),
         _range([round(each["seconds"] / 60) for each in found]),

@@ -133,8 +133,8 @@ def figure_8(args: Namespace) -> list[Cell]:
 
 def figure_9(args: Namespace) -> list[Cell]:
     """CIFAR-10 at 10 IPC with a poster for each class, by TESLA as in section 6."""
-    if args.full:
-        method = ("--algo", "tesla", *options("data.whitening=zca_kornia"))
+    if args.full:  # the preset has data, outer steps and judging
+        method = ("--preset", "tesla-cifar10", *options("data.whitening=zca_kornia"))
     else:
         method = ("--algo", "tesla", *METHODS["tesla"])
     parts = ("--repr", "poster", "--labeler", "poddl", "--orderer", "poco", "--ipc", "10")
@@ -220,7 +220,10 @@ def place(cell: Cell, args: Namespace) -> tuple[str, ...]:
     """Return the words that say where the images and the embeddings of class names are."""
     words: tuple[str, ...] = ()
     if path := args.data.get(cell.dataset):
-        words = ("--dataset", "imagefolder", *options(f"dataset.path={Path(path).resolve()}"))
+        # Standard folders of these two are no class folders, and photos of birds are squashed.
+        own = cell.dataset in ("cub200", "tiny-imagenet")
+        name, option = (cell.dataset.replace("-", "_"), "root") if own else ("imagefolder", "path")
+        words = ("--dataset", name, *options(f"dataset.{option}={Path(path).resolve()}"))
     file = args.embeddings.get(cell.dataset)
     if file and _orderer(cell.words) not in ("given", "identity"):
         words += options("orderer.similarity=file", f"orderer.file={Path(file).resolve()}")

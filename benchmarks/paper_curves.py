@@ -81,12 +81,12 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
     """Draw the curves of all seeds, with their fits, into a file.
 
     Raises:
-        SystemExit: nothing is there.
+        SystemExit: no run was validated.
     """
     figure, axes = pyplot.subplots(figsize=(7, 4))
     several = len({cell.dataset for cell in cells}) > 1
     for cell in cells:
-        found = of(cell, records, scale)
+        found = [each for each in of(cell, records, scale) if each["curve"]]
         name = f"{cell.dataset}, {cell.name}" if several else cell.name
         color = None
         for record in found:
@@ -96,7 +96,7 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
             steps = np.geomspace(*_ends(found), 100)
             axes.plot(steps, [fit.at(step) for step in steps], color=color, linewidth=1)
     if not axes.lines:
-        raise SystemExit(f"nothing to draw: no run of {scale} is kept.")
+        raise SystemExit(f"nothing to draw: no validated run of {scale} is kept.")
     axes.set(xlabel="outer step", ylabel="validation accuracy, %", xscale="log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_formatter("{x:,.0f}")

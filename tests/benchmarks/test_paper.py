@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_a_table_has_means_over_seeds_and_no_seed_twice(paper, tmp_path):
     for seed, test in ((0, (40.0, 42.0)), (1, (43.0, 45.0)), (0, (41.0, 43.0))):
         paper.keep(args.book, record(cell, scale, seed, *test))
     text = "\n".join(paper.report(name, [cell], args))
-    assert "| cifar10 | poster 1.0 | 59.1 +- 0.5 | 43.0 +- 1.4 | 2 x 2 | 10 | 1 |" in text
+    assert "| cifar10 | poster 1.0 | 59.1 +- 0.5 | 43.0 +- 1.4 | +- 1.4 | 2 x 2 | 10 | 1 |" in text
 
 
 def test_other_options_and_lengths_are_other_rows(paper):
@@ -151,6 +152,10 @@ def test_orders_are_scored_as_in_the_paper(paper, tmp_path):
     assert said.startswith("Correlation of 5 orders: -1.00, 95 % interval -1.00 to -1.00")
     *_, said = paper.correlation(cells[:3], args)
     assert "3 orders are too few" in said
+    order[1][0] = "dog"
+    paper.keep(args.book, record(cells[0], "250 steps", 0, 40.0, order=order))
+    with pytest.raises(SystemExit, match=r"names.npz has no dog, which"):
+        list(paper.correlation(cells, args))
 
 
 def test_a_claimed_run_is_left_to_its_owner(paper, tmp_path):
@@ -205,11 +210,12 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
     words += [word for option in small for word in ("-o", option)]
     monkeypatch.setattr(sys, "argv", ["paper.py", *words])
 
-    def here(command: list[str], *, check: bool) -> None:  # in this process, which is warm
-        assert check
+    def here(command: list[str], *, check: bool) -> Any:  # in this process, which is warm
+        assert not check
         assert command[:3] == [sys.executable, "-m", "distill_core"]
         result = distill(*command[3:])
         assert result.exit_code == 0, result.output
+        return SimpleNamespace(returncode=result.exit_code)
 
     monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=here))
     paper.main()
@@ -220,6 +226,73 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
     assert 0.39 < kept[0]["ipc"] <= 0.4
     monkeypatch.setattr(paper, "subprocess", None)  # would be asked to run it twice
     paper.main()
+
+
+def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(
+    paper, tmp_path, monkeypatch, capsys
+):
+    """Ctrl-C, which a terminal sends to both, is left to the run, which saves its state."""
+    words = ["--table", "1", "--data", "cifar10=c10.zip", "--seeds", "0,1"]
+    words += ["--only", "images 1.0", "poster 0.4"]
+    words += ["--out", str(tmp_path / "out"), "--book", str(tmp_path / "book.json")]
+    part, args = paper.arguments(words)
+    images, _ = paper.chosen(part, args)
+    paper.keep(args.book, record(images, "60 minutes", 0, 40.0, 42.0))
+    runs = []
+
+    def interrupted(command: list[str], *, check: bool) -> Any:
+        runs.append(command)
+        signal.raise_signal(signal.SIGINT)
+        return SimpleNamespace(returncode=130)
+
+    monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=interrupted))
+    monkeypatch.setattr(sys, "argv", ["paper.py", *words])
+    with pytest.raises(SystemExit, match=r"poster-0.4.*ended early.*same command goes on"):
+        paper.main()
+    assert len(runs) == 1
+    said = capsys.readouterr().out
+    assert "| images 1.0 | 53.2 +- 0.7 | 41.0 (one seed) | +- 1.4 | 1 x 2 |" in said
+    assert "| poster 0.4 | 47.1 +- 0.4 | not measured |" in said
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_names_of_no_cell_are_refused(paper):
+    part, args = asked(paper, "--table", "1", "--only", "images 1.0", "postre 0.4")
+    with pytest.raises(SystemExit, match=r"no cell 'postre 0.4': table 1 has images 1\.0, poster"):
+        paper.chosen(part, args)
+
+
+def test_a_poster_per_class_is_of_cifar10_for_all_published_steps(paper):
+    """`--full` needs no --data, and then names none: digits would be the dataset."""
+    part, args = paper.arguments(["--figure", "9", "--full"])
+    (cell,) = paper.PARTS[part](args)
+    words = paper.command(cell, 0, Path("new"), args)[3:]
+    begun = run.command.make_context("run", words[1:]).params
+    preset = collect_presets(installed())[begun["preset"]].config
+    assert (preset["dataset"], preset["steps"]) == ("cifar10", 5000)
+    assert "--dataset" not in words
+
+
+def test_standard_folders_of_birds_and_of_tiny_imagenet_are_read_as_such(paper):
+    words = ("--data", "cub200=CUB_200_2011", "--data", "tiny-imagenet=tiny.zip")
+    part, args = paper.arguments(["--table", "1", *words])
+    for cell in paper.chosen(part, args):
+        name = cell.dataset.replace("-", "_")
+        place = paper.place(cell, args)
+        assert place[:2] == ("--dataset", name)
+        assert place[3].startswith("dataset.root=/")
+
+
+def test_figure_7_reads_cifar100_and_keeps_nothing(paper, tmp_path, monkeypatch):
+    asked_for = []
+    run_it = lambda words, check: asked_for.append(words) or SimpleNamespace(returncode=3)  # noqa: E731
+    monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=run_it))
+    _, args = paper.arguments(["--figure", "7", "--full", "--out", str(tmp_path)])
+    assert paper.figure_7(args) == 3
+    assert asked_for[0][-2:] == ["--dataset", "cifar100"]
+    with pytest.raises(SystemExit):
+        paper.arguments(["--figure", "7", "--report"])
 
 
 def test_curves_are_fitted_and_cross_where_they_are_equal(paper, tmp_path):
@@ -254,6 +327,7 @@ def test_parallel_curves_and_short_ones_do_not_cross(paper, tmp_path):
 def test_a_drawing_of_nothing_is_refused(paper, tmp_path):
     name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
     args.draw = tmp_path / "curves.png"
+    paper.keep(args.book, record(paper.PARTS[name](args)[0], "9 steps", 0, 40.0))  # not validated
     with pytest.raises(SystemExit, match="nothing to draw"):
         list(paper.report(name, paper.PARTS[name](args), args))
     assert not args.draw.exists()

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from tests.distill_core.cli.fakes import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from paper import arguments, report
+from paper_book import keep
 from paper_borders import borders_of, changes
 from paper_cells import PARTS
 
@@ -57,12 +57,19 @@ def test_a_run_is_measured_as_by_plain_loops(tmp_path: Path) -> None:
     assert text.index(f"by {said[0]:.1f}") < text.index(f"by {said[2]:.1f} and {said[3]:.1f}")
 
 
-def test_figure_8_has_the_picture_and_its_changes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_figure_8_has_the_picture_and_its_changes_of_finished_runs_of_its_scale(
+    tmp_path: Path,
 ) -> None:
-    part, args = arguments(["--figure", "8", "--data", "cifar10=c10.zip", "--out", str(tmp_path)])
+    words = ["--out", str(tmp_path), "--book", str(tmp_path / "book.json"), "--steps", "1000"]
+    part, args = arguments(["--figure", "8", "--data", "cifar10=c10.zip", *words])
     (cell,) = PARTS[part](args)
-    shutil.copytree(RUN, tmp_path / f"{cell.key}-1000-steps-0")
-    lines = "\n".join(report(part, [cell], args))
-    assert "figure-8-" in lines
-    assert borders_of(RUN) in lines
+    for run in (f"{cell.key}-1000-steps-0", f"{cell.key}-1000-steps-1", f"{cell.key}-9-steps-0"):
+        shutil.copytree(RUN, tmp_path / run)
+    kept = {"cell": cell.key, "steps": 1, "seconds": 60, "curve": [], "test": [50.0], "seed": 0}
+    for scale in ("1000 steps", "9 steps"):
+        keep(args.book, {**kept, "scale": scale})
+    lines = list(report(part, [cell], args))
+    pictures = [line for line in lines if line.startswith("picture: ")]
+    assert pictures == [f"picture: {tmp_path}/figure-8-{cell.key}-1000-steps-0.png"]
+    assert Path(pictures[0].partition(": ")[2]).is_file()
+    assert lines[-1] == borders_of(RUN)
