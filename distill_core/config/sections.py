@@ -16,20 +16,21 @@ from registry.options import Options, about
 class DataOptions(Options):
     """How a dataset is prepared before a run: `-o data.FIELD=VALUE`."""
 
-    whitening: Literal["none", "standardise", "zca", "zca_kornia"] = Field(
+    whitening: Literal["none", "standardise", "zca", "zca_kornia", "zca_frepo"] = Field(
         "standardise",
         description="none; standardise each channel; zca as in RaT-BPTT and PoDD (per image "
-        "normalised, relative strength); zca_kornia as in MTT (absolute strength)",
-        **about(source="RaT-BPTT, PoDD and MTT, published code"),
+        "normalised, relative strength); zca_kornia as in MTT (absolute strength); zca_frepo as in "
+        "FRePo and RCIG (channels standardised, relative strength)",
+        **about(source="RaT-BPTT, PoDD, MTT and FRePo, published code"),
     )
     zca_strength: float = Field(
         0.1,
         gt=0,
-        description="regulariser of both ZCA variants",
+        description="regulariser of the ZCA variants",
         **about(
-            source="RaT-BPTT, PoDD and MTT, published code",
+            source="RaT-BPTT, PoDD, MTT and FRePo, published code",
             advanced="yes",
-            needs="whitening=zca|zca_kornia",
+            needs="whitening=zca|zca_kornia|zca_frepo",
         ),
     )
     storage: Literal["auto", "float32", "float16", "memmap"] = Field(

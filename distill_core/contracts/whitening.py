@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "standardise": ("mean", "std"),
     "zca": ("matrix",),
     "zca_kornia": ("matrix", "mean"),
+    "zca_frepo": ("matrix", "mean", "std"),
 }
 CHUNK_NUMBERS = 2**21  # numbers in a temporary: 8 MB in float32, 16 MB in float64
 HALF_STEP = 0.5 / 255  # an image is constant if its norm without its mean is smaller
@@ -35,11 +36,12 @@ class Whitening:
     - zca: each image minus its own mean, divided by its own norm, times a matrix. The mean and
       norm of an image are lost, so `invert` stretches each image to 0..1.
     - zca_kornia: minus the mean image, times a matrix.
+    - zca_frepo: minus the mean image, divided by each channel's standard deviation, times a matrix.
 
     Args:
         kind: a name of `KINDS`.
-        values: float32 tensors: mean and std (C,) of standardise, matrix (d, d) symmetric and
-            mean (d,) of the ZCA variants, with pixels in the order C, h, w.
+        values: float32 tensors: mean and std (C,) of standardise; matrix (d, d) symmetric, mean
+            (d,) and std (C,) of the ZCA variants, with pixels in the order C, h, w.
     """
 
     kind: str
@@ -68,7 +70,7 @@ class Whitening:
         """
         d = math.prod(image_shape)
         shapes = {"mean": (image_shape[0],), "std": (image_shape[0],), "matrix": (d, d)}
-        if self.kind == "zca_kornia":
+        if "matrix" in self.values:
             shapes["mean"] = (d,)
         for name, tensor in self.values.items():
             if tensor.shape != shapes[name]:
@@ -130,6 +132,8 @@ class Whitening:
             return (images - _per_channel(values["mean"])).div_(_per_channel(values["std"]))
         flat = images.flatten(1)
         flat = normalise(flat) if self.kind == "zca" else flat - values["mean"]
+        if "std" in values:
+            flat = flat.reshape(images.shape).div_(_per_channel(values["std"])).flatten(1)
         return (flat @ values["matrix"]).reshape(images.shape)
 
     def _colour(self, images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
@@ -138,7 +142,9 @@ class Whitening:
         if self.kind == "standardise":
             return images * _per_channel(values["std"]) + _per_channel(values["mean"])
         flat = images.flatten(1) @ values["inverse"]
-        if self.kind == "zca_kornia":
+        if "std" in values:
+            flat = (flat.reshape(images.shape) * _per_channel(values["std"])).flatten(1)
+        if "mean" in values:
             flat = flat + values["mean"]
         return flat.reshape(images.shape)
 

@@ -1,6 +1,6 @@
 """Fit a whitening on the training split alone, in float64.
 
-The matrices of the two ZCA variants cost O(d^3) for d = C h w, and are kept in the cache.
+The matrices of the ZCA variants cost O(d^3) for d = C h w, and are kept in the cache.
 `distill_core/contracts/whitening.py` applies and inverts a whitening.
 
 Letters: N images, C channels, h w their size, d = C h w.
@@ -40,13 +40,13 @@ def fit_whitening(
     and 6 GB for Tiny ImageNet (d = 12288).
 
     Args:
-        kind: "none", "standardise", "zca" or "zca_kornia".
+        kind: "none", "standardise", "zca", "zca_kornia" or "zca_frepo".
         images: (N, C, h, w) uint8, N >= 1.
         index: (n,) int64, the images of the training split; None: all.
         known: of the raw data.
         part: says to `known` which images `index` chooses.
-        strength: regulariser of ZCA. For zca in units of the covariance's mean eigenvalue; for
-            zca_kornia absolute, for pixels from 0 to 1.
+        strength: regulariser of ZCA. For zca and zca_frepo in units of the covariance's mean
+            eigenvalue; for zca_kornia absolute, for pixels from 0 to 1.
 
     Raises:
         UnknownNameError: there is no such kind.
@@ -54,7 +54,8 @@ def fit_whitening(
         EnvironmentFault: the cache cannot be written.
 
     Source: zca: RaT-BPTT's and PoDD's published code (covariance of normalised images, mean not
-        removed). zca_kornia: kornia's `zca_mean` as MTT and TESLA call it.
+        removed). zca_kornia: kornia's `zca_mean` as MTT and TESLA call it. zca_frepo: published
+        code of FRePo and RCIG (channels standardised, mean image removed).
     """
     if kind == "none":
         return Whitening(kind)
@@ -69,7 +70,8 @@ def fit_whitening(
     )
     path = cache_dir() / "whitening" / f"{images_digest}.safetensors"
     key = {"whitening": kind, "strength": strength, "images": images_digest}
-    shapes = {name: (d, d) if name == "matrix" else (d,) for name in KINDS[kind]}
+    sizes = {"matrix": (d, d), "mean": (d,), "std": (images.shape[1],)}
+    shapes = {name: sizes[name] for name in KINDS[kind]}
     try:
         return Whitening.from_tensors(kind, kept_tensors(path, key, shapes))
     except Misfit as misfit:
@@ -83,8 +85,8 @@ def fit_whitening(
             expected=f"at most {MOST_NUMBERS:,} numbers, as 3x64x64.",
             next="pass -o data.whitening=standardise, or a smaller size of images.",
         )
-    fit = _fit_zca if kind == "zca" else _fit_kornia
-    tensors = fit(images, index, strength)
+    fits = {"zca": _fit_zca, "zca_kornia": _fit_kornia, "zca_frepo": _fit_frepo}
+    tensors = fits[kind](images, index, strength)
     keep_tensors(path, tensors, key)
     return Whitening(kind, tensors)
 
@@ -133,16 +135,33 @@ def _fit_zca(images: Tensor, index: Tensor | None, strength: float) -> dict[str,
 
 
 def _fit_kornia(images: Tensor, index: Tensor | None, strength: float) -> dict[str, Tensor]:
+    mean, squares = _mean_and_squares(images, index)
+    covariance = squares / max(_count(images, index) - 1, 1)
+    return {"matrix": _inverse_root(covariance, strength), "mean": mean.float()}
+
+
+def _fit_frepo(images: Tensor, index: Tensor | None, strength: float) -> dict[str, Tensor]:
+    std = _fit_channels(images, index)["std"]
+    each = std.double().repeat_interleave(images[0, 0].numel())  # of every pixel
+    mean, squares = _mean_and_squares(images, index)
+    covariance = squares / _count(images, index) / each / each[:, None]
+    mean_eigenvalue = float(covariance.trace()) / len(covariance)
+    # The covariance of images that are all the same is zero.
+    matrix = _inverse_root(covariance, strength * (mean_eigenvalue or 1.0))
+    return {"matrix": matrix, "mean": mean.float(), "std": std}
+
+
+def _mean_and_squares(images: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The mean image (d,), and the sum (d, d) of products of what images differ from it."""
     d = images[0].numel()
     mean = torch.zeros(d, dtype=torch.float64)
     for some in walk(images, index):
         mean += unit_range(some, torch.float64).flatten(1).sum(0)
     mean /= _count(images, index)
-    covariance = torch.zeros(d, d, dtype=torch.float64)
+    squares = torch.zeros(d, d, dtype=torch.float64)
     for some in walk(images, index):
-        covariance += _gram(unit_range(some, torch.float64).flatten(1) - mean)
-    covariance /= max(_count(images, index) - 1, 1)
-    return {"matrix": _inverse_root(covariance, strength), "mean": mean.float()}
+        squares += _gram(unit_range(some, torch.float64).flatten(1) - mean)
+    return mean, squares
 
 
 def _inverse_root(covariance: Tensor, regulariser: float) -> Tensor:

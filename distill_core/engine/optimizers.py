@@ -94,14 +94,17 @@ class Adam:
     Args:
         lr: learning rate.
         betas: decay of the first and the second moment.
-        eps: added to the root of the second moment.
+        eps: added to the root of the second moment, for which the bias is corrected before.
         weight_decay: L2 penalty, added to the gradient.
+        eps_first: add `eps` before that bias is corrected, as the library `higher` does: in effect
+            eps / sqrt(1 - beta2^t), more in early steps.
     """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    eps_first: bool = False
 
     def init(self, theta: Tensor) -> AdamState:
         """Return zero moments."""
@@ -116,8 +119,8 @@ class Adam:
         grad = self._penalised(theta, grad)
         first = torch.lerp(grad, state.first, beta1)
         second = beta2 * state.second + (1 - beta2) * grad * grad
-        root = _safe_sqrt(second) / (1 - beta2**step) ** 0.5
-        moved = theta - lr / (1 - beta1**step) * first / (root + self.eps)
+        below = self._below(_safe_sqrt(second), (1 - beta2**step) ** 0.5)
+        moved = theta - lr / (1 - beta1**step) * first / below
         return moved, AdamState(first, second, step)
 
     def saved(self, state: AdamState) -> tuple[Tensor, ...]:
@@ -136,7 +139,7 @@ class Adam:
         beta1, beta2 = self.betas
         root = _safe_sqrt(state.second)
         correction = (1 - beta2**state.step) ** 0.5
-        below = root / correction + self.eps
+        below = self._below(root, correction)
         # theta' = theta - rate * direction
         direction = state.first / below / (1 - beta1**state.step)
         in_first = after.state[0] - lr / (1 - beta1**state.step) * after.theta / below
@@ -151,6 +154,12 @@ class Adam:
             rate=-(direction @ after.theta),
             adjoint=Adjoint(in_theta, (beta1 * in_first, beta2 * in_second)),
         )
+
+    def _below(self, root: Tensor, correction: Rate) -> Tensor:
+        """What a step is divided by; its derivative in the root is 1 / correction either way."""
+        if self.eps_first:
+            return (root + self.eps) / correction
+        return root / correction + self.eps
 
     def _penalised(self, theta: Tensor, grad: Tensor) -> Tensor:
         return grad + self.weight_decay * theta if self.weight_decay else grad

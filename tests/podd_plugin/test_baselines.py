@@ -41,3 +41,11 @@ def test_components_accept_it(name):
     assert config.ipc == 1
     assert config.data.validation == 0
     assert config.algo == name.partition("-")[0]
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith(("frepo", "rcig"))])
+def test_regressions_have_the_published_whitening_margin_and_average(name):
+    config = resolve(PRESETS[name].config, installed())
+    assert config.data.whitening == "zca_frepo"
+    assert config.options["algo"].margin
+    assert config.ema == (0.99 if config.algo == "rcig" else None)

@@ -34,7 +34,7 @@ def _seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("whitening", ["none", "standardise", "zca", "zca_kornia"])
+@pytest.mark.parametrize("whitening", ["none", "standardise", "zca", "zca_kornia", "zca_frepo"])
 def test_images_draws_and_fingerprint_are_those_in_memory(whitening: str) -> None:
     """Exact, except for ZCA, whose products of other shapes round by some 1e-6."""
     memory, disk = (_real(kind, whitening=whitening) for kind in ("float32", "memmap"))

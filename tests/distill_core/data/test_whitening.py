@@ -124,9 +124,26 @@ def test_zca_kornia_leaves_the_covariance_of_the_closed_form() -> None:
     np.testing.assert_allclose(after, spectrum / (spectrum + strength), atol=1e-5)
 
 
-def test_zca_kornia_pictures_are_the_images() -> None:
+def test_zca_frepo_agrees_with_brute_force() -> None:
+    """Variant C: channels standardised, the mean image removed, strength of the mean eigenvalue."""
+    images, strength = _images(60), 0.1
+    images[:, 1] //= 3  # channels of different deviations
+    pixels = images.double().numpy() / 255
+    pixels = (pixels - pixels.mean((0, 2, 3), keepdims=True)) / pixels.std((0, 2, 3), keepdims=True)
+    data = pixels.reshape(len(images), -1)
+    data -= data.mean(0)
+    covariance = data.T @ data / len(data)
+    regulariser = strength * np.trace(covariance) / len(covariance)
+    matrix = _inverse_root(covariance + regulariser * np.eye(len(covariance)))
+    made = fit_whitening("zca_frepo", images, strength=strength)
+    np.testing.assert_allclose(made.tensors()["matrix"], matrix, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.apply(images).flatten(1), data @ matrix, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["zca_kornia", "zca_frepo"])
+def test_zca_without_a_norm_gives_the_images_as_pictures(kind: str) -> None:
     images = _images(100)
-    made = fit_whitening("zca_kornia", images, strength=0.1)
+    made = fit_whitening(kind, images, strength=0.1)
     pictures = made.invert(made.apply(images))
     torch.testing.assert_close(pictures, images.float() / 255, atol=1e-4, rtol=0)
     assert made.invert(torch.full((1, *SHAPE), 1e3)).max() == 1
@@ -134,7 +151,7 @@ def test_zca_kornia_pictures_are_the_images() -> None:
 
 def test_fewer_images_than_numbers_are_enough() -> None:
     images = _images(6)
-    for kind in ("zca", "zca_kornia"):
+    for kind in ("zca", "zca_kornia", "zca_frepo"):
         assert torch.isfinite(fit_whitening(kind, images, strength=0.1).apply(images)).all()
     single = fit_whitening("zca_kornia", images[:1], strength=0.1)
     assert single.apply(images[:1]).abs().max() < 1e-5
@@ -186,7 +203,7 @@ def _fail(*arguments: object) -> None:
     raise AssertionError("a cached whitening was computed again")
 
 
-@pytest.mark.parametrize("kind", ["zca", "zca_kornia"])
+@pytest.mark.parametrize("kind", ["zca", "zca_kornia", "zca_frepo"])
 def test_the_matrix_is_cached(kind: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _images(30)
     made = fit_whitening(kind, images, strength=0.1)
@@ -211,7 +228,7 @@ def test_a_damaged_cache_is_made_again(own_cache: Path) -> None:
     assert file.read_bytes() == good
 
 
-@pytest.mark.parametrize("kind", ["zca", "zca_kornia"])
+@pytest.mark.parametrize("kind", ["zca", "zca_kornia", "zca_frepo"])
 @pytest.mark.parametrize("wrong", ["shape", "finite", "other images", "no digest"])
 def test_what_is_not_the_matrix_is_made_again(
     kind: str, wrong: str, own_cache: Path, caplog: pytest.LogCaptureFixture

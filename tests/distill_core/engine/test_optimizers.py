@@ -28,6 +28,26 @@ OPTIMIZERS: dict[str, tuple[InnerOptimizer, Callable[..., torch.optim.Optimizer]
 }
 
 
+def higher_adam(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """`higher`'s Adam in words of PyTorch's, whose epsilon is made anew for each step."""
+    optimizer = torch.optim.Adam(params, 0.01, betas=(0.8, 0.95))
+    (group,) = optimizer.param_groups
+    group["steps"] = 0
+
+    def place_epsilon(*_: object) -> None:
+        group["steps"] += 1
+        group["eps"] = 1e-3 / (1 - 0.95 ** group["steps"]) ** 0.5
+
+    optimizer.register_step_pre_hook(place_epsilon)
+    return optimizer
+
+
+OPTIMIZERS["adam, epsilon first"] = (
+    Adam(0.01, betas=(0.8, 0.95), eps=1e-3, eps_first=True),
+    higher_adam,
+)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_equal_pytorchs_step_for_step(name: str) -> None:
     ours, theirs = OPTIMIZERS[name]

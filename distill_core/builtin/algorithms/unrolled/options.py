@@ -185,6 +185,12 @@ class RatBpttOptions(Options):
     inner_optimizer: Literal["adam", "sgd"] = Field(
         "adam", description="inner optimizer", **about(source="published code")
     )
+    epsilon: Literal["after", "before"] = Field(
+        "after",
+        description="add inner Adam's epsilon after correcting the bias of the root, as PyTorch; "
+        "or before, as the published code in the differentiated steps, here in all steps",
+        **about(source="published code", advanced="yes", needs="inner_optimizer=adam"),
+    )
     inner_lr: float | None = Field(
         None,
         gt=0,

@@ -168,5 +168,5 @@ class RatBptt(Algorithm):
 
 def _inner_optimizer(options: RatBpttOptions, lr: float) -> InnerOptimizer:
     if options.inner_optimizer == "adam":
-        return Adam(lr)
+        return Adam(lr, eps_first=options.epsilon == "before")
     return Sgd(lr, options.momentum, options.weight_decay)

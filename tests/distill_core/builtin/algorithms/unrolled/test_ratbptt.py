@@ -126,6 +126,8 @@ def plain_loss(
                 inputs = augmentation.apply(batch.images, drawn._draws[step])
             optimizer.zero_grad()
             soft_cross_entropy(backbone(inputs), batch.labels).backward()
+            if options.epsilon == "before":
+                optimizer.param_groups[0]["eps"] = 1e-8 / (1 - 0.999 ** (step + 1)) ** 0.5
             optimizer.step()
         with torch.no_grad():
             return float(cross_entropy(backbone(images), labels))
@@ -160,10 +162,11 @@ def slopes(
     "settings",
     [
         {"inner_optimizer": "adam", "curriculum": "fixed"},
+        {"epsilon": "before", "curriculum": "fixed"},
         {"inner_optimizer": "sgd", "curriculum": "fixed", "weight_decay": 0.01, "inner_lr": 0.05},
         {"inner_optimizer": "adam", "curriculum": "none"},
     ],
-    ids=["adam", "sgd", "adam from the start"],
+    ids=["adam", "epsilon", "sgd", "adam from the start"],
 )
 def test_the_hypergradient_agrees_with_central_differences(
     kind: str, settings: dict[str, Any]
