@@ -43,6 +43,12 @@ def test_components_accept_it(name):
     assert config.algo == name.partition("-")[0]
 
 
+@pytest.mark.parametrize("name", ["bptt-cifar10", "bptt-cifar100", "ratbptt-cifar100"])
+def test_inner_batches_have_an_image_of_every_class(name):
+    config = resolve(PRESETS[name].config, installed())
+    assert config.options["algo"].batch >= {"cifar10": 10, "cifar100": 100}[config.dataset]
+
+
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith(("frepo", "rcig"))])
 def test_regressions_have_the_published_whitening_margin_and_average(name):
     config = resolve(PRESETS[name].config, installed())
