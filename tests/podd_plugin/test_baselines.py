@@ -43,6 +43,12 @@ def test_components_accept_it(name):
     assert config.algo == name.partition("-")[0]
 
 
+@pytest.mark.parametrize("algo", ["ratbptt", "mtt", "ftd", "tesla"])
+def test_all_images_are_in_each_step_up_to_ten_of_each_class(algo):
+    config = resolve(PRESETS[f"{algo}-cifar10"].config | {"ipc": 10.0}, installed())
+    assert config.options["algo"].batch >= 100
+
+
 @pytest.mark.parametrize("name", ["bptt-cifar10", "bptt-cifar100", "ratbptt-cifar100"])
 def test_inner_batches_have_an_image_of_every_class(name):
     config = resolve(PRESETS[name].config, installed())
