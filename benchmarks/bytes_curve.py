@@ -111,6 +111,17 @@ def listed(cells: Sequence[ByteCell], args: argparse.Namespace) -> Iterator[str]
         )
 
 
+def other_settings(cells: Sequence[ByteCell], args: argparse.Namespace) -> list[str]:
+    """Return the settings that cells were run in, and that are not those asked for."""
+    names, asked = {cell.name for cell in cells}, {setting_of(args, cell) for cell in cells}
+    found = {
+        record["setting"]
+        for record in read(args.book)
+        if record["name"] in names and record["dataset"] == args.dataset
+    }
+    return sorted(found - asked)
+
+
 def table(cells: Sequence[ByteCell], args: argparse.Namespace) -> Iterator[str]:
     """Yield Markdown: representations down, algorithms across, at equal bytes and equal time."""
     records = read(args.book)
@@ -254,6 +265,8 @@ def main() -> None:
         run_all(cells, args)
     shown = table(every, args) if args.table == "pairs" and not args.list else listed(cells, args)
     print("\n".join(shown))
+    if others := other_settings(cells, args):
+        print(f"kept of these cells, too: {'; '.join(others)}")
     if args.figure:
         draw(every, args)
 

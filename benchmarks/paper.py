@@ -148,6 +148,10 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
             yield from (*curves(rows, records, scale), "")
         if args.draw:
             draw(rows, records, scale, args.draw)
+    keys = {cell.key for cell in cells}
+    others = {each["scale"] for each in records if each["cell"] in keys} - scales.keys()
+    if others:
+        yield f"kept of these cells, too, for other lengths or -o: {'; '.join(sorted(others))}"
     if part == "ablation order":
         yield from correlation(cells, args)
     if part in PICTURES:
@@ -246,6 +250,8 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     part = f"{kind} {getattr(args, kind)}"
     if part == "figure 7" and args.report:
         parser.error("figure 7 is made in seconds and kept nowhere: leave --report out")
+    if part == "figure 7" and not args.full and "cifar100" not in args.data:
+        parser.error("figure 7 is of CIFAR-100: say where it is with --data cifar100=PATH")
     if not (args.full or args.report or args.data):
         parser.error("say where images are: --data DATASET=PATH")
     return part, args

@@ -104,13 +104,13 @@ def _plain(name: str) -> str:
 def rounding_note(distilled: Distilled) -> str:
     """Return a sentence about what is lost in the pictures."""
     kind = distilled.transform.whitening.kind
-    return {
-        "none": "Pixels are rounded to bytes.",
-        "standardise": "Values outside the range of real pixels are cut off; for exact values use "
-        "--format tensors.",
-    }.get(
-        kind,
-        f"Whitening '{kind}' can be undone only in part; train on --format tensors instead.",
+    if kind == "none":
+        return "Pixels are rounded to bytes."
+    if kind == "zca":  # the mean and norm of each image are lost
+        return "Whitening 'zca' can be undone only in part; train on --format tensors instead."
+    return (
+        "Values outside the range of real pixels are cut off; for exact values use "
+        "--format tensors."
     )
 
 

@@ -44,8 +44,6 @@ from distill_core.system.process import release_memory
 from distill_core.system.waiting import told_if_slow
 from registry import Plugins
 
-SIZES = "budget   makes the parts as large as it allows, from noise"
-
 
 @dataclass(frozen=True)
 class Assembly:
@@ -157,7 +155,7 @@ def assemble(
     with memory_for("the synthetic images and their labels", next=lower):
         if real is None:
             if class_grid is None:
-                with told_if_slow(tell, SIZES):
+                with told_if_slow(tell, "check    makes every part once, from noise"):
                     rehearse(plan)
             with memory_for("the real images", next=KEPT_SMALLER):
                 real = plan.real_data(check, tell)
@@ -177,7 +175,7 @@ def _assemble(
 ) -> Assembly:
     """Make everything but the real data, which are there."""
     config, device, rng = plan.config, plan.device, Streams(plan.config.seed)
-    with told_if_slow(tell, SIZES):
+    with told_if_slow(tell, "budget   looks for the largest size that fits"):
         ipc = budget_of(plan, real)
     representation = plan.representation(real.spec, ipc)
     layout = representation.layout

@@ -141,12 +141,12 @@ def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
 
 
 def _least(measure: Measure, ipc: float) -> int:
-    """Return the bytes of about the smallest budget above this one that buys anything.
+    """Return the bytes of about the smallest budget that buys anything, a tenth of this or more.
 
     Raises:
         InputError: that of `measure` at this one, since no budget does: something else is wrong.
     """
-    for k in range(1, GROWTHS):
+    for k in range(-10, GROWTHS):
         if (found := _at(measure, ipc * GROWTH**k)) is not None:
             return found[1]
     return measure(ipc)

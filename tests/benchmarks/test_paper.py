@@ -331,3 +331,18 @@ def test_a_drawing_of_nothing_is_refused(paper, tmp_path):
     with pytest.raises(SystemExit, match="nothing to draw"):
         list(paper.report(name, paper.PARTS[name](args), args))
     assert not args.draw.exists()
+
+
+def test_a_report_names_what_is_kept_of_other_lengths(paper, tmp_path):
+    part, args = asked(paper, "--table", "1", "--steps", "10", "--report")
+    args.book = tmp_path / "book.json"
+    cell = paper.chosen(part, args)[0]
+    paper.keep(args.book, record(cell, "5000 steps", 0, 43.0))
+    shown = "\n".join(paper.report(part, paper.chosen(part, args), args))
+    assert "kept of these cells, too, for other lengths or -o: 5000 steps" in shown
+
+
+def test_figure_7_without_its_data_is_refused(paper, capsys):
+    with pytest.raises(SystemExit):
+        paper.arguments(["--figure", "7", "--data", "cifar10=c10.zip"])
+    assert "--data cifar100=PATH" in capsys.readouterr().err

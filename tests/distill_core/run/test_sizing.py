@@ -119,6 +119,21 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
         small_assembly(ipc=None, budget_bytes="100")
 
 
+@given(st.integers(1, 655))
+def test_what_would_fit_is_the_same_for_every_budget_that_is_near(limit: int) -> None:
+    """Not more for a larger one: 656 bytes buy the smallest, and a number takes four."""
+
+    def measure(ipc: float) -> int:
+        if 4 * PIXELS * ipc < 100:
+            raise InputError("too small", expected="more.", next="raise it.")
+        return 556 + int(4 * PIXELS * ipc)
+
+    with pytest.raises(InputError) as refused:
+        largest_ipc(limit, measure, 4 * PIXELS)
+    said = int(refused.value.next.split()[3].rstrip(","))
+    assert 656 <= said <= 656 + 25  # sizes are tried in steps of a quarter
+
+
 def test_a_size_that_no_budget_changes_is_said_to_be_fixed() -> None:
     with pytest.raises(InputError, match="about 4,000 bytes") as caught:
         largest_ipc(1000, lambda ipc: 4000, 300)
