@@ -266,7 +266,7 @@ def main() -> None:
     shown = table(every, args) if args.table == "pairs" and not args.list else listed(cells, args)
     print("\n".join(shown))
     if others := other_settings(cells, args):
-        print(f"kept of these cells, too: {'; '.join(others)}")
+        print(f"kept of these cells, too, in other settings: {'; '.join(others)}")
     if args.figure:
         draw(every, args)
 

@@ -94,7 +94,7 @@ class Adam:
     Args:
         lr: learning rate.
         betas: decay of the first and the second moment.
-        eps: added to the root of the second moment, for which the bias is corrected before.
+        eps: added to the bias-corrected root of the second moment.
         weight_decay: L2 penalty, added to the gradient.
         eps_first: add `eps` before that bias is corrected, as the library `higher` does: in effect
             eps / sqrt(1 - beta2^t), more in early steps.

@@ -60,7 +60,7 @@ def check_bytes(storage: Storage, limit: int | None) -> None:
 
 
 def largest_ipc(limit: int, measure: Measure, image: int) -> float:
-    """Return the largest budget in images per class whose result takes at most `limit` bytes.
+    """Return a budget in images per class whose result takes at most `limit` bytes, nearly all.
 
     Args:
         limit: bytes.
@@ -87,7 +87,7 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
         found = _at(measure, upper)
         if found is not None and found[1] > limit:
             break
-        lower, best, upper = upper, found or best, 2 * upper
+        lower, best, upper = upper, _fuller(found, best), 2 * upper
     else:
         upper = lower  # all that were tried fit, or buy nothing
     for _ in range(TRIES):
@@ -96,15 +96,26 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
         tried = (lower + upper) / 2
         found = _at(measure, tried)
         if found is None or found[1] <= limit:
-            best = found or best
+            best = _fuller(found, best)
             lower = tried
         else:
             upper = tried
     if best is not None:
         return _fullest(best, limit, measure)
-    least = _least(measure, limit / image)
+    ipc, least = _least(measure, limit / image)
+    if least <= limit:
+        return ipc
     larger = _at(measure, 2**DOUBLINGS * limit / image)
     raise _too_small(limit, least, fixed=larger is not None and larger[1] == least)
+
+
+def _fuller(
+    found: tuple[float, int] | None, best: tuple[float, int] | None
+) -> tuple[float, int] | None:
+    """Return that of two budgets that fills more bytes; the first where both fill as many."""
+    if found is None or best is None:
+        return found or best
+    return max(found, best, key=lambda each: each[1])
 
 
 def _fullest(found: tuple[float, int], limit: int, measure: Measure) -> float:
@@ -140,16 +151,16 @@ def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
     return storage_of(synthetic, Whitening("none")).bytes
 
 
-def _least(measure: Measure, ipc: float) -> int:
-    """Return the bytes of about the smallest budget that buys anything, a tenth of this or more.
+def _least(measure: Measure, ipc: float) -> tuple[float, int]:
+    """Return about the smallest budget that buys anything, from a tenth of this on; and its bytes.
 
     Raises:
         InputError: that of `measure` at this one, since no budget does: something else is wrong.
     """
     for k in range(-10, GROWTHS):
         if (found := _at(measure, ipc * GROWTH**k)) is not None:
-            return found[1]
-    return measure(ipc)
+            return found
+    return ipc, measure(ipc)
 
 
 def _too_small(limit: int, least: int, *, fixed: bool = False) -> InputError:

@@ -43,7 +43,7 @@ def test_components_accept_it(name):
     assert config.algo == name.partition("-")[0]
 
 
-@pytest.mark.parametrize("algo", ["ratbptt", "mtt", "ftd", "tesla"])
+@pytest.mark.parametrize("algo", ["bptt", "ratbptt", "mtt", "ftd", "tesla"])
 def test_all_images_are_in_each_step_up_to_ten_of_each_class(algo):
     config = resolve(PRESETS[f"{algo}-cifar10"].config | {"ipc": 10.0}, installed())
     assert config.options["algo"].batch >= 100

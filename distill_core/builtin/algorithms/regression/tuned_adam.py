@@ -1,7 +1,7 @@
 """Adam on a convex problem, for a fixed number of steps, at a rate that tunes itself.
 
-Source: published code of Loo et al. 2023 (RCIG): the largest of some rates at which the value
-falls in every step; later a little down or up, by how often it did.
+Source: published code of Loo et al. 2023 (RCIG): a little below the smallest of some rates at
+which the value rises in some step; later a little down or up, by how often it did.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class TunedAdam:
             rate = self.rate * GROW**growths
             return not minimise(problem, start, rate=rate, steps=self._steps).monotone
 
-        # Too large a rate stays too large, so that seven searches tell what the published code
+        # Taken to be so from some rate on, so that seven searches tell what the published code
         # finds one by one, in thirty or more.
         return self.rate * GROW ** bisect_left(range(MOST_GROWTHS), True, key=ascends) * BACK
 
