@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import floor, prod
 
 import torch
@@ -25,6 +26,7 @@ FILLED = 0.95  # of the budget; where less is filled, sizes nearby are tried too
 NEARBY = tuple(1.25 ** (k / 20) for k in range(-20, 21) if k)  # their ratios to the one found
 
 Measure = Callable[[float], int]
+Size = tuple[float, int]  # a budget in images per class, and its bytes
 
 
 def sized(plan: Plan, spec: DataSpec) -> Representation:
@@ -81,13 +83,14 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
     >>> largest_ipc(1000, lambda ipc: int(30 * ipc), 300) > 33.2
     True
     """
+    measure = cache(measure)  # sizes that are rounded to whole images come up again
     lower, upper = 0.0, limit / image
-    best: tuple[float, int] | None = None
+    best: Size | None = None
     for _ in range(DOUBLINGS + 1):
         found = _at(measure, upper)
         if found is not None and found[1] > limit:
             break
-        lower, best, upper = upper, _fuller(found, best), 2 * upper
+        lower, best, upper = upper, _fullest(found, best), 2 * upper
     else:
         upper = lower  # all that were tried fit, or buy nothing
     for _ in range(TRIES):
@@ -96,12 +99,17 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
         tried = (lower + upper) / 2
         found = _at(measure, tried)
         if found is None or found[1] <= limit:
-            best = _fuller(found, best)
+            best = _fullest(found, best)
             lower = tried
         else:
             upper = tried
+    if best is not None and best[1] < FILLED * limit:
+        # A poster of whole blocks may take fewer bytes where its budget grows: halving, which
+        # takes them to rise, ends at any of the places where they pass the limit.
+        nearby = (_at(measure, best[0] * ratio) for ratio in NEARBY)
+        best = _fullest(best, *(each for each in nearby if each and each[1] <= limit))
     if best is not None:
-        return _fullest(best, limit, measure)
+        return best[0]
     ipc, least = _least(measure, limit / image)
     if least <= limit:
         return ipc
@@ -109,29 +117,12 @@ def largest_ipc(limit: int, measure: Measure, image: int) -> float:
     raise _too_small(limit, least, fixed=larger is not None and larger[1] == least)
 
 
-def _fuller(
-    found: tuple[float, int] | None, best: tuple[float, int] | None
-) -> tuple[float, int] | None:
-    """Return that of two budgets that fills more bytes; the first where both fill as many."""
-    if found is None or best is None:
-        return found or best
-    return max(found, best, key=lambda each: each[1])
+def _fullest(*sizes: Size | None) -> Size | None:
+    """Return the size of most bytes, the first of several; None: none is there."""
+    return max(filter(None, sizes), key=lambda each: each[1], default=None)
 
 
-def _fullest(found: tuple[float, int], limit: int, measure: Measure) -> float:
-    """Return the budget that fills most of the bytes: the one that was found, or one near it.
-
-    A poster of whole blocks may take fewer bytes where its budget grows, and halving, which takes
-    them to rise, ends at any of the places where they pass the limit.
-    """
-    sizes = [found]
-    if found[1] < FILLED * limit:
-        nearby = (_at(measure, found[0] * ratio) for ratio in NEARBY)
-        sizes += [each for each in nearby if each is not None and each[1] <= limit]
-    return max(sizes, key=lambda each: each[1])[0]
-
-
-def _at(measure: Measure, ipc: float) -> tuple[float, int] | None:
+def _at(measure: Measure, ipc: float) -> Size | None:
     """Return a budget and its bytes; the whole number below where only those are taken."""
     for each in dict.fromkeys((ipc, float(floor(ipc)))):
         if each > 0:
@@ -151,7 +142,7 @@ def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
     return storage_of(synthetic, Whitening("none")).bytes
 
 
-def _least(measure: Measure, ipc: float) -> tuple[float, int]:
+def _least(measure: Measure, ipc: float) -> Size:
     """Return about the smallest budget that buys anything, from a tenth of this on; and its bytes.
 
     Raises:

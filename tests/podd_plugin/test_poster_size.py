@@ -166,13 +166,15 @@ def test_cyclic_starts_are_even_all_around(side, count):
     assert gaps <= {side // count, ceil(side / count)}
 
 
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "rounded"), [(1, 2, 0), (3, 2, 2), (5, 2, 2), (4, 3, 1), (5, 3, 2)]
+)
+def test_halves_go_to_the_even_number(numerator, denominator, rounded):
+    assert round_half_even(numerator, denominator) == rounded
+
+
 @given(st.integers(0, 10**6), st.integers(1, 1000))
-def test_halves_go_to_the_even_number(numerator, denominator):
+def test_all_are_rounded_as_fractions_are(numerator, denominator):
     rounded = round_half_even(numerator, denominator)
     assert type(rounded) is int
     assert rounded == round(Fraction(numerator, denominator))
-
-
-@given(st.integers(0, 1000))
-def test_every_half_is_even(numerator):
-    assert round_half_even(2 * numerator + 1, 2) % 2 == 0

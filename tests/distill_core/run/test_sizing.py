@@ -53,6 +53,19 @@ def test_no_size_is_measured_twice(each: int) -> None:
     assert len(measured) == len(set(measured))
 
 
+def test_no_number_of_whole_images_is_measured_twice() -> None:
+    measured = []
+
+    def measure(ipc: float) -> int:
+        if ipc < 1 or ipc != int(ipc):
+            raise InputError("no", expected="whole numbers.", next="round.")
+        measured.append(ipc)
+        return 120 * int(ipc)
+
+    assert largest_ipc(430, measure, 100) == 3  # 84 % of it: others nearby are tried
+    assert len(measured) == len(set(measured))
+
+
 def test_bytes_that_fall_where_the_budget_grows_are_no_trap() -> None:
     """As of a poster of 2x4 patches on Gaussians, three classes of 8x8: 416 fit, not just 384."""
     taken = [(0.05, 224), (0.065, 256), (0.085, 288), (0.115, 352), (0.135, 416), (0.145, 384)]

@@ -66,8 +66,9 @@ def test_they_compile_for_hopper_and_hold_all_in_registers(
     made = compiled(name, dtype, (32, 32, 128))
     usage = resources(made.asm["cubin"], tmp_path)
     assert usage["STACK"] == usage["LOCAL"] == 0
-    if dtype == torch.float32:  # two programs of 256 threads share a multiprocessor's 65,536
-        assert usage["REG"] <= 128
+    # Two programs of 256 threads share a multiprocessor's 65,536 in float32, where one has it in
+    # bfloat16: Triton 3.7.1 gives that 169, 3.9 182.
+    assert usage["REG"] <= (128 if dtype == torch.float32 else 182)
     stores = [line for line in made.asm["ptx"].splitlines() if "st.global" in line]
     assert sum(".v4" in line for line in stores) == {
         "forward": 1, "backward": 4, "tangent_forward": 2, "tangent_backward": 8,
