@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -36,9 +34,9 @@ from bytes_cells import (
     ByteCell,
     limit_of,
 )
+from cell_runs import claimed, command, distill, pairs
 from first_command import numbers
 from matplotlib import pyplot
-from paper import claimed, command, pairs
 from paper_book import Record, read
 from results import METHODS
 
@@ -58,8 +56,12 @@ def setting_of(args: argparse.Namespace, cell: ByteCell) -> str:
     return ", ".join([length, judged, *told])
 
 
-def run_all(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
-    """Make every run that is not there, seed by seed, so that all lines grow together."""
+def run_all(cells: Sequence[ByteCell], args: argparse.Namespace) -> str:
+    """Make every run that is not there, seed by seed, so that all lines grow together.
+
+    Returns:
+        Why a run has no results, which ends this; empty if nothing went wrong.
+    """
     for seed in args.seeds:
         for cell in cells:
             setting = setting_of(args, cell)
@@ -72,21 +74,24 @@ def run_all(cells: Sequence[ByteCell], args: argparse.Namespace) -> None:
                 if not ours:
                     print(f"{name}: another process has it")
                 elif seed not in _seeds(cell, args):  # by one that has just finished it
-                    run(cell, seed, args.out / name, args)
+                    record = run(cell, seed, args.out / name, args)
+                    if record is None:
+                        return f"no results of {args.out / name}: it ended early, see above."
+                    keep(args.book, record)
+    return ""
 
 
-def run(cell: ByteCell, seed: int, run_dir: Path, args: argparse.Namespace) -> None:
-    """Begin a run or go on with it, judge it, and keep what is found."""
-    subprocess.run(command(cell, seed, run_dir, args), check=True)
+def run(cell: ByteCell, seed: int, run_dir: Path, args: argparse.Namespace) -> Record | None:
+    """Begin a run or go on with it, judge it, and return what is kept; None if one ended early."""
+    if distill(command(cell, seed, run_dir, args)):
+        return None
     if judged(run_dir, args.nets, args.width) is None:
         judge = ["evaluate", str(run_dir), "--nets", str(args.nets)]
         judge += ["-o", f"backbone.width={args.width}", "-o", "evaluate.controls=false"]
-        subprocess.run([sys.executable, "-m", "distill_core", *judge], check=True)
+        if distill(judge):
+            return None
     setting = setting_of(args, cell)
-    record = recorded(cell, seed, setting, run_dir, nets=args.nets, width=args.width)
-    if record is None:
-        raise SystemExit(f"{run_dir} has no results: the run was ended. Start this again.")
-    keep(args.book, record)
+    return recorded(cell, seed, setting, run_dir, nets=args.nets, width=args.width)
 
 
 def _seeds(cell: ByteCell, args: argparse.Namespace) -> list[int]:
@@ -261,14 +266,15 @@ def main() -> None:
     cells = [cell for cell in every if not args.only or cell.name in args.only]
     if not cells:
         raise SystemExit("no such cells: --only takes names of --list.")
-    if not (args.list or args.report):
-        run_all(cells, args)
+    failure = "" if args.list or args.report else run_all(cells, args)
     shown = table(every, args) if args.table == "pairs" and not args.list else listed(cells, args)
     print("\n".join(shown))
     if others := other_settings(cells, args):
         print(f"kept of these cells, too, in other settings: {'; '.join(others)}")
     if args.figure:
         draw(every, args)
+    if failure:
+        raise SystemExit(f"{failure} The same command goes on.")
 
 
 if __name__ == "__main__":

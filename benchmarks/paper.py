@@ -18,23 +18,19 @@ by them.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import itertools
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from cell_runs import claimed, command, distill, pairs
 from first_command import numbers
 from paper_book import identity, keep, mean, of, read, recorded, table
 from paper_borders import borders_of
-from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, options, place
+from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, place
 from paper_curves import curves, draw
 from scipy.stats import pearsonr
 
@@ -52,47 +48,6 @@ def scale_of(args: argparse.Namespace, cell: Cell) -> str:
     if args.full:
         length = f"published, {args.steps} steps" if args.steps and not cell.steps else "published"
     return ", ".join([length, *args.option])
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Say whether this process has the run to itself; the system frees it if it dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> list[str]:
-    """Return the command that begins a run, or goes on with it."""
-    begin = [sys.executable, "-m", "distill_core", "run"]
-    if (run_dir / "run.toml").exists():
-        return [*begin, "--resume", "--out", str(run_dir)]
-    begin.append("--yes")  # who asks for so many steps means all of them
-    words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
-    steps = cell.steps or args.steps
-    if args.full:
-        length = ["--steps", str(steps)] if steps else []
-        return [*begin, *words, *length, *options(*args.option)]
-    core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
-    length = ["-o", "run.minutes=none", "--steps", str(steps)] if steps else [
-        "--steps", "1000000", "--minutes", str(args.minutes)
-    ]  # fmt: skip
-    return [*begin, *words, *length, *options(*core)]
-
-
-@contextmanager
-def interrupts_left_to_the_run() -> Iterator[None]:
-    """Let Ctrl-C, which a terminal sends to both, end the run: it saves its state first."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # a child does not inherit it
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def run_all(cells: list[Cell], args: argparse.Namespace) -> str:
@@ -113,9 +68,7 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> str:
                     continue
                 if _is_kept(args.book, cell, scale, seed):  # by one that has just finished it
                     continue
-                words = command(cell, seed, run_dir, args)
-                with interrupts_left_to_the_run():
-                    failed = subprocess.run(words, check=False).returncode
+                failed = distill(command(cell, seed, run_dir, args))
                 record = None if failed else recorded(cell, seed, scale, run_dir)
                 if record is None:
                     return f"no results of {run_dir}: its run ended early, see above."
@@ -209,16 +162,7 @@ def figure_7(args: argparse.Namespace) -> int:
     words += ["--out", str(args.out / "figure-7.png"), "--dataset", "cifar100"]
     words += place(Cell("cifar100", "", ()), args)  # names its own dataset where there are files
     args.out.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "distill_core", *words]
-    return subprocess.run(command, check=False).returncode
-
-
-def pairs(text: str) -> tuple[str, str]:
-    """Read NAME=PATH."""
-    name, equals, path = text.partition("=")
-    if name not in DATASETS or not equals:
-        raise argparse.ArgumentTypeError(f"DATASET=PATH, with a dataset of {', '.join(DATASETS)}")
-    return name, path
+    return distill(words)
 
 
 def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:

@@ -68,8 +68,20 @@ def change(book: Path, changed: Callable[[list[Record]], list[Record]]) -> None:
 
 
 def read(book: Path) -> list[Record]:
-    """Return all records."""
-    return json.loads(book.read_text()) if book.exists() else []
+    """Return all records; none if there is no file.
+
+    Raises:
+        SystemExit: it is no such file.
+    """
+    try:
+        found = json.loads(book.read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--book {book} cannot be read: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise SystemExit(f"--book {book} is no list of finished cells: name another file.")
+    return found
 
 
 def identity(record: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,17 +199,34 @@ def test_a_cell_is_run_judged_and_kept_once(curve, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bytes_curve.py", *words])
     commands = []
 
-    def here(command: list[str], *, check: bool) -> None:  # in this process, which is warm
-        commands.append(command[3])
-        result = distill(*command[3:])
+    def here(words: list[str]) -> int:  # in this process, which is warm
+        commands.append(words[0])
+        result = distill(*words)
         assert result.exit_code == 0, result.output
+        return int(result.exit_code)
 
-    shared = SimpleNamespace(run=here)
-    monkeypatch.setattr(curve, "subprocess", shared)
+    monkeypatch.setattr(curve, "distill", here)
     curve.main()
     (kept,) = curve.read(tmp_path / "book")
     assert commands == ["run", "evaluate"]  # which asked one network
     assert (kept["seeds"], kept["steps"], len(kept["accuracies"][0])) == ([0], [1], 2)
     assert 0.5 * 2560 < kept["bytes"] <= 2560
-    monkeypatch.setattr(curve, "subprocess", None)  # would be asked to run it twice
+    monkeypatch.setattr(curve, "distill", None)  # would be asked to run it twice
     curve.main()
+
+
+def test_what_is_there_is_printed_when_a_run_ends_early(curve, tmp_path, monkeypatch, capsys):
+    words = ["--dataset", "digits", "--steps", "1", "--seeds", "0", "--only", "fred 1", "images 1"]
+    words += ["--out", str(tmp_path), "--book", str(tmp_path / "book")]
+    args = curve.arguments(words)
+    images, fred = [each for each in curve.PARTS["curve"](args) if each.name in args.only]
+    curve.keep(args.book, record(images, curve.setting_of(args, images), 0, 40.0, 42.0))
+    curve.keep(args.book, record(fred, "another setting", 0, 50.0))
+    monkeypatch.setattr(curve, "distill", lambda words: 130)
+    monkeypatch.setattr(sys, "argv", ["bytes_curve.py", *words])
+    with pytest.raises(SystemExit, match=r"no results of .*fred-1.*The same command goes on"):
+        curve.main()
+    said = capsys.readouterr().out
+    assert "| images 1 | 1,000 | 41.0 (one seed) | 1 |" in said
+    assert "| fred 1 | | not measured |" in said
+    assert "kept of these cells, too, in other settings: another setting" in said

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -158,26 +157,6 @@ def test_orders_are_scored_as_in_the_paper(paper, tmp_path):
         list(paper.correlation(cells, args))
 
 
-def test_a_claimed_run_is_left_to_its_owner(paper, tmp_path):
-    with paper.claimed(tmp_path / "run") as first:
-        assert first
-        with paper.claimed(tmp_path / "run") as second:
-            assert not second
-    with paper.claimed(tmp_path / "run") as again:
-        assert again
-
-
-def test_a_run_begins_with_all_its_steps_and_goes_on_where_it_was(paper, tmp_path):
-    name, args = asked(paper, "--table", "1", "--steps", "9")
-    words = paper.command(paper.PARTS[name](args)[0], 0, tmp_path, args)
-    begun = run.command.make_context("run", words[4:]).params
-    assert (begun["out"], begun["steps"], begun["yes"]) == (tmp_path, 9, True)
-    (tmp_path / "run.toml").touch()
-    words = paper.command(paper.PARTS[name](args)[0], 0, tmp_path, args)
-    going_on = run.command.make_context("run", words[4:]).params
-    assert (going_on["out"], going_on["resume"], going_on["yes"]) == (tmp_path, True, False)
-
-
 def test_a_run_that_another_process_has_just_kept_is_left(paper, tmp_path, monkeypatch):
     words = ("--only", "poster 0.4", "--seeds", "0", "--book", str(tmp_path / "book.json"))
     name, args = asked(paper, "--table", "1", *words, "--out", str(tmp_path))
@@ -189,7 +168,7 @@ def test_a_run_that_another_process_has_just_kept_is_left(paper, tmp_path, monke
         yield True
 
     monkeypatch.setattr(paper, "claimed", claimed)
-    monkeypatch.setattr(paper, "subprocess", None)  # would be asked to run it twice
+    monkeypatch.setattr(paper, "distill", None)  # would be asked to run it twice
     paper.run_all(cells, args)
 
 
@@ -210,42 +189,38 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
     words += [word for option in small for word in ("-o", option)]
     monkeypatch.setattr(sys, "argv", ["paper.py", *words])
 
-    def here(command: list[str], *, check: bool) -> Any:  # in this process, which is warm
-        assert not check
-        assert command[:3] == [sys.executable, "-m", "distill_core"]
-        result = distill(*command[3:])
+    def here(words: list[str]) -> int:  # in this process, which is warm
+        result = distill(*words)
         assert result.exit_code == 0, result.output
-        return SimpleNamespace(returncode=result.exit_code)
+        return int(result.exit_code)
 
-    monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=here))
+    monkeypatch.setattr(paper, "distill", here)
     paper.main()
     kept = paper.read(tmp_path / "book.json")
     assert [(each["cell"], each["steps"], len(each["test"])) for each in kept] == [
         ("cifar10-poster-0.4", 1, 1)
     ]
     assert 0.39 < kept[0]["ipc"] <= 0.4
-    monkeypatch.setattr(paper, "subprocess", None)  # would be asked to run it twice
+    monkeypatch.setattr(paper, "distill", None)  # would be asked to run it twice
     paper.main()
 
 
 def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(
     paper, tmp_path, monkeypatch, capsys
 ):
-    """Ctrl-C, which a terminal sends to both, is left to the run, which saves its state."""
     words = ["--table", "1", "--data", "cifar10=c10.zip", "--seeds", "0,1"]
     words += ["--only", "images 1.0", "poster 0.4"]
     words += ["--out", str(tmp_path / "out"), "--book", str(tmp_path / "book.json")]
     part, args = paper.arguments(words)
     images, _ = paper.chosen(part, args)
     paper.keep(args.book, record(images, "60 minutes", 0, 40.0, 42.0))
-    runs, before = [], signal.getsignal(signal.SIGINT)  # a shell's background jobs ignore it
+    runs = []
 
-    def interrupted(command: list[str], *, check: bool) -> Any:
-        runs.append(command)
-        signal.raise_signal(signal.SIGINT)
-        return SimpleNamespace(returncode=130)
+    def interrupted(words: list[str]) -> int:
+        runs.append(words)
+        return 130
 
-    monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=interrupted))
+    monkeypatch.setattr(paper, "distill", interrupted)
     monkeypatch.setattr(sys, "argv", ["paper.py", *words])
     with pytest.raises(SystemExit, match=r"poster-0.4.*ended early.*same command goes on"):
         paper.main()
@@ -253,7 +228,6 @@ def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(
     said = capsys.readouterr().out
     assert "| images 1.0 | 53.2 +- 0.7 | 41.0 (one seed) | +- 1.4 | 1 x 2 |" in said
     assert "| poster 0.4 | 47.1 +- 0.4 | not measured |" in said
-    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_names_of_no_cell_are_refused(paper):
@@ -266,7 +240,7 @@ def test_a_poster_per_class_is_of_cifar10_for_all_published_steps(paper):
     """`--full` needs no --data, and then names none: digits would be the dataset."""
     part, args = paper.arguments(["--figure", "9", "--full"])
     (cell,) = paper.PARTS[part](args)
-    words = paper.command(cell, 0, Path("new"), args)[3:]
+    words = paper.command(cell, 0, Path("new"), args)
     begun = run.command.make_context("run", words[1:]).params
     preset = collect_presets(installed())[begun["preset"]].config
     assert (preset["dataset"], preset["steps"]) == ("cifar10", 5000)
@@ -286,55 +260,17 @@ def test_standard_folders_of_birds_and_of_tiny_imagenet_are_read_as_such(paper):
 def test_figure_7_reads_cifar100_and_keeps_nothing(paper, tmp_path, monkeypatch, capsys):
     asked_for = []
 
-    def run_it(words: list[str], *, check: bool) -> SimpleNamespace:
+    def run_it(words: list[str]) -> int:
         asked_for.append(words)
-        return SimpleNamespace(returncode=3)
+        return 3
 
-    monkeypatch.setattr(paper, "subprocess", SimpleNamespace(run=run_it))
+    monkeypatch.setattr(paper, "distill", run_it)
     _, args = paper.arguments(["--figure", "7", "--full", "--out", str(tmp_path)])
     assert paper.figure_7(args) == 3
     assert asked_for[0][-2:] == ["--dataset", "cifar100"]
     with pytest.raises(SystemExit):
         paper.arguments(["--figure", "7", "--report", "--data", "cifar100=c100.zip"])
     assert "leave --report out" in capsys.readouterr().err
-
-
-def test_curves_are_fitted_and_cross_where_they_are_equal(paper, tmp_path):
-    name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
-    args.curves, args.draw = True, tmp_path / "curves.png"
-    images, poster = paper.PARTS[name](args)[:2]
-    for cell, limit, slope in ((images, 50.0, 200.0), (poster, 45.0, 100.0)):
-        for seed, noise in ((0, 1.0), (1, -1.0)):
-            curve = [[step, limit - slope / step**0.5 + noise] for step in (25, 100, 400, 900)]
-            paper.keep(args.book, record(cell, "9 steps", seed, 40.0, curve=curve))
-    lines = "\n".join(paper.report(name, [images, poster], args)).splitlines()
-    assert "- cifar10, images 1.0: fitted limit 50.0" in lines
-    assert "- cifar10, poster 1.0: fitted limit 45.0" in lines
-    # 50 - 200 / 20 = 45 - 100 / 20 = 40
-    assert "- cifar10, images 1.0 and poster 1.0: the fits cross after 400 outer steps" in lines
-    assert args.draw.stat().st_size > 1000
-
-
-def test_parallel_curves_and_short_ones_do_not_cross(paper, tmp_path):
-    name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
-    args.curves, args.draw = True, tmp_path / "curves.png"
-    one, other, short = paper.PARTS[name](args)[:3]
-    for cell, limit in ((one, 50.0), (other, 45.0)):
-        curve = [[step, limit - 100 / step**0.5] for step in (25, 100, 400, 900)]
-        paper.keep(args.book, record(cell, "9 steps", 0, 40.0, curve=curve))
-    paper.keep(args.book, record(short, "9 steps", 0, 40.0, curve=[[25, 30.0], [100, 35.0]]))
-    text = "\n".join(paper.report(name, [one, other, short], args))
-    assert "images 1.0 and poster 1.0: the fits never cross" in text
-    assert f"{short.name}: fitted" not in text
-
-
-def test_a_drawing_of_nothing_is_refused(paper, tmp_path):
-    name, args = asked(paper, "--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
-    args.draw = tmp_path / "curves.png"
-    paper.keep(args.book, record(paper.PARTS[name](args)[0], "9 steps", 0, 40.0))  # not validated
-    with pytest.raises(SystemExit, match="nothing to draw"):
-        list(paper.report(name, paper.PARTS[name](args), args))
-    assert not args.draw.exists()
 
 
 def test_a_report_names_what_is_kept_of_other_lengths(paper, tmp_path):

@@ -1,0 +1,67 @@
+"""The runs of cells, for benchmarks/paper.py and bytes_curve.py: each a process of one thread that
+may be ended at any moment, and that the same command goes on with."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from paper_cells import DATASETS, Cell, options, place
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Say whether this process has the run to itself; the system frees it if it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> list[str]:
+    """Return the words for `distill` that begin a run, or go on with it."""
+    if (run_dir / "run.toml").exists():
+        return ["run", "--resume", "--out", str(run_dir)]
+    begin = ["run", "--yes"]  # who asks for so many steps means all of them
+    words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
+    steps = cell.steps or args.steps
+    if args.full:
+        length = ["--steps", str(steps)] if steps else []
+        return [*begin, *words, *length, *options(*args.option)]
+    core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
+    length = ["-o", "run.minutes=none", "--steps", str(steps)] if steps else [
+        "--steps", "1000000", "--minutes", str(args.minutes)
+    ]  # fmt: skip
+    return [*begin, *words, *length, *options(*core)]
+
+
+def distill(words: list[str]) -> int:
+    """Run `distill` with these words in a process of its own; return its exit status.
+
+    Ctrl-C, which a terminal sends to both, ends the run alone: it saves its state first.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # a child does not inherit it
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "distill_core", *words], check=False
+        ).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def pairs(text: str) -> tuple[str, str]:
+    """Read DATASET=PATH."""
+    name, equals, path = text.partition("=")
+    if name not in DATASETS or not equals:
+        raise argparse.ArgumentTypeError(f"DATASET=PATH, with a dataset of {', '.join(DATASETS)}")
+    return name, path

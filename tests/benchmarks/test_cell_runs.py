@@ -1,0 +1,65 @@
+"""Runs of cells: who has one, how it begins or goes on, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distill_core.cli import run
+from tests.distill_core.cli.fakes import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import cell_runs
+import paper
+
+
+def test_a_claimed_run_is_left_to_its_owner(tmp_path):
+    with cell_runs.claimed(tmp_path / "run") as first:
+        assert first
+        with cell_runs.claimed(tmp_path / "run") as second:
+            assert not second
+    with cell_runs.claimed(tmp_path / "run") as again:
+        assert again
+
+
+def test_a_run_begins_with_all_its_steps_and_goes_on_where_it_was(tmp_path):
+    name, args = paper.arguments(["--table", "1", "--steps", "9", "--data", "cifar10=c10.zip"])
+    words = cell_runs.command(paper.PARTS[name](args)[0], 0, tmp_path, args)
+    begun = run.command.make_context("run", words[1:]).params
+    assert (begun["out"], begun["steps"], begun["yes"]) == (tmp_path, 9, True)
+    (tmp_path / "run.toml").touch()
+    words = cell_runs.command(paper.PARTS[name](args)[0], 0, tmp_path, args)
+    going_on = run.command.make_context("run", words[1:]).params
+    assert (going_on["out"], going_on["resume"], going_on["yes"]) == (tmp_path, True, False)
+
+
+def test_interrupts_are_left_to_the_run(monkeypatch):
+    """A terminal sends Ctrl-C to both, and a run saves its state first."""
+    before, asked = signal.getsignal(signal.SIGINT), []  # a shell's background jobs ignore it
+
+    def interrupted(command: list[str], *, check: bool) -> Any:
+        asked.append(command)
+        signal.raise_signal(signal.SIGINT)
+        return SimpleNamespace(returncode=130)
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    assert cell_runs.distill(["run", "--resume"]) == 130
+    assert asked == [[sys.executable, "-m", "distill_core", "run", "--resume"]]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[{", "cannot be read: .*line 1"), ("{}", "no list of finished"), ("[1]", "no list of")],
+)
+def test_a_file_that_is_no_book_is_refused(tmp_path, text, said):
+    (tmp_path / "book.json").write_text(text)
+    with pytest.raises(SystemExit, match=f"--book .*book.json.*{said}"):
+        paper.read(tmp_path / "book.json")
+    with pytest.raises(SystemExit, match=r"--book .*cannot be read"):
+        paper.read(tmp_path)
