@@ -18,7 +18,7 @@ COMMANDS = {
     "evaluate": "Train fresh networks on a result; mean and deviation.",
     "compare": "Show runs side by side: budget, cost, accuracy.",
     "report": "Write a page about one run or several.",
-    "list": "Show what can be chosen: components, presets, plugins.",
+    "list": "Show what can be chosen: components, presets, plugins, gallery.",
     "show": "Explain one of them, and its options.",
     "plugins": "As `list plugins`, and what is broken and why.",
     "new-plugin": "Write a package with a component of your own.",

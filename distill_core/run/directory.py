@@ -8,6 +8,8 @@ from pathlib import Path
 
 from distill_core.artefact.contents import CHECKPOINT, CONFIG, LOCK, RUN
 from distill_core.artefact.last_set import keep
+from distill_core.artefact.places import is_elsewhere
+from distill_core.artefact.result_file import has_result
 from distill_core.config.data_name import name_in_files
 from distill_core.config.resume_command import resume_command
 from distill_core.config.run_config import RunConfig, to_toml
@@ -119,6 +121,13 @@ def settings_of(run_dir: Path) -> dict[str, object]:
     try:
         return parse_settings(read_plain(path), path)
     except (FileNotFoundError, NotADirectoryError):
+        if is_elsewhere(run_dir) or has_result(run_dir):
+            raise InputError(
+                f"{run_dir} is a result without its run (it has no {CONFIG}).",
+                expected="a directory that `distill run` made.",
+                next=f'in Python, distill_core.load("{run_dir}").train(network) trains a network '
+                "on it.",
+            ) from None
         raise InputError(
             f"{run_dir} is not a run directory (it has no {CONFIG}).",
             expected="a directory that `distill run` made.",

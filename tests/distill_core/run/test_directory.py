@@ -206,6 +206,15 @@ def test_not_a_run(tmp_path):
         settings_of(tmp_path)
 
 
+def test_a_result_without_its_run_is_named_as_such(tmp_path):
+    """Of the gallery or the Hub, or the folder that one of these is in."""
+    (tmp_path / "distilled.safetensors").touch()
+    for place in (tmp_path, Path("gallery:digits-poster-0.9")):
+        with pytest.raises(InputError, match="is a result without its run") as caught:
+            settings_of(place)
+        assert f'load("{place}").train(network)' in caught.value.next
+
+
 def test_a_newer_configuration_is_refused(tmp_path):
     begin(tmp_path, small_config(), overwrite=False)
     path = tmp_path / CONFIG
