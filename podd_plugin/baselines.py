@@ -30,6 +30,7 @@ class _Row:
         changes: settings of single datasets, which differ from the algorithm's defaults.
         margin: synthetic labels are rewarded for a clear first class, as published.
         ema: decay of the average over outer steps that is judged, where one is published.
+        network: settings of the networks, which differ from the backbone's defaults.
     """
 
     algo: str
@@ -42,6 +43,7 @@ class _Row:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     margin: bool = False
     ema: float | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _by_dataset(*accuracies: str) -> dict[str, str]:
@@ -53,6 +55,7 @@ def _lengths(window: int, total: int, lr: float, batch: int, real_batch: int) ->
     return {"window": window, "total": total, "batch": batch, "real_batch": real_batch, **rates}
 
 
+_DOUBLING = {"growth": 2, "init": "lecun"}
 # All images are in each inner step, up to ten of each class.
 _ALL = {"cifar10": {"batch": 100}}
 
@@ -75,6 +78,7 @@ ROWS = (
         500_000,
         _by_dataset("45.6 +- 0.1", "26.3 +- 0.1", "", "16.9 +- 0.1"),
         margin=True,
+        network=_DOUBLING,
     ),
     _Row(
         "rcig",
@@ -85,6 +89,7 @@ ROWS = (
         _by_dataset("49.6 +- 1.2", "35.5 +- 0.7", "", "22.4 +- 0.3"),
         margin=True,
         ema=0.99,
+        network={**_DOUBLING, "norm": "none", "activation": "softplus", "sharpness": 60.0},
     ),
     _Row(
         "ratbptt",
@@ -188,6 +193,6 @@ def _config(row: _Row, dataset: str) -> dict[str, Any]:
                 **row.changes.get(dataset, {}),
                 **({"margin": True} if row.margin else {}),
             },
-            "backbone": {"depth": 4 if large else 3},
+            "backbone": {"depth": 4 if large else 3, **row.network},
         },
     }

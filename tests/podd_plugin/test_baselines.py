@@ -56,8 +56,12 @@ def test_inner_batches_have_an_image_of_every_class(name):
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith(("frepo", "rcig"))])
-def test_regressions_have_the_published_whitening_margin_and_average(name):
+def test_regressions_have_the_published_whitening_margin_average_and_networks(name):
     config = resolve(PRESETS[name].config, installed())
     assert config.data.whitening == "zca_frepo"
     assert config.options["algo"].margin
     assert config.ema == (0.99 if config.algo == "rcig" else None)
+    network = config.options["backbone"]
+    assert (network.growth, network.init) == (2, "lecun")
+    if config.algo == "rcig":
+        assert (network.norm, network.activation, network.sharpness) == ("none", "softplus", 60)

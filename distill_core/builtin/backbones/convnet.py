@@ -19,19 +19,20 @@ from distill_core.plugin import (
 )
 
 _GROUPS = 4
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leakyrelu": nn.LeakyReLU,
     "silu": nn.SiLU,
-    "softplus": nn.Softplus,
 }
+# The deviation of a standard normal variable that is cut at two of its deviations.
+_CUT = 0.87962566103423978
 
 
 class ConvNet(Backbone):
     """Blocks of 3x3 convolution, norm, activation and pooling, and a linear layer.
 
     Grey images of 28x28 are padded to 32x32 by the first convolution, as in the literature.
-    Weights start as PyTorch's layers do.
+    Weights start as PyTorch's layers do, if not asked otherwise.
 
     Source: Zhao et al. 2021 (arXiv:2006.05929), used since.
 
@@ -70,13 +71,13 @@ class ConvNet(Backbone):
             hw = (hw[0] + 2 * padding - 2, hw[1] + 2 * padding - 2)
             layers.append(nn.Conv2d(channels, maps, 3, padding=padding))
             layers += _norm(options.norm, maps, hw)
-            layers.append(_ACTIVATIONS[options.activation]())
+            layers.append(_activation(options))
             if options.pooling != "none":
                 layers.append(nn.AvgPool2d(2) if options.pooling == "avg" else nn.MaxPool2d(2))
                 hw = (hw[0] // 2, hw[1] // 2)
             if min(hw) < 1:
                 raise _too_deep(spec, depth)
-            channels = maps
+            channels, maps = maps, maps * options.growth
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels * hw[0] * hw[1], spec.num_classes)
         published = (options.norm, options.pooling, options.activation)
@@ -85,6 +86,8 @@ class ConvNet(Backbone):
             if published == ("instance", "avg", "relu")
             else None
         )
+        if options.init == "lecun":
+            self.apply(_lecun)
 
     def embed(self, images: Tensor) -> Tensor:
         """Return features (n, d) of images (n, C, h, w)."""
@@ -119,6 +122,20 @@ def _norm(norm: str, width: int, hw: tuple[int, int]) -> list[nn.Module]:
     if norm == "layer":
         return [nn.LayerNorm([width, *hw])]
     return []
+
+
+def _activation(options: ConvNetOptions) -> nn.Module:
+    if options.activation == "softplus":
+        return nn.Softplus(beta=options.sharpness)
+    return _ACTIVATIONS[options.activation]()
+
+
+def _lecun(layer: nn.Module) -> None:
+    """Draw the weights of a layer as `lecun_normal` of JAX does (LeCun et al. 1998)."""
+    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+        deviation = layer.weight[0].numel() ** -0.5 / _CUT
+        nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        nn.init.zeros_(layer.bias)
 
 
 def _too_deep(spec: DataSpec, depth: int) -> InputError:

@@ -21,6 +21,13 @@ class ConvNetOptions(Options):
         f"{SMALL_WIDTH} for images below 28 pixels",
         **about("channels", "Zhao et al. 2021"),
     )
+    growth: int = Field(
+        1,
+        ge=1,
+        description="channels of a block for one of the block before it; with 2 width is that of "
+        "the first",
+        **about("channels", "FRePo; RCIG: 2", advanced="yes"),
+    )
     depth: int | None = Field(
         None,
         ge=1,
@@ -38,6 +45,18 @@ class ConvNetOptions(Options):
     )
     activation: Literal["relu", "leakyrelu", "silu", "softplus"] = Field(
         "relu", description="non-linearity", **about(source="Zhao et al. 2021")
+    )
+    sharpness: float = Field(
+        1.0,
+        gt=0,
+        description="of softplus, log(1 + exp(sharpness x)) / sharpness; ReLU at infinity",
+        **about(source="RCIG: 60", advanced="yes", needs="activation=softplus"),
+    )
+    init: Literal["uniform", "lecun"] = Field(
+        "uniform",
+        description="initial weights: uniform within 1/sqrt(fan in), as PyTorch's layers; lecun: "
+        "normal of variance 1/fan in, cut at two deviations, and biases of 0",
+        **about(source="lecun: FRePo; RCIG", advanced="yes"),
     )
 
 

@@ -33,10 +33,13 @@ NETWORKS = [
 BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
-def made(shape: tuple[int, int, int], width: int, depth: int, dtype: torch.dtype) -> ConvNet:
+def made(
+    shape: tuple[int, int, int], width: int, depth: int, dtype: torch.dtype, growth: int = 1
+) -> ConvNet:
     spec = DataSpec("made", tuple("abcdefg"), shape, ())
     with global_seed(seeded(0)):
-        return ConvNet(ConvNetOptions(width=width, depth=depth), spec=spec).to(dtype)
+        options = ConvNetOptions(width=width, depth=depth, growth=growth)
+        return ConvNet(options, spec=spec).to(dtype)
 
 
 def drawn(net: ConvNet, shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Batch, Tensor]:
@@ -59,8 +62,9 @@ def check_derivatives(
     dtype: torch.dtype,
     *,
     microbatch: int | None = None,
+    growth: int = 1,
 ) -> None:
-    net = made(shape, width, depth, dtype)
+    net = made(shape, width, depth, dtype, growth)
     model = FlatModel(net)
     batch, vector = drawn(net, shape, dtype)
     structure = net.conv_blocks()
@@ -94,6 +98,16 @@ def test_all_derivatives_equal_those_of_autograd(
     microbatch: int | None,
 ) -> None:
     check_derivatives(shape, width, depth, dtype, microbatch=microbatch)
+
+
+@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize(
+    ("shape", "width", "growth"), [((3, 16, 16), 8, 2), ((1, 13, 9), 5, 2), ((2, 8, 8), 3, 3)]
+)
+def test_blocks_may_have_more_channels_than_those_before(
+    shape: tuple[int, int, int], width: int, growth: int, dtype: torch.dtype
+) -> None:
+    check_derivatives(shape, width, 3, dtype, growth=growth)
 
 
 @pytest.fixture

@@ -15,12 +15,16 @@ from distill_core.engine.features import convnet_features
 from distill_core.plugin import PeakBytes
 
 SHAPES = [((3, 13, 21), 17, 2), ((1, 28, 28), 8, 3), ((2, 8, 8), 9, 1)]
+GROWING = ((3, 8, 8), 4, 2)  # each block has twice the channels of the one before
 
 
-def made(shape: tuple[int, int, int], width: int, depth: int) -> tuple[ConvNet, Features]:
+def made(
+    shape: tuple[int, int, int], width: int, depth: int, growth: int = 1
+) -> tuple[ConvNet, Features]:
     spec = DataSpec("made", ("a", "b", "c"), shape, ())
+    options = ConvNetOptions(width=width, depth=depth, growth=growth)
     with global_seed(seeded(0)):
-        network = ConvNet(ConvNetOptions(width=width, depth=depth), spec=spec).double()
+        network = ConvNet(options, spec=spec).double()
     structure = network.conv_blocks()
     assert structure is not None
     return network, convnet_features(network, structure)
@@ -30,12 +34,14 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=seeded(1, *shape), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("shape", "width", "depth"), SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "width", "depth", "growth"), [*((*each, 1) for each in SHAPES), (*GROWING, 2)]
+)
 @pytest.mark.parametrize("learned", ["images", "parameters", "both"])
 def test_features_and_their_gradients_are_those_of_the_network(
-    shape: tuple[int, int, int], width: int, depth: int, learned: str
+    shape: tuple[int, int, int], width: int, depth: int, growth: int, learned: str
 ) -> None:
-    network, features = made(shape, width, depth)
+    network, features = made(shape, width, depth, growth)
     network.requires_grad_(learned != "images")
     images = drawn(4, *shape).requires_grad_(learned != "parameters")
     expected = network.embed(images)

@@ -16,19 +16,19 @@ from distill_core.engine.jacobian import AutogradJacobian, ConvNetJacobian
 SHAPE = (3, 9, 12)
 
 
-def network() -> ConvNet:
+def network(growth: int = 1) -> ConvNet:
     spec = DataSpec("made", ("a", "b", "c"), SHAPE, ())
     with global_seed(seeded(0)):
-        return ConvNet(ConvNetOptions(width=5, depth=2), spec=spec).double()
+        return ConvNet(ConvNetOptions(width=5, depth=2, growth=growth), spec=spec).double()
 
 
 def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=seeded(1, *shape), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kernels", [False, True])
-def test_products_are_those_of_the_dense_jacobian_of_the_body(kernels: bool) -> None:
-    net, images = network(), drawn(4, *SHAPE)
+@pytest.mark.parametrize(("kernels", "growth"), [(False, 1), (True, 1), (True, 2)])
+def test_products_are_those_of_the_dense_jacobian_of_the_body(kernels: bool, growth: int) -> None:
+    net, images = network(growth), drawn(4, *SHAPE)
     model = FlatModel(net)
     dense = torch.func.jacrev(model.logits)(model.theta, images)  # (n, K, P)
     for name, (place, _) in model.places().items():

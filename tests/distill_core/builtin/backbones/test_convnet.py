@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from distill_core.builtin.backbones.convnet import ConvNet, ConvNetOptions, default_depth
 from distill_core.contracts.data import DataSpec
-from distill_core.contracts.streams import seeded
+from distill_core.contracts.streams import global_seed, seeded
 from distill_core.testing import check_backbone
 from registry import InputError, OptionError
 
@@ -32,6 +33,7 @@ def convnet(shape: tuple[int, int, int], **options: Any) -> ConvNet:
         {"norm": "layer", "activation": "silu"},
         {"norm": "group", "activation": "softplus"},
         {"norm": "none", "pooling": "none", "depth": 2},
+        {"norm": "none", "activation": "softplus", "sharpness": 60.0, "growth": 2, "init": "lecun"},
     ],
 )
 def test_it_keeps_the_contract(options: dict[str, Any]) -> None:
@@ -101,3 +103,31 @@ def test_a_width_without_groups_is_refused() -> None:
 def test_width_follows_the_size_of_the_images() -> None:
     assert convnet((1, 8, 8)).blocks[0].out_channels == 32
     assert convnet((3, 32, 32)).blocks[0].out_channels == 128
+
+
+def test_channels_grow_from_block_to_block() -> None:
+    """As FRePo's and RCIG's: 128, 256 and 512, and a head on 4x4 maps of the last."""
+    backbone = convnet((3, 32, 32), growth=2)
+    assert [m.out_channels for m in backbone.blocks if isinstance(m, nn.Conv2d)] == [128, 256, 512]
+    assert backbone.head.in_features == 512 * 4 * 4
+    assert backbone.conv_blocks() is not None
+
+
+def test_a_sharp_softplus_is_nearly_relu() -> None:
+    """Largest at 0, where it is log(2) / sharpness."""
+    (act,) = [m for m in convnet((3, 4, 4), activation="softplus", sharpness=60).blocks
+              if isinstance(m, nn.Softplus)]  # fmt: skip
+    values = torch.linspace(-2, 2, 401, dtype=torch.float64)
+    assert torch.allclose(act(values), torch.log1p((60 * values).exp()) / 60, atol=1e-10)
+    assert float((act(values) - values.relu()).max()) == pytest.approx(math.log(2) / 60)
+
+
+def test_weights_of_lecun_have_the_variance_of_their_fan_in() -> None:
+    with global_seed(seeded(0)):
+        backbone = convnet((3, 32, 32), init="lecun")
+    for layer in (*backbone.blocks, backbone.head):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            fan_in = layer.weight[0].numel()
+            assert float(layer.weight.detach().var()) * fan_in == pytest.approx(1, rel=0.05)
+            assert float(layer.weight.detach().abs().max()) < 2 / 0.8796 * fan_in**-0.5
+            assert not layer.bias.any()

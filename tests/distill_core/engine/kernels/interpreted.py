@@ -25,7 +25,7 @@ from tests.distill_core.engine.test_convnet import drawn, made
 # Planes with rests of pooling on no, one or both sides; below, at and above blocks of pixels and of
 # channels.
 PLANES = [(1, 8, 8, 16), (2, 7, 13, 5), (1, 2, 3, 40), (1, 19, 2, 33), (1, 17, 18, 17)]
-NETWORKS = [((3, 8, 8), 9, 2), ((2, 5, 7), 17, 1)]
+NETWORKS = [((3, 8, 8), 9, 2, 1), ((3, 8, 8), 3, 2, 2), ((2, 5, 7), 17, 1, 1)]
 
 
 def arguments(shape: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
@@ -65,8 +65,8 @@ def functions() -> Iterator[tuple[str, str, float]]:
 
 def losses() -> Iterator[tuple[str, str, float]]:
     """Yield errors of a loss and a product with these kernels, against the C ones."""
-    for shape, width, depth in NETWORKS:
-        net = made(shape, width, depth, torch.float64)
+    for shape, width, depth, growth in NETWORKS:
+        net = made(shape, width, depth, torch.float64, growth)
         model, structure = FlatModel(net), net.conv_blocks()
         assert structure is not None
         batch, vector = drawn(net, shape, torch.float64)
@@ -77,7 +77,7 @@ def losses() -> Iterator[tuple[str, str, float]]:
             for loss in (fused, ours)
         )
         worst = max(_error(one, other) for one, other in zip(found, wanted, strict=True))
-        yield str(torch.float64), f"a loss of {shape}", worst
+        yield str(torch.float64), f"a loss of {shape}, {width} channels", worst
 
 
 def _error(found: Tensor, wanted: Tensor) -> float:
