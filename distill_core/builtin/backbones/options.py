@@ -26,7 +26,9 @@ class ConvNetOptions(Options):
         ge=1,
         description="channels of a block for one of the block before it; with 2 width is that of "
         "the first",
-        **about("channels", "FRePo; RCIG: 2", advanced="yes"),
+        **about(
+            "channels", "doubled by Zhou et al. 2022 (FRePo, arXiv:2206.00719)", advanced="yes"
+        ),
     )
     depth: int | None = Field(
         None,
@@ -50,13 +52,17 @@ class ConvNetOptions(Options):
         1.0,
         gt=0,
         description="of softplus, log(1 + exp(sharpness x)) / sharpness; ReLU at infinity",
-        **about(source="RCIG: 60", advanced="yes", needs="activation=softplus"),
+        **about(
+            source="60 in the code of Loo et al. 2023 (RCIG, arXiv:2302.06755)",
+            advanced="yes",
+            needs="activation=softplus",
+        ),
     )
     init: Literal["uniform", "lecun"] = Field(
         "uniform",
         description="initial weights: uniform within 1/sqrt(fan in), as PyTorch's layers; lecun: "
         "normal of variance 1/fan in, cut at two deviations, and biases of 0",
-        **about(source="lecun: FRePo; RCIG", advanced="yes"),
+        **about(source="lecun: code of Zhou et al. 2022 (FRePo, arXiv:2206.00719)", advanced="yes"),
     )
 
 
