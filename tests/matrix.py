@@ -55,10 +55,13 @@ CELLS: list[Cell] = [
 ]
 HEAD = """# What runs with what
 
-Every representation with every labeler and every algorithm of the catalogue, tried for two outer
-steps on a tiny problem. A number stands for a refusal before the first update: it is a footnote at
-the end, without the names that the error of `distill run` has. Written by `python -m tests.matrix`;
-`tests/test_matrix.py` repeats all of it.
+Every representation with every labeler and every algorithm that comes with distill, tried for two
+outer steps on a tiny problem. Representations with the same outcomes share a table. A number stands
+for a combination that is refused before the first update, for a reason given at the end.
+
+What the parts are: [representations](guide/representations.md), [algorithms and the labeler
+`teacher`](guide/algorithms.md), [labels by position](concepts.md#labels-from-geometry). This page
+is written by `python -m tests.matrix`, and `tests/test_matrix.py` repeats all of it.
 """
 
 
@@ -106,19 +109,25 @@ def outcome_of(refusal: ExplainedError | None, cell: Cell) -> str:
 
 
 def page(outcomes: Mapping[Cell, str]) -> str:
-    """Write the page: a table for each representation, and the reasons as footnotes."""
+    """Write the page: a table for representations that have the same outcomes, and the reasons."""
+    tables: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
+    for representation in dict.fromkeys(cell[0] for cell in outcomes):
+        mine = tuple(
+            (*cell[1:], text) for cell, text in outcomes.items() if cell[0] == representation
+        )
+        tables.setdefault(mine, []).append(representation)
     reasons: dict[str, int] = {}
     parts = [HEAD]
-    for representation in dict.fromkeys(cell[0] for cell in outcomes):
-        mine = {cell[1:]: text for cell, text in outcomes.items() if cell[0] == representation}
-        labelers = list(dict.fromkeys(labeler for labeler, _ in mine))
+    for rows, names in tables.items():
+        of = {(labeler, algorithm): text for labeler, algorithm, text in rows}
+        labelers = list(dict.fromkeys(labeler for labeler, _ in of))
         lines = [
-            f"## {representation}\n",
+            f"## {', '.join(names)}\n",
             f"| algorithm | {' | '.join(f'`{labeler}`' for labeler in labelers)} |",
             f"|---{'|---' * len(labelers)}|",
         ]
-        for algorithm in dict.fromkeys(algorithm for _, algorithm in mine):
-            texts = [mine[labeler, algorithm] for labeler in labelers]
+        for algorithm in dict.fromkeys(algorithm for _, algorithm in of):
+            texts = [of[labeler, algorithm] for labeler in labelers]
             marks = [
                 text if text == RUNS else str(reasons.setdefault(text, len(reasons) + 1))
                 for text in texts
@@ -140,8 +149,9 @@ def read(text: str) -> dict[Cell, str]:
         labelers = re.findall(r"`(\w+)`", part.partition("|---")[0])
         for algorithm, *marks in rows:
             for labeler, mark in zip(labelers, marks, strict=True):
-                cell = (part.split("\n", 1)[0], labeler, algorithm.strip("`"))
-                outcomes[cell] = reasons.get(mark, mark)
+                for representation in part.split("\n", 1)[0].split(", "):
+                    cell = (representation, labeler, algorithm.strip("`"))
+                    outcomes[cell] = reasons.get(mark, mark)
     return outcomes
 
 

@@ -60,7 +60,7 @@ def run_dir(real: RealData, make_synthetic: MakeSynthetic, tmp_path: Path) -> Pa
 def test_plain_code_reads_exactly_what_was_distilled(
     real: RealData, make_synthetic: MakeSynthetic, tmp_path: Path, layout: Layout
 ) -> None:
-    """The lines that the metadata, the guide and the README show; nothing of distill."""
+    """The lines that the metadata and the guide show; nothing of distill."""
     synthetic = make_synthetic(real, layout)
     save(tmp_path, synthetic, real)
     d = load_file(tmp_path / "distilled.safetensors")
