@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-import torch
 from combination import PLUGINS
 from whole_run import Wrong
 
@@ -12,8 +11,6 @@ from distill_core.artefact.metre import storage_of
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec
-from distill_core.contracts.geometry import Placement
-from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.whitening import Whitening
 from distill_core.data.placeholder import outline_of
 from distill_core.run.plan import Plan
@@ -62,8 +59,4 @@ def _counted(plan: Plan, spec: DataSpec, ipc: float) -> int | None:
 
 
 def _bytes(plan: Plan, spec: DataSpec, representation: Representation) -> int:
-    layout = representation.layout
-    placement = Placement(layout, torch.arange(spec.num_classes).reshape(layout.grid_shape))
-    labeler = plan.labeler(placement)
-    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=spec)
-    return storage_of(synthetic, Whitening("none")).bytes
+    return storage_of(plan.synthetic(spec, representation), Whitening("none")).bytes

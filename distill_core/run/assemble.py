@@ -34,7 +34,7 @@ from distill_core.run.checks import (
     check_synthetic,
     watched,
 )
-from distill_core.run.parts import budget_of, make_parts, make_task, synthetic_of
+from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
 from distill_core.run.uncounted import check_counted
@@ -208,7 +208,7 @@ def _assemble(
     def new_synthetic() -> SyntheticDataset:
         other = plan.representation(real.spec, ipc)
         other.use_whitening(real.whitening)
-        return synthetic_of(plan, real, other, synthetic.placement.class_grid)
+        return plan.synthetic(real.spec, other, synthetic.placement.class_grid)
 
     with blaming_extremes(config, "repr", "labeler"):
         check_synthetic(synthetic, representation=first, labeler=second)

@@ -11,7 +11,6 @@ from distill_core.config.advice import lowering
 from distill_core.contracts.algorithm import Algorithm, Task
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import RealData
-from distill_core.contracts.geometry import Placement
 from distill_core.contracts.synthetic import SyntheticDataset, check_budget
 from distill_core.engine.engine import Engine
 from distill_core.run.batches import check_batches
@@ -61,7 +60,7 @@ def make_parts(
     Raises:
         ExplainedError: they cannot.
     """
-    synthetic = synthetic_of(plan, real, representation, class_grid)
+    synthetic = plan.synthetic(real.spec, representation, class_grid)
     check_budget(synthetic.budget(), plan.config.ipc)
     check_bytes(storage_of(synthetic, real.whitening), plan.config.budget_bytes)
     task, engine = make_task(plan, real)
@@ -95,12 +94,3 @@ def make_task(plan: Plan, real: RealData) -> tuple[Task, Engine]:
         folder=cache_dir() / "experts",
     )
     return Task(real=real, new_backbone=make_backbone, engine=engine, experts=experts), engine
-
-
-def synthetic_of(
-    plan: Plan, real: RealData, representation: Representation, class_grid: Tensor
-) -> SyntheticDataset:
-    """Return the synthetic dataset of a representation, with the labeler of the plan."""
-    placement = Placement(representation.layout, class_grid)
-    labeler = plan.labeler(placement)
-    return SyntheticDataset(representation, labeler, placement=placement, spec=real.spec)

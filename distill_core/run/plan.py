@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from distill_core.artefact.stored import StoredAs, StoredLabels
 from distill_core.artefact.stored_types import BITS
@@ -20,6 +20,7 @@ from distill_core.contracts.data import DataSpec, RawData, RealData
 from distill_core.contracts.geometry import Placement, layout_fault
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.stored_options import StoredOptions, shared
+from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import check_several, prepare
@@ -42,11 +43,13 @@ class Plan:
         config: names them, and has their options.
         device: where tensors live.
         builders: make the components, by kind; import strings are resolved.
+        sizes: images per class that a budget in bytes buys, once `ipc_of` has found them.
     """
 
     config: RunConfig
     device: torch.device
     builders: Mapping[str, Builder]
+    sizes: dict[DataSpec, float] = field(default_factory=dict)
 
     @staticmethod
     def of(config: RunConfig, plugins: Plugins, kinds: Collection[str] = ()) -> Plan:
@@ -125,6 +128,16 @@ class Plan:
                 next="drop -o labeler.stored, or choose another --labeler.",
             )
         return StoredLabels(made, how.stored, how.scales)
+
+    def synthetic(
+        self, spec: DataSpec, representation: Representation, class_grid: Tensor | None = None
+    ) -> SyntheticDataset:
+        """Join a representation and the labeler; no grid: classes in the order of their numbers."""
+        if class_grid is None:
+            class_grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
+        placement = Placement(representation.layout, class_grid)
+        labeler = self.labeler(placement)
+        return SyntheticDataset(representation, labeler, placement=placement, spec=spec)
 
     def _check_scales(self, option: str, how: StoredOptions, made: nn.Module) -> None:
         if how.scales == "channel":

@@ -13,7 +13,7 @@ from distill_core.contracts.data import DataSpec, RealData
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.run.checks import check_traits
-from distill_core.run.parts import make_parts, make_representation, synthetic_of
+from distill_core.run.parts import make_parts, make_representation
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import sized
 
@@ -30,9 +30,7 @@ def check_unseen(plan: Plan) -> None:
     real = noise(STAND_IN, plan.device)
     try:
         representation = sized(plan, STAND_IN)
-        class_grid = torch.arange(STAND_IN.num_classes)
-        class_grid = class_grid.reshape(representation.layout.grid_shape)
-        synthetic = synthetic_of(plan, real, representation, class_grid)
+        synthetic = plan.synthetic(STAND_IN, representation)
         task = Task(real=real, new_backbone=plan.networks(STAND_IN), engine=Engine())
         algorithm: Algorithm = plan.make("algorithm", task=task)
     except Exception:  # what does not fit these images may fit the real ones

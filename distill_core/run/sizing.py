@@ -6,14 +6,10 @@ from collections.abc import Callable
 from functools import cache
 from math import floor, prod
 
-import torch
-
 from distill_core.artefact.metre import storage_of
 from distill_core.artefact.storage import FLOAT, Storage
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec
-from distill_core.contracts.geometry import Placement
-from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.whitening import Whitening
 from distill_core.run.plan import Plan
 from distill_core.system.units import counted
@@ -47,8 +43,10 @@ def ipc_of(plan: Plan, spec: DataSpec) -> float | None:
     limit = plan.config.budget_bytes
     if limit is None:
         return plan.config.ipc
-    image = FLOAT * spec.num_classes * prod(spec.image_shape)
-    return largest_ipc(limit, lambda ipc: _bytes(plan, spec, ipc), image)
+    if spec not in plan.sizes:
+        image = FLOAT * spec.num_classes * prod(spec.image_shape)
+        plan.sizes[spec] = largest_ipc(limit, lambda ipc: _bytes(plan, spec, ipc), image)
+    return plan.sizes[spec]
 
 
 def check_bytes(storage: Storage, limit: int | None) -> None:
@@ -134,11 +132,7 @@ def _at(measure: Measure, ipc: float) -> Size | None:
 
 
 def _bytes(plan: Plan, spec: DataSpec, ipc: float) -> int:
-    representation = plan.representation(spec, ipc)
-    grid = torch.arange(spec.num_classes).reshape(representation.layout.grid_shape)
-    placement = Placement(representation.layout, grid)
-    labeler = plan.labeler(placement)
-    synthetic = SyntheticDataset(representation, labeler, placement=placement, spec=spec)
+    synthetic = plan.synthetic(spec, plan.representation(spec, ipc))
     return storage_of(synthetic, Whitening("none")).bytes
 
 
