@@ -27,13 +27,7 @@ from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import one_row, order_classes
-from distill_core.run.checks import (
-    SOME,
-    check_canvases,
-    check_numbers,
-    check_synthetic,
-    watched,
-)
+from distill_core.run.checks import SOME, check_canvases, check_numbers, check_synthetic, watched
 from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
@@ -92,12 +86,7 @@ class Assembly:
         Raises:
             ContractError: naming the representation or the labeler.
         """
-        check_synthetic(
-            self.synthetic,
-            representation=self.named["representation"],
-            labeler=self.named["labeler"],
-            at_once=SOME,
-        )
+        check_synthetic(self.synthetic, self.named, at_once=SOME)
 
     def check_counted(self) -> None:
         """Refuse images and labels that are made of more than what is stored.
@@ -105,12 +94,7 @@ class Assembly:
         Raises:
             ContractError: naming the representation or the labeler.
         """
-        check_counted(
-            self.synthetic,
-            self.new_synthetic().to(self.device),
-            representation=self.named["representation"],
-            labeler=self.named["labeler"],
-        )
+        check_counted(self.synthetic, self.new_synthetic().to(self.device), self.named)
 
     @property
     def ema(self) -> float | None:
@@ -147,11 +131,8 @@ def assemble(
         ExplainedError: a component cannot do what is configured, or two do not fit each other.
     """
     plan = Plan.of(config, plugins)
-    lower = lowering(
-        config,
-        "lower --ipc, or choose a smaller --repr or --labeler.",
-        of=["repr", "labeler"],
-    )
+    usual = "lower --ipc, or choose a smaller --repr or --labeler."
+    lower = lowering(config, usual, of=["repr", "labeler"])
     with memory_for("the synthetic images and their labels", next=lower):
         if real is None:
             if class_grid is None:
@@ -203,7 +184,6 @@ def _assemble(
         if start:
             _start_labels(plan, synthetic, task, tell)
     named = {kind: plan.name(kind) for kind in ("representation", "labeler", "algorithm")}
-    first, second = named["representation"], named["labeler"]
 
     def new_synthetic() -> SyntheticDataset:
         other = plan.representation(real.spec, ipc)
@@ -211,10 +191,10 @@ def _assemble(
         return plan.synthetic(real.spec, other, synthetic.placement.class_grid)
 
     with blaming_extremes(config, "repr", "labeler"):
-        check_synthetic(synthetic, representation=first, labeler=second)
-        check_canvases(synthetic, first)
+        check_synthetic(synthetic, named)
+        check_canvases(synthetic, named["representation"])
     if start:
-        check_counted(synthetic, new_synthetic(), representation=first, labeler=second)
+        check_counted(synthetic, new_synthetic(), named)
     synthetic = synthetic.to(device)
     engine, algorithm = parts.engine, parts.algorithm
     if config.engine.max_memory and algorithm.learns:

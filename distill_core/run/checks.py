@@ -6,7 +6,6 @@ a component that breaks its contract would spoil their run silently.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from distill_core.contracts.algorithm import Algorithm
 from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
+from distill_core.system.kept import tensor_digest
 from distill_core.system.state_tree import encode
 from registry import ContractError, ExplainedError, InputError
 
@@ -127,14 +127,13 @@ def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algo
 
 @torch.no_grad()
 def check_synthetic(
-    synthetic: SyntheticDataset, *, representation: str, labeler: str, at_once: int | None = None
+    synthetic: SyntheticDataset, named: Mapping[str, str], *, at_once: int | None = None
 ) -> None:
     """Check the images and labels of all items.
 
     Args:
         synthetic: after `reset`.
-        representation: its name in messages, with its plugin.
-        labeler: the same for the labeler.
+        named: the names of representation and labeler in messages, with their plugins.
         at_once: items whose images are in memory together; None: all.
 
     Raises:
@@ -145,7 +144,7 @@ def check_synthetic(
     items = synthetic.placement.layout.items
     for begin in range(0, len(items), at_once or len(items)):
         boxes = items[begin : begin + at_once] if at_once else items
-        _check_items(synthetic, boxes, representation, labeler)
+        _check_items(synthetic, boxes, named["representation"], named["labeler"])
 
 
 def _check_items(
@@ -230,7 +229,7 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
     Raises:
         ContractError: it changed an argument, or drew from the global random state.
     """
-    before = [_digest(argument) for argument in arguments]  # a copy of all images takes memory
+    before = [tensor_digest(each) for each in arguments]  # a copy of all images takes memory
     untouched = _random_states()
     yield
     if not untouched():
@@ -239,13 +238,8 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
             f"draws from the global random state in `{call}`",
             "draws from the generators that it is given, so that a seed decides everything",
         )
-    if before != [_digest(argument) for argument in arguments]:
+    if before != [tensor_digest(each) for each in arguments]:
         refuse(who, f"changes its arguments in `{call}`", "arguments as they were")
-
-
-def _digest(tensor: Tensor) -> bytes:
-    numbers = tensor.detach().cpu().contiguous()
-    return hashlib.sha256(numbers.flatten().view(torch.uint8).numpy().data).digest()
 
 
 def _random_states() -> Callable[[], bool]:

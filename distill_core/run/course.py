@@ -84,7 +84,7 @@ def loss_rose(losses: Sequence[float]) -> Notice | None:
     return Notice(
         f"the outer loss ended well above its low: {means[-1]:.3g} in the last {size} outer steps, "
         f"{means[least]:.3g} in those to step {until}.",
-        f"--steps {until}; -o evaluate.every={max(size, 1)} -o evaluate.select=best, which keeps "
+        f"--steps {until}; -o evaluate.every={size} -o evaluate.select=best, which keeps "
         "the best state by the validation split; smaller learning rates; or "
         "-o run.lr_decay=cosine.",
     )

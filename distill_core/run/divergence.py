@@ -45,7 +45,7 @@ def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
 
 
 def check_hypergradients(
-    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: Any
+    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, algorithm: str
 ) -> dict[str, float]:
     """Refuse a hypergradient that is not finite, or whose norm is not, or that is missing.
 
@@ -54,7 +54,7 @@ def check_hypergradients(
     Args:
         groups: the parameters, by name of the group, with their hypergradient in `.grad`.
         step: outer steps before this one; only in the first one it can be missing.
-        config: of the run, for messages.
+        algorithm: its name, for messages.
 
     Returns:
         The Euclidean norm of each group's hypergradient, as the outer optimizer gets it.
@@ -81,7 +81,7 @@ def check_hypergradients(
             )
         if step == 0 and not any(there[name]):
             raise HypergradientError(
-                f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
+                f"algorithm '{algorithm}' sends no hypergradient to group '{name}'.",
                 expected="a gradient in every group that is learned.",
                 next="choose a labeler with fixed labels, or an algorithm that trains them.",
             )

@@ -120,22 +120,18 @@ class OuterLoop(LoopState):
         if self.ranks.is_main:
             self._save(self._state(records))
 
-    def rescue(self, *, together: bool = False) -> int | None:
+    def rescue(self, *, together: bool = False) -> None:
         """Save the state after the last complete outer step when the one after it failed.
 
         Args:
             together: all ranks do this. If not, the state of the other ranks is lost: they start
                 new streams when the run is resumed.
-
-        Returns:
-            The step of the newest saved state, if there is one.
         """
         if not self._updating and self.saved_step != self.step:
             own = self._before or self._own_state()
             records = self.ranks.gather(own) if together else [own]
             if self.ranks.is_main:
                 self._save(self._state(records))
-        return self.saved_step
 
     def _save(self, state: Mapping[str, Any]) -> None:
         self.before_save()
@@ -209,7 +205,7 @@ class OuterLoop(LoopState):
         self.optimizer.zero_grad(set_to_none=True)
         metrics = self._hypergradient()
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
-        norms = check_hypergradients(self.groups, step=self.step, config=assembly.config)
+        norms = check_hypergradients(self.groups, step=self.step, algorithm=assembly.config.algo)
         metrics |= {f"{APPLIED}{name}": norm for name, norm in norms.items()}
         penalty = assembly.synthetic.representation.penalty()
         if penalty is not None:  # after the check: it must not hide a missing hypergradient

@@ -15,7 +15,7 @@ from distill_core.run.assemble import Assembly
 from distill_core.run.course import Notice
 from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.versions import hardware, versions
-from registry import Plugins
+from registry import Kind, Plugins
 
 
 def manifest(
@@ -54,9 +54,7 @@ def manifest(
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "hardware": hardware(assembly.device) | _arithmetic(config, assembly.device),
-        "components": {
-            kind.option: _component(plugins, kind.name, kind.option, assembly) for kind in KINDS
-        },
+        "components": {kind.option: _component(plugins, kind, assembly) for kind in KINDS},
         "made_with": assembly.made_with,
         "commands": [list(words) for words in commands],
         "seed": config.seed,
@@ -86,10 +84,10 @@ def _arithmetic(config: RunConfig, device: torch.device) -> dict[str, str]:
     return {"arithmetic": said} if said else {}
 
 
-def _component(plugins: Plugins, kind: str, option: str, assembly: Assembly) -> dict[str, Any]:
-    found = assembly.config.component(option)
-    provider = plugins[kind].entry(found["name"]).provider
-    named = assembly.config.named(option)
+def _component(plugins: Plugins, kind: Kind, assembly: Assembly) -> dict[str, Any]:
+    found = assembly.config.component(kind.option)
+    provider = plugins[kind.name].entry(found["name"]).provider
+    named = assembly.config.named(kind.option)
     return {
         "name": found["name"],
         **({} if named == found["name"] else {"named": named}),

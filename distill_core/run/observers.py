@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import SNAPSHOTS
-from distill_core.artefact.pictures import (
-    sheet,
-    to_bytes,
-    to_image,
-    to_png,
-    unwhitened_canvases,
-)
+from distill_core.artefact.pictures import sheet, to_bytes, to_image, to_png, unwhitened_canvases
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
@@ -37,10 +31,11 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
         self.path = path
-        if path.exists():
-            self._drop_after(step)
+        self._drop_after(step)
 
     def _drop_after(self, step: int) -> None:
+        if not self.path.exists():
+            return
         # Damaged lines are dropped, too.
         lines = [line + b"\n" for line in lines_of(self.path, most=None) if _is_before(line, step)]
         write_atomically(self.path, b"".join(lines))
@@ -65,8 +60,7 @@ class MetricsFile:
 
     def after_going_back(self, step: int, what: str) -> None:
         """Drop the lines of the steps that are repeated, and write why."""
-        if self.path.exists():
-            self._drop_after(step)
+        self._drop_after(step)
         self.write({"kind": "divergence", "step": step, "what": what})
 
 

@@ -34,10 +34,9 @@ class RunLog:
         for name, result in results.items():
             line = {"kind": "evaluation", "step": step, "what": name}
             self.metrics.write({**line, **result.as_dict()})
-        config = assembly.config
         board.picture("patches", patch_sheet(assembly.synthetic, assembly.real), step)
         reached = {name: result.mean for name, result in results.items()}
-        board.settings(hparams(config, assembly.synthetic.budget().ipc), reached)
+        board.settings(hparams(assembly.config, assembly.synthetic.budget().ipc), reached)
 
 
 def save_result(
@@ -59,7 +58,9 @@ def save_result(
         ContractError: images or labels break their contract; nothing is written.
     """
     assembly, ranks = loop.result, loop.ranks
-    if not ranks.is_main or (results is None and _is_judged(loop.run_dir, loop.step)):
+    if not ranks.is_main or (
+        results is None and judged_manifest(loop.run_dir).get("outer_steps") == loop.step
+    ):
         return
     assembly.check_synthetic()
     record = manifest(
@@ -76,10 +77,6 @@ def save_result(
         notices=notices,
     )
     writer.save(assembly.synthetic, recipe=assembly.algorithm.recipe(), manifest=record)
-
-
-def _is_judged(run_dir: Path, step: int) -> bool:
-    return bool(record := judged_manifest(run_dir)) and record.get("outer_steps") == step
 
 
 def earlier_commands(run_dir: Path) -> list[list[str]]:

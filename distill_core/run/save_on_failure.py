@@ -55,17 +55,15 @@ def _saved(error: BaseException, found: ExplainedError | None, loop: OuterLoop) 
     if isinstance(found, OutOfMemory):  # saving needs memory, and the failed frames hold much
         clear_frames(error.__traceback__)
         release_memory()
-    step = None
-    vanished = isinstance(error, FileNotFoundError) and not loop.run_dir.exists()
-    with suppress(Exception):  # the disk that is full is still full; the first error is told
-        # A directory that has vanished, perhaps with its disk, is not created again elsewhere.
-        step = None if vanished else loop.rescue(together=isinstance(error, DivergenceError))
-    saved = loop.saved_step if step is None else step
+    # A directory that has vanished, perhaps with its disk, is not created again elsewhere.
+    if not isinstance(error, FileNotFoundError) or loop.run_dir.exists():
+        with suppress(Exception):  # the disk that is full is still full; the first error is told
+            loop.rescue(together=isinstance(error, DivergenceError))
     state = "There is no saved state yet"
     if not loop.ranks.is_main:  # this rank speaks for one that does not answer
         state = "What rank 0 has saved is kept"
-    if saved is not None:
-        state = f"The state is saved at outer step {saved}"
+    if loop.saved_step is not None:
+        state = f"The state is saved at outer step {loop.saved_step}"
     return f"{state}; go on with {_how(found, loop)}."
 
 
@@ -80,9 +78,7 @@ def explained(
             error,
             expected=f"room for an outer step with {loop.assembly.engine.images()}.",
             next=lowering(
-                loop.assembly.config,
-                f"{how_to_lower(loop.assembly)}.",
-                of=["repr", "backbone"],
+                loop.assembly.config, f"{how_to_lower(loop.assembly)}.", of=["repr", "backbone"]
             ),
         )
     if isinstance(error, RankLostError):

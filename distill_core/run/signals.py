@@ -53,7 +53,7 @@ class Stop:
             return
         if again or not self.stepping:
             raise KeyboardInterrupt
-        if self.ranks.is_main and not again:
+        if self.ranks.is_main:
             hint = "; Ctrl-C again ends at once" if self.ranks.size == 1 else ""
             plain_console(stderr=True).print(f"ending after this outer step{hint}")
 

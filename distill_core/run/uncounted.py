@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ ROUNDING = 1e-4  # between two evaluations of the same
 
 @torch.no_grad()
 def check_counted(
-    synthetic: SyntheticDataset, fresh: SyntheticDataset, *, representation: str, labeler: str
+    synthetic: SyntheticDataset, fresh: SyntheticDataset, named: Mapping[str, str]
 ) -> None:
     """Check that images and labels are made of what is stored, and so counted, alone.
 
@@ -23,12 +25,12 @@ def check_counted(
     Args:
         synthetic: after `reset`.
         fresh: made as it was, on the same device, and not reset.
-        representation: its name in messages, with its plugin.
-        labeler: the same for the labeler.
+        named: the names of representation and labeler in messages, with their plugins.
 
     Raises:
         ContractError: other images or labels come of the same state, or that has changed its form.
     """
+    representation, labeler = named["representation"], named["labeler"]
     parts = (
         (representation, synthetic.representation, fresh.representation),
         (labeler, synthetic.labeler, fresh.labeler),

@@ -61,16 +61,11 @@ def evaluator_of(
 def validation_accuracies(assembly: Assembly, ranks: Ranks = SINGLE_PROCESS) -> tuple[float, ...]:
     """Train a few networks on the current state; return their validation accuracies."""
     candidate, options = candidate_of(assembly), assembly.config.evaluate
-    return (
-        evaluator_of(assembly, ranks=ranks)
-        .evaluate(
-            candidate.batch,
-            candidate.training_recipe(options),
-            nets=options.every_nets,
-            split=assembly.real.validation,
-        )
-        .accuracies
+    evaluator, recipe = evaluator_of(assembly, ranks=ranks), candidate.training_recipe(options)
+    result = evaluator.evaluate(
+        candidate.batch, recipe, nets=options.every_nets, split=assembly.real.validation
     )
+    return result.accuracies
 
 
 def check_validation(assembly: Assembly) -> None:

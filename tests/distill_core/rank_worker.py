@@ -160,7 +160,8 @@ def lost(folder: Path, ranks: Ranks) -> dict[str, Any]:
         loop.run()
     except RankLostError as error:
         found["lost"] = str(error)
-        found["rescued"] = loop.rescue()
+        loop.rescue()
+        found["rescued"] = loop.saved_step
     except ValueError as error:
         ranks.hand_over(error)
     found["code"] = ranks.end(3 if ranks.is_main else 1)

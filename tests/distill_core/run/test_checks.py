@@ -22,7 +22,8 @@ def synthetic():
 
 
 def _check(synthetic):
-    check_synthetic(synthetic, representation="representation 'r' of p", labeler="labeler 'l' of q")
+    named = {"representation": "representation 'r' of p", "labeler": "labeler 'l' of q"}
+    check_synthetic(synthetic, named)
 
 
 def _then(function, action):
@@ -196,7 +197,7 @@ def test_items_are_checked_some_at_a_time_without_all_images():
     sizes, synthetic = [], small_assembly().synthetic
     expand = synthetic.representation.expand
     synthetic.representation.expand = lambda boxes: (sizes.append(len(boxes)), expand(boxes))[1]
-    check_synthetic(synthetic, representation="r", labeler="l", at_once=4)
+    check_synthetic(synthetic, {"representation": "r", "labeler": "l"}, at_once=4)
     assert sizes == [4, 4, 2]
 
 

@@ -85,7 +85,7 @@ def test_a_hypergradient_that_cannot_be_squared_is_refused():
     most = torch.finfo(torch.float32).max ** 0.5
     (pixels,) = groups["data"]
     pixels.grad[0, 0, 0, 0] = 0.9 * most
-    norms = check_hypergradients(groups, step=1, config=assembly.config)
+    norms = check_hypergradients(groups, step=1, algorithm=assembly.config.algo)
     assert norms["data"] == pytest.approx(0.9 * most)
     pixels.grad[0, 0, 0, 0] = 40 * most
     before = pixels.detach().clone()
@@ -93,7 +93,7 @@ def test_a_hypergradient_that_cannot_be_squared_is_refused():
     optimizer.step()
     assert pixels[0, 0, 0, 0] == before[0, 0, 0, 0]
     with pytest.raises(DivergenceError, match="group 'data' in outer step 2 is too large: its no"):
-        check_hypergradients(groups, step=1, config=assembly.config)
+        check_hypergradients(groups, step=1, algorithm=assembly.config.algo)
 
 
 def test_halving_goes_back_is_recorded_and_finishes(tmp_path, monkeypatch):
@@ -218,10 +218,10 @@ def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
     for parameter in groups["data"]:
         parameter.grad = torch.ones_like(parameter)
     with pytest.raises(HypergradientError) as caught:
-        check_hypergradients(groups, step=0, config=assembly.config)
+        check_hypergradients(groups, step=0, algorithm=assembly.config.algo)
     assert str(caught.value) == (
         "algorithm 'ratbptt' sends no hypergradient to group 'labels'.\n"
         "Expected a gradient in every group that is learned.\n"
         "Next: choose a labeler with fixed labels, or an algorithm that trains them."
     )
-    check_hypergradients(groups, step=1, config=assembly.config)
+    check_hypergradients(groups, step=1, algorithm=assembly.config.algo)
