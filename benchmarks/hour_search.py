@@ -64,7 +64,7 @@ def judge(out: Path) -> None:
     prepare(config)
     plan = Plan.of(config, plugins, {"dataset", "backbone"})
     real = plan.real_data()
-    candidate = find_candidate(out, config, plugins, real)
+    candidate, _ = find_candidate(out, config, plugins, real)
     seed_0 = config.model_copy(update={"seed": 0})
     found = Evaluator.of(seed_0, real, plan.networks(real.spec)).evaluate(
         candidate.batch,

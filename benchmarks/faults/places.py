@@ -156,7 +156,7 @@ def _uses(good: Good) -> dict[str, Callable[[Path], object]]:
 
     def sweep(place: Path) -> None:
         mine = Cell(**{**vars(cell), "run_dir": place})
-        mine.state(), mine.results(), has_checkpoint(place), settings_of(place)
+        mine.state(), mine.manifest(), has_checkpoint(place), settings_of(place)
 
     def exported(place: Path) -> None:
         for form in FORMATS:

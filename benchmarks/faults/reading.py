@@ -68,7 +68,7 @@ def read_run_dir(run_dir: Path, before: Seen, place: Path) -> Seen:
     shutil.rmtree(place, ignore_errors=True)
     export(run_dir, place / "export", "tensors")
     config = resolve(settings_of(run_dir), PLUGINS)
-    candidate = find_candidate(run_dir, config, PLUGINS, _real(config.model_dump_json()))
+    candidate, _ = find_candidate(run_dir, config, PLUGINS, _real(config.model_dump_json()))
     if candidate.step < now.step:  # it may be running, and have gone on
         raise LostError(f"{run_dir}: step {candidate.step} would be judged, not {now.step}")
     if now.judged:

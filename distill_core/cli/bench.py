@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -90,9 +91,5 @@ def row(line: Line) -> tuple[str, ...]:
 def _print_json(lines: list[Line], device: torch.device) -> None:
     from distill_core.system.versions import hardware, versions
 
-    record = {
-        "versions": versions(),
-        "hardware": hardware(device),
-        "lines": [line.as_dict() for line in lines],
-    }
-    print_json(record)
+    found = [asdict(line) for line in lines]
+    print_json({"versions": versions(), "hardware": hardware(device), "lines": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,11 +56,11 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
             checks.append(_evaluation(run, overrides))
     passed = all(check.passed for check in checks)
     if as_json:
-        found = {"run": str(named), "verified": passed, "checks": [c.as_dict() for c in checks]}
+        found = {"run": str(named), "verified": passed, "checks": [asdict(c) for c in checks]}
         print_json(found)
     else:
         rows = [(check.name, "yes" if check.passed else "NO", check.found) for check in checks]
-        print_table(("claim", "holds", "found"), rows, title=f"{named}")
+        print_table(("claim", "holds", "found"), rows, title=str(named))
     return 0 if passed else MISTAKE
 
 
@@ -93,7 +94,7 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     plugins = discover()
     settings = settings_of(run)
     with packages_of(run):  # of the data and the networks; the images need no others
-        changed = changes(overrides, {}, (*places_of(resolve(settings, plugins, needed=())),))
+        changed = changes(overrides, {}, tuple(places_of(resolve(settings, plugins, needed=()))))
         config = resolve(merge(settings, changed), plugins, needed=())
     judging = config.evaluate.model_copy(update={"controls": False})
     device = config.device if config.device == "cpu" else "auto"  # cards here are other ones
@@ -101,7 +102,7 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     prepare(config)
     plan = Plan.of(config, plugins, {"dataset", "backbone"})
     real = plan.real_data(only(data_of(run, partial(click.echo, err=True)), run, config))
-    candidate = find_candidate(run, config, plugins, real)
+    candidate, _ = find_candidate(run, config, plugins, real)
     evaluator = Evaluator.of(config, real, plan.networks(real.spec))
     result = judge(candidate, evaluator, config.evaluate)["distilled"]
     return within_spread(recorded, result.accuracies)

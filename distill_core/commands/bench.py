@@ -10,10 +10,9 @@ import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
-from typing import Any
 
 import torch
 
@@ -69,10 +68,6 @@ class Line:
     speed_up: float
     measured: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a plain dictionary."""
-        return asdict(self)
-
 
 def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
     """Return the first preset of each dataset, network and algorithm's options that is `benched`.
@@ -84,8 +79,7 @@ def selection(presets: Mapping[str, Preset], plugins: Plugins) -> list[str]:
         if not preset.benched:
             continue
         config = resolve(preset.config, plugins)
-        kinds = ("dataset", "backbone", "algo")
-        parts = [config.component(kind) for kind in kinds]
+        parts = [config.component(kind) for kind in ("dataset", "backbone", "algo")]
         found.setdefault(repr(parts), name)
     return list(found.values())
 
@@ -137,8 +131,7 @@ def measure(name: str, config: RunConfig, plugins: Plugins, *, processes: bool =
     machine = prepare(config)
     assembly = assemble_on_noise(config, plugins)
     trial = MemoryTrial(assembly.device)
-    estimate = _estimate(assembly, trial)
-    cores = count_cores()
+    estimate, cores = _estimate(assembly, trial), count_cores()
     number = cores if processes and cores > 1 and assembly.device.type == "cpu" else 0
     process = trial.in_use()
     together, measured = 0.0, estimate.measured

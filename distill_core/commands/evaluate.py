@@ -118,8 +118,7 @@ def cross_evaluate(
     engines = judges.engines(device)
     for row, how in engines.items():
         tell(f"{row}: networks by {how}")
-    measured: list[Storage] = []
-    candidate = find_candidate(run_dir, first, plugins, real, measured.append)
+    candidate, storage = find_candidate(run_dir, first, plugins, real)
     recipe = candidate.training_recipe(first.evaluate)
     judges.check(real.spec, recipe.images_of_a_step(len(candidate.batch.images)))
     pace = Pace(tell, after_net)
@@ -131,7 +130,7 @@ def cross_evaluate(
             results[row] = judge(candidate, evaluators[row], config.evaluate)
             if metrics:
                 scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
-    found = CrossEvaluation(results, scores, engines, *measured)
+    found = CrossEvaluation(results, scores, engines, storage)
     if split == "test":
         record(run_dir, configs, found, metrics, candidate.step)
     return found
@@ -196,20 +195,16 @@ def check_there(run_dir: Path) -> None:
 
 
 def find_candidate(
-    run_dir: Path,
-    config: RunConfig,
-    plugins: Plugins,
-    real: RealData,
-    measured: Callable[[Storage], None] = lambda storage: None,
-) -> Candidate:
-    """Return what a run has distilled so far, from its artefact or from its checkpoint.
+    run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData
+) -> tuple[Candidate, Storage]:
+    """Return what a run has distilled so far, from its artefact or from its checkpoint, and what
+    it stores.
 
     Args:
         run_dir: the run.
         config: its configuration.
         plugins: what is installed.
         real: its data.
-        measured: called with what it stores.
 
     Raises:
         InputError: both are missing, or the run used other data than `real`.
@@ -226,10 +221,10 @@ def find_candidate(
             return distilled, step
 
         distilled, step = read_set(run_dir, read)
-        measured(distilled.storage)
         batch = Batch(distilled.images.to(device), distilled.labels.to(device))
         most = compared_bytes(config, distilled.storage, is_pixels=distilled.is_pixels)
-        return Candidate(batch, distilled.recipe, distilled.budget.ipc, step, most)
+        candidate = Candidate(batch, distilled.recipe, distilled.budget.ipc, step, most)
+        return candidate, distilled.storage
     config = resolve(settings_of(run_dir), plugins).model_copy(update={"device": config.device})
     state = load_checkpoint(run_dir, config, plugins=plugins)
     only(data_of_state(state), run_dir, config)(Identity.of(real))
@@ -240,8 +235,8 @@ def find_candidate(
     assembly = assemble(config, plugins, **order, real=real, start=False)
     loop = OuterLoop(assembly, run_dir)
     loop.load_state_dict(state)
-    measured(storage_of(loop.result.synthetic, real.whitening))
-    return candidate_of(loop.result, step=int(state["step"]))
+    storage = storage_of(loop.result.synthetic, real.whitening)
+    return candidate_of(loop.result, step=int(state["step"])), storage
 
 
 def _step(run_dir: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator
@@ -35,7 +35,7 @@ class Judges:
     """
 
     configs: Mapping[str, RunConfig]
-    makers: Mapping[str, Callable[[Generator], Backbone]] = field(default_factory=dict)
+    makers: Mapping[str, Callable[[Generator], Backbone]]
 
     @staticmethod
     def of(configs: Mapping[str, RunConfig], plugins: Plugins, spec: DataSpec) -> Judges:
@@ -120,11 +120,6 @@ def further_judges(assembly: Assembly, plugins: Plugins) -> Judges:
     config, spec = assembly.config, assembly.real.spec
     judges = Judges.of(judges_of(config, plugins), plugins, spec)
     count = len(assembly.placement.layout.items)
-    recipe = protocol(
-        config.evaluate.protocol,
-        assembly.algorithm.recipe(),
-        num_items=count,
-        steps=config.evaluate.steps,
-    )
+    recipe = protocol(config.evaluate, assembly.algorithm.recipe(), num_items=count)
     judges.check(spec, recipe.images_of_a_step(count))
     return judges

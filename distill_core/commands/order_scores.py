@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -68,7 +68,7 @@ def compare_orders(
         f"random, mean of {RANDOM_ORDERS}", *(sum(c) / RANDOM_ORDERS for c in columns)
     )
     best = min(drawn, key=lambda score: score.neighbour_distance)
-    named = OrderScore(f"random, best of {RANDOM_ORDERS}", *list(vars(best).values())[1:])
+    named = replace(best, order=f"random, best of {RANDOM_ORDERS}")
     return [*scores, named, mean]
 
 

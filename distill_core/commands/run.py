@@ -23,6 +23,7 @@ from distill_core.commands.run_facts import machine_line, print_facts
 from distill_core.config.advice import in_range
 from distill_core.config.discovery import collect_presets
 from distill_core.config.run_config import RunConfig
+from distill_core.data.identity import Identity
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.evaluation.evaluate import Result
 from distill_core.run.assemble import Assembly, assemble
@@ -37,10 +38,7 @@ from distill_core.run.recording import RunLog, earlier_commands, save_result
 from distill_core.run.save_on_failure import save_on_failure
 from distill_core.run.signals import Stop, stop_flag
 from distill_core.run.start import Start
-from distill_core.run.validation import (
-    check_validation,
-    validation_accuracies,
-)
+from distill_core.run.validation import check_validation, validation_accuracies
 from distill_core.system.devices import pick_device
 from distill_core.system.process import prepare
 from distill_core.system.screen import plain_console, unseen_results
@@ -100,16 +98,8 @@ def run(
             still_ours = lock.enter_context(lock_run_dir(run_dir, tell))
             lock.enter_context(start.undone_if_refused())
             check_files(run_dir)
-        state = (
-            state_to_resume(run_dir, config, tell, plugins=plugins)
-            if resume and ranks.is_main
-            else {}
-        )
-        known = (
-            data_of(run_dir, lambda line: tell(f"resume   {line}"), state=state)
-            if resume and ranks.is_main
-            else None
-        )
+        going_on = resume and ranks.is_main
+        state, known = _earlier(run_dir, config, plugins, tell) if going_on else ({}, None)
         state = ranks.broadcast(state)
         device = pick_device(ranks.device(config.device))
         console.print(machine_line(config, device, machine), markup=False)
@@ -127,7 +117,7 @@ def run(
             begin(run_dir, config, overwrite=overwrite)
         console.print(f"run      {run_dir}", markup=False)
         assembly.algorithm.prepare(tell)
-        commands = earlier_commands(run_dir) if resume and ranks.is_main else []
+        commands = earlier_commands(run_dir) if going_on else []
         commands += [list(command)] if command else []
         loop, save = _loop(
             plugins, assembly, run_dir, ranks, still_ours=still_ours, commands=commands
@@ -146,6 +136,14 @@ def run(
         finally:
             if log:
                 log.board.close()
+
+
+def _earlier(
+    run_dir: Path, config: RunConfig, plugins: Plugins, tell: Callable[[str], None]
+) -> tuple[dict[str, Any], Identity | None]:
+    """Return the state from which a run goes on, and the data that it has used."""
+    state = state_to_resume(run_dir, config, tell, plugins=plugins)
+    return state, data_of(run_dir, lambda line: tell(f"resume   {line}"), state=state)
 
 
 def _place(step: int, steps: int, *, late: bool = False) -> str:

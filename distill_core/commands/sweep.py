@@ -58,13 +58,13 @@ class Cell:
     config: RunConfig
     run_dir: Path
 
-    def results(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
         """Return the manifest; empty if the cell has no results yet."""
         return judged_manifest(self.run_dir)
 
     def state(self) -> str:
         """Return "done", "interrupted" (it has a checkpoint) or "new"."""
-        if self.results():
+        if self.manifest():
             return "done"
         from distill_core.run.checkpoint import has_checkpoint
 

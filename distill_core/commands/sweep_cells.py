@@ -187,4 +187,4 @@ def submit_cells(
         time.sleep(0.2 if cluster == "local" else 10.0)
         for cell, job in [pair for pair in jobs if pair[1].done()]:
             jobs.remove((cell, job))
-            ended(cell, 0 if cell.results() else 1)  # job.result() would read a pickle
+            ended(cell, 0 if cell.manifest() else 1)  # job.result() would read a pickle

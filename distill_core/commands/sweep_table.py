@@ -29,7 +29,7 @@ def records(cells: Sequence[Cell], failed: Mapping[str, int]) -> list[dict[str, 
     several = any(cell.config.evaluate.backbones for cell in cells)
     shown = _shown(cells)
     for cell in cells:
-        record = cell.results()
+        record = cell.manifest()
         code = failed.get(cell.name)
         results = record.get("results", {})
         found.append(
@@ -58,8 +58,8 @@ def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     several = any(cell.config.evaluate.backbones for cell in cells)
     sets = _shown(cells)
     for place, members in _by_place(cells).items():
-        done = [judged_by(cell) for cell in members if cell.results()]
-        size = stored(cell.results() for cell in members)
+        done = [judged_by(cell) for cell in members if cell.manifest()]
+        size = stored(cell.manifest() for cell in members)
         for network in dict.fromkeys(n for each in done for n in each) or ("",):
             found = [each[network] for each in done if network in each]
             values = [[each[what] for each in found if what in each] for what in sets]
@@ -71,7 +71,7 @@ def rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 def judged_by(cell: Cell) -> dict[str, dict[str, float]]:
     """Return the accuracies of a cell that is done, by the network that judged and the set."""
-    own, results = cell.config.named("backbone"), cell.results()["results"]
+    own, results = cell.config.named("backbone"), cell.manifest()["results"]
     found = {own: {what: results[what]["mean"] for what in WHAT if what in results}}
     if cell.config.evaluate.backbones:
         record = read_run(cell.run_dir)
@@ -86,7 +86,7 @@ def not_alike(cells: Sequence[Cell]) -> list[str]:
     return [
         line
         for members in _by_place(cells).values()
-        for line in other_data((c.name, c.config.data_name, c.results()) for c in members)
+        for line in other_data((c.name, c.config.data_name, c.manifest()) for c in members)
     ]
 
 
@@ -97,7 +97,7 @@ def _measured(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _shown(cells: Sequence[Cell]) -> list[str]:
-    return columns_of(cell.results().get("results", {}) for cell in cells)
+    return columns_of(cell.manifest().get("results", {}) for cell in cells)
 
 
 def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:

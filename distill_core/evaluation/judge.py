@@ -46,12 +46,7 @@ class Candidate:
 
     def training_recipe(self, options: EvaluateOptions) -> Recipe:
         """Return how networks are trained on it, by the protocol that the options name."""
-        return protocol(
-            options.protocol,
-            self.recipe,
-            num_items=len(self.batch.images),
-            steps=options.steps,
-        )
+        return protocol(options, self.recipe, num_items=len(self.batch.images))
 
 
 def judge(

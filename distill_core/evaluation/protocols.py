@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+from distill_core.config.sections import EvaluateOptions
 from distill_core.contracts.recipes import Recipe
-from registry import UnknownNameError
-
-PROTOCOLS = ("recipe", "podd", "rat", "dc", "mtt", "frepo")
 
 
-def protocol(name: str, recipe: Recipe, *, num_items: int, steps: int | None = None) -> Recipe:
+def protocol(options: EvaluateOptions, recipe: Recipe, *, num_items: int) -> Recipe:
     """Return the training recipe of an evaluation protocol.
 
+    "recipe": as the distillation algorithm says. "podd", "rat": Adam at the rate of the
+    distillation, constant, flip or rotate; 2000 and 3000 steps. "dc": SGD 0.01 with momentum 0.9
+    and weight decay 5e-4, batches of 256, a tenth of the rate from the middle on; 300 epochs, or
+    1000 with DSA where the algorithm augments. "mtt": the same for 1000 epochs with DSA, at the
+    rate that was distilled, if by SGD. "frepo": Adam 3e-4, 1000 steps of at most 500 images, with
+    DSA; the paper uses an MSE loss and averaged weights, ours cross-entropy and the last weights.
+
     Args:
-        name: "recipe": as the distillation algorithm says. "podd", "rat": Adam at the rate of
-            the distillation, constant, flip or rotate; 2000 and 3000 steps. "dc": SGD 0.01 with
-            momentum 0.9 and weight decay 5e-4, batches of 256, a tenth of the rate from the
-            middle on; 300 epochs, or 1000 with DSA where the algorithm augments. "mtt": the same
-            for 1000 epochs with DSA, at the rate that was distilled, if by SGD. "frepo": Adam
-            3e-4, 1000 steps of at most 500 images, with DSA; the paper uses an MSE loss and
-            averaged weights, ours cross-entropy and the last weights.
+        options: name the protocol; `steps` replaces its number of steps.
         recipe: the algorithm's own recipe.
         num_items: images in the distilled set; protocols in epochs need it.
-        steps: replaces the protocol's number of steps.
-
-    Raises:
-        UnknownNameError: the protocol is unknown.
 
     Source: Shul et al. 2024, Feng et al. 2023, Zhao and Bilen 2021, Cazenavette et al. 2022, Zhou
         et al. 2022, from their published code. Ours keeps the momentum; the code of Zhao and
         Bilen makes a new optimizer in the middle.
     """
-    if name not in PROTOCOLS:
-        raise UnknownNameError("protocol", name, known=PROTOCOLS, next="correct --protocol.")
+    name, steps = options.protocol, options.steps
     if name == "podd":
         recipe = _distillation_adam(recipe, steps=2000)
     elif name == "rat":

@@ -51,9 +51,7 @@ def _sizes(
     """Yield what takes batches of synthetic images, and the least size of one."""
     count, options = len(synthetic), config.options["algo"]
     recipe = algorithm.recipe()
-    judged = protocol(
-        config.evaluate.protocol, recipe, num_items=count, steps=config.evaluate.steps
-    )
+    judged = protocol(config.evaluate, recipe, num_items=count)
     yield "the training of judged networks", judged.images_of_a_step(count)
     for name, images in marked(options, "passes").items():
         size = getattr(options, name) or recipe.batch_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -72,7 +72,7 @@ def test_a_table(asked: list[Any]) -> None:
 def test_json_has_everything(asked: list[Any]) -> None:
     result = distill("bench", "--all", "--path", "kernels", "--json", "--device", "cpu")
     record = json.loads(result.stdout)
-    assert record["lines"] == [LINE.as_dict()]
+    assert record["lines"] == [asdict(LINE)]
     assert "torch" in record["versions"]
     assert set(record["hardware"]) >= {"name", "cores", "threads", "allocator", "vectors"}
     assert asked == [(["quick"], ["kernels"], "cpu")]

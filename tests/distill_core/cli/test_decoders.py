@@ -110,7 +110,7 @@ def test_it_goes_on_and_is_found_again(finished: tuple[Path, str], tmp_path: Pat
     assert not torch.equal(after.images, before)
     config = resolve(settings_of(out), installed())
     real = load_real(config, installed())
-    candidate = find_candidate(out, config, installed(), real)
+    candidate, _ = find_candidate(out, config, installed(), real)
     assert (candidate.step, len(candidate.batch.images)) == (3, len(before))
 
 

@@ -44,7 +44,7 @@ def test_a_line_has_phases_that_add_up() -> None:
     assert line.seconds == pytest.approx(sum(line.phases.values()))
     assert line.memory > 0
     assert line.processes == 0
-    assert line.as_dict()["preset"] == "small"
+    assert line.preset == "small"
 
 
 def test_no_files_and_no_orderer_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,9 +76,9 @@ def test_artefact_and_checkpoint_are_judged_alike(
 ) -> None:
     run_dir, config, assembly = run
     real = load_real(config, plugins)
-    running = find_candidate(run_dir, config, plugins, real)
+    running, _ = find_candidate(run_dir, config, plugins, real)
     finish()
-    finished = find_candidate(run_dir, config, plugins, real)
+    finished, _ = find_candidate(run_dir, config, plugins, real)
     expected = assembly.synthetic.all()
     for candidate in (running, finished):
         assert torch.equal(candidate.batch.images, expected.images)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Generator
 
+from distill_core.config.sections import EvaluateOptions
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
@@ -19,9 +20,10 @@ from distill_core.evaluation.evaluate import (
     Evaluator,
     Result,
 )
-from distill_core.evaluation.protocols import PROTOCOLS, protocol
+from distill_core.evaluation.protocols import protocol
 from distill_core.testing.small import TinyBackbone, small_data
-from registry import UnknownNameError
+from registry import OptionError
+from registry.options import check_options
 
 RECIPE = Recipe(steps=20, batch_size=8, lr=0.01)
 Make = Callable[[Generator], TinyBackbone]
@@ -147,16 +149,20 @@ def test_every_network_has_data_of_its_own(real: RealData, make_backbone: Make) 
     assert found.accuracies == judge(real, make_backbone).accuracies
 
 
+def by(name: str, steps: int | None = None) -> EvaluateOptions:
+    return EvaluateOptions.model_validate({"protocol": name, "steps": steps})
+
+
 def test_protocols() -> None:
     own = Recipe(optimizer="adam", lr=0.003, batch_size=50, steps=77, weight_decay=0.1)
-    assert protocol("recipe", own, num_items=96) == own
-    podd = protocol("podd", own, num_items=96)
+    assert protocol(by("recipe"), own, num_items=96) == own
+    podd = protocol(by("podd"), own, num_items=96)
     assert podd == Recipe(lr=0.003, batch_size=50, steps=2000, augment="flip_rotate")
-    assert protocol("rat", own, num_items=96).steps == 3000
+    assert protocol(by("rat"), own, num_items=96).steps == 3000
     sgd = Recipe(optimizer="sgd", lr=0.1)
-    assert protocol("podd", sgd, num_items=96).lr == 1e-3
-    for name in PROTOCOLS:
-        assert protocol(name, own, num_items=96, steps=12).steps == 12
+    assert protocol(by("podd"), sgd, num_items=96).lr == 1e-3
+    for name in ("recipe", "podd", "rat", "dc", "mtt", "frepo"):
+        assert protocol(by(name, steps=12), own, num_items=96).steps == 12
 
 
 @pytest.mark.parametrize(
@@ -167,23 +173,22 @@ def test_the_matching_protocol_counts_epochs(
     augment: str, items: int, steps: int, used: str
 ) -> None:
     own = Recipe.model_validate({"augment": augment})
-    found = protocol("dc", own, num_items=items)
+    found = protocol(by("dc"), own, num_items=items)
     assert (found.steps, found.augment) == (steps, used)
     assert (found.optimizer, found.lr, found.momentum) == ("sgd", 0.01, 0.9)
     assert (found.weight_decay, found.schedule, found.batch_size) == (5e-4, "step", 256)
 
 
 def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="no protocol named 'pod'") as caught:
-        protocol("pod", Recipe(), num_items=1)
-    assert caught.value.nearest == "podd"
+    with pytest.raises(OptionError, match=r"Did you mean 'podd'\?"):
+        check_options(EvaluateOptions, {"protocol": "pod"}, where="evaluate")
 
 
 def test_mtt_keeps_a_distilled_rate_and_frepo_has_its_own() -> None:
     learned = Recipe(optimizer="sgd", lr=0.037, augment="none")
-    mtt = protocol("mtt", learned, num_items=300)
+    mtt = protocol(by("mtt"), learned, num_items=300)
     assert (mtt.lr, mtt.steps, mtt.augment, mtt.schedule) == (0.037, 2000, "dsa", "step")
     assert (mtt.momentum, mtt.weight_decay, mtt.batch_size) == (0.9, 5e-4, 256)
-    assert protocol("mtt", Recipe(lr=0.5), num_items=10).lr == 0.01  # not Adam's
-    frepo = protocol("frepo", learned, num_items=10)
+    assert protocol(by("mtt"), Recipe(lr=0.5), num_items=10).lr == 0.01  # not Adam's
+    frepo = protocol(by("frepo"), learned, num_items=10)
     assert (frepo.optimizer, frepo.lr, frepo.steps, frepo.augment) == ("adam", 3e-4, 1000, "dsa")

@@ -159,7 +159,7 @@ def test_a_running_run_is_judged_by_its_average(tmp_path):
     loop = OuterLoop(small_assembly(ema=0.9), tmp_path / "run")
     loop.run()
     real = load_real(config, installed())
-    found = find_candidate(tmp_path / "run", config, installed(), real)
+    found, _ = find_candidate(tmp_path / "run", config, installed(), real)
     images, labels = loop.result.synthetic.all()
     assert torch.equal(found.batch.images, images)
     assert torch.equal(found.batch.labels, labels)
