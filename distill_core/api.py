@@ -5,8 +5,6 @@ The same engine, files and checks as `distill run`; nothing is printed unless as
 
 from __future__ import annotations
 
-import base64
-import html
 import shutil
 import tempfile
 import warnings
@@ -34,8 +32,9 @@ from distill_core.contracts.data import AUGMENTATIONS
 from distill_core.data.data_notes import data_notes
 from distill_core.data.in_memory import NAME, plugin_of, raw_data
 from distill_core.evaluation.evaluate import Result
-from distill_core.evaluation.judge import NAMES, table
+from distill_core.evaluation.judge import table
 from distill_core.export import export
+from distill_core.report.notebook import notebook_html
 from distill_core.run.course import Notice
 from distill_core.run.directory import check_files, check_new
 from distill_core.system.door import PICTURE, read_plain
@@ -221,12 +220,10 @@ class DistillResult:
         """The picture: un-whitened, contrast stretched, enlarged."""
         from PIL import Image
 
-        with Image.open(BytesIO(self._poster())) as picture:
+        data = read_plain(current_file(self.run_dir / POSTER), PICTURE)
+        with Image.open(BytesIO(data)) as picture:
             picture.load()
             return picture
-
-    def _poster(self) -> bytes:
-        return read_plain(current_file(self.run_dir / POSTER), PICTURE)
 
     def save(self, path: str | Path) -> Path:
         """Copy the run directory, for `distill_core.load` and the commands of `distill`.
@@ -286,23 +283,6 @@ class DistillResult:
         return "\n".join([repr(self.distilled), table(self.results), *map(str, self.notices)])
 
     def _repr_html_(self) -> str:
-        """The poster and the accuracies, for notebooks."""
-        data = base64.b64encode(self._poster()).decode()
-        config = self.config
-        title = " x ".join((config.repr, config.labeler, config.orderer, config.algo))
-        rows = "".join(
-            f"<tr><td>{html.escape(NAMES[name])}</td><td>{html.escape(str(result))}</td>"
-            f"<td>{len(result.accuracies)}</td></tr>"
-            for name, result in self.results.items()
-        )
-        classes = html.escape(", ".join(self.distilled.class_names))
-        notices = "".join(f"<p>{html.escape(str(notice))}</p>" for notice in self.notices)
-        return (
-            f"<div><p><b>{html.escape(title)}</b> on {html.escape(config.data_name)}: "
-            f"{html.escape(str(self.distilled.budget))}; "
-            f"{html.escape(str(self.distilled.storage))}</p>"
-            f'<img alt="the distilled images" style="max-width: 100%" '
-            f'src="data:image/png;base64,{data}">'
-            f"<table><tr><th>trained on</th><th>test accuracy</th><th>networks</th></tr>{rows}"
-            f"</table>{notices}<p>classes: {classes}</p></div>"
-        )
+        """The picture and the accuracies, for notebooks."""
+        poster = current_file(self.run_dir / POSTER)
+        return notebook_html(self.config, self.distilled, poster, self.results, self.notices)
