@@ -17,6 +17,7 @@ from registry.errors import (
     UnknownNameError,
     first_line,
     nearest,
+    raised_by,
     visible,
 )
 from registry.plugins import Plugins, load_plugins
@@ -48,6 +49,7 @@ __all__ = [
     "first_line",
     "load_plugins",
     "nearest",
+    "raised_by",
     "visible",
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.catalogue import Catalogue, Entry, Kind
 from registry.component import Component
-from registry.errors import ContractError, ExplainedError
+from registry.errors import ContractError, raised_by
 
 if TYPE_CHECKING:
     from registry.options import Options
@@ -142,14 +142,8 @@ class Builder:
 
 
 def _named(kind: Kind, entry: Entry[Component], call: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """Call code of a component, and put its name on what it raises."""
-    try:
+    with raised_by(f"{kind.name} '{entry.item.name}' of plugin {entry.provider}"):
         return call(*args, **kwargs)
-    except (ExplainedError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        error.add_note(f"raised by {kind.name} '{entry.item.name}' of plugin {entry.provider}")
-        raise
 
 
 def _offered_by(entry: Entry[Component]) -> str:

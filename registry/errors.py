@@ -7,7 +7,8 @@ three lines and no traceback. Broken invariants of our own are assertions instea
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 MANY, FEW = 12, 5  # of more names than MANY, an error lists FEW
 
@@ -57,6 +58,22 @@ def first_line(error: BaseException) -> str:
     ('one', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def raised_by(who: str) -> Iterator[None]:
+    """Put the name of a component on what its code raises; a user's mistake passes unchanged.
+
+    Args:
+        who: the name of the component in messages.
+    """
+    try:
+        yield
+    except (ExplainedError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        error.add_note(f"raised by {who}")
+        raise
 
 
 class UnknownNameError(ExplainedError, KeyError):

@@ -32,11 +32,12 @@ def command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     also be presets, plugins, or gallery: distilled sets that come with distill, for
     distill_core.load("gallery:NAME"). `distill show KIND NAME` explains one of the others.
     """
-    if kind is not None and kind.strip().lower() == GALLERY:
+    word = (kind or "").strip().lower()
+    if word == GALLERY:
         _list_gallery(pattern, as_json=as_json)
         return
-    if kind is not None and kind.strip().lower() in OTHERS:
-        _list_others(kind.strip().lower(), pattern, as_json=as_json)
+    if word in OTHERS:
+        _list_others(word, pattern, as_json=as_json)
         return
     kinds = KINDS if kind is None else (find_kind(kind),)
     plugins = discover()

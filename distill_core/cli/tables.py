@@ -40,8 +40,7 @@ def print_listing(
 ) -> None:
     """Print rows as a table, or as a JSON list with one record for each, by its headers."""
     if as_json:
-        records = [dict(zip(headers, row, strict=True)) for row in rows]
-        print_json(records)
+        print_json([dict(zip(headers, row, strict=True)) for row in rows])
     else:
         print_table(headers, rows, title=title)
 

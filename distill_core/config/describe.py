@@ -70,7 +70,7 @@ def rows(model: type[Options], prefix: str) -> list[Row]:
     definitions = schema.get("$defs", {})
     found: list[Row] = []
     for name, field in schema.get("properties", {}).items():
-        default = "required" if name in required else _value(defaults.get(name))
+        default = "required" if name in required else as_typed(defaults.get(name))
         found.append(
             (
                 f"{prefix}.{name}",
@@ -92,7 +92,7 @@ def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if members := field.get("anyOf") or field.get("oneOf"):
         return " or ".join(dict.fromkeys(_type(member, definitions) for member in members))
     if choices := field.get("enum") or ([field["const"]] if "const" in field else []):
-        return "|".join(_value(choice) for choice in choices)
+        return "|".join(as_typed(choice) for choice in choices)
     if members := field.get("prefixItems"):
         return f"[{', '.join(_type(member, definitions) for member in members)}]"
     kind = field.get("type", "any")
@@ -104,16 +104,17 @@ def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 def _bounds(field: Mapping[str, Any]) -> list[str]:
     if "prefixItems" in field:
         return []
-    own = [text.format(_value(field[key])) for key, text in _BOUNDS.items() if key in field]
+    own = [text.format(as_typed(field[key])) for key, text in _BOUNDS.items() if key in field]
     members = [bound for member in field.get("anyOf", []) for bound in _bounds(member)]
     return list(dict.fromkeys([*own, *members]))
 
 
-def _value(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """Return a value of JSON as users type it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_value(item) for item in value)}]"
+        return f"[{', '.join(as_typed(item) for item in value)}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

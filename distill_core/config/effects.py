@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from distill_core.config.describe import as_typed
 from distill_core.config.run_config import RunConfig
 from distill_core.config.sections import SECTIONS
 from registry import OptionError
@@ -83,7 +84,7 @@ class _Condition:
         left, _, right = text.partition("=")
         self.name, self.excludes = left.removesuffix("!"), left.endswith("!")
         self.values = right.split("|")
-        self.value = _typed(options.model_dump(mode="json")[self.name])
+        self.value = as_typed(options.model_dump(mode="json")[self.name])
 
     @property
     def holds(self) -> bool:
@@ -106,12 +107,3 @@ class _Condition:
         if self.excludes:
             return f"set -o {prefix}.{self.name}"
         return f"pass -o {prefix}.{self.name}={self.values[0]}"
-
-
-def _typed(value: Any) -> str:
-    """Return a value of JSON as users type it."""
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -23,7 +23,7 @@ from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.kept import tensor_digest
 from distill_core.system.state_tree import encode
-from registry import ContractError, ExplainedError, InputError
+from registry import ContractError, InputError, raised_by
 
 SOME = 256  # images that are looked at at once
 TOLERANCE = 1e-4  # of the sum of a row of labels
@@ -199,22 +199,6 @@ def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) ->
     odd = [(~torch.isfinite(part)).sum() for part in torch.split(found, SOME)]
     if count := int(torch.stack(odd).sum()):
         refuse(who, f"gives {what} of which {count} numbers are not finite", "finite numbers")
-
-
-@contextmanager
-def raised_by(who: str) -> Iterator[None]:
-    """Put the name of a component on what its code raises; a user's mistake passes unchanged.
-
-    Args:
-        who: the name of the component in messages.
-    """
-    try:
-        yield
-    except (ExplainedError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        error.add_note(f"raised by {who}")
-        raise
 
 
 @contextmanager

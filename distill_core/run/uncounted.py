@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.run.checks import SOME, raised_by, refuse
+from distill_core.run.checks import SOME, refuse
 from distill_core.system.units import shortened
+from registry import raised_by
 
 ROUNDING = 1e-4  # between two evaluations of the same
 
