@@ -38,12 +38,12 @@ class ExplainedError(Exception):
 
 
 def visible(text: str, but: str = "") -> str:
-    r"""Write signs that would steer a terminal as escapes; what users type and files' names may
-    have them.
+    r"""Write characters that would steer a terminal as escapes; what users type and names of files
+    may have them.
 
     Args:
         text: may have line ends, too, which are escaped.
-        but: signs that stay.
+        but: characters that stay.
 
     >>> print(visible("caf\u00e9\n\x1b[2J"))
     café\n\x1b[2J

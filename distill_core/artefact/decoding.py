@@ -27,7 +27,7 @@ from distill_core.contracts.whitening import Whitening
 from distill_core.hookspecs import BY_OPTION
 from registry import Builder, ExplainedError, InputError, Plugins, UnknownNameError
 
-MOST_SAID = 300  # signs of what a component says of settings, which may be of any length
+MOST_SAID = 300  # characters of what a component says of settings, of any length
 
 
 def spec_of(metadata: Mapping[str, Any]) -> DataSpec:

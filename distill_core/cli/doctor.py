@@ -10,7 +10,7 @@ from distill_core.cli.errors import FAULT
 from distill_core.cli.tables import print_json
 
 HEADERS = ("what", "state", "found", "next")
-WIDTHS = 14, 6  # of what and state, in signs
+WIDTHS = 14, 6  # of what and state, in characters
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""How long a run will take, said before its first step; a long one on a CPU needs a word."""
+"""How long a run will take, said before its first step; a long one on a CPU needs `--yes`."""
 
 from __future__ import annotations
 

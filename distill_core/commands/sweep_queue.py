@@ -86,7 +86,7 @@ class _Queue:
         start: starts a cell; see `_start`.
         running: processes, by the name of the cell.
         cells: the cells of these processes, and of those that have ended.
-        told: names of those for which somebody was told that others run them.
+        told: names of those that were reported as run by others.
     """
 
     waiting: list[Cell]

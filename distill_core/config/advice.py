@@ -25,6 +25,10 @@ from distill_core.config.sections import SECTIONS
 from registry import ContractError, EnvironmentFault, ExplainedError, OptionError
 from registry.options import Options, marked
 
+FAR = 20  # times a default
+LARGE, SMALL = 2.0**31, 1e-30
+ANY_NUMBER = {"seed"}
+
 
 def counting(options: Options, what: str) -> list[str]:
     """Return the names of the options that count something, such as "inner_batch"."""
@@ -74,11 +78,6 @@ def _far_above_defaults(config: RunConfig, parts: Collection[str]) -> Iterator[s
             whole = type(value) is int and isinstance(default, int)
             if whole and value >= FAR * default and value >= FAR**2:
                 yield f"{part}.{name}={value}"
-
-
-FAR = 20  # times a default
-LARGE, SMALL = 2.0**31, 1e-30
-ANY_NUMBER = {"seed"}
 
 
 def extremes(config: RunConfig) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 HALF = 0.5  # of a picture's area
-LONGEST = 80  # signs of a name in a sentence
+LONGEST = 80  # characters of a name in a sentence
 
 
 @dataclass

@@ -32,7 +32,7 @@ from distill_core.system.units import shortened
 from registry import InputError
 
 MOST_CLASSES = 10_000
-LONGEST_NAME = 1_000  # signs of a class name
+LONGEST_NAME = 1_000  # characters of a class name
 
 
 def prepare(

@@ -9,9 +9,10 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
+from distill_core.builtin.datasets.open_tree import files_to_read, open_tree
 from distill_core.builtin.datasets.options import Cub200Options, Fit, TinyImagenetOptions
 from distill_core.builtin.datasets.pictures import READER, read_pictures
-from distill_core.builtin.datasets.tree import FileTree, files_to_read, open_tree
+from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import DataSpec, PictureNotes, RawData, Room, Sources, cache_dir
 
 Labelled = list[tuple[str, int]]  # picture files and their classes

@@ -185,7 +185,7 @@ def _below(tree: FileTree, start: str) -> tuple[FileTree, Classes]:
 
 
 def _plain(name: str) -> str:
-    """One form for names that look the same: macOS writes accents as signs of their own."""
+    """One form for names that look the same: macOS writes accents as characters of their own."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -20,10 +20,11 @@ from distill_core.builtin.datasets.labelled import (
     read_names,
     shard_sources,
 )
+from distill_core.builtin.datasets.open_tree import open_tree
 from distill_core.builtin.datasets.options import HfOptions
 from distill_core.builtin.datasets.plain_files import check_size
 from distill_core.builtin.datasets.shard_parts import choose
-from distill_core.builtin.datasets.tree import FileTree, open_tree
+from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import InputError, RawData, Room, Sources, at_home, shown
 
 NO_CLASS = -1  # what the hub has for images whose class is secret

@@ -8,9 +8,9 @@ import torch
 
 from distill_core.builtin.datasets.class_folders import find_parts, unwrapped
 from distill_core.builtin.datasets.labelled import NEXT, load_labelled
+from distill_core.builtin.datasets.open_tree import files_to_read, open_tree
 from distill_core.builtin.datasets.options import ImageFolderOptions
 from distill_core.builtin.datasets.pictures import READER
-from distill_core.builtin.datasets.tree import files_to_read, open_tree
 from distill_core.plugin import RawData, Room, Sources
 
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from distill_core.builtin.datasets.open_tree import files_to_read
 from distill_core.builtin.datasets.options import ImageFolderOptions, ShardOptions
 from distill_core.builtin.datasets.pictures import READER, read_pictures, usual_size
 from distill_core.builtin.datasets.plain_files import read_plain
-from distill_core.builtin.datasets.tree import FileTree, files_to_read
+from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import (
     DataSpec,
     InputError,

@@ -19,12 +19,13 @@ from distill_core.builtin.datasets.labelled import (
     read_names,
     shard_sources,
 )
+from distill_core.builtin.datasets.open_tree import open_tree
 from distill_core.builtin.datasets.options import WebDatasetOptions
 from distill_core.builtin.datasets.pictures import is_picture
 from distill_core.builtin.datasets.plain_files import check_size
 from distill_core.builtin.datasets.shard_parts import by_role, check_complete, choose, listed
 from distill_core.builtin.datasets.tar_index import Place, files_in, read_at
-from distill_core.builtin.datasets.tree import FileTree, open_tree
+from distill_core.builtin.datasets.tree import FileTree
 from distill_core.plugin import InputError, RawData, Room, Sources, at_home, parse_json, shown
 
 NAME_LISTS = ("classnames.txt", "classes.txt")

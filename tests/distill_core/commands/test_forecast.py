@@ -1,4 +1,4 @@
-"""Forecasts: said before the first step, and a long run on a CPU needs a word."""
+"""Forecasts: said before the first step, and a long run on a CPU needs `--yes`."""
 
 from __future__ import annotations
 

@@ -21,10 +21,7 @@ from distill_core.builtin.algorithms.regression.kernel_regression import (
     synthetic_targets,
 )
 from distill_core.builtin.algorithms.regression.limits import check_rows, may_flip
-from distill_core.builtin.algorithms.regression.network_pool import (
-    NetworkPool,
-    OnlineNetwork,
-)
+from distill_core.builtin.algorithms.regression.network_pool import NetworkPool, OnlineNetwork
 from distill_core.builtin.algorithms.regression.options import (
     OVERLAP_RIDGE,
     PLAIN_RIDGE,
@@ -114,11 +111,7 @@ class Frepo(Algorithm):
 
     def notes(self) -> Mapping[str, str]:
         """Say what the pool is."""
-        options = self.options
-        return {
-            "pool": f"{options.pool} networks, fresh after {options.max_updates} updates at "
-            f"{options.online_lr:g}"
-        }
+        return {"pool": str(self._pool)}
 
     def estimate(self, synthetic: SyntheticDataset, *, rng: Streams) -> Estimate:
         """Do the parts of an outer step with a network of its own."""

@@ -20,10 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distill_core.builtin.algorithms.regression.kernel_regression import (
-    ridge_solve,
-    widened,
-)
+from distill_core.builtin.algorithms.regression.kernel_regression import ridge_solve, widened
 from distill_core.plugin import AutogradJacobian, Backbone, Engine, FlatModel
 
 

@@ -15,10 +15,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.checkpoint import checkpoint
 
-from distill_core.builtin.algorithms.regression.kernel_regression import (
-    squared_error,
-    widened,
-)
+from distill_core.builtin.algorithms.regression.kernel_regression import squared_error, widened
 from distill_core.plugin import Adam, AdamState, Backbone, Engine
 
 
@@ -156,6 +153,10 @@ class NetworkPool:
         self._size = size
         self._max_age = max_age
         self._engine = engine
+
+    def __str__(self) -> str:
+        rate = self._optimizer.lr
+        return f"{self._size} networks, fresh after {self._max_age} updates at {rate:g}"
 
     def fill(self, generator: Generator) -> None:
         """Make all networks, if there are none: fresh ones, that count as of different ages.

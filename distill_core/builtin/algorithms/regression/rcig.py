@@ -28,16 +28,9 @@ from distill_core.builtin.algorithms.regression.linearised import (
     fit_head,
     gradient_along,
 )
-from distill_core.builtin.algorithms.regression.network_pool import (
-    NetworkPool,
-    OnlineNetwork,
-)
+from distill_core.builtin.algorithms.regression.network_pool import NetworkPool, OnlineNetwork
 from distill_core.builtin.algorithms.regression.options import RcigOptions
-from distill_core.builtin.algorithms.regression.tuned_adam import (
-    Problem,
-    TunedAdam,
-    minimise,
-)
+from distill_core.builtin.algorithms.regression.tuned_adam import Problem, TunedAdam, minimise
 from distill_core.builtin.algorithms.step_cost import Lap, measure_parts
 from distill_core.plugin import (
     Adam,
@@ -130,8 +123,7 @@ class Rcig(Algorithm):
         """Say what the pool and the inner problem are."""
         options = self.options
         return {
-            "pool": f"{options.pool} networks, fresh after {options.max_updates} updates at "
-            f"{options.online_lr:g}",
+            "pool": str(self._pool),
             "inner problem": f"{options.inner_steps} steps, {options.inverse_steps} for the "
             "inverse Hessian",
         }

@@ -12,8 +12,8 @@ from PIL import Image
 
 from distill_core.builtin.datasets.class_folders import find_parts, unwrapped
 from distill_core.builtin.datasets.imagefolder import ImageFolder, ImageFolderOptions
+from distill_core.builtin.datasets.open_tree import open_tree
 from distill_core.builtin.datasets.pictures import read_pictures, usual_size
-from distill_core.builtin.datasets.tree import open_tree
 from distill_core.contracts.data import AUGMENTATIONS, RawData
 from distill_core.data.data_notes import data_notes
 from distill_core.data.prepare import check_raw

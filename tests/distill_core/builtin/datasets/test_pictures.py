@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
+from distill_core.builtin.datasets.open_tree import open_tree
 from distill_core.builtin.datasets.pictures import is_picture, read_pictures, usual_size
-from distill_core.builtin.datasets.tree import open_tree
 from distill_core.data.picture_files import MOST_CLAIMED
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import encoded, folder, png

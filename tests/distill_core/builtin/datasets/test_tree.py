@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from distill_core.builtin.datasets.open_tree import open_tree
 from distill_core.builtin.datasets.plain_files import LARGEST_FILE
-from distill_core.builtin.datasets.tree import FileTree, open_tree
+from distill_core.builtin.datasets.tree import FileTree
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import archive, folder
 
