@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bytes_cells import ByteCell, limit_of
-from paper_book import Record, change
+from paper_book import Record, change, over_seeds
 
 from distill_core.artefact.evaluations import read_evaluations
 from distill_core.artefact.manifest import judged_manifest, read_manifest
@@ -119,12 +119,7 @@ def means(record: Record) -> list[float]:
 
 def spread(record: Record | None) -> str:
     """Return mean and deviation over seeds as text."""
-    if record is None:
-        return ""
-    values = means(record)
-    if len(values) == 1:
-        return f"{values[0]:.1f} (one seed)"
-    return f"{statistics.fmean(values):.1f} +- {statistics.stdev(values):.1f}"
+    return "" if record is None else over_seeds(means(record))
 
 
 @dataclass(frozen=True)

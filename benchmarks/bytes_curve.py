@@ -34,8 +34,7 @@ from bytes_cells import (
     ByteCell,
     limit_of,
 )
-from cell_runs import claimed, command, distill, pairs
-from first_command import numbers
+from cell_runs import claimed, command, distill, with_cells
 from matplotlib import pyplot
 from paper_book import Record, read
 from results import METHODS
@@ -226,24 +225,13 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--table", choices=sorted(PARTS), default="curve")
     parser.add_argument("--dataset", choices=sorted(SHAPES), default="cifar10")
-    parser.add_argument("--out", type=Path, default=Path("runs/bytes"), help="run directories")
-    parser.add_argument("--book", type=Path, default=BOOK, help="JSON of the finished cells")
-    parser.add_argument("--data", type=pairs, action="append", default=[], metavar="DATASET=PATH")
-    parser.add_argument(
-        "--embeddings", type=pairs, action="append", default=[], metavar="DATASET=FILE.npz"
-    )
+    with_cells(parser, out="runs/bytes", book=BOOK, example="fred 1")
     parser.add_argument(
         "--budgets", type=float, nargs="+", help="in float32 images per class (0.1 0.4 1)"
     )
-    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
-    parser.add_argument("--steps", type=int, help="outer steps of a run instead")
     parser.add_argument("--nets", type=int, default=8, help="fresh networks that judge a run")
     parser.add_argument("--width", type=int, default=128, help="of these")
-    parser.add_argument("--only", nargs="+", help="names of some cells, such as 'fred 1'")
-    parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
     parser.add_argument("--list", action="store_true", help="print all cells, run nothing")
-    parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
     parser.add_argument("--figure", type=Path, help="draw what is there into this file")
     parser.add_argument(
         "--longest", action="store_true", help="draw the longest runs of each cell, in any setting"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from first_command import numbers
 from paper_cells import DATASETS, Cell, options, place
 
 
@@ -57,6 +58,29 @@ def distill(words: list[str]) -> int:
         ).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def with_cells(parser: argparse.ArgumentParser, *, out: str, book: Path, example: str) -> None:
+    """Add the arguments that say which runs are made, of what data, and where.
+
+    Args:
+        parser: of a script.
+        out: the usual folder of its runs.
+        book: where its finished cells are kept.
+        example: the name of a cell.
+    """
+    parser.add_argument("--out", type=Path, default=Path(out), help="run directories")
+    parser.add_argument("--book", type=Path, default=book, help="JSON of the finished cells")
+    parser.add_argument("--data", type=pairs, action="append", default=[], metavar="DATASET=PATH")
+    parser.add_argument(
+        "--embeddings", type=pairs, action="append", default=[], metavar="DATASET=FILE.npz"
+    )
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
+    parser.add_argument("--steps", type=int, help="outer steps of a run instead")
+    parser.add_argument("--only", nargs="+", help=f"names of some cells, such as '{example}'")
+    parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
+    parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
 
 
 def pairs(text: str) -> tuple[str, str]:

@@ -26,8 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cell_runs import claimed, command, distill, pairs
-from first_command import numbers
+from cell_runs import claimed, command, distill, with_cells
 from paper_book import identity, keep, mean, of, read, recorded, table
 from paper_borders import borders_of
 from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, place
@@ -172,22 +171,11 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     which.add_argument("--table", choices=("1", "2"))
     which.add_argument("--figure", choices=("6", "7", "8", "9"))
     which.add_argument("--ablation", choices=("order",))
-    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="run directories")
-    parser.add_argument("--book", type=Path, default=BOOK, help="JSON of the finished cells")
-    parser.add_argument("--data", type=pairs, action="append", default=[], metavar="DATASET=PATH")
-    parser.add_argument(
-        "--embeddings", type=pairs, action="append", default=[], metavar="DATASET=FILE.npz"
-    )
-    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
-    parser.add_argument("--steps", type=int, help="outer steps of a run instead")
+    with_cells(parser, out="runs/paper", book=BOOK, example="poster 0.4")
     parser.add_argument("--orders", type=int, default=ORDERS, help="random class orders")
     parser.add_argument("--full", action="store_true", help="the published settings")
-    parser.add_argument("--only", nargs="+", help="names of some cells, such as 'poster 0.4'")
-    parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
     parser.add_argument("--curves", action="store_true", help="print accuracy against steps, too")
     parser.add_argument("--draw", type=Path, help="draw accuracy against steps into this file")
-    parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
     args = parser.parse_args(words)
     args.data, args.embeddings = dict(args.data), dict(args.embeddings)
     kind = next(kind for kind in ("table", "figure", "ablation") if getattr(args, kind))

@@ -12,6 +12,7 @@ from typing import Any
 
 from paper_cells import Cell
 
+from distill_core.artefact.manifest import judged_manifest
 from distill_core.system.files import write_atomically
 
 Record = dict[str, Any]
@@ -19,11 +20,7 @@ Record = dict[str, Any]
 
 def recorded(cell: Cell, seed: int, scale: str, run_dir: Path) -> Record | None:
     """Return what is kept of a finished run; None if it is not finished."""
-    try:
-        manifest = json.loads((run_dir / "manifest.json").read_text())
-    except FileNotFoundError:
-        return None
-    if not manifest["results"]:
+    if not (manifest := judged_manifest(run_dir)):
         return None
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return {
@@ -113,14 +110,19 @@ def mean(record: Record) -> float:
     return statistics.fmean(record["test"])
 
 
+def over_seeds(values: Sequence[float]) -> str:
+    """Return mean and deviation over seeds as text."""
+    if len(values) == 1:
+        return f"{values[0]:.1f} (one seed)"
+    return f"{statistics.fmean(values):.1f} +- {statistics.stdev(values):.1f}"
+
+
 def _ours(found: Sequence[Record]) -> list[str]:
     if not found:
         return ["not measured", "", "", "", ""]
-    means = [mean(each) for each in found]
-    spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else " (one seed)"
     deviations = [statistics.stdev(each["test"]) for each in found if len(each["test"]) > 1]
     return [
-        f"{statistics.fmean(means):.1f}{spread}",
+        over_seeds([mean(each) for each in found]),
         f"+- {statistics.fmean(deviations):.1f}" if deviations else "",
         f"{len(found)} x {len(found[0]['test'])}",
         _range([each["steps"] for each in found]),

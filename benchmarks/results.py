@@ -16,11 +16,11 @@ same command. `--report` only prints the table of the runs that are there.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
+from distill_core.artefact.manifest import judged_manifest
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.report.compare import compare, markdown, read_runs
 
@@ -139,9 +139,7 @@ def judge_wide(out: Path, *, nets: int, controls: bool) -> None:
 
 def run(name: str, arguments: list[str], args: argparse.Namespace) -> None:
     out = args.out / name
-    if (out / "manifest.json").exists() and json.loads((out / "manifest.json").read_text())[
-        "results"
-    ]:
+    if judged_manifest(out):
         return
     command = [sys.executable, "-m", "distill_core", "run"]
     if (out / "run.toml").exists():

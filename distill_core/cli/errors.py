@@ -13,13 +13,7 @@ import click
 
 from distill_core.hookspecs import GROUP
 from distill_core.system.out_of_memory import is_out_of_memory, out_of_memory
-from registry import (
-    EnvironmentFault,
-    ExplainedError,
-    OptionError,
-    UnknownNameError,
-    visible,
-)
+from registry import EnvironmentFault, ExplainedError, OptionError, UnknownNameError, visible
 from registry.blame import culprit
 
 FAULT, MISTAKE, INTERRUPTED = 1, 2, 130

@@ -53,12 +53,7 @@ def command(
     reported, and the others still run.
     """
     from distill_core.commands.sweep import read_sweep
-    from distill_core.commands.sweep_cells import (
-        INTERRUPTED,
-        log_end,
-        log_path,
-        submit_cells,
-    )
+    from distill_core.commands.sweep_cells import INTERRUPTED, log_end, log_path, submit_cells
     from distill_core.commands.sweep_queue import run_cells
 
     parameters = _parameters(cluster, job)
