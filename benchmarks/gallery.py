@@ -63,15 +63,16 @@ INTRODUCTION = """\
 # Gallery
 
 Distilled sets that come with distill: nothing is downloaded and nothing has to be distilled. Each
-is a few kilobytes to a few hundred that train a network in seconds. `distill list gallery` lists
+takes a few kilobytes to a few hundred and trains a network in seconds. `distill list gallery` lists
 them, `distill_core.load("gallery:NAME")` loads one, and `distill cite gallery:NAME` prints the
-papers that it rests on. Give test images to its `transform` first
-([Use the result](guide/use-the-result.md)).
+papers behind it. Test images have to go through its `transform` first
+([Use the result](guide/use-the-result.md)). How the sets of CIFAR-10 were found is in
+[Bytes against accuracy](bytes.md).
 
-Accuracy is on the test set, of networks trained on the set alone from fresh weights: the mean over
-seeds of the distillation, each a mean over networks, with the standard deviation over seeds. The
-set itself is that of one seed. `python benchmarks/gallery.py --page` makes this page from the facts
-that lie beside each set.
+Accuracy is on the test set, of fresh networks trained on the set alone: the mean over seeds of the
+distillation, each a mean over networks, with the standard deviation over seeds. The set itself is
+that of one seed. `python benchmarks/gallery.py --page` makes this page from the facts that lie
+beside each set.
 """
 NOTHING = "There is no entry yet.\n"
 USE = """\
