@@ -21,7 +21,7 @@ def protocol(options: EvaluateOptions, recipe: Recipe, *, num_items: int) -> Rec
         recipe: the algorithm's own recipe.
         num_items: images in the distilled set; protocols in epochs need it.
 
-    Source: Shul et al. 2024, Feng et al. 2023, Zhao and Bilen 2021, Cazenavette et al. 2022, Zhou
+    Source: Shul et al. 2024, Feng et al. 2024, Zhao and Bilen 2021, Cazenavette et al. 2022, Zhou
         et al. 2022, from their published code. Ours keeps the momentum; the code of Zhao and
         Bilen makes a new optimizer in the middle.
     """
