@@ -44,9 +44,10 @@ class Budget:
         return asdict(self)
 
     def __str__(self) -> str:
+        rows = "soft label" if self.label_rows == 1 else "soft labels"
         return (
             f"{self.pixels:g} pixels ({self.ipc:.3f} IPC), "
-            f"{self.label_numbers} label numbers ({self.label_rows:g} soft labels per class)"
+            f"{self.label_numbers} label numbers ({self.label_rows:g} {rows} per class)"
         )
 
 

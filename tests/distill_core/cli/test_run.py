@@ -57,7 +57,7 @@ def test_the_run_directory_is_complete(finished):
 def test_what_is_printed(finished):
     out, output = finished
     assert "poster x poddl x poco x ratbptt on shapes (cpu)" in output
-    assert "label numbers (1 soft labels per class)" in output
+    assert "label numbers (1 soft label per class)" in output
     assert "step 4/4  loss" in output
     assert "random real images" in output
     assert f"saved    {out}" in output
