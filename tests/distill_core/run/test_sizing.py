@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distill_core.artefact.metre import storage_of
 from distill_core.run.assemble import assemble
 from distill_core.run.plan import Plan
-from distill_core.run.sizing import check_bytes, largest_ipc
+from distill_core.run.sizing import Measure, check_bytes, largest_ipc
 from distill_core.run.within_memory import check_budget_fits
 from distill_core.testing.small import small_data
 from registry import InputError, OptionError
@@ -184,6 +184,19 @@ def test_what_is_dearer_by_the_budget_is_refused_at_the_budget_asked_for() -> No
 
     with pytest.raises(InputError, match=r"^2\.5 is too few"):
         largest_ipc(1000, measure, 400)
+
+
+def test_a_run_looks_for_its_size_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the rehearsal and the run itself need it, where the dataset tells its shape."""
+    found: list[float] = []
+
+    def search(limit: int, measure: Measure, image: int) -> float:
+        found.append(largest_ipc(limit, measure, image))
+        return found[-1]
+
+    monkeypatch.setattr("distill_core.run.sizing.largest_ipc", search)
+    assembly = small_assembly(ipc=None, budget_bytes=9000)
+    assert found == [assembly.made_with["ipc"]]
 
 
 def test_two_budgets_are_refused() -> None:
