@@ -30,7 +30,6 @@ def outer_step(
     *,
     real: Batch,
     window: int,
-    chunk: int | None = None,
 ) -> float:
     """Leave the hypergradient in `.grad` of pixels and labels; return the outer loss.
 
@@ -42,23 +41,11 @@ def outer_step(
         draws: the augmentation of every inner step.
         real: augmented real images, and labels as distributions.
         window: how many of the last steps are differentiated.
-        chunk: real images at a time; None for all at once, as published.
     """
     theta = _train(model, optimizer, synthetic, list(zip(boxes, draws, strict=True)), window)
-    if chunk is None:
-        loss = _cross_entropy(model.logits(theta, real.images), real.labels)
-        loss.backward()
-        return float(loss.detach())
-    end = theta.detach().requires_grad_()
-    total = 0.0
-    for start in range(0, len(real.images), chunk):
-        images, labels = (part[start : start + chunk] for part in real)
-        share = len(images) / len(real.images)
-        loss = share * _cross_entropy(model.logits(end, images), labels)
-        loss.backward()
-        total += float(loss.detach())
-    theta.backward(end.grad)
-    return total
+    loss = _cross_entropy(model.logits(theta, real.images), real.labels)
+    loss.backward()
+    return float(loss.detach())
 
 
 def _train(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from graph_unroll import outer_step as graph_outer_step
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from distill_core.config.discovery import discover
@@ -93,13 +93,12 @@ class Setting:
             dtype,
         )
 
-    def outer_step(self, path: str, *, seed: int = 0, chunk: int | None = None) -> float:
+    def outer_step(self, path: str, *, seed: int = 0) -> float:
         """Do one outer step; return its loss, and leave the hypergradient in `.grad`.
 
         Args:
             path: "graph", or a name of `ENGINES`.
             seed: of boxes, augmentation and real batch: the same for every path.
-            chunk: real images at a time on the graph path; None for all, as published.
         """
         rng = Streams(seed)
         augmentation = Augmentation.named("flip_rotate", self.synthetic.spec.augmentations)
@@ -109,7 +108,7 @@ class Setting:
         for parameter in self.synthetic.parameters():
             parameter.grad = None
         if path == GRAPH:
-            return self._by_graph(boxes, draws, index, draw, chunk)
+            return self._by_graph(boxes, draws, index, draw)
         engine = Engine.choose(engine_options(path), self.backbone, torch.device("cpu"))
         loss = engine.loss(self.backbone)
         batches = InnerBatches(self.synthetic, boxes, draws)
@@ -139,12 +138,7 @@ class Setting:
         return boxes, draws
 
     def _by_graph(
-        self,
-        boxes: Sequence[Boxes],
-        draws: Sequence[Draw],
-        index: Tensor,
-        draw: Draw,
-        chunk: int | None,
+        self, boxes: Sequence[Boxes], draws: Sequence[Draw], index: Tensor, draw: Draw
     ) -> float:
         engine = Engine.choose(engine_options("autograd"), self.backbone, torch.device("cpu"))
         targets = functional.one_hot(self.real.labels[index], self.sizes.classes).to(self.dtype)
@@ -157,7 +151,6 @@ class Setting:
             draws,
             real=real,
             window=self.sizes.window,
-            chunk=chunk,
         )
 
 
@@ -177,9 +170,5 @@ def make_synthetic(spec: DataSpec, *, poster: str, patches: str) -> SyntheticDat
     pixels = representation.pixels
     shape = (pixels.shape[1], *layout.items.hw)
     with torch.no_grad():
-        pixels.copy_(starting_noise(pixels.shape, shape, generator=_generator()))
+        pixels.copy_(starting_noise(pixels.shape, shape, generator=seeded(0, "pixels")))
     return SyntheticDataset(representation, labeler, placement=placement, spec=spec)
-
-
-def _generator() -> Generator:
-    return seeded(0, "pixels")

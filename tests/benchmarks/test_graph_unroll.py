@@ -47,13 +47,3 @@ def test_the_baseline_has_the_engine_s_hypergradient(
         scale = float(expected.abs().max())
         assert scale > 0
         torch.testing.assert_close(found[1][group], expected, rtol=0, atol=1e-8 * scale)
-
-
-def test_chunks_of_real_images_change_nothing(setting: ModuleType) -> None:
-    made = small(setting)
-    losses, found = [], []
-    for chunk in (None, 4):
-        losses.append(made.outer_step("graph", chunk=chunk))
-        found.append(made.hypergradient()["data"])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
-    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-12)
