@@ -1,14 +1,9 @@
-"""Measuring memory and work: tensors of a computation, its kernels, and the process as a whole.
-
-`PeakBytes` counts the tensor memory of a computation at its peak, `CountOps` the operations that it
-runs and the bytes that they move. The functions below measure what the process uses.
-"""
+"""Measuring memory: `PeakBytes` of the tensors of a computation, functions of the whole process."""
 
 from __future__ import annotations
 
 import sys
 import weakref
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,53 +74,6 @@ class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive -= size
 
 
-class CountOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts, within its block, operations that compute, and bytes of their arguments and results.
-
-    Views and uninitialised memory count zero. The gradient of a convolution counts once for each
-    tensor it is taken in. On meta tensors nothing is computed, so any size is free.
-
-    >>> with CountOps() as count:
-    ...     x = torch.ones(1000)
-    ...     y = x.view(10, 100) + 1
-    >>> count.kernels["add"], count.bytes["add"], sum(count.kernels.values())
-    (1, 8000, 2)
-
-    Attributes:
-        kernels: number of calls, by the operation's name.
-        bytes: read and written by all calls together, by the same names.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.kernels: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
-
-    def note(self, name: str, tensors: Sequence[torch.Tensor], kernels: int = 1) -> None:
-        """Count kernels that PyTorch does not launch, as if they were an operation."""
-        self.kernels[name] += kernels
-        # An expanded tensor has more elements than memory.
-        sizes = (min(t.untyped_storage().nbytes(), t.numel() * t.element_size()) for t in tensors)
-        self.bytes[name] += sum(sizes)
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation and count it."""
-        del types
-        result = func(*args, **(kwargs or {}))
-        name = func._schema.name.split("::")[1]  # type: ignore[attr-defined]
-        given, made = _tensors((args, kwargs)), _tensors(result)
-        if not _moves_nothing(func, name, given, made):
-            each = len(made) if name == "convolution_backward" else 1
-            self.note(name, given + made, each)
-        return result
-
-
 def context_memory(device: torch.device) -> int:
     """Return the used bytes of a card that are not PyTorch's (the context); 0 on other devices."""
     if device.type != "cuda":
@@ -157,16 +105,6 @@ def peak_memory(device: torch.device) -> int:
         return memory_in_use(device)
     # Not getrusage if avoidable: its peak includes that of the parent process.
     return _resident("VmHWM:")
-
-
-def _moves_nothing(
-    func: Any, name: str, given: Sequence[torch.Tensor], made: Sequence[torch.Tensor]
-) -> bool:
-    if "empty" in name or func.is_view:
-        return True
-    keys = {_key(tensor) for tensor in given}
-    writes = any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
-    return not writes and all(_key(tensor) in keys for tensor in made)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

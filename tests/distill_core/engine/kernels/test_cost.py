@@ -18,7 +18,8 @@ from distill_core.contracts.network import FlatModel
 from distill_core.contracts.synthetic import Batch
 from distill_core.engine.convnet import ConvNetLoss
 from distill_core.engine.kernels.torch_blocks import TorchBlocks
-from distill_core.system.memory import CountOps, PeakBytes
+from distill_core.system.memory import PeakBytes
+from tests.distill_core.engine.kernels.count_ops import CountOps
 
 pytest.importorskip("triton")
 from distill_core.engine.kernels import triton_functions
