@@ -44,7 +44,7 @@ class Components(Catalogue[Component]):
         from registry.options import joined
 
         entry = self.entry(name)
-        own: type[Options] = self.attribute(name, entry.item.resolve_options, _offered_by(entry))
+        own: type[Options] = self.call(name, entry.item.resolve_options, _offered_by(entry))
         return joined(own, self.common_options()) if self.kind.common else own
 
     def common_options(self) -> type[Options]:
@@ -80,15 +80,16 @@ class Components(Catalogue[Component]):
         """
         entry = self.entry(name)
         options = self.check(name, settings) if isinstance(settings, Mapping) else settings
-        factory = self.attribute(name, entry.item.resolve_factory, _offered_by(entry))
+        factory = self.call(name, entry.item.resolve_factory, _offered_by(entry))
         return Builder(self.kind, entry, options, factory, _import(self.kind.base))
 
-    def attribute(self, name: str, call: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, name: str, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call code of a component; an exception leaves with the component's name on it.
 
         A user's mistake (`ExplainedError`) passes unchanged.
         """
-        return _named(self.kind, self.entry(name), call, *args, **kwargs)
+        with raised_by(_who(self.kind, self.entry(name))):
+            return function(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,12 @@ class Builder:
 
         A user's mistake (`ExplainedError`) passes unchanged.
         """
-        return _named(self.kind, self.entry, function, *args, **kwargs)
+        with raised_by(_who(self.kind, self.entry)):
+            return function(*args, **kwargs)
 
 
-def _named(kind: Kind, entry: Entry[Component], call: Any, /, *args: Any, **kwargs: Any) -> Any:
-    with raised_by(f"{kind.name} '{entry.item.name}' of plugin {entry.provider}"):
-        return call(*args, **kwargs)
+def _who(kind: Kind, entry: Entry[Component]) -> str:
+    return f"{kind.name} '{entry.item.name}' of plugin {entry.provider}"
 
 
 def _offered_by(entry: Entry[Component]) -> str:

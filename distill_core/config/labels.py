@@ -49,7 +49,7 @@ def learns_labels(options: Options, algorithm: str, plugins: Plugins) -> bool:
     if marks := marked(options, "learns_labels"):
         return any(str(getattr(options, name)).lower() == value for name, value in marks.items())
     algorithms = plugins["algorithm"]
-    made = algorithms.attribute(algorithm, algorithms[algorithm].resolve_factory)
+    made = algorithms.call(algorithm, algorithms[algorithm].resolve_factory)
     return not getattr(made, "learns", True) or bool(getattr(made, "learns_labels", True))
 
 

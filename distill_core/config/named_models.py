@@ -47,7 +47,7 @@ def by_name(settings: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
             if name and name not in catalogue:
                 _refuse_model(name, prefix, catalogue)
             continue
-        options = catalogue.attribute(name, catalogue[name].resolve_options)
+        options = catalogue.call(name, catalogue[name].resolve_options)
         (option,) = marked(options, MARK) or (None,)
         if option is None or not model:
             why = f"'{name}' is a single one" if option is None else "nothing follows the colon"
@@ -77,8 +77,8 @@ def _with_models(catalogue: Mapping[str, Component]) -> list[str]:
 def _refuse_model(model: str, prefix: str, catalogue: Components) -> None:
     """Refuse the name of a model that stands alone, with the component that makes it."""
     for name, one in catalogue.items():
-        options = catalogue.attribute(name, one.resolve_options)
-        if model in catalogue.attribute(name, all_models, options):
+        options = catalogue.call(name, one.resolve_options)
+        if model in catalogue.call(name, all_models, options):
             whole = f"{name}{COLON}{model}"
             raise UnknownNameError(
                 catalogue.kind.name, model, known=catalogue, next=f"pass --{prefix} {whole}."

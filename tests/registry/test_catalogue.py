@@ -122,4 +122,4 @@ def test_a_user_s_mistake_passes_a_plugin_unchanged(brews: Components) -> None:
 
 def test_attribute_returns_what_the_call_returns(brews: Components) -> None:
     made = brews.create("espresso", {})
-    assert brews.attribute("espresso", made.serve) == "1 of 18 g"
+    assert brews.call("espresso", made.serve) == "1 of 18 g"
