@@ -138,12 +138,10 @@ def distill(
     check_effects(config, stronger)
     if target is not None:
         check_new(target, overwrite=overwrite)
-        networks = _run(config, plugins, target, overwrite=overwrite, verbose=verbose)
-        return DistillResult(target, config, plugins, networks)
+        return _run(config, plugins, target, overwrite=overwrite, verbose=verbose)
     run_dir = Path(tempfile.mkdtemp(prefix="distill-"))
     try:
-        networks = _run(config, plugins, run_dir, overwrite=False, verbose=verbose)
-        outcome = DistillResult(run_dir, config, plugins, networks)
+        outcome = _run(config, plugins, run_dir, overwrite=False, verbose=verbose)
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
@@ -152,9 +150,8 @@ def distill(
 
 
 def _run(
-    config: RunConfig, plugins: Any, run_dir: Path, **how: bool
-) -> dict[str, dict[str, Result]]:
-    """Return the results of the run's own backbone, and of the others that judge, by name."""
+    config: RunConfig, plugins: Plugins, run_dir: Path, *, overwrite: bool, verbose: bool
+) -> DistillResult:
     others: dict[str, dict[str, Result]] = {}
     try:
         own = run_command.run(
@@ -162,13 +159,13 @@ def _run(
             plugins,
             run_dir,
             resume=False,
-            overwrite=how["overwrite"],
-            quiet=not how["verbose"],
+            overwrite=overwrite,
+            quiet=not verbose,
             judged=others.__setitem__,
         )
-        return {config.named("backbone"): own, **others}
     except run_command.Interrupted:
         raise KeyboardInterrupt("the run was ended; what `out` names can be resumed") from None
+    return DistillResult(run_dir, config, plugins, {config.named("backbone"): own, **others})
 
 
 class Accuracy(NamedTuple):
