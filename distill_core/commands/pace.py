@@ -19,12 +19,12 @@ class Pace:
 
     Attributes:
         tell: called with a line where they take long.
-        told: called after each network, as `after_net` of an evaluator.
+        then: called after each network, as `after_net` of an evaluator.
         processes: that share the networks.
     """
 
     tell: Callable[[str], None]
-    told: AfterNet
+    then: AfterNet
     processes: int = 1
     _before: str = ""
     _others: int = 0  # networks that take as long as the first; 0 once it is said
@@ -49,7 +49,7 @@ class Pace:
 
     def after_net(self, name: str, net: int, accuracy: float) -> None:
         """Pass it on; after the first network say how long the others take."""
-        self.told(name, net, accuracy)
+        self.then(name, net, accuracy)
         one, others, self._others = monotonic() - self._begin, self._others, 0
         whole = one * self._rounds
         if others and whole > QUIET_SECONDS:

@@ -171,7 +171,7 @@ def _take_over(run_dir: Path, config: RunConfig, start: Start, *, resume: bool) 
     """Change what an earlier run has left: go on with it, or delete it."""
     if resume:
         write_config(run_dir, config)
-        start.over()
+        start.resumed()
     else:
         begin(run_dir, config, overwrite=True)
         start.emptied()

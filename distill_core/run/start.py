@@ -22,15 +22,15 @@ class Start:
         self.run_dir = run_dir
         self._missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
         self._there = set() if self._missing else set(run_dir.iterdir())
-        self._over = False
+        self._resumed = False
 
     def emptied(self) -> None:
         """Say that what was there has been deleted."""
         self._there = set()
 
-    def over(self) -> None:
+    def resumed(self) -> None:
         """Say that the run goes on from a saved state: from now on nothing is undone."""
-        self._over = True
+        self._resumed = True
 
     @contextlib.contextmanager
     def undone_if_refused(self) -> Iterator[None]:
@@ -44,7 +44,7 @@ class Start:
         except (KeyboardInterrupt, OSError):
             raise
         except BaseException as error:
-            if not self._over and not is_out_of_memory(error) and self.run_dir.is_dir():
+            if not self._resumed and not is_out_of_memory(error) and self.run_dir.is_dir():
                 self._undo()
             raise
 

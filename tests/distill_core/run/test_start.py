@@ -87,7 +87,7 @@ def test_a_saved_state_stays(tmp_path: Path, saved: str, emptied: bool) -> None:
 def test_nothing_is_undone_once_a_run_goes_on(tmp_path: Path) -> None:
     _write(tmp_path, "run.toml")
     start = Start(tmp_path)
-    start.over()
+    start.resumed()
     with pytest.raises(InputError):
         _end(start, REFUSED, "metrics.jsonl")
     assert _names(tmp_path) == ["metrics.jsonl", "run.toml"]
