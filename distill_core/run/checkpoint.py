@@ -94,7 +94,7 @@ def load_checkpoint(
         config: the configuration to resume with.
         tell: called when the newest state is damaged and the previous one is used.
         plugins: what is installed; supplies defaults for options that are newer than the
-            checkpoint.
+            checkpoint. None: none are.
 
     Raises:
         DamagedError: no state is intact.
@@ -225,11 +225,10 @@ def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> An
 
 def _completed(config: dict[str, Any], plugins: Plugins | None) -> dict[str, Any]:
     """Fill in the defaults of options that are newer than the checkpoint."""
+    if plugins is None:
+        return config
     try:
-        if plugins:
-            return resolve({"format": CHECKPOINT_FORMAT, **config}, plugins).model_dump(mode="json")
-        own = RunConfig.model_validate({**config, "options": {}}).model_dump(mode="json")
-        return {**own, "options": config.get("options", {})}
+        return resolve({"format": CHECKPOINT_FORMAT, **config}, plugins).model_dump(mode="json")
     except (ValueError, ExplainedError):  # an option that is gone: the comparison names it
         return config
 

@@ -145,13 +145,13 @@ def test_options_that_are_newer_than_a_checkpoint_have_their_defaults(tmp_path):
         del header["config"][name]
     del header["config"]["data"]["storage"]
     write_tensors(path, tensors, header)
-    assert load_checkpoint(tmp_path, small_config()) == {"step": 3}
+    assert load_checkpoint(tmp_path, small_config(), plugins=installed()) == {"step": 3}
     with pytest.raises(InputError, match=r"belongs to a run with ema = None, not 0\.5"):
-        load_checkpoint(tmp_path, small_config(ema=0.5))
+        load_checkpoint(tmp_path, small_config(ema=0.5), plugins=installed())
     header["config"]["gone"] = 1
     write_tensors(path, tensors, header)
     with pytest.raises(InputError, match="belongs to a run with"):
-        load_checkpoint(tmp_path, small_config())
+        load_checkpoint(tmp_path, small_config(), plugins=installed())
 
 
 def test_a_full_disk_keeps_the_old_state(tmp_path, monkeypatch):
