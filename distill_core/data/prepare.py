@@ -167,7 +167,7 @@ def check_class_names(names: Sequence[str], source: str) -> None:
     long = max((len(name) for name in names), default=0)
     if long > LONGEST_NAME:
         raise InputError(
-            f"{source} has a class name of {long:,} signs.",
+            f"{source} has a class name of {long:,} characters.",
             expected=f"at most {LONGEST_NAME}.",
             next="rename the class; if it is a text, other data say the class.",
         )
@@ -175,7 +175,7 @@ def check_class_names(names: Sequence[str], source: str) -> None:
     if strange:
         raise InputError(
             f"{source} has a class name with characters that cannot be shown: {strange[0]!r:.60}.",
-            expected="letters, digits, spaces and signs.",
+            expected="letters, digits, spaces and punctuation.",
             next="rename the class.",
         )
 

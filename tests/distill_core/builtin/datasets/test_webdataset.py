@@ -246,4 +246,4 @@ def test_class_names_that_look_the_same_or_are_texts(tmp_path: Path) -> None:
     tar(tmp_path / "0.tar", items(8, names=("caf\u00e9", "cafe\u0301")))
     assert _load(tmp_path).spec.class_names == ("caf\u00e9",)
     tar(tmp_path / "0.tar", items(8, names=("a", "b" * 2000)))
-    _refused(tmp_path, "has a class name of 2,000 signs")
+    _refused(tmp_path, "has a class name of 2,000 characters")
