@@ -120,6 +120,6 @@ def test_a_user_s_mistake_passes_a_plugin_unchanged(brews: Components) -> None:
     assert not hasattr(mistake, "__notes__")
 
 
-def test_attribute_returns_what_the_call_returns(brews: Components) -> None:
+def test_call_returns_what_the_component_returns(brews: Components) -> None:
     made = brews.create("espresso", {})
     assert brews.call("espresso", made.serve) == "1 of 18 g"
