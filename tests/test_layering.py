@@ -224,7 +224,6 @@ ADVICE = {
     "distill_core/engine/engine.py": {"backbone.norm", "algo.batch"},
     "distill_core/engine/memory_limit.py": {"backbone.width", "algo.batch", "algo.window"},
     "distill_core/layout/class_names.py": {"repr.classes"},
-    "distill_core/run/divergence.py": {"algo.pixel_lr", "algo.label_lr"},
     "distill_core/run/plan.py": {"labeler.stored"},  # of the core itself, for every labeler
     "distill_core/run/save_on_failure.py": {"backbone.width"},
     "distill_core/system/out_of_memory.py": {"backbone.width"},

@@ -166,8 +166,10 @@ class _Plan:
 
     def preview(self, processes: int) -> int:
         from distill_core.commands.preview import preview
+        from distill_core.config.advice import in_range
 
-        preview(self.config, self.plugins, processes)
+        with in_range(self.config):
+            preview(self.config, self.plugins, processes)
         return 0
 
 

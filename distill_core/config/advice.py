@@ -6,6 +6,7 @@ An options model states a mark with `about(..., MARK=VALUE)`:
 - `counts="real_batch"`: it counts real images that an outer step takes together;
 - `passes="synthetic"` or `"real"`: it cuts shuffled passes over such images, whose last batch may
   be smaller;
+- `outer_rate="yes"`: it is a learning rate of an algorithm's outer optimizer;
 - `advanced="yes"`: it is rarely needed, so `distill show` leaves it out unless it is asked for all;
 - `fixes_labels=VALUE`: with this value, as users type it, a labeler's labels are not learned;
 - `learns_labels=VALUE`: with this value an algorithm learns labels;

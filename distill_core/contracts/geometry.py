@@ -147,8 +147,15 @@ class Placement:
         return self.class_grid.reshape(-1)[self.layout.cell_slot]
 
 
-def check_class_grid(class_grid: Tensor, grid_shape: tuple[int, int]) -> Tensor:
+def check_class_grid(
+    class_grid: Tensor, grid_shape: tuple[int, int], *, who: str = "the orderer"
+) -> Tensor:
     """Return the class grid as int64 if it is a permutation of the right shape.
+
+    Args:
+        class_grid: as it was returned.
+        grid_shape: rows and columns.
+        who: returned it, for the message.
 
     Raises:
         InputError: it is not.
@@ -156,7 +163,7 @@ def check_class_grid(class_grid: Tensor, grid_shape: tuple[int, int]) -> Tensor:
     rows, cols = grid_shape
     if tuple(class_grid.shape) != (rows, cols):
         raise InputError(
-            f"the orderer returned a grid of shape {tuple(class_grid.shape)}.",
+            f"{who} returned a grid of shape {tuple(class_grid.shape)}.",
             expected=f"shape ({rows}, {cols}).",
             next="fix the orderer; distill_core.testing.check_orderer finds such mistakes.",
         )
@@ -164,7 +171,7 @@ def check_class_grid(class_grid: Tensor, grid_shape: tuple[int, int]) -> Tensor:
     if not torch.equal(flat.sort().values, torch.arange(rows * cols)):
         missing = sorted(set(range(rows * cols)) - set(flat.tolist()))
         raise InputError(
-            "the orderer returned a grid that is not a permutation of the classes; "
+            f"{who} returned a grid that is not a permutation of the classes; "
             f"missing: {missing[:10]}.",
             expected=f"every class from 0 to {rows * cols - 1} exactly once.",
             next="fix the orderer; distill_core.testing.check_orderer finds such mistakes.",

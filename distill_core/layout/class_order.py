@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor
 
 from distill_core.config.grid_shape import format_grid
@@ -17,6 +18,7 @@ from distill_core.layout.ordering import (
     cosine_distances,
     ordering_score,
 )
+from distill_core.system.out_of_memory import memory_for
 from registry import Builder, ContractError
 
 ON_IMAGES = "class-mean images"
@@ -57,11 +59,15 @@ def order_classes(
         ExplainedError: the orderer fails, or its grid is not a permutation of the classes.
     """
     orderer: Orderer = builder()
-    grid = builder.call(orderer.order, real, grid_shape, generator=generator)
-    if not isinstance(grid, Tensor) or grid.is_floating_point():
-        found = str(grid.dtype) if isinstance(grid, Tensor) else type(grid).__name__
-        raise _broken(builder, f"returns {found}", "a tensor of class numbers, int64")
-    grid = check_class_grid(grid, grid_shape)
+    stored = [each for each in vars(real.train).values() if isinstance(each, Tensor)]
+    versions = [each._version for each in stored]
+    with memory_for("what the orderer computes", next="choose another --orderer."):
+        grid = builder.call(orderer.order, real, grid_shape, generator=generator)
+    if versions != [each._version for each in stored]:
+        raise _broken(builder, "changes the real images or labels", "data left as they are")
+    if fault := _no_whole_numbers(grid):
+        raise _broken(builder, f"returns {fault}", "a tensor of class numbers, int64")
+    grid = check_class_grid(grid, grid_shape, who=str(builder))
     notes = getattr(orderer, "notes", {})
     if not isinstance(notes, Mapping):
         raise _broken(builder, f"has notes that are {type(notes).__name__}", "text by name")
@@ -70,6 +76,17 @@ def order_classes(
     notes[IMAGE_SCORE] = f"{score:.6g}"
     name = builder.entry.item.name
     return ClassOrder(name, grid, notes, getattr(orderer, "distances", None))
+
+
+def _no_whole_numbers(grid: object) -> str | None:
+    """Return what is returned in place of a plain tensor of whole numbers; None where it is one."""
+    if not isinstance(grid, Tensor):
+        return type(grid).__name__
+    if grid.layout is not torch.strided or grid.is_meta:
+        return f"a tensor on {grid.device} with layout {grid.layout}"
+    if grid.is_floating_point() or grid.is_complex() or grid.dtype is torch.bool:
+        return str(grid.dtype)
+    return None
 
 
 def one_row(num_classes: int) -> dict[str, str]:

@@ -27,7 +27,7 @@ from distill_core.data.identity import Identity
 from distill_core.data.placeholder import noise, outline_of
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import one_row, order_classes
-from distill_core.run.checks import SOME, check_canvases, check_numbers, check_synthetic, watched
+from distill_core.run.checks import SOME, check_numbers, check_start, check_synthetic, watched
 from distill_core.run.parts import budget_of, make_parts, make_task
 from distill_core.run.plan import Plan
 from distill_core.run.rehearsal import rehearse
@@ -191,8 +191,7 @@ def _assemble(
         return plan.synthetic(real.spec, other, synthetic.placement.class_grid)
 
     with blaming_extremes(config, "repr", "labeler"):
-        check_synthetic(synthetic, named)
-        check_canvases(synthetic, named["representation"])
+        check_start(synthetic, named, learns=parts.algorithm.learns)
     if start:
         check_counted(synthetic, new_synthetic(), named)
     synthetic = synthetic.to(device)

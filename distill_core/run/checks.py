@@ -7,13 +7,13 @@ a component that breaks its contract would spoil their run silently.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill_core.config.advice import ways_to
 from distill_core.config.run_config import RunConfig
@@ -22,46 +22,10 @@ from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.kept import tensor_digest
-from distill_core.system.state_tree import encode
 from registry import ContractError, InputError, raised_by
 
 SOME = 256  # images that are looked at at once
 TOLERANCE = 1e-4  # of the sum of a row of labels
-
-
-def check_metrics(who: str, found: object) -> None:
-    """Refuse what is not a loss and other numbers by name.
-
-    Raises:
-        ContractError: naming the algorithm.
-    """
-    numbers = isinstance(found, Mapping) and all(
-        isinstance(name, str) and isinstance(number, (int, float)) for name, number in found.items()
-    )
-    if not (isinstance(found, Mapping) and numbers and "loss" in found):
-        shown = dict(found) if isinstance(found, Mapping) else type(found).__name__
-        refuse(who, f"returns {shown} from `outer_step`", 'numbers by name, "loss" among them')
-
-
-def check_optimizer(
-    who: str, optimizer: object, groups: Mapping[str, Sequence[nn.Parameter]]
-) -> None:
-    """Refuse an outer optimizer that would leave something as it is, for the whole run.
-
-    Raises:
-        ContractError: naming the algorithm.
-    """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        found = type(optimizer).__name__
-        refuse(who, f"returns {found} from `outer_optimizer`", "an optimizer of PyTorch")
-    stepped = {id(each) for group in optimizer.param_groups for each in group["params"]}
-    for name, parameters in groups.items():
-        if not all(id(each) in stepped for each in parameters):
-            refuse(
-                who,
-                f"leaves group '{name}' out of its `outer_optimizer`",
-                "all that is learned in it: the rest would never change",
-            )
 
 
 def check_penalty(who: str, penalty: object) -> None:
@@ -73,18 +37,6 @@ def check_penalty(who: str, penalty: object) -> None:
     if not isinstance(penalty, Tensor) or penalty.dim():
         found = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
         refuse(who, f"gives {found} from `penalty`", "a tensor without dimensions, or None")
-
-
-def check_state(who: str, state: object) -> None:
-    """Refuse a state that no checkpoint can hold, before hours of work are in it.
-
-    Raises:
-        ContractError: naming the algorithm and the part.
-    """
-    try:
-        encode(state, "state", {})
-    except TypeError as error:
-        refuse(who, f"cannot be saved: {error}", "tensors, numbers and text from `state_dict`")
 
 
 def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algorithm) -> None:
@@ -186,8 +138,58 @@ def check_canvases(synthetic: SyntheticDataset, representation: str) -> None:
     check_numbers(representation, "canvases", canvases, shape)
 
 
+def check_start(synthetic: SyntheticDataset, named: Mapping[str, str], *, learns: bool) -> None:
+    """Check all that a run starts from.
+
+    Args:
+        synthetic: after `reset`.
+        named: the names of representation and labeler in messages, with their plugins.
+        learns: the algorithm learns something.
+
+    Raises:
+        ContractError: as the checks of images and labels, canvases and gradients say.
+    """
+    check_synthetic(synthetic, named)
+    check_canvases(synthetic, named["representation"])
+    if learns:
+        check_differentiable(synthetic, named)
+
+
+def check_differentiable(synthetic: SyntheticDataset, named: Mapping[str, str]) -> None:
+    """Check that images and labels depend on what is learned, as autograd sees it.
+
+    Args:
+        synthetic: after `reset`.
+        named: the names of representation and labeler in messages, with their plugins.
+
+    Raises:
+        ContractError: parameters are to be learned, and no image, or no label, leads to them.
+    """
+    groups, representation, labeler = synthetic.groups(), named["representation"], named["labeler"]
+    makers = {"data": (representation, "images"), "labels": (labeler, "labels")}
+    learned = {group: maker for group, maker in makers.items() if groups.get(group)}
+    items = synthetic.placement.layout.items
+    for place in range(len(items)):  # nearly always the first item tells
+        if not learned:
+            return
+        boxes = items[place : place + 1]
+        with torch.enable_grad():
+            with raised_by(representation):
+                images = synthetic.representation.expand(boxes)
+            with raised_by(labeler):
+                labels = synthetic.labeler.labels(boxes, images.detach())
+        found = {"data": images.requires_grad, "labels": labels.requires_grad}
+        learned = {group: maker for group, maker in learned.items() if not found[group]}
+    for who, what in learned.values():
+        refuse(
+            who,
+            f"gives {what} without a gradient to its parameters",
+            f"{what} computed from the parameters by PyTorch, not detached",
+        )
+
+
 def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) -> None:
-    """Refuse what is no tensor of this shape, or not finite.
+    """Refuse what is no tensor of this shape, not of float32, or not finite.
 
     Raises:
         ContractError: naming the component, and `what` it gives.
@@ -195,6 +197,8 @@ def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) ->
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         refuse(who, f"gives {what} {shown}", f"a tensor {shape}")
+    if found.dtype != torch.float32:
+        refuse(who, f"gives {what} of {found.dtype}", "numbers of torch.float32")
     # In parts, since each takes temporaries of its size; read once, since a card is waited for.
     odd = [(~torch.isfinite(part)).sum() for part in torch.split(found, SOME)]
     if count := int(torch.stack(odd).sum()):

@@ -13,24 +13,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import DivergenceError, HypergradientError
 from distill_core.contracts.transfer import read
 from distill_core.system.state_tree import copied
+from registry.options import marked
 
 EVERY = 20  # outer steps between kept states
 LIMIT = 8  # times that the rates are halved, to 1/256 of the configured ones
-SMALLER = (
-    "start again with smaller learning rates (-o algo.pixel_lr, -o algo.label_lr), or look at the "
-    "last good state: `distill evaluate` reads the run directory."
-)
 
 
-def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
+def smaller(config: RunConfig) -> str:
+    """Return what to do where numbers are not finite.
+
+    >>> from distill_core.builtin.algorithms.matching.options import DmOptions
+    >>> config = RunConfig.model_construct(algo="dm", options={"algo": DmOptions()})
+    >>> smaller(config).split(", or")[0]
+    'start again with smaller learning rates (-o algo.pixel_lr, -o algo.label_lr)'
+    """
+    rates = ", ".join(f"-o algo.{name}" for name in marked(config.options["algo"], "outer_rate"))
+    return (
+        "start again with smaller learning rates "
+        f"({rates or f'`distill show algorithm {config.algo}` shows its options'}), or look at the "
+        "last good state: `distill evaluate` reads the run directory."
+    )
+
+
+def check_loss(metrics: Mapping[str, float], *, step: int, config: RunConfig) -> None:
     """Refuse an outer loss that is not finite, though its hypergradient may be.
 
     Args:
         metrics: of an outer step, with "loss"; without one nothing is refused.
         step: outer steps before this one.
+        config: of the run, for messages.
 
     Raises:
         DivergenceError: naming the step.
@@ -40,12 +55,12 @@ def check_loss(metrics: Mapping[str, float], *, step: int) -> None:
         raise DivergenceError(
             f"the loss of outer step {step + 1} is {loss}.",
             expected="a finite number; the update was not made.",
-            next=SMALLER,
+            next=smaller(config),
         )
 
 
 def check_hypergradients(
-    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, algorithm: str
+    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: RunConfig
 ) -> dict[str, float]:
     """Refuse a hypergradient that is not finite, or whose norm is not, or that is missing.
 
@@ -54,7 +69,7 @@ def check_hypergradients(
     Args:
         groups: the parameters, by name of the group, with their hypergradient in `.grad`.
         step: outer steps before this one; only in the first one it can be missing.
-        algorithm: its name, for messages.
+        config: of the run, for messages.
 
     Returns:
         The Euclidean norm of each group's hypergradient, as the outer optimizer gets it.
@@ -77,18 +92,20 @@ def check_hypergradients(
             raise DivergenceError(
                 f"the hypergradient of group '{name}' in outer step {step + 1} is {fault}.",
                 expected="finite numbers; the update was not made.",
-                next=SMALLER,
+                next=smaller(config),
             )
         if step == 0 and not any(there[name]):
             raise HypergradientError(
-                f"algorithm '{algorithm}' sends no hypergradient to group '{name}'.",
+                f"algorithm '{config.algo}' sends no hypergradient to group '{name}'.",
                 expected="a gradient in every group that is learned.",
                 next="choose a labeler with fixed labels, or an algorithm that trains them.",
             )
     return norms
 
 
-def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> None:
+def check_update(
+    groups: Mapping[str, Sequence[nn.Parameter]], *, step: int, config: RunConfig
+) -> None:
     """Refuse parameters that are not finite after an update.
 
     Raises:
@@ -100,7 +117,7 @@ def check_update(groups: Mapping[str, Sequence[nn.Parameter]], *, step: int) -> 
             raise DivergenceError(
                 f"the update of group '{name}' in outer step {step + 1} is not finite.",
                 expected="finite numbers; the state after this step is not saved.",
-                next=SMALLER,
+                next=smaller(config),
             )
 
 

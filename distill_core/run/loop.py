@@ -14,17 +14,18 @@ from typing import Any, Protocol
 
 from distill_core.contracts.algorithm import DivergenceError
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
+from distill_core.run.algorithm_checks import check_metrics, check_state
 from distill_core.run.assemble import Assembly
 from distill_core.run.checkpoint import save_checkpoint
-from distill_core.run.checks import check_metrics, check_penalty, check_state, watched
+from distill_core.run.checks import check_penalty, watched
 from distill_core.run.course import APPLIED
 from distill_core.run.divergence import (
     LIMIT,
-    SMALLER,
     check_hypergradients,
     check_loss,
     check_update,
     record,
+    smaller,
 )
 from distill_core.run.state import LoopState
 from distill_core.system.arithmetic import inner_precision
@@ -172,7 +173,7 @@ class OuterLoop(LoopState):
         present = self._own_present()
         try:
             self._before = {**copied(present), "snapshots": self.earlier.states}
-        except TypeError:  # of a part that no file can hold, which the check names
+        except (TypeError, RecursionError):  # of a part that no file can hold; the check names it
             check_state(self.assembly.named["algorithm"], present["algorithm"])
             raise
         try:
@@ -205,7 +206,7 @@ class OuterLoop(LoopState):
         self.optimizer.zero_grad(set_to_none=True)
         metrics = self._hypergradient()
         self.ranks.mean_gradients(p for group in self.groups.values() for p in group)
-        norms = check_hypergradients(self.groups, step=self.step, algorithm=assembly.config.algo)
+        norms = check_hypergradients(self.groups, step=self.step, config=assembly.config)
         metrics |= {f"{APPLIED}{name}": norm for name, norm in norms.items()}
         penalty = assembly.synthetic.representation.penalty()
         if penalty is not None:  # after the check: it must not hide a missing hypergradient
@@ -215,7 +216,7 @@ class OuterLoop(LoopState):
         self._updating = True
         self.optimizer.step()
         assembly.synthetic.project()
-        check_update(self.groups, step=self.step)
+        check_update(self.groups, step=self.step, config=assembly.config)
         if first:  # a labeler without `project` is found now, not when all is done
             assembly.check_synthetic()
             assembly.check_counted()
@@ -244,14 +245,14 @@ class OuterLoop(LoopState):
                 )
             check_metrics(assembly.named["algorithm"], found)
             metrics = dict(found)
-            check_loss(metrics, step=self.step)
+            check_loss(metrics, step=self.step, config=assembly.config)
         except DivergenceError as error:
             trouble = error
         if any(self.ranks.any(trouble is not None)):
             raise trouble or DivergenceError(
                 f"numbers of another process are not finite in outer step {self.step + 1}.",
                 expected="finite numbers; the update was not made.",
-                next=SMALLER,
+                next=smaller(assembly.config),
             )
         return metrics
 

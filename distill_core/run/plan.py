@@ -27,6 +27,7 @@ from distill_core.data.prepare import check_several, prepare
 from distill_core.data.storage import most_in_memory, why_on_disk
 from distill_core.engine.fresh import new_backbone
 from distill_core.hookspecs import KINDS
+from distill_core.run.network_checks import check_network
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
 from distill_core.system.waiting import told_if_slow
@@ -215,12 +216,12 @@ class Plan:
         """Return a function that makes fresh networks; the first is made at once, to fail early.
 
         Raises:
-            ExplainedError: the backbone cannot take images of this dataset.
+            ExplainedError: the backbone cannot take images of this dataset, or breaks its contract.
         """
         builder = self.builders["backbone"]
 
         def make(generator: Generator) -> Backbone:
             return new_backbone(lambda: builder(spec=spec), generator, device=self.device)
 
-        make(Generator().manual_seed(0))
+        check_network(builder, make(Generator().manual_seed(0)), spec)
         return make

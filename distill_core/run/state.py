@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from distill_core.contracts.streams import streams_of_rank
 from distill_core.data.identity import Identity
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
+from distill_core.run.algorithm_checks import check_optimizer
 from distill_core.run.assemble import Assembly
-from distill_core.run.checks import check_optimizer
 from distill_core.run.divergence import EarlierStates
 from distill_core.run.ema import MovingAverage
 from distill_core.run.known_data import DATA

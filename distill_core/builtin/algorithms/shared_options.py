@@ -89,4 +89,5 @@ def coverage_normalize() -> Any:
 
 def _outer_rate(default: float | None, of: str, varies: str, source: str, **marks: str) -> Any:
     described = f"learning rate of {of}" + (f"; {varies}" if varies else "")
-    return Field(default, gt=0, description=described, **about("per outer step", source, **marks))
+    marked = about("per outer step", source, outer_rate="yes", **marks)
+    return Field(default, gt=0, description=described, **marked)

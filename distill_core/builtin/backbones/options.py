@@ -27,7 +27,10 @@ class ConvNetOptions(Options):
         description="channels of a block for one of the block before it; with 2 width is that of "
         "the first",
         **about(
-            "channels", "doubled by Zhou et al. 2022 (FRePo, arXiv:2206.00719)", advanced="yes"
+            "channels",
+            "doubled by Zhou et al. 2022 (FRePo, arXiv:2206.00719)",
+            advanced="yes",
+            needs="depth!=1",
         ),
     )
     depth: int | None = Field(

@@ -164,6 +164,11 @@ def test_what_a_plugin_prints_does_not_break_records(site: Path) -> None:
         ([[0, 1]], {}, "returns list"),
         (None, {}, "returns NoneType"),
         (torch.arange(10.0).view(2, 5), {}, "returns torch.float32"),
+        (torch.ones(2, 5, dtype=torch.bool), {}, "returns torch.bool"),
+        (torch.arange(10).view(2, 5).to_sparse(), {}, "returns a tensor on cpu with layout torch"),
+        (torch.arange(10, device="meta").view(2, 5), {}, "returns a tensor on meta"),
+        (torch.arange(10), {}, "returned a grid of shape (10,)"),
+        (torch.arange(10).view(2, 5) // 2, {}, "returned a grid that is not a permutation"),
         (torch.arange(10).view(2, 5), "no table", "has notes that are str"),
     ],
 )

@@ -174,6 +174,20 @@ def test_an_orderer_that_forgets_a_class_is_refused():
         assemble(config, plugins)
 
 
+@pytest.mark.parametrize("what", ["images", "labels"])
+def test_an_orderer_that_changes_the_real_data_is_refused(what):
+    class Blanking:
+        def order(self, real, grid_shape, *, generator):
+            getattr(real.train, what).zero_()
+            return torch.arange(6).reshape(grid_shape)
+
+    plugins = discover(extra=[("blanking", Offers("orderers", lambda options: Blanking()))])
+    config = small_config().model_copy(update={"orderer": "made"})
+    config.options["orderer"] = Options()
+    with pytest.raises(ContractError, match=r"^orderer 'made' of blanking .* changes the real"):
+        assemble(config, plugins)
+
+
 def test_a_plugin_that_raises_is_named():
     class Broken:
         def order(self, real, grid_shape, *, generator):

@@ -8,7 +8,8 @@ import torch
 
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.streams import seeded
-from distill_core.run.checks import check_metrics, check_synthetic, watched
+from distill_core.run.algorithm_checks import check_metrics
+from distill_core.run.checks import check_differentiable, check_synthetic, watched
 from distill_core.run.loop import OuterLoop
 from distill_core.run.recording import save_result
 from registry import ContractError
@@ -45,6 +46,8 @@ def test_components_that_keep_their_contract_pass(synthetic):
         (lambda labels: labels[:, :-1], r"gives labels \(10, 5\)"),
         (lambda labels: labels[0], r"gives labels \(6,\)"),
         (lambda labels: None, "gives labels NoneType"),
+        (lambda labels: labels.double(), r"gives labels of torch\.float64"),
+        (lambda labels: (labels > 0.5).long(), r"gives labels of torch\.int64"),
         (lambda labels: labels * float("nan"), "60 numbers are not finite"),
         (lambda labels: labels * 2, r"not distributions .* from 2 to 2"),
         (lambda labels: labels - 0.5, "not distributions .smallest number -0.5"),
@@ -66,7 +69,13 @@ def test_labels_off_the_simplex_pass_where_that_is_said(synthetic, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda images: images[:, :1], lambda images: images[1:], lambda images: images / 0]
+    "wrong",
+    [
+        lambda images: images[:, :1],
+        lambda images: images[1:],
+        lambda images: images / 0,
+        lambda images: images.half(),
+    ],
 )
 def test_images_that_break_the_contract_are_named(synthetic, monkeypatch, wrong):
     expand = synthetic.representation.expand
@@ -135,6 +144,20 @@ def test_a_new_network_in_a_cuda_run_does_not_hide_draws(cuda_state):
 
     with pytest.raises(ContractError, match="draws from the global random state in `outer_step`"):
         outer_step()
+
+
+def test_parameters_that_nothing_leads_to_are_found(synthetic, monkeypatch):
+    """The first backward pass failed, in words of PyTorch."""
+    named = {"representation": "representation 'r' of p", "labeler": "labeler 'l' of q"}
+    assert set(synthetic.groups()) == {"data", "labels"}
+    check_differentiable(synthetic, named)
+    labels, expand = synthetic.labeler.labels, synthetic.representation.expand
+    monkeypatch.setattr(synthetic.labeler, "labels", lambda *args: labels(*args).detach())
+    with pytest.raises(ContractError, match=r"^labeler 'l' of q gives labels without a gradient"):
+        check_differentiable(synthetic, named)
+    monkeypatch.setattr(synthetic.representation, "expand", lambda boxes: expand(boxes).detach())
+    with pytest.raises(ContractError, match=r"^representation 'r' of p gives images without a gr"):
+        check_differentiable(synthetic, named)
 
 
 def test_changed_arguments_are_found(synthetic, monkeypatch):

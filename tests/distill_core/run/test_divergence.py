@@ -11,11 +11,12 @@ from distill_core.distributed.ranks import Ranks
 from distill_core.run import divergence
 from distill_core.run.assemble import assemble
 from distill_core.run.checkpoint import checkpoint_path, load_checkpoint
-from distill_core.run.divergence import check_hypergradients
+from distill_core.run.divergence import check_hypergradients, smaller
 from distill_core.run.loop import OuterLoop
 from distill_core.run.observers import MetricsFile
 from distill_core.run.save_on_failure import save_on_failure
 from distill_core.run.state import trained_groups
+from registry import Options
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 HALVE = {"on_divergence": "halve-lr", "steps": 6}
@@ -85,7 +86,7 @@ def test_a_hypergradient_that_cannot_be_squared_is_refused():
     most = torch.finfo(torch.float32).max ** 0.5
     (pixels,) = groups["data"]
     pixels.grad[0, 0, 0, 0] = 0.9 * most
-    norms = check_hypergradients(groups, step=1, algorithm=assembly.config.algo)
+    norms = check_hypergradients(groups, step=1, config=assembly.config)
     assert norms["data"] == pytest.approx(0.9 * most)
     pixels.grad[0, 0, 0, 0] = 40 * most
     before = pixels.detach().clone()
@@ -93,7 +94,14 @@ def test_a_hypergradient_that_cannot_be_squared_is_refused():
     optimizer.step()
     assert pixels[0, 0, 0, 0] == before[0, 0, 0, 0]
     with pytest.raises(DivergenceError, match="group 'data' in outer step 2 is too large: its no"):
-        check_hypergradients(groups, step=1, algorithm=assembly.config.algo)
+        check_hypergradients(groups, step=1, config=assembly.config)
+
+
+def test_rates_are_named_where_the_algorithm_has_them():
+    config = small_config()
+    assert "(-o algo.pixel_lr, -o algo.label_lr)" in smaller(config)
+    config.options["algo"] = Options()
+    assert "(`distill show algorithm ratbptt` shows its options)" in smaller(config)
 
 
 def test_halving_goes_back_is_recorded_and_finishes(tmp_path, monkeypatch):
@@ -218,10 +226,10 @@ def test_a_group_without_hypergradient_is_an_error_in_the_first_step_only():
     for parameter in groups["data"]:
         parameter.grad = torch.ones_like(parameter)
     with pytest.raises(HypergradientError) as caught:
-        check_hypergradients(groups, step=0, algorithm=assembly.config.algo)
+        check_hypergradients(groups, step=0, config=assembly.config)
     assert str(caught.value) == (
         "algorithm 'ratbptt' sends no hypergradient to group 'labels'.\n"
         "Expected a gradient in every group that is learned.\n"
         "Next: choose a labeler with fixed labels, or an algorithm that trains them."
     )
-    check_hypergradients(groups, step=1, algorithm=assembly.config.algo)
+    check_hypergradients(groups, step=1, config=assembly.config)
