@@ -226,7 +226,7 @@ def _start_labels(
     images = plan.call("representation", synthetic.representation.expand, items)
     shape = (len(items), *synthetic.spec.image_shape)
     with blaming_extremes(plan.config, "repr"):
-        check_numbers(plan.name("representation"), "images", images, shape)
+        check_numbers(plan.name("representation"), "images", images, shape, torch.float32)
     with watched(plan.name("labeler"), "start", images):
         plan.call(
             "labeler",

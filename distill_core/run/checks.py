@@ -79,7 +79,11 @@ def check_traits(config: RunConfig, synthetic: SyntheticDataset, algorithm: Algo
 
 @torch.no_grad()
 def check_synthetic(
-    synthetic: SyntheticDataset, named: Mapping[str, str], *, at_once: int | None = None
+    synthetic: SyntheticDataset,
+    named: Mapping[str, str],
+    *,
+    at_once: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Check the images and labels of all items.
 
@@ -87,28 +91,33 @@ def check_synthetic(
         synthetic: after `reset`.
         named: the names of representation and labeler in messages, with their plugins.
         at_once: items whose images are in memory together; None: all.
+        dtype: that they must have; None: any, as of a run in float64 that measures rounding.
 
     Raises:
-        ContractError: a shape is wrong, numbers are not finite, labels of a labeler on the
-            simplex are not distributions, arguments were changed, or the global random state was
-            used.
+        ContractError: a shape or type is wrong, numbers are not finite, labels of a labeler on
+            the simplex are not distributions, arguments were changed, or the global random state
+            was used.
     """
     items = synthetic.placement.layout.items
     for begin in range(0, len(items), at_once or len(items)):
         boxes = items[begin : begin + at_once] if at_once else items
-        _check_items(synthetic, boxes, named["representation"], named["labeler"])
+        _check_items(synthetic, boxes, named["representation"], named["labeler"], dtype)
 
 
 def _check_items(
-    synthetic: SyntheticDataset, boxes: Boxes, representation: str, labeler: str
+    synthetic: SyntheticDataset,
+    boxes: Boxes,
+    representation: str,
+    labeler: str,
+    dtype: torch.dtype | None,
 ) -> None:
-    given = (boxes.canvas, boxes.yxyx, boxes.item)
+    given, count = (boxes.canvas, boxes.yxyx, boxes.item), len(boxes)
     with raised_by(representation), watched(representation, "expand", *given):
         images = synthetic.representation.expand(boxes)
-    check_numbers(representation, "images", images, (len(boxes), *synthetic.spec.image_shape))
+    check_numbers(representation, "images", images, (count, *synthetic.spec.image_shape), dtype)
     with raised_by(labeler), watched(labeler, "labels", *given, images):
         labels = synthetic.labeler.labels(boxes, images)
-    check_numbers(labeler, "labels", labels, (len(boxes), synthetic.spec.num_classes))
+    check_numbers(labeler, "labels", labels, (count, synthetic.spec.num_classes), dtype)
     if synthetic.labeler.simplex:
         least, sums = float(labels.min()), labels.sum(1)
         if least < -TOLERANCE or bool(((sums - 1).abs() > TOLERANCE).any()):
@@ -135,7 +144,7 @@ def check_canvases(synthetic: SyntheticDataset, representation: str) -> None:
     shape = (layout.num_canvases, synthetic.spec.image_shape[0], *layout.canvas_hw)
     with raised_by(representation), watched(representation, "canvases"):
         canvases = synthetic.representation.canvases()
-    check_numbers(representation, "canvases", canvases, shape)
+    check_numbers(representation, "canvases", canvases, shape, torch.float32)
 
 
 def check_start(synthetic: SyntheticDataset, named: Mapping[str, str], *, learns: bool) -> None:
@@ -149,7 +158,7 @@ def check_start(synthetic: SyntheticDataset, named: Mapping[str, str], *, learns
     Raises:
         ContractError: as the checks of images and labels, canvases and gradients say.
     """
-    check_synthetic(synthetic, named)
+    check_synthetic(synthetic, named, dtype=torch.float32)
     check_canvases(synthetic, named["representation"])
     if learns:
         check_differentiable(synthetic, named)
@@ -188,8 +197,10 @@ def check_differentiable(synthetic: SyntheticDataset, named: Mapping[str, str]) 
         )
 
 
-def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) -> None:
-    """Refuse what is no tensor of this shape, not of float32, or not finite.
+def check_numbers(
+    who: str, what: str, found: object, shape: tuple[int, ...], dtype: torch.dtype | None
+) -> None:
+    """Refuse what is no tensor of this shape and type, None for any type, or not finite.
 
     Raises:
         ContractError: naming the component, and `what` it gives.
@@ -197,8 +208,8 @@ def check_numbers(who: str, what: str, found: object, shape: tuple[int, ...]) ->
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         refuse(who, f"gives {what} {shown}", f"a tensor {shape}")
-    if found.dtype != torch.float32:
-        refuse(who, f"gives {what} of {found.dtype}", "numbers of torch.float32")
+    if dtype is not None and found.dtype != dtype:
+        refuse(who, f"gives {what} of {found.dtype}", f"numbers of {dtype}")
     # In parts, since each takes temporaries of its size; read once, since a card is waited for.
     odd = [(~torch.isfinite(part)).sum() for part in torch.split(found, SOME)]
     if count := int(torch.stack(odd).sum()):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def synthetic():
 
 def _check(synthetic):
     named = {"representation": "representation 'r' of p", "labeler": "labeler 'l' of q"}
-    check_synthetic(synthetic, named)
+    check_synthetic(synthetic, named, dtype=torch.float32)
 
 
 def _then(function, action):
@@ -144,6 +145,11 @@ def test_a_new_network_in_a_cuda_run_does_not_hide_draws(cuda_state):
 
     with pytest.raises(ContractError, match="draws from the global random state in `outer_step`"):
         outer_step()
+
+
+def test_a_run_in_another_type_is_checked_as_it_is(synthetic):
+    """Benchmarks turn whole runs into float64 to measure rounding."""
+    check_synthetic(deepcopy(synthetic).double(), {"representation": "r", "labeler": "l"})
 
 
 def test_parameters_that_nothing_leads_to_are_found(synthetic, monkeypatch):
