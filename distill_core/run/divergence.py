@@ -29,7 +29,7 @@ def smaller(config: RunConfig) -> str:
     >>> from distill_core.builtin.algorithms.matching.options import DmOptions
     >>> config = RunConfig.model_construct(algo="dm", options={"algo": DmOptions()})
     >>> smaller(config).split(", or")[0]
-    'start again with smaller learning rates (-o algo.pixel_lr, -o algo.label_lr)'
+    'start again with smaller learning rates (-o algo.pixel_lr)'
     """
     rates = ", ".join(f"-o algo.{name}" for name in marked(config.options["algo"], "outer_rate"))
     return (
