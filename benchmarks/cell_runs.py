@@ -4,7 +4,6 @@ may be ended at any moment, and that the same command goes on with."""
 from __future__ import annotations
 
 import argparse
-import fcntl
 import signal
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 from first_command import numbers
 from paper_cells import DATASETS, Cell, options, place
 
+from distill_core.system.flock import flock
+
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
@@ -22,7 +23,7 @@ def claimed(path: Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file.fileno())
         except BlockingIOError:
             yield False
         else:

@@ -35,9 +35,7 @@ PATCHES = {
 ORDERS = 8
 CORRELATION = "0.76"  # section 5.3, of 5 orders
 # On a core all methods have networks of one kind, which the kernels are for.
-PLAIN_NETWORK = (
-    "-o", "backbone.growth=1", "-o", "backbone.norm=instance", "-o", "backbone.activation=relu"
-)  # fmt: skip
+PLAIN_NETWORK = ("backbone.growth=1", "backbone.norm=instance", "backbone.activation=relu")
 # More items than an inner batch: with fewer, the number of patches would change the batch, too.
 INNER_BATCH = 40
 
@@ -200,7 +198,7 @@ def baseline(dataset: str, method: str, args: Namespace) -> Cell | None:
         return images(dataset, args)
     if args.full:
         return Cell(dataset, f"images {method}", ("--preset", name), PUBLISHED[name])
-    words = ("--preset", name, *METHODS[method], *PLAIN_NETWORK)
+    words = ("--preset", name, *METHODS[method], *options(*PLAIN_NETWORK))
     return Cell(dataset, f"images {method}", words, PUBLISHED[name])
 
 

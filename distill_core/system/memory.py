@@ -53,14 +53,14 @@ class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operation and count the tensors that it makes."""
         del types
         result = func(*args, **(kwargs or {}))
-        given = {_key(tensor) for tensor in _tensors((args, kwargs))}
-        for made in _tensors(result):
-            if _key(made) not in given:
+        given = {storage_key(tensor) for tensor in tensors_in((args, kwargs))}
+        for made in tensors_in(result):
+            if storage_key(made) not in given:
                 self._note(made)
         return result
 
     def _note(self, tensor: torch.Tensor) -> None:
-        storage, key = tensor.untyped_storage(), _key(tensor)
+        storage, key = tensor.untyped_storage(), storage_key(tensor)
         if key in self._known:
             return
         size = storage.nbytes()
@@ -107,11 +107,13 @@ def peak_memory(device: torch.device) -> int:
     return _resident("VmHWM:")
 
 
-def _tensors(tree: Any) -> list[torch.Tensor]:
+def tensors_in(tree: Any) -> list[torch.Tensor]:
+    """Return the tensors of the arguments, or of the result, of an operation."""
     return [leaf for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def _key(tensor: torch.Tensor) -> int:
+def storage_key(tensor: torch.Tensor) -> int:
+    """Return what tensors of one storage share, and no others that are alive."""
     return int(tensor.untyped_storage()._cdata)
 
 

@@ -132,10 +132,11 @@ def _activation(options: ConvNetOptions) -> nn.Module:
 
 def _lecun(layer: nn.Module) -> None:
     """Draw the weights of a layer as `lecun_normal` of JAX does (LeCun et al. 1998)."""
-    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
         deviation = layer.weight[0].numel() ** -0.5 / _CUT
         nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def _too_deep(spec: DataSpec, depth: int) -> InputError:

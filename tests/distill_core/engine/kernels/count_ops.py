@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+
+from distill_core.system.memory import storage_key, tensors_in
 
 
 class CountOps(TorchDispatchMode):
@@ -51,7 +52,7 @@ class CountOps(TorchDispatchMode):
         del types
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.split("::")[1]
-        given, made = _tensors((args, kwargs)), _tensors(result)
+        given, made = tensors_in((args, kwargs)), tensors_in(result)
         if not _moves_nothing(func, name, given, made):
             each = len(made) if name == "convolution_backward" else 1
             self.note(name, given + made, each)
@@ -63,14 +64,6 @@ def _moves_nothing(
 ) -> bool:
     if "empty" in name or func.is_view:
         return True
-    keys = {_storage(tensor) for tensor in given}
+    keys = {storage_key(tensor) for tensor in given}
     writes = any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
-    return not writes and all(_storage(tensor) in keys for tensor in made)
-
-
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor)]
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+    return not writes and all(storage_key(tensor) in keys for tensor in made)
