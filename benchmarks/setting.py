@@ -21,7 +21,7 @@ from distill_core.contracts.synthetic import Batch, SyntheticDataset
 from distill_core.data.augment import Augmentation, Draw
 from distill_core.data.initial_pixels import starting_noise
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.engine.inner_batches import InnerBatches
 from distill_core.engine.optimizers import Adam
 from distill_core.engine.outer_loss import real_loss

@@ -35,11 +35,11 @@ from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import table
 from distill_core.export import export
 from distill_core.report.notebook import notebook_html
-from distill_core.run.course import Notice
 from distill_core.run.directory import check_files, check_new
-from distill_core.system.door import PICTURE, read_plain
+from distill_core.run.notices import Notice
 from distill_core.system.folders import whole_folder
 from distill_core.system.paths import as_path
+from distill_core.system.plain_files import PICTURE, read_plain
 from distill_core.training.train import Network
 from registry import OptionError, Plugins
 

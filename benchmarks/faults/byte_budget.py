@@ -7,7 +7,7 @@ from math import prod
 from combination import PLUGINS
 from whole_run import Wrong
 
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec

@@ -6,7 +6,7 @@
 A combination is a run of two outer steps on three classes of 8x8 images. It passes if the second
 step gives the same bytes when it is made again from the checkpoint after the first; if
 `distill_core.load` gives the images and labels of the run, from stored numbers alone too; if the
-tensors of those are as many bytes as the metre says; if `verify` and decoding agree; and if every
+tensors of those are as many bytes as are counted; if `verify` and decoding agree; and if every
 export is written and read back. Or it is refused with one of the sentences of `REFUSALS` in
 `whole_run.py`. A budget in bytes passes if no size that fits takes much more of it, as counting
 up finds, or if none fits and that is said. What does not pass is listed, one line each.

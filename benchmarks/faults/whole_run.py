@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from distill_core import load
 from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, STORED, WHITENING
-from distill_core.artefact.metre import size
+from distill_core.artefact.count_storage import size
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.commands.verify import verify
 from distill_core.commands.verify_decoded import check_decoded
@@ -113,7 +113,7 @@ def _check_result(loop: OuterLoop, run_dir: Path, folder: Path) -> None:
     stated = json.loads((run_dir / MANIFEST).read_text())["storage"]["bytes"]
     stored = run_dir / STORED
     if stored.exists() and (found := size(read_tensors(stored)[0])) != stated:
-        raise Wrong(f"{stored.name} has {found} bytes of tensors; the metre says {stated}")
+        raise Wrong(f"{stored.name} has {found} bytes of tensors; its storage says {stated}")
 
 
 def _check_exports(run_dir: Path, folder: Path) -> None:

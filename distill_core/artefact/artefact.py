@@ -27,11 +27,11 @@ from distill_core import __version__
 from distill_core.artefact.absent_whitening import absent
 from distill_core.artefact.compact_whitening import expanded, is_compact
 from distill_core.artefact.contents import MANIFEST, STORED, WHITENING
+from distill_core.artefact.count_storage import stated_storage, stored_storage
 from distill_core.artefact.decoding import decoded
 from distill_core.artefact.distilled import Distilled, ImageTransform
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import stated_storage, stored_storage
 from distill_core.artefact.packing import gathered_bytes, items
 from distill_core.artefact.places import located
 from distill_core.artefact.result_file import check_there, file_of, folder_of
@@ -48,8 +48,8 @@ from distill_core.artefact.storage import FLOAT
 from distill_core.artefact.stored_file import STORED_FORMAT, is_stored
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.whitening import KINDS, Whitening
-from distill_core.system.door import open_plain
 from distill_core.system.files import read_tensors
+from distill_core.system.plain_files import open_plain
 from registry import ExplainedError, InputError
 
 ARTEFACT_FORMAT = 1

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import EVALUATION, METRICS
-from distill_core.system.door import check_folder, read_plain
 from distill_core.system.files import objects_of, parse_json
+from distill_core.system.plain_files import check_folder, read_plain
 from registry import InputError
 
 

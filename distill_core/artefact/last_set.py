@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from distill_core.artefact.contents import CONFIG, KEPT, MANIFEST
 from distill_core.artefact.manifest import read_manifest
-from distill_core.system.door import open_plain, read_plain
 from distill_core.system.files import cannot_write, flush_folder, part_of, write_atomically
+from distill_core.system.plain_files import open_plain, read_plain
 from registry import EnvironmentFault, InputError
 
 ATTEMPTS = 5  # to read a set that a running run replaces

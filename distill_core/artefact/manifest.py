@@ -7,8 +7,8 @@ from typing import Any
 
 from distill_core import __version__
 from distill_core.artefact.contents import MANIFEST
-from distill_core.system.door import read_plain
 from distill_core.system.files import parse_json
+from distill_core.system.plain_files import read_plain
 from registry import InputError
 
 MANIFEST_FORMAT = 1

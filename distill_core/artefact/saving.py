@@ -12,9 +12,9 @@ from typing import Any
 from distill_core import __version__
 from distill_core.artefact.artefact import ARTEFACT_FORMAT, file_sha256, whitening_header
 from distill_core.artefact.contents import CONFIG, DISTILLED, MANIFEST, STORED, WHITENING
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.last_set import keep, release
 from distill_core.artefact.manifest import MANIFEST_FORMAT
-from distill_core.artefact.metre import storage_of
 from distill_core.artefact.packing import how_to_load, to_tensors
 from distill_core.artefact.pictures import pictures
 from distill_core.artefact.stored_file import has_stored_file, stored_bytes

@@ -1,9 +1,9 @@
-"""The metre: what a result takes to store, the same for every representation.
+"""What a result takes to store, the same for every representation.
 
 Papers count fp32 numbers, bf16 numbers or entropy-coded bits, with labels or without; here all of
 it is counted, in bytes. Where items and classes lie follows from the settings and is not counted.
-Whitening is a property of the real data: it is given apart. `metre.py` counts; here is what it
-finds, without torch, for those who read it from a file.
+Whitening is a property of the real data: it is given apart. `count_storage.py` counts; here is
+what it finds, without torch, for those who read it from a file.
 """
 
 from __future__ import annotations

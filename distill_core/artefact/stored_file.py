@@ -8,7 +8,7 @@
 It is the file of a result that is not float32 pixels (`result_file.py`). Its metadata say by NAME
 which tensors have such a type (`types`), and their `shapes`; and all that distilled.safetensors
 says of another result, with what the representation was made with, so that it can be decoded
-(`decoding.py`). Its tensors take as many bytes as the metre says.
+(`decoding.py`). Its tensors take as many bytes as are counted.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distill_core.commands.finding import Finding
+from distill_core.commands.doctor_finding import Finding
 from distill_core.config.discovery import collect_presets, discover
 from distill_core.system.cache import cache_dir
 from registry import ExplainedError

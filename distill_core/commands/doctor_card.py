@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from distill_core.commands.finding import Finding
+from distill_core.commands.doctor_finding import Finding
 from distill_core.engine.kernels.choice import check
 from distill_core.engine.kernels.native import Unavailable
 from distill_core.system.cards import Card, card_of, cudnn, driver, room, version

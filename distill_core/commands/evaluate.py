@@ -14,14 +14,14 @@ from typing import Any
 
 from distill_core.artefact.artefact import load
 from distill_core.artefact.contents import EVALUATION, METRICS
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import storage_of
 from distill_core.artefact.result_file import has_result
 from distill_core.artefact.storage import Storage
 from distill_core.commands.judges import Judges
-from distill_core.commands.pace import Pace
+from distill_core.commands.judging_pace import Pace
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.contracts.data import RealData
 from distill_core.contracts.synthetic import Batch
@@ -37,8 +37,8 @@ from distill_core.run.known_data import data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of, compared_bytes
 from distill_core.system.devices import pick_device
-from distill_core.system.door import check_folder
 from distill_core.system.files import append_line, write_atomically
+from distill_core.system.plain_files import check_folder
 from distill_core.system.waiting import told_if_slow
 from registry import InputError, OptionError, Plugins, UnknownNameError
 

@@ -19,8 +19,8 @@ from distill_core.contracts.streams import Streams
 from distill_core.layout.class_order import ON_IMAGES, ClassOrder, one_row, order_classes
 from distill_core.layout.ordering import class_grid_shape
 from distill_core.run.assemble import load_real
-from distill_core.system.door import read_plain
 from distill_core.system.files import write_atomically
+from distill_core.system.plain_files import read_plain
 from registry import InputError
 
 

@@ -12,7 +12,7 @@ from distill_core.config.effects import check_effect, check_effects
 from distill_core.config.grid_shape import parse_grid
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, parse_overrides
-from distill_core.system.door import check_plain
+from distill_core.system.plain_files import check_plain
 from registry import InputError, OptionError, Options, Plugins
 
 HEEDED = ("orderer", "dataset", "data")

@@ -10,14 +10,14 @@ from rich.console import Console
 from distill_core.artefact.result_file import result_file
 from distill_core.commands.evaluate import judge_again
 from distill_core.commands.judges import Judges
-from distill_core.commands.pace import Pace
+from distill_core.commands.judging_pace import Pace
 from distill_core.config.advice import ways_to
 from distill_core.config.discovery import collect_presets
 from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import NAMES, judge, table
 from distill_core.report.page import report_of
-from distill_core.run.course import Notice, notices
 from distill_core.run.loop import OuterLoop
+from distill_core.run.notices import Notice, notices
 from distill_core.run.recording import RunLog
 from distill_core.run.validation import candidate_of, evaluator_of
 from distill_core.system.memory import peak_memory

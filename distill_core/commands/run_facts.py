@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 
 from distill_core import __version__
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.config.labels import fixing
 from distill_core.config.run_config import RunConfig
 from distill_core.layout.class_order import note_lines

@@ -24,9 +24,9 @@ from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
 from distill_core.config.settings import MACHINE
 from distill_core.system.cores import count_cores
-from distill_core.system.door import open_plain, open_to_write
 from distill_core.system.files import write_atomically
 from distill_core.system.flock import flock
+from distill_core.system.plain_files import open_plain, open_to_write
 from registry import EnvironmentFault, InputError
 
 LOG_LINES, LOG_BYTES = 4, 2**16  # of the end of a log, to show

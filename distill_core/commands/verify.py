@@ -18,9 +18,9 @@ from torch import Tensor
 
 from distill_core.artefact.artefact import BROKEN, file_sha256, load, read_about
 from distill_core.artefact.contents import DISTILLED, MANIFEST, STORED, WHITENING
+from distill_core.artefact.count_storage import counted_storage, packed_storage, size
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
-from distill_core.artefact.metre import counted_storage, packed_storage, size
 from distill_core.artefact.packing import PREFIXES, state_of
 from distill_core.artefact.result_file import RESULTS, listed_results, result_file
 from distill_core.artefact.soundness import off_simplex

@@ -11,8 +11,8 @@ from distill_core.config.named_models import first_distills
 from distill_core.config.run_config import RunConfig, default_choice
 from distill_core.config.sections import SECTIONS
 from distill_core.hookspecs import BY_OPTION, KINDS
-from distill_core.system.door import read_named
 from distill_core.system.files import parse_toml
+from distill_core.system.plain_files import read_named
 from registry import InputError, OptionError, UnknownNameError
 from registry.options import Options
 

@@ -59,7 +59,7 @@ class DataSpec:
 class Room:
     """Gives memory for the images of a dataset: here from the process's own.
 
-    `distill_core/data/pixel_room.py` gives files that are mapped into memory.
+    `distill_core/data/mapped_pixels.py` gives files that are mapped into memory.
     """
 
     def empty(self, shape: tuple[int, int, int, int]) -> Tensor:

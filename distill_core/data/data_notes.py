@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distill_core.contracts.data import RawData
-from distill_core.data.walk import walk
+from distill_core.data.image_chunks import image_chunks
 from distill_core.system.units import shortened
 
 SAME = 0.01  # of the test images
@@ -47,4 +47,4 @@ def _count_seen(raw: RawData) -> int:
 
 def _digests(images: Tensor) -> list[int]:
     """A number for each image, the same for the same bytes; 64 bits are enough to count by."""
-    return [hash(image.tobytes()) for some in walk(images) for image in some.numpy()]
+    return [hash(image.tobytes()) for some in image_chunks(images) for image in some.numpy()]

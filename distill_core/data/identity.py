@@ -16,7 +16,7 @@ from torch import Tensor, bincount
 
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, RealData
-from distill_core.data.walk import walk
+from distill_core.data.image_chunks import image_chunks
 from distill_core.system.units import shortened
 from registry import InputError
 
@@ -126,7 +126,7 @@ def _found_digest(raw: RawData, start: str) -> str:
     digest = hashlib.sha256(start.encode())
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
-        for part in walk(tensor) if tensor.dim() == 4 else [tensor]:
+        for part in image_chunks(tensor) if tensor.dim() == 4 else [tensor]:
             digest.update(part.contiguous().flatten().numpy().data)
     return digest.hexdigest()
 

@@ -23,13 +23,13 @@ from typing import Any
 from distill_core.contracts.components import Dataset, KeptDataset
 from distill_core.contracts.data import RawData, Sources
 from distill_core.data.half_made import half_of, recorded
+from distill_core.data.mapped_pixels import DiskRoom, NoRoom
 from distill_core.data.picture_set import FORMAT, read_set, write_set
 from distill_core.data.picture_space import SOURCES, make_space, pictures_dir
-from distill_core.data.pixel_room import DiskRoom, NoRoom
+from distill_core.system.cached_tensors import Misfit, made_anew
 from distill_core.system.files import cannot_write, write_atomically
 from distill_core.system.flock import HELD, flock
 from distill_core.system.folders import whole_folder
-from distill_core.system.kept import Misfit, made_anew
 from distill_core.system.stamps import Stamps, content_of, stamps_of
 from registry import ContractError, EnvironmentFault, InputError
 

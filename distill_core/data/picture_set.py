@@ -19,10 +19,10 @@ from distill_core.contracts.data import DataSpec, RawData
 from distill_core.data.facts import Facts
 from distill_core.data.half_made import RECORD as BEGUN
 from distill_core.data.half_made import flush_file
+from distill_core.data.mapped_pixels import DiskRoom
 from distill_core.data.picture_space import RECORD
-from distill_core.data.pixel_room import DiskRoom
+from distill_core.system.cached_tensors import Misfit
 from distill_core.system.files import parse_json, write_atomically
-from distill_core.system.kept import Misfit
 from distill_core.system.mapped import mapped
 from distill_core.system.stamps import file_digest, stamps_of
 from registry import EnvironmentFault

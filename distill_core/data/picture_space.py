@@ -1,7 +1,7 @@
 """How much of the disk decoded pictures take: they are bounded, and go at the user's word.
 
-Files that are in use may be removed: who has mapped them keeps them. `pixel_room.py` asks for the
-bound, `kept_pictures.py` writes and reads.
+Files that are in use may be removed: who has mapped them keeps them. `mapped_pixels.py` asks for
+the bound, `kept_pictures.py` writes and reads.
 """
 
 from __future__ import annotations

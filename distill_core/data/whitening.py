@@ -15,9 +15,9 @@ from torch import Tensor
 
 from distill_core.contracts.data import Known, find_anew
 from distill_core.contracts.whitening import KINDS, Whitening, normalise, unit_range
-from distill_core.data.walk import walk
+from distill_core.data.image_chunks import image_chunks
 from distill_core.system.cache import cache_dir
-from distill_core.system.kept import Misfit, keep_tensors, kept_tensors, made_anew
+from distill_core.system.cached_tensors import Misfit, keep_tensors, kept_tensors, made_anew
 from distill_core.system.units import size_text
 from registry import InputError, UnknownNameError
 
@@ -94,7 +94,7 @@ def fit_whitening(
 def _digest(kind: str, images: Tensor, index: Tensor | None, strength: float) -> str:
     shape = (_count(images, index), *images.shape[1:])
     digest = hashlib.sha256(f"{kind} {strength!r} {shape}".encode())
-    for some in walk(images, index):
+    for some in image_chunks(images, index):
         digest.update(some.contiguous().flatten().numpy().data)
     return digest.hexdigest()
 
@@ -111,7 +111,7 @@ def _fit_channels(images: Tensor, index: Tensor | None) -> dict[str, Tensor]:
     """Exact mean and standard deviation of each channel, from its 256 counts."""
     channels = range(images.shape[1])
     found = torch.zeros(len(channels), 256, dtype=torch.int64)
-    for some in walk(images, index):
+    for some in image_chunks(images, index):
         for c in channels:
             found[c] += torch.bincount(some[:, c].flatten(), minlength=256)
     counts = found.double()
@@ -126,7 +126,7 @@ def _fit_channels(images: Tensor, index: Tensor | None) -> dict[str, Tensor]:
 def _fit_zca(images: Tensor, index: Tensor | None, strength: float) -> dict[str, Tensor]:
     d = images[0].numel()
     covariance = torch.zeros(d, d, dtype=torch.float64)
-    for some in walk(images, index):
+    for some in image_chunks(images, index):
         covariance += _gram(normalise(unit_range(some, torch.float64).flatten(1)))
     covariance /= _count(images, index)
     mean_eigenvalue = float(covariance.trace()) / d
@@ -155,11 +155,11 @@ def _mean_and_squares(images: Tensor, index: Tensor | None) -> tuple[Tensor, Ten
     """The mean image (d,), and the sum (d, d) of products of what images differ from it."""
     d = images[0].numel()
     mean = torch.zeros(d, dtype=torch.float64)
-    for some in walk(images, index):
+    for some in image_chunks(images, index):
         mean += unit_range(some, torch.float64).flatten(1).sum(0)
     mean /= _count(images, index)
     squares = torch.zeros(d, d, dtype=torch.float64)
-    for some in walk(images, index):
+    for some in image_chunks(images, index):
         squares += _gram(unit_range(some, torch.float64).flatten(1) - mean)
     return mean, squares
 

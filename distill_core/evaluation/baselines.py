@@ -24,9 +24,9 @@ from distill_core.data.initial_pixels import draw_real
 from distill_core.data.real_budget import RealBudget, enlarge, real_budget, shrink
 from distill_core.evaluation.evaluate import Evaluator, Result
 from distill_core.system.cache import cache_dir
-from distill_core.system.door import read_plain
+from distill_core.system.cached_tensors import Misfit, made_anew
 from distill_core.system.files import parse_json, write_atomically
-from distill_core.system.kept import Misfit, made_anew
+from distill_core.system.plain_files import read_plain
 from registry import EnvironmentFault, InputError
 
 FULL_BATCH = 128

@@ -29,8 +29,8 @@ from distill_core.export.card import dataset_card
 from distill_core.export.images import pngs_of, rounding_note
 from distill_core.export.published import without_places, write_published
 from distill_core.export.tensors import export_tensors
-from distill_core.system.door import read_plain
 from distill_core.system.files import parse_toml, write_atomically
+from distill_core.system.plain_files import read_plain
 from registry import OptionError
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")

@@ -13,8 +13,8 @@ from torch import Tensor
 from distill_core.artefact.artefact import file_sha256, whitening_header
 from distill_core.artefact.compact_whitening import compact, how_to_load
 from distill_core.artefact.contents import WHITENING
+from distill_core.artefact.count_storage import size
 from distill_core.artefact.distilled import Distilled
-from distill_core.artefact.metre import size
 from distill_core.system.files import read_tensors, write_tensors
 
 COMPACT_FORMAT = 2  # of the file; 1 has the matrix itself

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import INFO
-from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.files import parse_json
 from distill_core.system.listing import is_litter
+from distill_core.system.plain_files import PICTURE, read_plain
 from registry import InputError
 
 # What earlier versions, which listed nothing, wrote besides pictures.

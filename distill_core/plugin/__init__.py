@@ -114,7 +114,7 @@ TOOLS: Table = {
             "sum_gaussians",
         ),
         "distill_core.data.initial_pixels": ("draw_real", "fit_images", "starting_noise"),
-        "distill_core.data.points": ("points_of",),
+        "distill_core.data.gaussian_count": ("points_of",),
         "distill_core.data.picture_files": ("decode_picture", "picture_size"),
         "distill_core.data.picture_notes": ("PictureNotes", "shown"),
         "distill_core.data.prepare": ("check_class_names", "held_out"),
@@ -124,7 +124,7 @@ TOOLS: Table = {
     "Derivatives of training": {
         "distill_core.engine.clipping": ("EmaClip", "clip_norm", "gradient_norm"),
         "distill_core.engine.engine": ("mixes_images",),
-        "distill_core.engine.fresh": ("new_backbone",),
+        "distill_core.engine.fresh_networks": ("new_backbone",),
         "distill_core.engine.inner_batches": ("InnerBatches",),
         "distill_core.engine.jacobian": ("AutogradJacobian",),
         "distill_core.engine.optimizers": ("Adam", "AdamState", "InnerOptimizer", "Sgd"),
@@ -134,7 +134,7 @@ TOOLS: Table = {
     "Files and memory": {
         "distill_core.system.cache": ("at_home", "cache_dir"),
         "distill_core.system.files": ("parse_json", "parse_toml", "read_tensors", "write_tensors"),
-        "distill_core.system.kept": (
+        "distill_core.system.cached_tensors": (
             "ANY_SIDE",
             "Misfit",
             "keep_tensors",

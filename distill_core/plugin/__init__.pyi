@@ -53,6 +53,7 @@ from distill_core.data.cosines import cosine_basis as cosine_basis
 from distill_core.data.cosines import lowest_frequencies as lowest_frequencies
 from distill_core.data.downsample import downsample as downsample
 from distill_core.data.downsample import upsample as upsample
+from distill_core.data.gaussian_count import points_of as points_of
 from distill_core.data.gaussians import GAUSSIAN_BORDER as GAUSSIAN_BORDER
 from distill_core.data.gaussians import colours_at as colours_at
 from distill_core.data.gaussians import even_factors as even_factors
@@ -64,7 +65,6 @@ from distill_core.data.picture_files import decode_picture as decode_picture
 from distill_core.data.picture_files import picture_size as picture_size
 from distill_core.data.picture_notes import PictureNotes as PictureNotes
 from distill_core.data.picture_notes import shown as shown
-from distill_core.data.points import points_of as points_of
 from distill_core.data.prepare import check_class_names as check_class_names
 from distill_core.data.prepare import held_out as held_out
 from distill_core.data.real_budget import RealBudget as RealBudget
@@ -76,7 +76,7 @@ from distill_core.engine.clipping import EmaClip as EmaClip
 from distill_core.engine.clipping import clip_norm as clip_norm
 from distill_core.engine.clipping import gradient_norm as gradient_norm
 from distill_core.engine.engine import mixes_images as mixes_images
-from distill_core.engine.fresh import new_backbone as new_backbone
+from distill_core.engine.fresh_networks import new_backbone as new_backbone
 from distill_core.engine.inner_batches import InnerBatches as InnerBatches
 from distill_core.engine.jacobian import AutogradJacobian as AutogradJacobian
 from distill_core.engine.optimizers import Adam as Adam
@@ -115,15 +115,15 @@ from distill_core.layout.ordering import neighbour_distance as neighbour_distanc
 from distill_core.layout.ordering import ordering_score as ordering_score
 from distill_core.system.cache import at_home as at_home
 from distill_core.system.cache import cache_dir as cache_dir
+from distill_core.system.cached_tensors import ANY_SIDE as ANY_SIDE
+from distill_core.system.cached_tensors import Misfit as Misfit
+from distill_core.system.cached_tensors import keep_tensors as keep_tensors
+from distill_core.system.cached_tensors import kept_tensors as kept_tensors
+from distill_core.system.cached_tensors import made_anew as made_anew
 from distill_core.system.files import parse_json as parse_json
 from distill_core.system.files import parse_toml as parse_toml
 from distill_core.system.files import read_tensors as read_tensors
 from distill_core.system.files import write_tensors as write_tensors
-from distill_core.system.kept import ANY_SIDE as ANY_SIDE
-from distill_core.system.kept import Misfit as Misfit
-from distill_core.system.kept import keep_tensors as keep_tensors
-from distill_core.system.kept import kept_tensors as kept_tensors
-from distill_core.system.kept import made_anew as made_anew
 from distill_core.system.memory import PeakBytes as PeakBytes
 from distill_core.system.prefetch import prefetched as prefetched
 from distill_core.system.stamps import stamps_of as stamps_of

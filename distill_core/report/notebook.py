@@ -11,7 +11,7 @@ from distill_core.config.run_config import RunConfig
 from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import NAMES
 from distill_core.report.poster import data_uri
-from distill_core.run.course import Notice
+from distill_core.run.notices import Notice
 
 
 def notebook_html(

@@ -20,7 +20,7 @@ from distill_core.report.opening import opening
 from distill_core.report.poster import data_uri, poster_html
 from distill_core.report.record import TABLES, WHAT, RunRecord, columns_of, read_run
 from distill_core.report.svg import chart
-from distill_core.run.course import Notice
+from distill_core.run.notices import Notice
 from distill_core.system.files import write_atomically
 
 # Only what is in the file may be used; class names and notes are not to be trusted.

@@ -24,7 +24,7 @@ from distill_core.artefact.pictures import (
     to_image,
     to_png,
 )
-from distill_core.system.door import PICTURE, read_plain
+from distill_core.system.plain_files import PICTURE, read_plain
 from registry import InputError
 
 MOST_ITEMS, MOST_BARS, COLUMNS = 1000, 10, 25

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from distill_core.artefact.contents import TIMELAPSE
 from distill_core.run.observers import snapshots_of
-from distill_core.system.door import PICTURE, read_plain
 from distill_core.system.files import write_atomically
+from distill_core.system.plain_files import PICTURE, read_plain
 from registry import InputError
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import flatten
 from distill_core.data.identity import Identity
 from distill_core.run.known_data import UNCHECKED, data_of_artefact, data_of_state
-from distill_core.system.door import check_folder
 from distill_core.system.files import parse_json, read_tensors, remove_parts, write_tensors
+from distill_core.system.plain_files import check_folder
 from distill_core.system.state_tree import decode, encode
 from registry import ExplainedError, InputError, Plugins
 

@@ -21,7 +21,7 @@ from distill_core.contracts.algorithm import Algorithm
 from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import SyntheticDataset
-from distill_core.system.kept import tensor_digest
+from distill_core.system.cached_tensors import tensor_digest
 from registry import ContractError, InputError, raised_by
 
 SOME = 256  # images that are looked at at once

@@ -14,9 +14,9 @@ from distill_core.config.data_name import name_in_files
 from distill_core.config.resume_command import resume_command
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.config.settings import FORMAT, parse_settings
-from distill_core.system.door import check_folder, check_plain, read_plain
 from distill_core.system.files import is_part, write_atomically
 from distill_core.system.listing import named
+from distill_core.system.plain_files import check_folder, check_plain, read_plain
 from registry import InputError
 
 # A configuration that a user wrote for `--config` has no format.

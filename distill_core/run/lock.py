@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from distill_core.artefact.contents import LOCK
-from distill_core.system.door import CAREFUL, open_to_write
 from distill_core.system.files import parse_json
 from distill_core.system.flock import HELD, flock
+from distill_core.system.plain_files import CAREFUL, open_to_write
 from registry import EnvironmentFault, InputError
 
 PATIENCE = 0.3  # seconds; who asks whether a lock is held has it for a moment

@@ -18,7 +18,6 @@ from distill_core.run.algorithm_checks import check_metrics, check_state
 from distill_core.run.assemble import Assembly
 from distill_core.run.checkpoint import save_checkpoint
 from distill_core.run.checks import check_penalty, watched
-from distill_core.run.course import APPLIED
 from distill_core.run.divergence import (
     LIMIT,
     check_hypergradients,
@@ -27,6 +26,7 @@ from distill_core.run.divergence import (
     record,
     smaller,
 )
+from distill_core.run.notices import APPLIED
 from distill_core.run.state import LoopState
 from distill_core.system.arithmetic import inner_precision
 from distill_core.system.state_tree import copied

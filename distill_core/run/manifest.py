@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import KINDS
 from distill_core.run.assemble import Assembly
-from distill_core.run.course import Notice
+from distill_core.run.notices import Notice
 from distill_core.system.arithmetic import arithmetic_of
 from distill_core.system.versions import hardware, versions
 from registry import Kind, Plugins

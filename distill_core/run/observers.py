@@ -14,8 +14,8 @@ from distill_core.artefact.pictures import sheet, to_bytes, to_image, to_png, un
 from distill_core.config.run_config import RunConfig
 from distill_core.hookspecs import BY_OPTION
 from distill_core.run.assemble import Assembly
-from distill_core.system.door import check_folder, check_plain, lines_of
 from distill_core.system.files import append_line, objects_of, parse_json, write_atomically
+from distill_core.system.plain_files import check_folder, check_plain, lines_of
 
 STEP = re.compile(r"step_([0-9]+)")  # the names of pictures, without their endings
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.config.advice import lowering
 from distill_core.contracts.algorithm import Algorithm, Task
 from distill_core.contracts.components import Representation

@@ -25,7 +25,7 @@ from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
 from distill_core.data.prepare import check_several, prepare
 from distill_core.data.storage import most_in_memory, why_on_disk
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.hookspecs import KINDS
 from distill_core.run.network_checks import check_network
 from distill_core.system.devices import pick_device

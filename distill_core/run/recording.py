@@ -10,9 +10,9 @@ from distill_core.artefact.manifest import judged_manifest, read_manifest
 from distill_core.artefact.pictures import label_heat_map, patch_sheet, poster_array
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.evaluation.evaluate import Result
-from distill_core.run.course import Notice
 from distill_core.run.loop import Observer, OuterLoop
 from distill_core.run.manifest import manifest
+from distill_core.run.notices import Notice
 from distill_core.run.observers import MetricsFile, TensorBoardLog, hparams
 from distill_core.system.memory import peak_memory
 from registry import InputError, Plugins

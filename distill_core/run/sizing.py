@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from math import floor, prod
 
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.storage import FLOAT, Storage
 from distill_core.contracts.components import Representation
 from distill_core.contracts.data import DataSpec

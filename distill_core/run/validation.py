@@ -6,7 +6,7 @@ from math import prod
 
 import torch
 
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.storage import Storage
 from distill_core.config.run_config import RunConfig
 from distill_core.contracts.synthetic import Batch

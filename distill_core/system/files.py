@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core.system.door import LOG, lines_of, open_plain, open_to_write, path_of
+from distill_core.system.plain_files import LOG, lines_of, open_plain, open_to_write, path_of
 from distill_core.system.units import megabytes
 from registry import EnvironmentFault, InputError
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import seeded
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing.assertions import (
     check_parameters,
     close,

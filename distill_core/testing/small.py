@@ -28,7 +28,7 @@ from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.contracts.transfer import to_device
 from distill_core.data.prepare import prepare
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing.assertions import demand
 from distill_core.training.expert_cache import Experts
 

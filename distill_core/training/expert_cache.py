@@ -29,8 +29,7 @@ from distill_core.contracts.transfer import all_to_device
 from distill_core.data.augment import Augmentation
 from distill_core.engine.engine import mixes_images
 from distill_core.system.arithmetic import full_precision
-from distill_core.system.files import read_tensors
-from distill_core.system.kept import (
+from distill_core.system.cached_tensors import (
     DIGESTS,
     LOG,
     Misfit,
@@ -38,6 +37,7 @@ from distill_core.system.kept import (
     kept_tensors,
     made_anew,
 )
+from distill_core.system.files import read_tensors
 from distill_core.system.units import QUIET_SECONDS, duration, size_text
 from distill_core.training.experts import direction, real_batch, train_expert
 from registry import InputError

@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distill_core.system.cache import cache_dir
-from distill_core.system.door import CAREFUL
-from distill_core.system.kept import LOG
+from distill_core.system.cached_tensors import LOG
+from distill_core.system.plain_files import CAREFUL
 
 OPEN_FILES = "/proc/self/fd"  # where Linux names the open files of a process
 LARGEST_FILE = 64 * 2**20  # bytes; the library has some hundreds of thousands

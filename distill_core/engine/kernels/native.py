@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from distill_core.engine.kernels.library import find, put, remove_left, safe_folder
-from distill_core.system.kept import made_anew
+from distill_core.system.cached_tensors import made_anew
 
 LOG = logging.getLogger("distill")
 SOURCES = (

@@ -19,7 +19,7 @@ from distill_core.artefact.compact_whitening import (
     is_compact,
     waves,
 )
-from distill_core.artefact.metre import size
+from distill_core.artefact.count_storage import size
 from distill_core.contracts.whitening import Whitening
 from distill_core.data.whitening import fit_whitening
 from distill_core.system.files import write_tensors

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distill_core.artefact.artefact import load, load_whole, read_about
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.packing import items
 from distill_core.commands.verify import verify
 from distill_core.commands.verify_decoded import check_decoded
@@ -113,7 +113,7 @@ def test_a_file_that_does_not_say_its_size_is_counted(tmp_path: Path) -> None:
 
 
 def test_tensors_that_are_none_of_its_numbers_are_refused(tmp_path: Path) -> None:
-    """The metre counts numbers by their names; others would be bytes that nobody counted."""
+    """Numbers are counted by their names; others would be bytes that nobody counted."""
     file = save(assembled("gsdd", images=DECODERS["gsdd"]), tmp_path)
     tensors, metadata = read_tensors(file)
     write_tensors(tmp_path / "changed.safetensors", tensors | {"x": torch.zeros(3)}, metadata)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.stored import StoredAs
 from distill_core.artefact.stored_types import BITS, Scale, quantised, quantised_by
 from distill_core.commands.verify import verify

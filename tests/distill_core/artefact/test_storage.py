@@ -1,4 +1,4 @@
-"""The metre, against counting by hand."""
+"""What a result takes to store, against counting by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.storage import Storage
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.stored import StoredAs
 from distill_core.artefact.stored_file import decoded_state, read_stored
 from distill_core.artefact.stored_numbers import StoredNumbers, unpacked

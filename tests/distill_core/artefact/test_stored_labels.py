@@ -1,4 +1,4 @@
-"""Labels in fewer bits: what the metre counts, what the file has, and what the gradient is."""
+"""Labels in fewer bits: what is counted, what the file has, and what the gradient is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.stored import StoredAs, StoredLabels, looks_at_images
 from distill_core.artefact.stored_file import decoded_state, read_stored
 from distill_core.artefact.stored_numbers import unpacked

@@ -20,7 +20,7 @@ from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import seeded
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing.small import small_data
 from podd_plugin.poddl import Poddl, PoddlOptions
 from podd_plugin.poster import Poster, PosterOptions

@@ -32,7 +32,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def test_a_row_for_each_backbone(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill_core.commands.pace.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("distill_core.commands.judging_pace.QUIET_SECONDS", 0.0)
     result = distill(
         "evaluate",
         str(run_dir),

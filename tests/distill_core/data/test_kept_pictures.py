@@ -19,12 +19,12 @@ from distill_core.builtin.datasets.pictures import read_pictures
 from distill_core.builtin.datasets.tree import FileTree
 from distill_core.config.sections import DataOptions
 from distill_core.contracts.data import DataSpec, RawData, Room, Sources
-from distill_core.data import half_made, kept_pictures, picture_set, pixel_room, prepare
+from distill_core.data import half_made, kept_pictures, mapped_pixels, picture_set, prepare
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
+from distill_core.data.mapped_pixels import NoRoom
 from distill_core.data.picture_notes import PictureNotes
 from distill_core.data.picture_space import clear_pictures, kept_sets, pictures_dir
-from distill_core.data.pixel_room import NoRoom
 from registry import ContractError, EnvironmentFault, InputError
 from tests.distill_core.builtin.datasets.picture_files import png
 
@@ -191,7 +191,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on(
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pixel_room, "reserved", full)
+    monkeypatch.setattr(mapped_pixels, "reserved", full)
     assert len(_read(made).train_images) == 20
     assert "decoded at each start" in caplog.text
     assert "No space left" in caplog.text

@@ -14,8 +14,8 @@ from torch import Tensor
 from distill_core.contracts.whitening import KINDS, Whitening
 from distill_core.data import whitening as module
 from distill_core.data.whitening import fit_whitening
+from distill_core.system.cached_tensors import keep_tensors
 from distill_core.system.files import read_tensors, write_tensors
-from distill_core.system.kept import keep_tensors
 from registry import InputError, UnknownNameError
 
 SHAPE = (3, 4, 4)

@@ -19,7 +19,7 @@ from distill_core.contracts.streams import seeded
 from distill_core.contracts.whitening import Whitening
 from distill_core.data.real_budget import RealBudget, real_budget
 from distill_core.data.whitening import fit_whitening
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.evaluation.baselines import (
     bytes_control,
     downscale,

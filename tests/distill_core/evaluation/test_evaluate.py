@@ -13,7 +13,7 @@ from distill_core.config.sections import EvaluateOptions
 from distill_core.contracts.data import RealData
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.evaluation.evaluate import (
     AfterNet,
     Draw,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.evaluation.judge import judge, table
 from distill_core.run.manifest import manifest
 from distill_core.run.validation import (

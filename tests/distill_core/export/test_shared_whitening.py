@@ -11,7 +11,7 @@ import torch
 
 from distill_core.artefact import compact_whitening
 from distill_core.artefact.artefact import load
-from distill_core.artefact.metre import size
+from distill_core.artefact.count_storage import size
 from distill_core.commands.verify import verify
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.whitening import Whitening

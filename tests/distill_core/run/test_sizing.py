@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distill_core.artefact.metre import storage_of
+from distill_core.artefact.count_storage import storage_of
 from distill_core.run.assemble import assemble
 from distill_core.run.plan import Plan
 from distill_core.run.sizing import Measure, check_bytes, largest_ipc

@@ -11,7 +11,7 @@ from torch import Generator
 from distill_core.contracts.experts import ExpertRecipe
 from distill_core.contracts.network import Backbone
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.system.files import read_tensors, write_tensors
 from distill_core.testing.small import TinyBackbone, small_data
 from distill_core.training import expert_cache

@@ -16,7 +16,7 @@ from distill_core.contracts.experts import ExpertRecipe
 from distill_core.contracts.network import FlatModel
 from distill_core.contracts.streams import Streams, seeded
 from distill_core.engine.autograd import AutogradLoss
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing.small import TinyBackbone, small_data
 from distill_core.training.experts import flat_gradient, train_expert
 

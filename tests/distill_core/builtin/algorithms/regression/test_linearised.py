@@ -16,7 +16,7 @@ from distill_core.contracts.data import DataSpec
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import seeded
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing.small import TinyBackbone
 
 SPEC = DataSpec("small", ("a", "b", "c"), (2, 4, 4), ())

@@ -16,7 +16,7 @@ from distill_core.builtin.backbones.convnet import ConvNet, ConvNetOptions
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.streams import seeded
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.engine.optimizers import Adam
 from distill_core.system.state_tree import copied
 from distill_core.testing.assertions import equal

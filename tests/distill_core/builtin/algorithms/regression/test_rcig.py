@@ -25,7 +25,7 @@ from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import Streams, seeded
 from distill_core.contracts.synthetic import Batch, SyntheticDataset
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.system.memory import PeakBytes
 from distill_core.system.state_tree import copied
 from distill_core.testing import check_algorithm

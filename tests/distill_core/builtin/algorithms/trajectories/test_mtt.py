@@ -26,7 +26,7 @@ from distill_core.contracts.network import Backbone, FlatModel
 from distill_core.contracts.streams import Streams, seeded
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.engine.inner_batches import InnerBatches
 from distill_core.engine.losses import soft_cross_entropy
 from distill_core.system.memory import PeakBytes

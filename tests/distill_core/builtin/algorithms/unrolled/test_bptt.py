@@ -16,7 +16,7 @@ from distill_core.contracts.algorithm import Task
 from distill_core.contracts.data import RealData
 from distill_core.contracts.streams import Streams, seeded
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing import check_algorithm
 from registry import InputError, check_options
 from tests.distill_core.builtin.algorithms.unrolled.test_ratbptt import (

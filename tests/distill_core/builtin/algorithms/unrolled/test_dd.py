@@ -20,7 +20,7 @@ from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.augment import Augmentation
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.engine.losses import soft_cross_entropy
 from distill_core.testing import check_algorithm
 from registry import InputError, check_options

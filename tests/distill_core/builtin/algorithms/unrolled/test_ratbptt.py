@@ -29,7 +29,7 @@ from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.augment import Augmentation
 from distill_core.engine.clipping import gradient_norm
 from distill_core.engine.engine import Engine
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.engine.inner_batches import InnerBatches
 from distill_core.engine.losses import soft_cross_entropy
 from distill_core.system.memory import PeakBytes

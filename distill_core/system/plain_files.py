@@ -1,4 +1,4 @@
-"""The door to files that strangers may have sent: plain files alone, no links, of bounded size.
+"""Files that strangers may have sent: plain files alone, no links, of bounded size.
 
 A run directory may come from somebody else. A link in it would show or overwrite a file that lies
 elsewhere, a pipe or a device would never end, and a file of holes, which takes no space on the

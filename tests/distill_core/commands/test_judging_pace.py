@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill_core.commands import pace
-from distill_core.commands.pace import Pace
+from distill_core.commands import judging_pace
+from distill_core.commands.judging_pace import Pace
 from distill_core.config.sections import EvaluateOptions
 from distill_core.contracts.recipes import Recipe
 from distill_core.contracts.synthetic import Batch
@@ -42,7 +42,7 @@ def test_the_time_of_the_others_is_said_once(
     lines: list[str] = []
     passed: list[int] = []
     clock = iter(range(0, 99 * seconds, seconds))
-    monkeypatch.setattr(pace, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(judging_pace, "monotonic", lambda: next(clock))
     found = Pace(lines.append, lambda name, net, accuracy: passed.append(net))
     found.begin("timm:resnet18: ", candidate, EvaluateOptions.model_validate(options))
     for net in range(3):
@@ -54,7 +54,7 @@ def test_the_time_of_the_others_is_said_once(
 def test_processes_share_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     clock = iter((0, 60))
-    monkeypatch.setattr(pace, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(judging_pace, "monotonic", lambda: next(clock))
     found = Pace(lines.append, lambda name, net, accuracy: None, processes=2)
     found.begin("judging  ", CANDIDATE, EvaluateOptions(nets=4, controls=False))
     found.after_net("distilled", 0, 0.5)

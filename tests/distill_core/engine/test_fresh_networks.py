@@ -12,7 +12,7 @@ from distill_core.builtin.backbones.options import ConvNetOptions
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import seeded
-from distill_core.engine.fresh import new_backbone
+from distill_core.engine.fresh_networks import new_backbone
 from distill_core.testing.small import TinyBackbone
 from tests.second_device import DEVICE, on_cpu, second_device
 

@@ -11,7 +11,7 @@ from distill_core.contracts.whitening import chunks
 from distill_core.system.mapped import read_rows
 
 
-def walk(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
+def image_chunks(images: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
     """Yield images (N, C, h, w) in chunks of about two million numbers.
 
     Args:

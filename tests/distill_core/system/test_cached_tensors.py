@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill_core.system.cached_tensors import Misfit, keep_tensors, kept_tensors, tensor_digest
 from distill_core.system.files import read_tensors, write_tensors
-from distill_core.system.kept import Misfit, keep_tensors, kept_tensors, tensor_digest
 
 KEY = {"what": "numbers", "seed": 3}
 SHAPES = {"a": (2, 3), "b": (4,)}

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill_core.system import door
-from distill_core.system.door import (
+from distill_core.system import plain_files
+from distill_core.system.files import append_line
+from distill_core.system.plain_files import (
     HOLLOW,
     LINE,
     check_folder,
@@ -20,7 +21,6 @@ from distill_core.system.door import (
     read_named,
     read_plain,
 )
-from distill_core.system.files import append_line
 from registry import InputError
 
 SECRET = b"a stranger's secret"
@@ -127,7 +127,7 @@ def test_a_file_system_that_counts_no_blocks(
             st_mode=found.st_mode, st_size=found.st_size, st_nlink=found.st_nlink, st_blocks=0
         )
 
-    monkeypatch.setattr(door, "HOLLOW", 2**16)
+    monkeypatch.setattr(plain_files, "HOLLOW", 2**16)
     path.write_bytes(b"0123" * 2**16)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", uncounted)

@@ -1,4 +1,4 @@
-"""The course of a run: what its metrics and its verdict show to be wrong, with what to try.
+"""Notices: what the metrics and the verdict of a run show to be wrong, with what to try.
 
 Nothing here changes a run. The bounds are wide, so that a sound run says nothing: the loss counts
 as risen when a fifth of what it had fallen is lost again, a gradient as a spike at 50 times the

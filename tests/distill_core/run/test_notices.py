@@ -1,4 +1,4 @@
-"""What a finished run says about its own course."""
+"""Notices of a finished run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from distill_core.contracts.recipes import Recipe
 from distill_core.evaluation.evaluate import Result
-from distill_core.run.course import SPIKE, loss_rose, not_better, notices, spikes
+from distill_core.run.notices import SPIKE, loss_rose, not_better, notices, spikes
 
 RECIPE = Recipe(optimizer="adam", lr=0.01, batch_size=1, steps=1)
 
