@@ -11,6 +11,7 @@ A record has all seeds of a cell at one setting:
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,18 @@ from distill_core.artefact.manifest import judged_manifest, read_manifest
 
 SAME = ("name", "dataset", "setting")
 EACH = ("seeds", "accuracies", "steps", "seconds")  # one for each run, by seed
+
+
+def setting_of(args: argparse.Namespace, cell: ByteCell) -> str:
+    """Name what may differ between records that must not be mixed.
+
+    `evaluate.nets` is of the run's own judging: another number of networks is asked apart.
+    """
+    length = f"{args.steps} steps" if args.steps else f"{args.minutes:g} minutes"
+    length = "nothing learned" if cell.algorithm == "none" else length
+    judged = f"{args.nets} networks of width {args.width}"
+    told = (option for option in args.option if not option.startswith("evaluate.nets="))
+    return ", ".join([length, judged, *told])
 
 
 def recorded(
@@ -101,7 +114,7 @@ def found(records: Sequence[Record], like: Record) -> Record | None:
     return next((r for r in records if all(r[name] == like[name] for name in SAME)), None)
 
 
-def of(cell: ByteCell, records: Sequence[Record], setting: str) -> Record | None:
+def record_of(cell: ByteCell, records: Sequence[Record], setting: str) -> Record | None:
     """Return the record of a cell at a setting."""
     return found(records, {"name": cell.name, "dataset": cell.dataset, "setting": setting})
 

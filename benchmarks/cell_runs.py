@@ -7,14 +7,17 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from first_command import numbers
 from paper_cells import DATASETS, Cell, options, place
 
 from distill_core.system.flock import flock
+
+C = TypeVar("C", bound=Cell)
 
 
 @contextmanager
@@ -30,21 +33,59 @@ def claimed(path: Path) -> Iterator[bool]:
             yield True
 
 
+def run_all(
+    cells: Sequence[C],
+    args: argparse.Namespace,
+    name_of: Callable[[C, int, argparse.Namespace], str],
+    is_kept: Callable[[C, int, argparse.Namespace], bool],
+    run: Callable[[C, int, Path, argparse.Namespace], bool],
+) -> str:
+    """Make every run that is not kept, seed by seed, so that all cells grow together.
+
+    Args:
+        cells: what is run.
+        args: of the script.
+        name_of: names the directory of a run.
+        is_kept: says whether the book has a run, by now.
+        run: makes a run and keeps it; false if it ended early.
+
+    Returns:
+        Why a run has no results, which ends this; empty if nothing went wrong.
+    """
+    for seed in args.seeds:
+        for cell in cells:
+            if is_kept(cell, seed, args):
+                continue
+            name = name_of(cell, seed, args)
+            run_dir = args.out / name
+            with claimed(args.out / "claims" / name) as ours:
+                if not ours:
+                    print(f"{run_dir}: another process has it")
+                elif is_kept(cell, seed, args):
+                    continue  # by one that has just finished it
+                elif not run(cell, seed, run_dir, args):
+                    return (
+                        f"no results of {run_dir}: its run ended early, see above. "
+                        "The same command goes on."
+                    )
+    return ""
+
+
 def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> list[str]:
     """Return the words for `distill` that begin a run, or go on with it."""
     if (run_dir / "run.toml").exists():
         return ["run", "--resume", "--out", str(run_dir)]
-    begin = ["run", "--yes"]  # who asks for so many steps means all of them
-    words = [*cell.words, *place(cell, args), "--seed", str(seed), "--out", str(run_dir)]
-    steps = cell.steps or args.steps
-    if args.full:
-        length = ["--steps", str(steps)] if steps else []
-        return [*begin, *words, *length, *options(*args.option)]
-    core = ["run.procs=1", "run.threads=1", "evaluate.controls=false", *args.option]
-    length = ["-o", "run.minutes=none", "--steps", str(steps)] if steps else [
-        "--steps", "1000000", "--minutes", str(args.minutes)
-    ]  # fmt: skip
-    return [*begin, *words, *length, *options(*core)]
+    # Who asks for so many steps means all of them: --yes.
+    words = ["run", "--yes", *cell.words, *place(cell, args), "--seed", str(seed)]
+    words += ["--out", str(run_dir)]
+    if steps := cell.steps or args.steps:
+        words += ["--steps", str(steps)]
+    if not args.full:
+        # Presets for an hour have minutes, and a run ends by what comes first.
+        by_minutes = ["--steps", "1000000", "--minutes", str(args.minutes)]
+        words += options("run.minutes=none") if steps else by_minutes
+        words += options("run.procs=1", "run.threads=1", "evaluate.controls=false")
+    return [*words, *options(*args.option)]
 
 
 def distill(words: list[str]) -> int:
@@ -90,3 +131,15 @@ def pairs(text: str) -> tuple[str, str]:
     if name not in DATASETS or not equals:
         raise argparse.ArgumentTypeError(f"DATASET=PATH, with a dataset of {', '.join(DATASETS)}")
     return name, path
+
+
+def chosen(cells: Sequence[C], names: Sequence[str] | None, whole: str) -> list[C]:
+    """Return the cells that --only names, or all.
+
+    Raises:
+        SystemExit: a name is of no cell.
+    """
+    known = dict.fromkeys(cell.name for cell in cells)
+    if unknown := [name for name in names or () if name not in known]:
+        raise SystemExit(f"no cell '{unknown[0]}': {whole} has {', '.join(known)}.")
+    return [cell for cell in cells if not names or cell.name in names]

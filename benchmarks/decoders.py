@@ -10,6 +10,7 @@ outer step of the presets `cifar10-cpu-hour-NAME` on drawn shapes (width 32, win
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -85,6 +86,7 @@ def outer_step(config: RunConfig) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     fred = configured("fred")  # has enough items for an inner batch
     base = outer_step(fred) - decoded(Plan.of(fred, PLUGINS).representation(SPEC, 1.0))

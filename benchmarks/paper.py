@@ -20,138 +20,77 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-from cell_runs import claimed, command, distill, with_cells
-from paper_book import identity, keep, mean, of, read, recorded, table
-from paper_borders import borders_of
-from paper_cells import CORRELATION, DATASETS, ORDERS, PARTS, Cell, place
+from cell_runs import chosen, command, distill, run_all, with_cells
+from paper_book import identity, keep, read, recorded, scale_of, table
+from paper_cells import DATASETS, ORDERS, PARTS, Cell, place
 from paper_curves import curves, draw
-from scipy.stats import pearsonr
 
 from distill_core.artefact.contents import POSTER_GRID
-from distill_core.plugin import cosine_distances, ordering_score
 
 BOOK = Path(__file__).parent / "paper.json"
 PICTURES = ("figure 8", "figure 9")
 
 
-def scale_of(args: argparse.Namespace, cell: Cell) -> str:
-    """Name the scale of a run: what may differ between rows that must not be mixed."""
-    steps = cell.steps or args.steps
-    length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
-    if args.full:
-        length = f"published, {args.steps} steps" if args.steps and not cell.steps else "published"
-    return ", ".join([length, *args.option])
-
-
-def run_all(cells: list[Cell], args: argparse.Namespace) -> str:
-    """Make every run that is not there, seed by seed, so that all rows grow together.
-
-    Returns:
-        Why a run has no results, which ends this; empty if nothing went wrong.
-    """
-    for seed in args.seeds:
-        for cell in cells:
-            scale = scale_of(args, cell)
-            if _is_kept(args.book, cell, scale, seed):
-                continue
-            run_dir = run_dir_of(cell, seed, args)
-            with claimed(args.out / "claims" / name_of(cell, seed, args)) as ours:
-                if not ours:
-                    print(f"{run_dir}: another process has it")
-                    continue
-                if _is_kept(args.book, cell, scale, seed):  # by one that has just finished it
-                    continue
-                failed = distill(command(cell, seed, run_dir, args))
-                record = None if failed else recorded(cell, seed, scale, run_dir)
-                if record is None:
-                    return f"no results of {run_dir}: its run ended early, see above."
-                keep(args.book, record)
-    return ""
-
-
 def name_of(cell: Cell, seed: int, args: argparse.Namespace) -> str:
-    """Return the name of a run, which no other of its book has."""
-    return f"{cell.key}-{scale_of(args, cell)}-{seed}".replace(" ", "-").replace(",", "")
+    """Return the name of a run directory, which no other run has."""
+    name = f"{cell.key}-{scale_of(args, cell)}-{seed}"
+    return name.replace(" ", "-").replace(",", "").replace("=", "-")
 
 
-def run_dir_of(cell: Cell, seed: int, args: argparse.Namespace) -> Path:
-    """Return where a run is, or will be."""
-    return args.out / name_of(cell, seed, args).replace("=", "-")
+def is_kept(cell: Cell, seed: int, args: argparse.Namespace) -> bool:
+    """Say whether the book has a run."""
+    return (cell.key, scale_of(args, cell), seed) in map(identity, read(args.book))
 
 
-def _is_kept(book: Path, cell: Cell, scale: str, seed: int) -> bool:
-    return (cell.key, scale, seed) in map(identity, read(book))
+def run(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> bool:
+    """Begin a run or go on with it, and keep it in the book; False if it ended early."""
+    if distill(command(cell, seed, run_dir, args)):
+        return False
+    record = recorded(cell, seed, scale_of(args, cell), run_dir)
+    if record is not None:
+        keep(args.book, record)
+    return record is not None
 
 
 def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
-    """Yield Markdown of what is there."""
-    records = read(args.book)
-    scales = dict.fromkeys(scale_of(args, cell) for cell in cells)
-    for scale in scales:
-        rows = [cell for cell in cells if scale_of(args, cell) == scale]
-        yield from (f"**{part}, {scale}**", "", *table(rows, records, scale), "")
-        if args.curves:
-            yield from (*curves(rows, records, scale), "")
-        if args.draw:
-            draw(rows, records, scale, args.draw)
+    """Yield Markdown of what is there; draw it and copy pictures, if asked."""
+    records, scale = read(args.book), scale_of(args, cells[0])  # that of all cells of a part
+    yield from (f"**{part}, {scale}**", "", *table(cells, records, scale), "")
+    if args.curves:
+        yield from (*curves(cells, records, scale), "")
+    if args.draw:
+        draw(cells, records, scale, args.draw)
     keys = {cell.key for cell in cells}
-    others = {each["scale"] for each in records if each["cell"] in keys} - scales.keys()
+    others = {each["scale"] for each in records if each["cell"] in keys} - {scale}
     if others:
         yield f"kept of these cells, too, for other lengths or -o: {'; '.join(sorted(others))}"
     if part == "ablation order":
-        yield from correlation(cells, args)
+        from paper_orders import correlation
+
+        yield from correlation(cells, records, scale, args.embeddings.get("cifar10"))
     if part in PICTURES:
-        for cell, seed in itertools.product(cells, args.seeds):
-            run_dir = run_dir_of(cell, seed, args)
-            picture = run_dir / POSTER_GRID
-            if not (_is_kept(args.book, cell, scale_of(args, cell), seed) and picture.exists()):
-                continue  # not finished, or kept on another machine
+        yield from pictures(part, cells, args)
+
+
+def pictures(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
+    """Copy the pictures of finished runs beside them; say where, and figure 8's claim in numbers.
+
+    Runs that were kept on another machine have none here.
+    """
+    from paper_borders import borders_of
+
+    for cell, seed in itertools.product(cells, args.seeds):
+        run_dir = args.out / name_of(cell, seed, args)
+        picture = run_dir / POSTER_GRID
+        if is_kept(cell, seed, args) and picture.exists():
             target = args.out / f"{part.replace(' ', '-')}-{run_dir.name}.png"
             shutil.copyfile(picture, target)
             yield f"picture: {target}"
             if part == "figure 8":
                 yield borders_of(run_dir)
-
-
-def correlation(cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
-    """Correlate scores of class orders, by the embeddings of the names, with test accuracies."""
-    file = args.embeddings.get("cifar10")
-    if file is None:
-        yield "Correlation: pass --embeddings cifar10=FILE.npz for the scores of the orders."
-        return
-    stored = np.load(file, allow_pickle=False)
-    names = [str(name) for name in stored["names"]]
-    distances = cosine_distances(torch.from_numpy(stored["embeddings"].astype(np.float64)))
-    records = read(args.book)
-    scores, accuracies = [], []
-    yield "| order | its score | accuracy |"
-    yield "|---|---|---|"
-    for cell in cells:
-        found = of(cell, records, scale_of(args, cell))
-        if found:
-            order = found[0]["order"]
-            if missing := {name for row in order for name in row} - set(names):
-                raise SystemExit(f"{file} has no {', '.join(sorted(missing))}, which are classes.")
-            grid = [[names.index(name) for name in row] for row in order]
-            scores.append(ordering_score(torch.tensor(grid), distances))
-            accuracies.append(statistics.fmean(map(mean, found)))
-            yield f"| {cell.name} | {scores[-1]:.3f} | {accuracies[-1]:.1f} |"
-    yield ""
-    if len(scores) < 4:
-        yield f"Correlation: {len(scores)} orders are too few (paper: {CORRELATION}, 5 orders)."
-        return
-    found_r = pearsonr(scores, accuracies)
-    low, high = found_r.confidence_interval(0.95)
-    yield (
-        f"Correlation of {len(scores)} orders: {found_r.statistic:.2f}, 95 % interval {low:.2f} to "
-        f"{high:.2f} (paper: {CORRELATION}, 5 orders)."
-    )
 
 
 def figure_7(args: argparse.Namespace) -> int:
@@ -182,24 +121,13 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     part = f"{kind} {getattr(args, kind)}"
     if part == "figure 7" and args.report:
         parser.error("figure 7 is made in seconds and kept nowhere: leave --report out")
-    if part == "figure 7" and not args.full and "cifar100" not in args.data:
-        parser.error("figure 7 is of CIFAR-100: say where it is with --data cifar100=PATH")
-    if not (args.full or args.report or args.data):
-        parser.error("say where images are: --data DATASET=PATH")
+    if not (args.full or args.report):
+        dataset = "cifar100" if part == "figure 7" else "cifar10"
+        if kind != "table" and dataset not in args.data:
+            parser.error(f"{part} is of {dataset}: say where it is with --data {dataset}=PATH")
+        if not args.data:
+            parser.error("say where images are: --data DATASET=PATH")
     return part, args
-
-
-def chosen(part: str, args: argparse.Namespace) -> list[Cell]:
-    """Return the cells of a part that --only names, or all.
-
-    Raises:
-        SystemExit: a name is of no cell.
-    """
-    cells = PARTS[part](args)
-    names = dict.fromkeys(cell.name for cell in cells)
-    if unknown := [name for name in args.only or () if name not in names]:
-        raise SystemExit(f"no cell '{unknown[0]}': {part} has {', '.join(names) or 'none'}.")
-    return [cell for cell in cells if not args.only or cell.name in args.only]
 
 
 def main() -> None:
@@ -208,12 +136,12 @@ def main() -> None:
         raise SystemExit(figure_7(args))
     if args.report and not args.data:
         args.data = dict.fromkeys(DATASETS, "")
-    cells = chosen(part, args)
-    failure = "" if args.report else run_all(cells, args)
+    cells = chosen(PARTS[part](args), args.only, part)
+    failure = "" if args.report else run_all(cells, args, name_of, is_kept, run)
     for line in report(part, cells, args):
         print(line, flush=True)
     if failure:
-        raise SystemExit(f"{failure} The same command goes on.")
+        raise SystemExit(failure)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -16,6 +17,15 @@ from distill_core.artefact.manifest import judged_manifest
 from distill_core.system.files import write_atomically
 
 Record = dict[str, Any]
+
+
+def scale_of(args: argparse.Namespace, cell: Cell) -> str:
+    """Name the scale of a run: what may differ between rows that must not be mixed."""
+    steps = cell.steps or args.steps
+    length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
+    if args.full:
+        length = f"published, {args.steps} steps" if args.steps and not cell.steps else "published"
+    return ", ".join([length, *args.option])
 
 
 def recorded(cell: Cell, seed: int, scale: str, run_dir: Path) -> Record | None:
@@ -95,11 +105,11 @@ def table(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Itera
     )
     yield "|---|---|---|---|---|---|---|---|"
     for cell in cells:
-        ours = _ours(of(cell, records, scale))
+        ours = _ours(records_of(cell, records, scale))
         yield f"| {' | '.join((cell.dataset, cell.name, cell.printed or '-', *ours))} |"
 
 
-def of(cell: Cell, records: Sequence[Record], scale: str) -> list[Record]:
+def records_of(cell: Cell, records: Sequence[Record], scale: str) -> list[Record]:
     """Return the records of a cell at a scale, by seed."""
     found = [each for each in records if (each["cell"], each["scale"]) == (cell.key, scale)]
     return sorted(found, key=lambda each: each["seed"])

@@ -13,12 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import numpy as np
-from matplotlib import pyplot
-from paper_book import Record, of
+from paper_book import Record, records_of
 from paper_cells import Cell
 
 Curve = Sequence[Sequence[float]]  # (outer step, validation accuracy in percent)
@@ -63,7 +58,7 @@ def curves(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iter
     """Yield Markdown: validation accuracies against outer steps, where each heads, crossings."""
     fits = {}
     for cell in cells:
-        found = of(cell, records, scale)
+        found = records_of(cell, records, scale)
         for record in found:
             points = ", ".join(f"{step}: {accuracy:.1f}" for step, accuracy in record["curve"])
             yield f"- {cell.dataset}, {cell.name}, seed {record['seed']}: {points or 'none'}"
@@ -83,10 +78,14 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
     Raises:
         SystemExit: no run was validated.
     """
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
     several = len({cell.dataset for cell in cells}) > 1
     for cell in cells:
-        found = [each for each in of(cell, records, scale) if each["curve"]]
+        found = [each for each in records_of(cell, records, scale) if each["curve"]]
         name = f"{cell.dataset}, {cell.name}" if several else cell.name
         color = None
         for record in found:
@@ -108,7 +107,6 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
     figure.tight_layout()
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=110)
-    pyplot.close(figure)
 
 
 def _points(found: Sequence[Record]) -> list[Sequence[float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,25 +18,22 @@ from distill_core.config.run_config import resolve
 from distill_core.config.settings import merge, parse_overrides
 from distill_core.plugin import cosine_distances, ordering_score
 from podd_plugin.presets import presets
+from tests.distill_core.cli.fakes import ROOT
 from tests.distill_core.cli.small_args import distill
 from tests.distill_core.small_run import installed
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import cell_runs
+import paper
+import paper_orders
 
 
-@pytest.fixture(scope="module")
-def paper() -> Any:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import paper
-
-        yield paper
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-def asked(paper: ModuleType, *words: str) -> tuple[str, Any]:
+def asked(*words: str) -> tuple[str, Any]:
     return paper.arguments([*words, "--data", "cifar10=c10.zip", "--data", "cifar100=c100.zip"])
+
+
+def cells_of(part: str, args: Any) -> list[Any]:
+    return paper.chosen(paper.PARTS[part](args), args.only, part)
 
 
 def record(cell: Any, scale: str, seed: int, *test: float, **more: Any) -> dict[str, Any]:
@@ -51,13 +47,13 @@ def record(cell: Any, scale: str, seed: int, *test: float, **more: Any) -> dict[
      ("--ablation", "order")],
 )  # fmt: skip
 @pytest.mark.parametrize("full", [(), ("--full",)], ids=["core", "full"])
-def test_every_run_is_a_configuration_that_holds(paper, part, full, tmp_path):
+def test_every_run_is_a_configuration_that_holds(part, full, tmp_path):
     """With embeddings, too: images have no order, and their orderer takes none."""
     file = tmp_path / "names.npz"
     file.touch()
     embedded = [f"{name}={file}" for name in ("cifar10", "cifar100")]
     given = [word for each in embedded for word in ("--embeddings", each)]
-    name, args = asked(paper, *part, *full, "--out", str(tmp_path), *given)
+    name, args = asked(*part, *full, "--out", str(tmp_path), *given)
     known = collect_presets(installed())
     for cell in paper.PARTS[name](args):
         words = [*cell.words, *paper.place(cell, args)]
@@ -81,31 +77,31 @@ def test_every_run_is_a_configuration_that_holds(paper, part, full, tmp_path):
         assert (getattr(config.options["orderer"], "file", None) == file) == poco
 
 
-def test_the_published_scale_is_the_presets(paper):
-    name, args = asked(paper, "--table", "1", "--full")
+def test_the_published_scale_is_the_presets():
+    name, args = asked("--table", "1", "--full")
     cells = paper.PARTS[name](args)
     run = {cell.words for cell in cells}
     assert {("--preset", preset.name) for preset in presets()} < run
     assert {cell.printed for cell in cells} >= {"59.1 +- 0.5", "53.2 +- 0.7", "34.7 +- 0.2"}
 
 
-def test_steps_that_the_paper_fixes_and_options_hold_at_the_published_scale(paper, tmp_path):
-    name, args = asked(paper, "--figure", "6", "--full", "-o", "evaluate.nets=2")
+def test_steps_that_the_paper_fixes_and_options_hold_at_the_published_scale(tmp_path):
+    name, args = asked("--figure", "6", "--full", "-o", "evaluate.nets=2")
     for cell in paper.PARTS[name](args):
         words = paper.command(cell, 0, tmp_path / "new", args)
         assert words[words.index("--steps") + 1] == "500"
         assert paper.scale_of(args, cell) == "published, evaluate.nets=2"
-    name, args = asked(paper, "--table", "1", "--full")
+    name, args = asked("--table", "1", "--full")
     cell = paper.PARTS[name](args)[0]
     assert "--steps" not in paper.command(cell, 0, tmp_path / "new", args)
     assert paper.scale_of(args, cell) == "published"
-    name, args = asked(paper, "--table", "1", "--full", "--steps", "9")
+    name, args = asked("--table", "1", "--full", "--steps", "9")
     assert "9" in paper.command(cell, 0, tmp_path / "new", args)
     assert paper.scale_of(args, cell) == "published, 9 steps"
 
 
-def test_orders_differ_in_nothing_but_the_order(paper, tmp_path):
-    name, args = asked(paper, "--ablation", "order", "--out", str(tmp_path))
+def test_orders_differ_in_nothing_but_the_order(tmp_path):
+    name, args = asked("--ablation", "order", "--out", str(tmp_path))
     cells = paper.PARTS[name](args)
     grids = [Path(cell.words[-1].partition("=")[2]).read_text() for cell in cells]
     assert len(set(grids)) == 8
@@ -113,8 +109,8 @@ def test_orders_differ_in_nothing_but_the_order(paper, tmp_path):
     assert {cell.steps for cell in cells} == {250}
 
 
-def test_a_table_has_means_over_seeds_and_no_seed_twice(paper, tmp_path):
-    name, args = asked(paper, "--table", "1", "--book", str(tmp_path / "book.json"))
+def test_a_table_has_means_over_seeds_and_no_seed_twice(tmp_path):
+    name, args = asked("--table", "1", "--book", str(tmp_path / "book.json"))
     cell = paper.PARTS[name](args)[1]
     scale = paper.scale_of(args, cell)
     for seed, test in ((0, (40.0, 42.0)), (1, (43.0, 45.0)), (0, (41.0, 43.0))):
@@ -123,22 +119,22 @@ def test_a_table_has_means_over_seeds_and_no_seed_twice(paper, tmp_path):
     assert "| cifar10 | poster 1.0 | 59.1 +- 0.5 | 43.0 +- 1.4 | +- 1.4 | 2 x 2 | 10 | 1 |" in text
 
 
-def test_other_options_and_lengths_are_other_rows(paper):
+def test_other_options_and_lengths_are_other_rows():
     for words in ((), ("--minutes", "5"), ("--steps", "9"), ("-o", "backbone.width=8")):
-        name, args = asked(paper, "--table", "1", *words)
+        name, args = asked("--table", "1", *words)
         cell = paper.PARTS[name](args)[0]
         wanted = {(): "60 minutes", ("--steps", "9"): "9 steps", ("--minutes", "5"): "5 minutes"}
         expected = wanted.get(words, "60 minutes, backbone.width=8")
         assert paper.scale_of(args, cell) == expected
 
 
-def test_orders_are_scored_as_in_the_paper(paper, tmp_path):
+def test_orders_are_scored_as_in_the_paper(tmp_path):
     names = [f"class {number}" for number in range(10)]
     embeddings = np.random.default_rng(0).normal(size=(10, 4))
     np.savez(tmp_path / "names.npz", embeddings=embeddings, names=np.array(names))
     words = ("--out", str(tmp_path), "--book", str(tmp_path / "book.json"))
     place = ("--embeddings", f"cifar10={tmp_path / 'names.npz'}")
-    name, args = asked(paper, "--ablation", "order", "--orders", "5", *words, *place)
+    name, args = asked("--ablation", "order", "--orders", "5", *words, *place)
     cells = paper.PARTS[name](args)
     distances = cosine_distances(torch.from_numpy(embeddings))
     for number, cell in enumerate(cells):
@@ -146,20 +142,21 @@ def test_orders_are_scored_as_in_the_paper(paper, tmp_path):
         accuracy = 50 - 3 * ordering_score(grid, distances)
         order = [[names[label] for label in row] for row in grid.tolist()]
         paper.keep(args.book, record(cell, "250 steps", 0, accuracy, order=order))
-    *rows, said = paper.correlation(cells, args)
+    given = ("250 steps", args.embeddings["cifar10"])
+    *rows, said = paper_orders.correlation(cells, paper.read(args.book), *given)
     assert len([row for row in rows if row.startswith("| order ")]) == 1 + 5
     assert said.startswith("Correlation of 5 orders: -1.00, 95 % interval -1.00 to -1.00")
-    *_, said = paper.correlation(cells[:3], args)
+    *_, said = paper_orders.correlation(cells[:3], paper.read(args.book), *given)
     assert "3 orders are too few" in said
     order[1][0] = "dog"
     paper.keep(args.book, record(cells[0], "250 steps", 0, 40.0, order=order))
     with pytest.raises(SystemExit, match=r"names.npz has no dog, which"):
-        list(paper.correlation(cells, args))
+        list(paper_orders.correlation(cells, paper.read(args.book), *given))
 
 
-def test_a_run_that_another_process_has_just_kept_is_left(paper, tmp_path, monkeypatch):
+def test_a_run_that_another_process_has_just_kept_is_left(tmp_path, monkeypatch):
     words = ("--only", "poster 0.4", "--seeds", "0", "--book", str(tmp_path / "book.json"))
-    name, args = asked(paper, "--table", "1", *words, "--out", str(tmp_path))
+    name, args = asked("--table", "1", *words, "--out", str(tmp_path))
     (cell, *_) = cells = [each for each in paper.PARTS[name](args) if each.name in args.only][:1]
 
     @contextmanager
@@ -167,12 +164,14 @@ def test_a_run_that_another_process_has_just_kept_is_left(paper, tmp_path, monke
         paper.keep(args.book, record(cell, "60 minutes", 0, 50.0))
         yield True
 
-    monkeypatch.setattr(paper, "claimed", claimed)
-    monkeypatch.setattr(paper, "distill", None)  # would be asked to run it twice
-    paper.run_all(cells, args)
+    monkeypatch.setattr(cell_runs, "claimed", claimed)
+    calls = []
+    ways = (paper.name_of, paper.is_kept, lambda *given: calls.append(given))
+    assert cell_runs.run_all(cells, args, *ways) == ""
+    assert not calls
 
 
-def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
+def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for split, count in (("train", 3), ("test", 1)):
         for label in range(10):
@@ -205,14 +204,12 @@ def test_a_cell_is_run_once_and_kept(paper, tmp_path, monkeypatch):
     paper.main()
 
 
-def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(
-    paper, tmp_path, monkeypatch, capsys
-):
+def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(tmp_path, monkeypatch, capsys):
     words = ["--table", "1", "--data", "cifar10=c10.zip", "--seeds", "0,1"]
     words += ["--only", "images 1.0", "poster 0.4"]
     words += ["--out", str(tmp_path / "out"), "--book", str(tmp_path / "book.json")]
     part, args = paper.arguments(words)
-    images, _ = paper.chosen(part, args)
+    images, _ = cells_of(part, args)
     paper.keep(args.book, record(images, "60 minutes", 0, 40.0, 42.0))
     runs = []
 
@@ -230,13 +227,13 @@ def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(
     assert "| poster 0.4 | 47.1 +- 0.4 | not measured |" in said
 
 
-def test_names_of_no_cell_are_refused(paper):
-    part, args = asked(paper, "--table", "1", "--only", "images 1.0", "postre 0.4")
+def test_names_of_no_cell_are_refused():
+    part, args = asked("--table", "1", "--only", "images 1.0", "postre 0.4")
     with pytest.raises(SystemExit, match=r"no cell 'postre 0.4': table 1 has images 1\.0, poster"):
-        paper.chosen(part, args)
+        cells_of(part, args)
 
 
-def test_a_poster_per_class_is_of_cifar10_for_all_published_steps(paper):
+def test_a_poster_per_class_is_of_cifar10_for_all_published_steps():
     """`--full` needs no --data, and then names none: digits would be the dataset."""
     part, args = paper.arguments(["--figure", "9", "--full"])
     (cell,) = paper.PARTS[part](args)
@@ -247,17 +244,17 @@ def test_a_poster_per_class_is_of_cifar10_for_all_published_steps(paper):
     assert "--dataset" not in words
 
 
-def test_standard_folders_of_birds_and_of_tiny_imagenet_are_read_as_such(paper):
+def test_standard_folders_of_birds_and_of_tiny_imagenet_are_read_as_such():
     words = ("--data", "cub200=CUB_200_2011", "--data", "tiny-imagenet=tiny.zip")
     part, args = paper.arguments(["--table", "1", *words])
-    for cell in paper.chosen(part, args):
+    for cell in cells_of(part, args):
         name = cell.dataset.replace("-", "_")
         place = paper.place(cell, args)
         assert place[:2] == ("--dataset", name)
         assert place[3].startswith("dataset.root=/")
 
 
-def test_figure_7_reads_cifar100_and_keeps_nothing(paper, tmp_path, monkeypatch, capsys):
+def test_figure_7_reads_cifar100_and_keeps_nothing(tmp_path, monkeypatch, capsys):
     asked_for = []
 
     def run_it(words: list[str]) -> int:
@@ -273,16 +270,25 @@ def test_figure_7_reads_cifar100_and_keeps_nothing(paper, tmp_path, monkeypatch,
     assert "leave --report out" in capsys.readouterr().err
 
 
-def test_a_report_names_what_is_kept_of_other_lengths(paper, tmp_path):
-    part, args = asked(paper, "--table", "1", "--steps", "10", "--report")
+def test_a_report_names_what_is_kept_of_other_lengths(tmp_path):
+    part, args = asked("--table", "1", "--steps", "10", "--report")
     args.book = tmp_path / "book.json"
-    cell = paper.chosen(part, args)[0]
+    cell = cells_of(part, args)[0]
     paper.keep(args.book, record(cell, "5000 steps", 0, 43.0))
-    shown = "\n".join(paper.report(part, paper.chosen(part, args), args))
+    shown = "\n".join(paper.report(part, cells_of(part, args), args))
     assert "kept of these cells, too, for other lengths or -o: 5000 steps" in shown
 
 
-def test_figure_7_without_its_data_is_refused(paper, capsys):
+@pytest.mark.parametrize(
+    ("part", "given", "wanted"),
+    [
+        (("--figure", "7"), "cifar10", "cifar100"),
+        (("--figure", "6"), "cifar100", "cifar10"),
+        (("--ablation", "order"), "cifar100", "cifar10"),
+        (("--table", "1"), "", "DATASET"),
+    ],
+)
+def test_a_part_without_its_data_is_refused(capsys, part, given, wanted):
     with pytest.raises(SystemExit):
-        paper.arguments(["--figure", "7", "--data", "cifar10=c10.zip"])
-    assert "--data cifar100=PATH" in capsys.readouterr().err
+        paper.arguments([*part, *(("--data", f"{given}=c.zip") if given else ())])
+    assert f"--data {wanted}=PATH" in capsys.readouterr().err
