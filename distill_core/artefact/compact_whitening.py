@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from distill_core.data.cosines import cosine_basis
 from registry import InputError
 
 RMS_ERROR = 0.07  # of whitened pixels, in units of their root mean square
@@ -139,14 +140,6 @@ def how_to_load(image_shape: tuple[int, int, int]) -> str:
     return HOW_TO_LOAD.format(*image_shape)
 
 
-def waves(n: int) -> Tensor:
-    """Return the orthonormal DCT-II of n numbers, (n, n) float64, a wave in each row."""
-    k = torch.arange(n, dtype=torch.float64)
-    rows = torch.cos(math.pi / n * k[:, None] * (k + 0.5))
-    rows[0] /= math.sqrt(2)
-    return rows * math.sqrt(2 / n)
-
-
 def _errors(over_waves: Tensor) -> tuple[Tensor, float]:
     """Return the squared error without each number, and the square of all that is whitened.
 
@@ -188,7 +181,7 @@ def _columns(matrix: Tensor, image_shape: tuple[int, ...], *, back: bool = False
     """Transform every column of a matrix (d, m), or transform it back, one axis after another."""
     found = matrix.reshape(*image_shape, -1)
     for axis, n in enumerate(image_shape):
-        basis = waves(n).to(matrix.dtype)
+        basis = cosine_basis(n, matrix.dtype)
         moved = torch.tensordot(basis.T if back else basis, found, ([1], [axis]))
         found = moved.movedim(0, axis)
     return found.reshape(matrix.shape)

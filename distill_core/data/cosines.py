@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 
-def cosine_basis(size: int) -> Tensor:
-    """Return the orthonormal DCT-II as a matrix (frequencies, places).
+def cosine_basis(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the orthonormal DCT-II as a matrix (frequencies, places), rounded from float64.
 
     >>> cosine_basis(1).tolist()
     [[1.0]]
     """
-    place = torch.arange(size, dtype=torch.float64) + 0.5
-    waves = torch.cos(math.pi / size * torch.arange(size)[:, None] * place)
+    frequency = torch.arange(size, dtype=torch.float64)[:, None]
+    waves = torch.cos(math.pi / size * frequency * (frequency.T + 0.5))
     waves[0] /= math.sqrt(2)
-    return (waves * math.sqrt(2 / size)).float()
+    return (waves * math.sqrt(2 / size)).to(dtype)
 
 
 def lowest_frequencies(hw: tuple[int, int]) -> Tensor:

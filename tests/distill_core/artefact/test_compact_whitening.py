@@ -17,7 +17,6 @@ from distill_core.artefact.compact_whitening import (
     expanded,
     how_to_load,
     is_compact,
-    waves,
 )
 from distill_core.artefact.count_storage import size
 from distill_core.contracts.whitening import Whitening
@@ -54,11 +53,6 @@ def made(tensors: dict[str, Tensor], rms_error: float) -> Compact:
     found = compact(tensors, SHAPE, rms_error)
     assert found is not None
     return found
-
-
-@pytest.mark.parametrize("n", [1, 2, 7])
-def test_waves_are_orthonormal(n: int) -> None:
-    assert torch.allclose(waves(n) @ waves(n).T, torch.eye(n, dtype=torch.float64))
 
 
 def test_what_is_diagonal_over_waves_is_a_diagonal() -> None:

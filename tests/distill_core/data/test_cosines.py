@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.fft import dctn
@@ -15,6 +17,12 @@ def test_the_transform_is_the_orthonormal_one_of_scipy(height: int, width: int) 
     image = np.random.default_rng(0).normal(size=(height, width))
     down, across = cosine_basis(height).numpy(), cosine_basis(width).numpy()
     np.testing.assert_allclose(down @ image @ across.T, dctn(image, norm="ortho"), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_the_rows_are_orthonormal_to_float64(n: int) -> None:
+    basis = cosine_basis(n, torch.float64)
+    assert torch.allclose(basis @ basis.T, torch.eye(n, dtype=torch.float64))
 
 
 def test_frequencies_are_in_order_of_their_length() -> None:
