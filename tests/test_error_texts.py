@@ -1,9 +1,10 @@
-"""Errors: each says what to do next, and the options that texts name exist."""
+"""Errors: each says what to do next, and the options and extras that texts name exist."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def test_options_that_texts_name_exist() -> None:
                         wrong.append(f"{path}:{node.lineno}: {option}")
     assert wrong == []
     assert seen > 50
+
+
+def test_extras_that_texts_tell_to_install_exist() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    known = {f"{project['name']}[{extra}]" for extra in project["optional-dependencies"]}
+    texts = [path.read_text("utf-8") for each in PACKAGES for path in (ROOT / each).rglob("*.py")]
+    told = [each for text in texts for each in re.findall(r"pip install '([^']+)'", text)]
+    assert len(told) == 2
+    assert {*told} <= known
 
 
 def _fields(model: type[BaseModel]) -> list[str]:

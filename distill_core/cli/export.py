@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from distill_core.cli.card import with_card
 from distill_core.cli.tables import print_json
+from distill_core.system.waiting import told_if_slow
 
 FORMATS = ("images", "tensors", "huggingface", "dd-ranking")
 
@@ -49,19 +51,20 @@ def command(
     from distill_core.artefact.places import check_named, is_elsewhere
 
     check_named(run)
-    from distill_core.export import export
-
     beside = Path() if is_elsewhere(run) else run if run.is_dir() else run.parent
     target = out or beside / "export" / form
-    first, *notes = export(
-        run,
-        target,
-        form,
-        force=force,
-        licence=licence,
-        title=title,
-        exact_whitening=exact_whitening,
-    )
+    with told_if_slow(partial(click.echo, err=True), f"export   writes {target}"):
+        from distill_core.export import export
+
+        first, *notes = export(
+            run,
+            target,
+            form,
+            force=force,
+            licence=licence,
+            title=title,
+            exact_whitening=exact_whitening,
+        )
     if as_json:
         written = (path for path in target.rglob("*") if path.is_file())
         files = sorted(path.relative_to(target).as_posix() for path in written)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
+
+from distill_core.system.waiting import told_if_slow
 
 
 @click.command()
@@ -21,8 +24,6 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
     from distill_core.report.compare import not_alike, read_runs
 
     records, failures = read_runs(runs)
-    from distill_core.report.page import write_report
-
     if animate:
         from distill_core.report.timelapse import animate as make
         from registry import InputError
@@ -35,7 +36,10 @@ def command(*, runs: tuple[Path, ...], out: Path | None, animate: bool) -> None:
                     raise
                 click.echo(f"no time-lapse: {error.what}", err=True)
     target = out or (records[0].path / REPORT if len(runs) == 1 else Path(REPORT))
-    write_report(records, collect_presets(discover()), target)
+    with told_if_slow(partial(click.echo, err=True), f"report   writes {target}"):
+        from distill_core.report.page import write_report
+
+        write_report(records, collect_presets(discover()), target)
     click.echo(target)
     for line in not_alike(records):
         click.echo(line, err=True)

@@ -166,10 +166,8 @@ class _Plan:
 
     def preview(self, processes: int) -> int:
         from distill_core.commands.preview import preview
-        from distill_core.config.advice import in_range
 
-        with in_range(self.config):
-            preview(self.config, self.plugins, processes)
+        preview(self.config, self.plugins, processes)
         return 0
 
 

@@ -12,6 +12,7 @@ import click
 from distill_core.cli.choices import changes, packages_of
 from distill_core.cli.errors import MISTAKE
 from distill_core.cli.tables import print_json, print_table
+from distill_core.system.waiting import told_if_slow
 from registry import OptionError
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
         )
     named, run = run, located(run)
     read_manifest(current(run))  # a wrong path is noticed before anything heavy is imported
-    from distill_core.commands.verify import verify
+    with told_if_slow(partial(click.echo, err=True), "verify   checks the result"):
+        from distill_core.commands.verify import verify
 
-    checks = verify(run)
-    if again and all(check.passed for check in checks):
-        checks.append(_decoding(run))
-        if checks[-1].passed:
-            checks.append(_evaluation(run, overrides))
+        checks = verify(run)
+        if again and all(check.passed for check in checks):
+            checks.append(_decoding(run))
+            if checks[-1].passed:
+                checks.append(_evaluation(run, overrides))
     passed = all(check.passed for check in checks)
     if as_json:
         found = {"run": str(named), "verified": passed, "checks": [asdict(c) for c in checks]}

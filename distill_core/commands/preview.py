@@ -8,6 +8,7 @@ from functools import partial
 from distill_core.artefact.stored import looks_at_images
 from distill_core.commands.judges import check_outline, further_judges
 from distill_core.commands.run_facts import machine_line, print_facts
+from distill_core.config.advice import in_range
 from distill_core.config.run_config import RunConfig, to_toml
 from distill_core.contracts.algorithm import Estimate
 from distill_core.contracts.streams import Streams
@@ -31,7 +32,15 @@ def preview(config: RunConfig, plugins: Plugins, processes: int = 1) -> None:
         config: the resolved configuration.
         plugins: what is installed.
         processes: how many would share the run; this one measures the cost of each.
+
+    Raises:
+        ExplainedError: the message says what is wrong.
     """
+    with in_range(config):
+        _preview(config, plugins, processes)
+
+
+def _preview(config: RunConfig, plugins: Plugins, processes: int) -> None:
     console = plain_console()
     tell = partial(print, file=sys.stderr, flush=True)  # loading a large dataset takes minutes
     machine = prepare(config, processes)

@@ -7,6 +7,7 @@ its state; a second Ctrl-C ends it at once, with the last checkpoint (`run/signa
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from distill_core.artefact.manifest import judged_manifest
 from distill_core.artefact.saving import ArtefactWriter
 from distill_core.commands.forecast import forecast
 from distill_core.commands.judges import Judges, check_outline, further_judges
@@ -124,7 +126,7 @@ def run(
         )
         if state:
             loop.load_state_dict(state)
-            console.print(f"resume   {_place(loop.step, assembly.steps, late=loop.out_of_time())}")
+            _tell_place(loop, tell)
         ranks.broadcast(ranks.gather(None))  # nothing is changed or deleted before all are ready
         if ranks.is_main and early:
             _take_over(run_dir, config, start, resume=resume)
@@ -144,6 +146,18 @@ def _earlier(
     """Return the state from which a run goes on, and the data that it has used."""
     state = state_to_resume(run_dir, config, tell, plugins=plugins)
     return state, data_of(run_dir, lambda line: tell(f"resume   {line}"), state=state)
+
+
+def _tell_place(loop: OuterLoop, tell: Callable[[str], None]) -> None:
+    """Say where a run goes on; of one that is complete and has its results, how to read these."""
+    steps, late = loop.assembly.steps, loop.out_of_time()
+    tell(f"resume   {_place(loop.step, steps, late=late)}")
+    complete = late or loop.step >= steps
+    if complete and judged_manifest(loop.run_dir).get("outer_steps") == loop.step:
+        tell(
+            "         it has been judged before: Ctrl-C keeps that judgement, and `distill compare "
+            f"{shlex.quote(str(loop.run_dir))}` prints it"
+        )
 
 
 def _place(step: int, steps: int, *, late: bool = False) -> str:

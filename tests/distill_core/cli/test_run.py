@@ -224,6 +224,7 @@ def test_a_finished_run_goes_on_with_more_steps(finished, tmp_path):
     result = distill("run", "--resume", "--out", str(copy), "--steps", "6")
     assert result.exit_code == 0, result.output
     assert "resume   goes on after outer step 4 of 6\n" in result.stdout
+    assert "judged before" not in result.stdout
     whole = tmp_path / "whole"
     assert distill(*arguments(whole, "--steps", "6")).exit_code == 0
     ours, theirs = (load_file(path / "distilled.safetensors") for path in (copy, whole))
@@ -404,6 +405,7 @@ def test_the_machine_is_shown_recorded_and_overridable(finished, tmp_path):
         result = distill("run", "--resume", "--out", str(again), *changed)
         assert result.exit_code == 0, result.output
         assert "machine  cpu, 2 threads (of " in result.output
+        assert f"`distill compare {again}` prints it" in result.stdout  # not judged by two threads
         hardware = json.loads((again / "manifest.json").read_text())["hardware"]
         assert hardware["threads"] == 2
         assert tomllib.loads((again / "run.toml").read_text())["allocator"] == "stock"
