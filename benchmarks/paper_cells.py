@@ -119,8 +119,9 @@ def ablation_order(args: Namespace) -> list[Cell]:
         grid = list(range(10))
         random.Random(number).shuffle(grid)
         file = args.out / "orders" / f"{number}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"[{grid[:5]}, {grid[5:]}]\n")
+        if not args.report:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"[{grid[:5]}, {grid[5:]}]\n")
         given = ("--orderer", "given", *options(f"orderer.file={file.resolve()}"))
         cells.append(
             Cell("cifar10", f"order {number}", (*without(base, "orderer"), *given), "", 250)

@@ -109,6 +109,12 @@ def test_orders_differ_in_nothing_but_the_order(tmp_path):
     assert {cell.steps for cell in cells} == {250}
 
 
+def test_a_report_of_orders_writes_none(tmp_path):
+    name, args = asked("--ablation", "order", "--out", str(tmp_path), "--report")
+    assert len(paper.PARTS[name](args)) == 8
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_table_has_means_over_seeds_and_no_seed_twice(tmp_path):
     name, args = asked("--table", "1", "--book", str(tmp_path / "book.json"))
     cell = paper.PARTS[name](args)[1]
