@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from first_command import numbers
+from number_ranges import numbers
 from paper_cells import DATASETS, Cell, options, place
 
 from distill_core.system.flock import flock

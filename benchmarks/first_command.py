@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from number_ranges import numbers
+
 COMMAND = (
     "run",
     "--repr",
@@ -98,19 +100,6 @@ def table(cells: list[Cell]) -> Iterator[str]:
         options = members[0]["options"] or "as it stands"
         row = (variant, options, str(threads), str(len(members)), *shown)
         yield f"| {' | '.join(row)} |"
-
-
-def numbers(text: str) -> list[int]:
-    """Return whole numbers.
-
-    >>> numbers("0-3,7")
-    [0, 1, 2, 3, 7]
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -16,6 +17,17 @@ from tests.distill_core.cli.fakes import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import cell_runs
 import paper
+from number_ranges import numbers
+
+
+def test_ranges_of_seeds_have_both_ends():
+    assert numbers("0-3,7") == [0, 1, 2, 3, 7]
+
+
+@pytest.mark.parametrize("text", ["3-1", "", "1,", "-1", "1-", "a", "1.5", "0-3-5"])
+def test_what_is_no_range_of_seeds_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="such as 0-3,7"):
+        numbers(text)
 
 
 def test_a_claimed_run_is_left_to_its_owner(tmp_path):
