@@ -13,7 +13,6 @@ from distill_core.config.run_config import RunConfig
 from distill_core.contracts.data import DataSpec, RealData
 from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import seeded
-from distill_core.data.placeholder import outline_of
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.engine.forward import how_trained
 from distill_core.evaluation.evaluate import AfterNet, Evaluator, Result
@@ -106,7 +105,7 @@ def check_outline(config: RunConfig, plugins: Plugins) -> None:
         ExplainedError: as `Judges.of`.
     """
     if configs := judges_of(config, plugins):
-        spec = outline_of(Plan.of(config, plugins, {"dataset"}).make("dataset"))
+        spec = Plan.of(config, plugins, {"dataset"}).outline()
         if spec is not None:
             Judges.of(configs, plugins, spec)
 

@@ -19,6 +19,15 @@ def outline_of(dataset: Dataset) -> DataSpec | None:
     return spec
 
 
+def outlined(spec: DataSpec) -> tuple[str, int, tuple[int, int, int], tuple[str, ...]]:
+    """Return what an outline has in common with what is loaded: all but the names of the classes.
+
+    >>> outlined(DataSpec("dots", ("a", "b"), (1, 4, 4), ("flip",)))
+    ('dots', 2, (1, 4, 4), ('flip',))
+    """
+    return spec.name, spec.num_classes, spec.image_shape, spec.augmentations
+
+
 def noise(spec: DataSpec, device: torch.device) -> RealData:
     """Return real data of noise: one image, expanded many times without using memory."""
     image = torch.randn(1, *spec.image_shape, generator=seeded(0, "noise")).to(device)

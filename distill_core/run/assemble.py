@@ -24,7 +24,7 @@ from distill_core.contracts.network import Backbone
 from distill_core.contracts.streams import Streams
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.identity import Identity
-from distill_core.data.placeholder import noise, outline_of
+from distill_core.data.placeholder import noise
 from distill_core.engine.engine import Engine
 from distill_core.layout.class_order import one_row, order_classes
 from distill_core.run.checks import SOME, check_numbers, check_start, check_synthetic, watched
@@ -162,7 +162,8 @@ def _assemble(
     layout = representation.layout
     if class_grid is None:
         builder, shape = plan.builders["orderer"], layout.grid_shape
-        with told_if_slow(tell, f"order    {builder} orders the classes, as long as it is told to"):
+        ordering = f"{builder} orders the classes, as long as it is told to"
+        with told_if_slow(tell, f"order    {ordering}"), watched(str(builder), "order"):
             order = order_classes(builder, real, grid_shape=shape, generator=rng["order"])
         shared = layout.num_canvases < real.spec.num_classes
         grid_note = one_row(real.spec.num_classes) if shared else {}
@@ -253,7 +254,7 @@ def assemble_algorithm(
         ExplainedError: a component cannot do what is asked.
     """
     plan = Plan.of(config, plugins, {"dataset", "backbone", "algorithm"})
-    if (spec := outline_of(plan.make("dataset"))) is not None:
+    if (spec := plan.outline()) is not None:
         task, _ = make_task(plan, noise(spec, plan.device))
         check(plan.make("algorithm", task=task))
     task, _ = make_task(plan, plan.real_data())

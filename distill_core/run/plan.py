@@ -23,10 +23,12 @@ from distill_core.contracts.stored_options import StoredOptions, shared
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.data.identity import Identity
 from distill_core.data.kept_pictures import Reader
+from distill_core.data.placeholder import outline_of, outlined
 from distill_core.data.prepare import check_several, prepare
 from distill_core.data.storage import most_in_memory, why_on_disk
 from distill_core.engine.fresh_networks import new_backbone
 from distill_core.hookspecs import KINDS
+from distill_core.run.checks import refuse
 from distill_core.run.network_checks import check_network
 from distill_core.system.devices import pick_device
 from distill_core.system.process import release_memory
@@ -170,6 +172,21 @@ class Plan:
         """Return the name of the component of a kind, for messages."""
         return str(self.builders[kind])
 
+    def outline(self) -> DataSpec | None:
+        """Return what the dataset says of itself before its files are read; None: nothing.
+
+        Raises:
+            ContractError: it is no `DataSpec`.
+        """
+        found = self.call("dataset", outline_of, self.make("dataset"))
+        if not (found is None or isinstance(found, DataSpec)):
+            refuse(
+                self.name("dataset"),
+                f"returns {type(found).__name__} from `outline`",
+                "a DataSpec, or no method `outline`",
+            )
+        return found
+
     def raw_data(self, tell: Callable[[str], None] = LOG.info) -> RawData:
         """Load the dataset as it is.
 
@@ -193,9 +210,11 @@ class Plan:
 
         Raises:
             InputError: `check` refuses them, they are of one class, or they violate their contract.
+            ContractError: they are not what was known of them before.
         """
         raw, options = self.raw_data(tell), self.config.data
         check_several(raw.spec)
+        self._check_outline(raw.spec)
         # Images that are in memory now are as large as bytes, and are not written for this run.
         kept = isinstance(self.make("dataset"), KeptDataset)
         count = len(raw.train_images) + len(raw.test_images)
@@ -211,6 +230,15 @@ class Plan:
         del raw
         release_memory()
         return real
+
+    def _check_outline(self, spec: DataSpec) -> None:
+        known = self.outline()
+        if known is not None and outlined(known) != outlined(spec):
+            refuse(
+                self.name("dataset"),
+                f"outlines {outlined(known)} but loads {outlined(spec)}",
+                "the same name, number of classes, shape and augmentations",
+            )
 
     def networks(self, spec: DataSpec) -> Callable[[Generator], Backbone]:
         """Return a function that makes fresh networks; the first is made at once, to fail early.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill_core.contracts.algorithm import Algorithm, Task
 from distill_core.contracts.data import DataSpec, RealData
-from distill_core.data.placeholder import noise, outline_of
+from distill_core.data.placeholder import noise
 from distill_core.engine.engine import Engine
 from distill_core.run.checks import check_traits
 from distill_core.run.parts import make_parts, make_representation
@@ -48,7 +48,7 @@ def rehearse(plan: Plan) -> None:
     if found is not None:
         real, class_grid = found
         make_parts(plan, real, make_representation(plan, real), class_grid)
-    elif outline_of(plan.make("dataset")) is None:
+    elif plan.outline() is None:
         check_unseen(plan)
 
 
@@ -58,7 +58,7 @@ def on_noise(plan: Plan) -> tuple[RealData, Tensor] | None:
     None where the dataset does not tell its shape without its files, or where the representation's
     class grid does not have a place for each class, which the orderer refuses.
     """
-    spec = outline_of(plan.make("dataset"))
+    spec = plan.outline()
     if spec is None:
         return None
     real = noise(spec, plan.device)

@@ -9,6 +9,7 @@ import torch
 
 from distill_core.contracts.components import Dataset
 from distill_core.contracts.data import DataSpec, RawData
+from distill_core.data.placeholder import outlined
 from distill_core.data.prepare import check_raw
 from distill_core.testing.assertions import demand, repeatable
 from registry import InputError
@@ -58,8 +59,5 @@ def _check_outline(who: str, dataset: Dataset, spec: DataSpec) -> None:
     outline = getattr(dataset, "outline", None)
     if outline is None:
         return
-    known, loaded = (
-        (each.name, each.num_classes, each.image_shape, each.augmentations)
-        for each in (outline(), spec)
-    )
+    known, loaded = outlined(outline()), outlined(spec)
     demand(known == loaded, who, f"outlines {known} but loads {loaded}")

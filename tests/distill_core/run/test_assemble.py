@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -185,6 +187,29 @@ def test_an_orderer_that_changes_the_real_data_is_refused(what):
     config = small_config().model_copy(update={"orderer": "made"})
     config.options["orderer"] = Options()
     with pytest.raises(ContractError, match=r"^orderer 'made' of blanking .* changes the real"):
+        assemble(config, plugins)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.randperm(6),
+        lambda: torch.manual_seed(12345),
+        lambda: np.random.shuffle([1, 2]),  # noqa: NPY002
+        random.random,
+    ],
+    ids=["torch", "torch's seed", "numpy", "random"],
+)
+def test_an_orderer_that_changes_the_global_random_state_is_refused(draw):
+    class Drawing:
+        def order(self, real, grid_shape, generator):
+            draw()
+            return torch.arange(6).reshape(grid_shape)
+
+    plugins = discover(extra=[("mine", Offers("orderers", lambda options: Drawing()))])
+    config = small_config().model_copy(update={"orderer": "made"})
+    config.options["orderer"] = Options()
+    with pytest.raises(ContractError, match=r"^orderer 'made' of mine .* global random state"):
         assemble(config, plugins)
 
 

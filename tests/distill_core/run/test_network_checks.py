@@ -64,6 +64,29 @@ class Array(Linear):
         return images.flatten(1).numpy()
 
 
+class NotANumber(Linear):
+    def __init__(self, options, *, spec):
+        super().__init__(options, spec=spec)
+        with torch.no_grad():
+            self.head.weight[0, :3] = math.nan
+
+
+class Detached(Linear):
+    def embed(self, images):
+        return images.flatten(1).detach()
+
+
+class LearnsBehindADetachedImage(Linear):
+    """Its own weights have gradients, its images none."""
+
+    def __init__(self, options, *, spec):
+        super().__init__(options, spec=spec)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def embed(self, images):
+        return self.scale * images.flatten(1).detach()
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
@@ -72,11 +95,29 @@ class Array(Linear):
         (Double, r"has parameter 'head\.weight' of torch\.float64"),
         (Unflattened, r"gives features \(2, 192, 1\) of 2 images"),
         (Array, "gives features ndarray of 2 images"),
+        (NotANumber, r"has parameter 'head\.weight', of which 3 numbers are not finite"),
+        (Detached, "gives features without a gradient to their images"),
+        (LearnsBehindADetachedImage, "gives features without a gradient to their images"),
     ],
 )
 def test_a_network_that_breaks_its_contract_is_named_before_any_work(network, message):
     with pytest.raises(ContractError, match=f"^backbone 'made' of mine .*{message}"):
         _assemble(network)
+
+
+@pytest.mark.parametrize("what", ["frozen", "in place"])
+def test_gradients_may_pass_frozen_weights_and_changes_in_place(what):
+    class Passing(Linear):
+        def __init__(self, options, *, spec):
+            super().__init__(options, spec=spec)
+            self.scale = nn.Parameter(torch.ones(()), requires_grad=what == "in place")
+
+        def embed(self, images):
+            if what == "in place":
+                images -= 0.5
+            return self.scale * images.flatten(1)
+
+    _assemble(Passing)
 
 
 def test_a_network_is_tried_without_a_draw():
