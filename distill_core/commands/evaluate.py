@@ -37,10 +37,10 @@ from distill_core.run.known_data import data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of, compared_bytes
 from distill_core.system.devices import pick_device
-from distill_core.system.files import append_line, write_atomically
+from distill_core.system.files import append_line, part_of, write_atomically
 from distill_core.system.plain_files import check_folder
 from distill_core.system.waiting import told_if_slow
-from registry import InputError, OptionError, Plugins, UnknownNameError
+from registry import EnvironmentFault, InputError, OptionError, Plugins, UnknownNameError
 
 LONGEST_ROWS = 120  # characters of a file's name for its rows
 
@@ -103,6 +103,7 @@ def cross_evaluate(
         UnknownNameError: a metric or a split is unknown.
         OptionError: scores are asked for on the validation split, which chooses their rates.
         InputError: there is nothing to judge, a file is damaged, or the data have changed.
+        EnvironmentFault: what is found could not be written.
     """
     check_metrics(metrics)
     check_choice(split, metrics)
@@ -110,6 +111,8 @@ def cross_evaluate(
     first = next(iter(configs.values()))
     device = pick_device(first.device)
     check_there(run_dir)
+    if split == "test":
+        check_place(run_dir)
     real = load_real(first, plugins, only(data_of(run_dir, tell), run_dir, first))
     check_split(real, metrics, split)
     for note in real.notes:
@@ -192,6 +195,25 @@ def check_there(run_dir: Path) -> None:
             expected="a result or a checkpoint, which a run writes from time to time.",
             next="wait for its first checkpoint (run.checkpoint_minutes), or let it finish.",
         )
+
+
+def check_place(run_dir: Path) -> None:
+    """Refuse a run whose folder cannot be written, before networks are trained for it.
+
+    Raises:
+        EnvironmentFault: the machine refuses.
+        InputError: the folder for evaluations is a link or a file.
+    """
+    trial = part_of(check_folder(run_dir / EVALUATION) / "trial")
+    try:
+        write_atomically(trial, bytes(4096))
+        trial.unlink()
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(
+            f"{run_dir} cannot keep an evaluation: {fault.what}",
+            expected=fault.expected,
+            next=f"make room or give permission, or evaluate a copy (cp -rL {run_dir} COPY).",
+        ) from None
 
 
 def find_candidate(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from distill_core.run.directory import begin
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of
 from distill_core.system.waiting import told_if_slow
-from registry import InputError, Plugins, UnknownNameError
+from registry import EnvironmentFault, InputError, Plugins, UnknownNameError
 from tests.distill_core.small_run import save_artefact
 
 SETTINGS = {
@@ -213,6 +214,27 @@ def test_a_run_without_anything_is_refused(
     (run_dir / "checkpoint" / "state.safetensors").unlink()
     with pytest.raises(InputError, match="nothing to evaluate yet"):
         find_candidate(run_dir, config, plugins, assembly.real)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_data_are_read(
+    plugins: Plugins,
+    run: tuple[Path, RunConfig, Assembly],
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_dir, config, _ = run
+    finish()
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("distill_core.system.files.os.replace", refuse)
+    read = "distill_core.commands.evaluate.load_real"
+    monkeypatch.setattr(read, lambda *args: pytest.fail("data are read"))
+    with pytest.raises(EnvironmentFault, match=r"run cannot keep an evaluation: .*Read-only f"):
+        cross_evaluate(run_dir, {"convnet": config}, plugins)
+    monkeypatch.undo()
+    assert not list((run_dir / "evaluation").iterdir())
 
 
 def test_scores_are_made_of_what_was_measured(
