@@ -36,7 +36,7 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
         raise InputError(
             f"{run_dir} is a file.",
             expected="a run directory.",
-            next=f"name the directory of the run, such as {run_dir.parent}.",
+            next=f"name the directory that the run wrote, perhaps '{run_dir.parent}'.",
         ) from None
     except InputError:
         raise

@@ -40,7 +40,7 @@ def readable(what: str) -> Iterator[None]:
         raise InputError(
             f"{what} cannot be read as an image: {reason.rstrip('.')}.",
             expected=f"a whole {', '.join(FORMATS)} of 8 bits, or 16 bits grey, and no larger than "
-            f"{MOST_DECODED // 1_000_000} million pixels.",
+            f"{MOST_DECODED // 1_000_000} million pixels (JPEG: {MOST_CLAIMED // 1_000_000}).",
             next="replace, convert or remove it.",
         ) from None
 

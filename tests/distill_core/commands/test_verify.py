@@ -123,7 +123,7 @@ def test_metadata_of_another_form_are_a_failed_claim(run_dir):
 def test_the_file_of_a_result_is_no_run_directory():
     with pytest.raises(InputError, match=r"distilled\.safetensors is a file") as caught:
         verify(FIXTURE / "distilled.safetensors")
-    assert str(FIXTURE) in caught.value.next
+    assert f"'{FIXTURE}'" in caught.value.next
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,10 @@ def test_pixels_are_counted_before_they_are_decoded(
 ) -> None:
     many = encoded(Image.new("1", (width, 4_000)))
     if refused:
-        with pytest.raises(InputError, match="11000 x 4000, more than 36 million"):
+        with pytest.raises(InputError, match="11000 x 4000, more than 36 million") as caught:
             _read(tmp_path, many, size=8)
+        assert caught.value.expected is not None
+        assert "no larger than 36 million pixels (JPEG: 89)" in caught.value.expected
     else:
         assert _read(tmp_path, many, size=8).shape == (1, 1, 8, 8)
 
