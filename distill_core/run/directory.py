@@ -51,11 +51,11 @@ def check_new(run_dir: Path, *, overwrite: bool) -> None:
         return
     is_run = _is_run(run_dir)
     if not overwrite:
-        going_on = f"`{resume_command(run_dir)}` to go on, " if is_run else ""
+        ways = f"`{resume_command(run_dir)}` to go on, --overwrite to delete it, or --out DIR"
         raise InputError(
             f"{run_dir} exists already and is not empty.",
             expected="a new directory, so that no result is lost.",
-            next=f"{going_on}--overwrite to delete it, or --out DIR for another place.",
+            next=f"{ways if is_run else 'pass --out DIR'} for another place.",
         )
     if not is_run:
         raise InputError(

@@ -70,6 +70,15 @@ def test_a_result_keeps_the_configuration_that_made_it(tmp_path):
     assert settings_of(current(tmp_path))["steps"] == 4
 
 
+def test_overwriting_is_not_advised_where_it_would_be_refused(tmp_path):
+    (tmp_path / "poster.png").write_text("precious")
+    with pytest.raises(InputError, match="exists already") as caught:
+        check_new(tmp_path, overwrite=False)
+    assert caught.value.next == "pass --out DIR for another place."
+    with pytest.raises(InputError, match="will not be deleted"):
+        check_new(tmp_path, overwrite=True)
+
+
 def test_what_is_there_is_kept_unless_asked(tmp_path):
     begin(tmp_path, small_config(), overwrite=False)
     (tmp_path / "poster.png").write_text("precious")
