@@ -52,6 +52,10 @@ def run_all(
     Returns:
         Why a run has no results, which ends this; empty if nothing went wrong.
     """
+    there = sum(is_kept(cell, seed, args) for seed in args.seeds for cell in cells)
+    if there:
+        whole = len(args.seeds) * len(cells)
+        print(f"{there} of {whole} runs are kept in {args.book}; another --book makes them anew")
     for seed in args.seeds:
         for cell in cells:
             if is_kept(cell, seed, args):

@@ -58,15 +58,17 @@ def forecast(
     course = predicted_course(steps, left, seconds=estimate.seconds)
     seconds = f"{estimate.seconds:.2g}" if estimate.seconds < 100 else f"{estimate.seconds:.0f}"
     tell(f"cost     one outer step: {seconds} s; {course}")
-    total = steps * estimate.seconds
+    total, busy = steps * estimate.seconds, _of_a_busy_machine()
     if longest is not None and left is None and total > longest:
         raise InputError(
             f"the run would take about {duration(total)} on this CPU.",
             expected=f"at most {duration(longest)}, a limit in minutes, or your word that it may.",
             next="pass --yes to run it all, --minutes 30 to stop then, or a preset that takes "
             "minutes: own-cpu-minutes for your own pictures, or see `distill list presets`."
-            + _of_a_busy_machine(),
+            + (busy and f" {busy}"),
         )
+    if busy:
+        tell(f"cost     {busy}")
 
 
 def _of_a_busy_machine() -> str:
@@ -77,6 +79,6 @@ def _of_a_busy_machine() -> str:
     if torch.get_num_threads() == 1 or load < cores:
         return ""
     return (
-        f" Other programs use these cores (a load of {load:.0f} on {cores}): one "
+        f"Other programs use these cores (a load of {load:.0f} on {cores}): one "
         "thread may be many times as fast, -o run.threads=1."
     )

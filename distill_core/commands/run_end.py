@@ -60,7 +60,7 @@ def finish(
     nets = config.evaluate.nets
     whose = "their" if nets > 1 else "its"
     beside = f" and {whose} controls" if config.evaluate.controls else ""
-    console.print(f"distilled in {loop.step} outer steps and {duration(loop.seconds)}")
+    console.print(f"distilled in {counted(loop.step, 'outer step')} and {duration(loop.seconds)}")
     console.print(f"judging  by {counted(nets, 'fresh network')}{beside}")
 
     def after_net(name: str, net: int, accuracy: float) -> None:

@@ -138,5 +138,6 @@ def predicted_course(steps: int, minutes: float | None, *, seconds: float) -> st
     'about 720 steps in 30 min 00 s'
     """
     if minutes is not None and 60 * minutes < seconds * steps:
-        return f"about {60 * minutes / seconds:.0f} steps in {duration(60 * minutes)}"
-    return f"{steps} steps: {duration(seconds * steps)}"
+        made = round(60 * minutes / seconds)
+        return f"about {made} step{'s' * (made != 1)} in {duration(60 * minutes)}"
+    return f"{steps} step{'s' * (steps != 1)}: {duration(seconds * steps)}"

@@ -177,6 +177,19 @@ def test_a_run_that_another_process_has_just_kept_is_left(tmp_path, monkeypatch)
     assert not calls
 
 
+def test_runs_that_the_book_has_are_counted_and_not_made(tmp_path, capsys):
+    words = ("--only", "poster 0.4", "--seeds", "0,1", "--book", str(tmp_path / "book.json"))
+    name, args = asked("--table", "1", *words, "--out", str(tmp_path))
+    cells = [each for each in paper.PARTS[name](args) if each.name in args.only][:1]
+    for seed in (0, 1):
+        paper.keep(args.book, record(cells[0], "60 minutes", seed, 50.0))
+    calls = []
+    ways = (paper.name_of, paper.is_kept, lambda *given: calls.append(given))
+    assert cell_runs.run_all(cells, args, *ways) == ""
+    assert not calls
+    assert f"2 of 2 runs are kept in {args.book}; another --book" in capsys.readouterr().out
+
+
 def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for split, count in (("train", 3), ("test", 1)):

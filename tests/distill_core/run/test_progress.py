@@ -88,6 +88,7 @@ def test_durations(seconds, text):
         (None, "120 steps: 1 min 00 s"),
         (2, "120 steps: 1 min 00 s"),
         (0.5, "about 60 steps in 30 s"),
+        (0.01, "about 1 step in 1 s"),
     ],
 )
 def test_a_course_ends_with_the_steps_or_with_the_time(minutes, said):
