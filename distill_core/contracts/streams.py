@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -83,3 +85,21 @@ def global_seed(generator: Generator) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
+
+
+def global_states() -> Callable[[], bool]:
+    """Return a function that tells whether the global random states are unchanged since now.
+
+    They are those of PyTorch on all devices, NumPy and Python.
+    """
+
+    def read() -> tuple[object, ...]:
+        name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state is watched)
+        states = [torch.get_rng_state()]
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            states += torch.cuda.get_rng_state_all()
+        torch_states = [state.numpy().tobytes() for state in states]
+        return torch_states, name, np.asarray(keys).tobytes(), rest, random.getstate()
+
+    before = read()
+    return lambda: read() == before

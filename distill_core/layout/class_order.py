@@ -12,6 +12,7 @@ from distill_core.config.grid_shape import format_grid
 from distill_core.contracts.components import Orderer
 from distill_core.contracts.data import RealData
 from distill_core.contracts.geometry import check_class_grid
+from distill_core.contracts.streams import global_states
 from distill_core.layout.ordering import (
     class_grid_shape,
     class_means,
@@ -56,18 +57,22 @@ def order_classes(
     """Ask an orderer for a class grid, and note its score as in the paper.
 
     Raises:
-        ExplainedError: the orderer fails, or its grid is not a permutation of the classes.
+        ExplainedError: the orderer fails, its grid is not a permutation of the classes, or it is
+            another one when the orderer is asked again.
     """
+    begin, untouched = generator.get_state(), global_states()
     orderer: Orderer = builder()
-    stored = [each for each in vars(real.train).values() if isinstance(each, Tensor)]
-    versions = [each._version for each in stored]
-    with memory_for("what the orderer computes", next="choose another --orderer."):
-        grid = builder.call(orderer.order, real, grid_shape, generator=generator)
-    if versions != [each._version for each in stored]:
-        raise _broken(builder, "changes the real images or labels", "data left as they are")
-    if fault := _no_whole_numbers(grid):
-        raise _broken(builder, f"returns {fault}", "a tensor of class numbers, int64")
-    grid = check_class_grid(grid, grid_shape, who=str(builder))
+    grid = _ordered(builder, orderer, real, grid_shape, generator)
+    # Others may have touched global states, such as a package that it imports; orders tell.
+    if not untouched():
+        generator.set_state(begin)
+        if not torch.equal(grid, _ordered(builder, builder(), real, grid_shape, generator)):
+            raise _broken(
+                builder,
+                "gives two orders for the same data and generator, as it draws from a global "
+                "random state",
+                "draws from the generator that it is given, so that a seed decides everything",
+            )
     notes = getattr(orderer, "notes", {})
     if not isinstance(notes, Mapping):
         raise _broken(builder, f"has notes that are {type(notes).__name__}", "text by name")
@@ -76,6 +81,25 @@ def order_classes(
     notes[IMAGE_SCORE] = f"{score:.6g}"
     name = builder.entry.item.name
     return ClassOrder(name, grid, notes, getattr(orderer, "distances", None))
+
+
+def _ordered(
+    builder: Builder,
+    orderer: Orderer,
+    real: RealData,
+    grid_shape: tuple[int, int],
+    generator: Generator,
+) -> Tensor:
+    """Return the class grid of an orderer, checked."""
+    stored = [each for each in vars(real.train).values() if isinstance(each, Tensor)]
+    versions = [each._version for each in stored]
+    with memory_for("what the orderer computes", next="choose another --orderer."):
+        grid = builder.call(orderer.order, real, grid_shape, generator=generator)
+    if versions != [each._version for each in stored]:
+        raise _broken(builder, "changes the real images or labels", "data left as they are")
+    if fault := _no_whole_numbers(grid):
+        raise _broken(builder, f"returns {fault}", "a tensor of class numbers, int64")
+    return check_class_grid(grid, grid_shape, who=str(builder))
 
 
 def _no_whole_numbers(grid: object) -> str | None:

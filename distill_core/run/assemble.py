@@ -162,8 +162,7 @@ def _assemble(
     layout = representation.layout
     if class_grid is None:
         builder, shape = plan.builders["orderer"], layout.grid_shape
-        ordering = f"{builder} orders the classes, as long as it is told to"
-        with told_if_slow(tell, f"order    {ordering}"), watched(str(builder), "order"):
+        with told_if_slow(tell, f"order    {builder} orders the classes, as long as it is told to"):
             order = order_classes(builder, real, grid_shape=shape, generator=rng["order"])
         shared = layout.num_canvases < real.spec.num_classes
         grid_note = one_row(real.spec.num_classes) if shared else {}

@@ -6,12 +6,10 @@ a component that breaks its contract would spoil their run silently.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm
 from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.recipes import Recipe
+from distill_core.contracts.streams import global_states
 from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.system.cached_tensors import tensor_digest
 from registry import ContractError, InputError, raised_by
@@ -229,7 +228,7 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
         ContractError: it changed an argument, or drew from the global random state.
     """
     before = [tensor_digest(each) for each in arguments]  # a copy of all images takes memory
-    untouched = _random_states()
+    untouched = global_states()
     yield
     if not untouched():
         refuse(
@@ -239,21 +238,6 @@ def watched(who: str, call: str, *arguments: Tensor) -> Iterator[None]:
         )
     if before != [tensor_digest(each) for each in arguments]:
         refuse(who, f"changes its arguments in `{call}`", "arguments as they were")
-
-
-def _random_states() -> Callable[[], bool]:
-    """Return a function that tells whether the global random state is unchanged since now."""
-
-    def read() -> tuple[object, ...]:
-        name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state is watched)
-        states = [torch.get_rng_state()]
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            states += torch.cuda.get_rng_state_all()
-        torch_states = [state.numpy().tobytes() for state in states]
-        return torch_states, name, np.asarray(keys).tobytes(), rest, random.getstate()
-
-    before = read()
-    return lambda: read() == before
 
 
 def refuse(who: str, fault: str, expected: str) -> NoReturn:

@@ -11,6 +11,7 @@ from distill_core.config.discovery import discover
 from distill_core.config.run_config import resolve
 from distill_core.contracts.geometry import Boxes
 from distill_core.contracts.network import Backbone
+from distill_core.contracts.streams import Streams
 from distill_core.hookspecs import hookimpl
 from distill_core.run.assemble import assemble
 from distill_core.system.out_of_memory import OutOfMemory
@@ -190,27 +191,49 @@ def test_an_orderer_that_changes_the_real_data_is_refused(what):
         assemble(config, plugins)
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: torch.randperm(6),
-        lambda: torch.manual_seed(12345),
-        lambda: np.random.shuffle([1, 2]),  # noqa: NPY002
-        random.random,
-    ],
-    ids=["torch", "torch's seed", "numpy", "random"],
-)
-def test_an_orderer_that_changes_the_global_random_state_is_refused(draw):
-    class Drawing:
-        def order(self, real, grid_shape, generator):
-            draw()
-            return torch.arange(6).reshape(grid_shape)
+def offered_orderer(order):
+    """Return plugins with an orderer that is `order(real, grid_shape, generator)`."""
 
-    plugins = discover(extra=[("mine", Offers("orderers", lambda options: Drawing()))])
+    class Made:
+        def order(self, real, grid_shape, *, generator):
+            return order(real, grid_shape, generator)
+
+    plugins = discover(extra=[("mine", Offers("orderers", lambda options: Made()))])
     config = small_config().model_copy(update={"orderer": "made"})
     config.options["orderer"] = Options()
+    return config, plugins
+
+
+@pytest.mark.parametrize(
+    ("seed", "draw"),
+    [
+        (torch.manual_seed, lambda: torch.randperm(6)),
+        (np.random.seed, lambda: np.random.permutation(6)),  # noqa: NPY002
+        (random.seed, lambda: random.sample(range(6), 6)),
+    ],
+    ids=["torch", "numpy", "random"],
+)
+def test_an_orderer_that_draws_from_a_global_random_state_is_refused(seed, draw):
+    def order(real, grid_shape, generator):
+        return torch.tensor(list(draw())).reshape(grid_shape)
+
+    seed(0)  # one seed of 720 or so gives the same order twice
     with pytest.raises(ContractError, match=r"^orderer 'made' of mine .* global random state"):
-        assemble(config, plugins)
+        assemble(*offered_orderer(order))
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.manual_seed(12345), random.random])
+def test_an_orderer_may_touch_global_random_states_that_decide_nothing(draw):
+    """As a package does that is imported for the first time."""
+
+    def order(real, grid_shape, generator):
+        draw()
+        return torch.randperm(6, generator=generator).reshape(grid_shape)
+
+    config, plugins = offered_orderer(order)
+    expected = torch.randperm(6, generator=Streams(config.seed)["order"])
+    found = assemble(config, plugins).synthetic.placement.class_grid
+    assert found.flatten().tolist() == expected.tolist()
 
 
 def test_a_plugin_that_raises_is_named():
