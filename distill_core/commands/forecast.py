@@ -63,9 +63,9 @@ def forecast(
         raise InputError(
             f"the run would take about {duration(total)} on this CPU.",
             expected=f"at most {duration(longest)}, a limit in minutes, or your word that it may.",
-            next="pass --yes to run it all, --minutes 30 to stop then, or a preset that takes "
-            "minutes: own-cpu-minutes for your own pictures, or see `distill list presets`."
-            + (busy and f" {busy}"),
+            next=(busy and f"{busy} Or ")
+            + "pass --yes to run it all, --minutes 30 to stop then, or a preset that takes "
+            "minutes: own-cpu-minutes for your own pictures, or see `distill list presets`.",
         )
     if busy:
         tell(f"cost     {busy}")

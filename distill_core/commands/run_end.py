@@ -102,5 +102,5 @@ def finish(
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     name = result_file(run_dir).name
-    console.print(f"saved    {run_dir} (poster.png, {name}, metrics.jsonl)", markup=False)
+    console.print(f"saved    {run_dir} (poster_grid.png, {name}, metrics.jsonl)", markup=False)
     return results

@@ -66,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Pat
 
 def test_the_numbers_are_there_and_named(finished: tuple[Path, str]) -> None:
     out, printed = finished
-    assert f"saved    {out} (poster.png, {STORED}, metrics.jsonl)" in printed
+    assert f"saved    {out} (poster_grid.png, {STORED}, metrics.jsonl)" in printed
     assert (out / STORED).exists()
     assert not (out / DISTILLED).exists()
     listed = json.loads((out / "manifest.json").read_text())["files"]
