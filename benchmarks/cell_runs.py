@@ -64,7 +64,7 @@ def run_all(
             run_dir = args.out / name
             with claimed(args.out / "claims" / name) as ours:
                 if not ours:
-                    print(f"{run_dir}: another process has it")
+                    print(f"{run_dir}: another process is running it; skipped")
                 elif is_kept(cell, seed, args):
                     continue  # by one that has just finished it
                 elif not run(cell, seed, run_dir, args):
