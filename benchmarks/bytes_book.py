@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bytes_cells import ByteCell, limit_of
-from paper_book import Record, change, over_seeds
+from paper_book import Record, by_name, change, over_seeds
 
 from distill_core.artefact.evaluations import read_evaluations
 from distill_core.artefact.manifest import judged_manifest, read_manifest
@@ -36,7 +36,7 @@ def setting_of(args: argparse.Namespace, cell: ByteCell) -> str:
     length = f"{args.steps} steps" if args.steps else f"{args.minutes:g} minutes"
     length = "nothing learned" if cell.algorithm == "none" else length
     judged = f"{args.nets} networks of width {args.width}"
-    told = (option for option in args.option if not option.startswith("evaluate.nets="))
+    told = (option for option in by_name(args.option) if not option.startswith("evaluate.nets="))
     return ", ".join([length, judged, *told])
 
 

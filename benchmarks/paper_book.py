@@ -25,7 +25,15 @@ def scale_of(args: argparse.Namespace, cell: Cell) -> str:
     length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
     if args.full:
         length = f"published, {args.steps} steps" if args.steps and not cell.steps else "published"
-    return ", ".join([length, *args.option])
+    return ", ".join([length, *by_name(args.option)])
+
+
+def by_name(chosen: Sequence[str]) -> list[str]:
+    """Return options, "name=value", in the order of their names: the order makes no other run.
+
+    Of one that is given twice the last counts, and stays the last.
+    """
+    return sorted(chosen, key=lambda option: option.partition("=")[0])
 
 
 def recorded(cell: Cell, seed: int, scale: str, run_dir: Path) -> Record | None:

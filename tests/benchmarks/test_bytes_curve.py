@@ -174,6 +174,8 @@ def test_the_networks_that_a_run_asks_itself_make_no_setting():
     assert curve.setting_of(args, cell) == told
     args.option = ["evaluate.nets=3", "algo.batch=50"]
     assert curve.setting_of(args, cell) == f"{told}, algo.batch=50"
+    args.option = ["evaluate.every=5", "algo.batch=50"]
+    assert curve.setting_of(args, cell) == f"{told}, algo.batch=50, evaluate.every=5"
 
 
 def test_a_cell_is_run_judged_and_kept_once(tmp_path, monkeypatch):

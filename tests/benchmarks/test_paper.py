@@ -100,6 +100,12 @@ def test_steps_that_the_paper_fixes_and_options_hold_at_the_published_scale(tmp_
     assert paper.scale_of(args, cell) == "published, 9 steps"
 
 
+def test_options_make_one_scale_in_any_order():
+    name, args = asked("--table", "1", "--steps", "9", "-o", "b.x=2", "-o", "a.y=1", "-o", "b.x=1")
+    cell = paper.PARTS[name](args)[0]
+    assert paper.scale_of(args, cell) == "9 steps, a.y=1, b.x=2, b.x=1"  # the last b.x counts
+
+
 def test_orders_differ_in_nothing_but_the_order(tmp_path):
     name, args = asked("--ablation", "order", "--out", str(tmp_path))
     cells = paper.PARTS[name](args)
