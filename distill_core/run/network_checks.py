@@ -41,10 +41,11 @@ def check_network(builder: Builder, network: Backbone, spec: DataSpec) -> None:
         _check_shape(who, "features", features, (2, head.in_features))
         logits = builder.call(network, images)
         _check_shape(who, "logits", logits, (2, spec.num_classes))
-    with torch.enable_grad():
+    with torch.enable_grad():  # whatever the caller has switched off
         images.requires_grad_()
         features = builder.call(network.embed, images.clone())  # may be changed in place
-    if not (features.requires_grad and _reaches(features, images)):
+        reached = features.requires_grad and _reaches(features, images)
+    if not reached:
         refuse(
             who,
             "gives features without a gradient to their images",

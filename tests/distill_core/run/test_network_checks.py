@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from distill_core.config.discovery import discover
+from distill_core.contracts.data import DataSpec
 from distill_core.contracts.network import Backbone
 from distill_core.run.assemble import assemble
+from distill_core.run.network_checks import check_network
 from registry import ContractError, Options
 from tests.distill_core.run.test_assemble import Offers
 from tests.distill_core.small_run import small_config
@@ -34,6 +36,15 @@ def _assemble(network):
 
 def test_a_network_that_keeps_its_contract_passes():
     _assemble(Linear)
+
+
+def test_it_passes_where_gradients_are_switched_off():
+    """A run makes networks there, too: the teacher of a labeler, for example."""
+    spec = DataSpec("dots", ("a", "b"), (1, 4, 4), ())
+    plugins = discover(extra=[("mine", Offers("backbones", Linear))])
+    builder = plugins["backbone"].builder("made", {})
+    with torch.no_grad():
+        check_network(builder, builder(spec=spec), spec)
 
 
 class Headless(Linear):
