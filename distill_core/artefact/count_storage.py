@@ -61,13 +61,7 @@ def counted_storage(
         for part in PREFIXES
     )
     data, labels = map(stored_of, parts)
-    return Storage.count(
-        data,
-        labels,
-        image_shape=tuple(metadata["image_shape"]),
-        num_classes=len(metadata["class_names"]),
-        whitening_bytes=size(whitening),
-    )
+    return _together(data, labels, metadata, whitening)
 
 
 def packed_storage(
@@ -89,6 +83,12 @@ def packed_storage(
         for prefix in PREFIXES.values()
     )
     data, labels = (_packed(part, shapes) for part in parts)
+    return _together(data, labels, metadata, whitening)
+
+
+def _together(
+    data: Stored, labels: Stored, metadata: Mapping[str, Any], whitening: Mapping[str, Tensor]
+) -> Storage:
     return Storage.count(
         data,
         labels,
