@@ -22,7 +22,8 @@ from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import current_file
 from distill_core.artefact.manifest import read_manifest
 from distill_core.commands import run as run_command
-from distill_core.commands.evaluate import CrossEvaluation, cross_evaluate
+from distill_core.commands.evaluate import cross_evaluate
+from distill_core.commands.evaluation_record import CrossEvaluation
 from distill_core.config.discovery import discover, preset_settings
 from distill_core.config.effects import check_effects
 from distill_core.config.networks import rows_of

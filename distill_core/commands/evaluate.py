@@ -5,21 +5,17 @@ Reads the real data of the run and its artefact, or its checkpoint if there is n
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distill_core.artefact.artefact import load
-from distill_core.artefact.contents import EVALUATION, METRICS
 from distill_core.artefact.count_storage import storage_of
 from distill_core.artefact.distilled import Distilled
 from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.result_file import has_result
 from distill_core.artefact.storage import Storage
+from distill_core.commands.evaluation_record import CrossEvaluation, check_place, record
 from distill_core.commands.judges import Judges
 from distill_core.commands.judging_pace import Pace
 from distill_core.config.run_config import RunConfig, resolve
@@ -29,7 +25,7 @@ from distill_core.data.identity import Identity
 from distill_core.distributed.ranks import SINGLE_PROCESS, Ranks
 from distill_core.evaluation.evaluate import SPLITS, AfterNet, Result
 from distill_core.evaluation.judge import Candidate, judge
-from distill_core.evaluation.scores import Score, check_metrics, check_split, measure_scores
+from distill_core.evaluation.scores import check_metrics, check_split, measure_scores
 from distill_core.run.assemble import assemble, load_real
 from distill_core.run.checkpoint import data_of, has_checkpoint, load_checkpoint
 from distill_core.run.directory import check_files, settings_of
@@ -37,38 +33,8 @@ from distill_core.run.known_data import data_of_artefact, data_of_state, only
 from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of, compared_bytes
 from distill_core.system.devices import pick_device
-from distill_core.system.files import append_line, part_of, write_atomically
-from distill_core.system.plain_files import check_folder
 from distill_core.system.waiting import told_if_slow
-from registry import EnvironmentFault, InputError, OptionError, Plugins, UnknownNameError
-
-LONGEST_ROWS = 120  # characters of a file's name for its rows
-
-
-@dataclass(frozen=True)
-class CrossEvaluation:
-    """The results, for each row.
-
-    Attributes:
-        results: "distilled", "random", "random_bytes" where it is compared by bytes, and "full".
-        scores: the requested scores of DD-Ranking; see `measure_scores`.
-        engines: how the networks were trained, kernels or autograd, and why.
-        storage: what the judged set stores; None where the run has just said it.
-    """
-
-    results: dict[str, dict[str, Result]]
-    scores: dict[str, dict[str, Score]]
-    engines: dict[str, str]
-    storage: Storage | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and text; scores only if they were requested."""
-        found: dict[str, Any] = {"engines": self.engines, "results": _plain(self.results)}
-        if self.storage:
-            found["storage"] = self.storage.as_dict()
-        if self.scores:
-            found["scores"] = _plain(self.scores)
-        return found
+from registry import InputError, OptionError, Plugins, UnknownNameError
 
 
 def cross_evaluate(
@@ -197,25 +163,6 @@ def check_there(run_dir: Path) -> None:
         )
 
 
-def check_place(run_dir: Path) -> None:
-    """Refuse a run whose folder cannot be written, before networks are trained for it.
-
-    Raises:
-        EnvironmentFault: the machine refuses.
-        InputError: the folder for evaluations is a link or a file.
-    """
-    trial = part_of(check_folder(run_dir / EVALUATION) / "trial")
-    try:
-        write_atomically(trial, bytes(4096))
-        trial.unlink()
-    except EnvironmentFault as fault:
-        raise EnvironmentFault(
-            f"{run_dir} cannot keep an evaluation: {fault.what}",
-            expected=fault.expected,
-            next=f"make room or give permission, or evaluate a copy (cp -rL {run_dir} COPY).",
-        ) from None
-
-
 def find_candidate(
     run_dir: Path, config: RunConfig, plugins: Plugins, real: RealData
 ) -> tuple[Candidate, Storage]:
@@ -266,51 +213,3 @@ def _step(run_dir: Path) -> int:
         return int(read_manifest(run_dir).get("outer_steps", 0))
     except (InputError, ValueError, TypeError):
         return 0  # the record of a judgement does not need it
-
-
-def _plain(table: Mapping[str, Mapping[str, Result | Score]]) -> dict[str, dict[str, Any]]:
-    return {
-        row: {name: each.as_dict() for name, each in columns.items()}
-        for row, columns in table.items()
-    }
-
-
-def record(
-    run_dir: Path,
-    configs: Mapping[str, RunConfig],
-    found: CrossEvaluation,
-    metrics: Collection[str],
-    step: int,
-) -> None:
-    """Write evaluation/NAME.json, whose name is the same for the same settings, and one line.
-
-    Args:
-        run_dir: the run.
-        configs: by row.
-        found: by row, too.
-        metrics: scores that were asked for.
-        step: outer steps of the run.
-    """
-    settings = {
-        row: {
-            "backbone": config.named("backbone"),
-            "options": config.component("backbone")["options"],
-            "evaluate": config.evaluate.model_dump(mode="json", exclude={"backbones"}),
-        }
-        for row, config in configs.items()
-    }
-    body = {"outer_steps": step, "settings": settings, **found.as_dict()}
-    # Evaluations without scores keep the names that they had before there were scores.
-    asked = [step, settings, *([sorted(metrics)] if metrics else [])]
-    key = json.dumps(asked, sort_keys=True).encode()
-    protocol_name = next(iter(configs.values())).evaluate.protocol
-    rows = "-".join(configs).replace(":", "-")[:LONGEST_ROWS]
-    name = "-".join((rows, protocol_name, hashlib.sha256(key).hexdigest()[:8]))
-    path = check_folder(run_dir / EVALUATION) / f"{name}.json"
-    write_atomically(path, json.dumps(body, indent=1).encode())
-    means = {
-        row: {what: result.mean for what, result in columns.items()}
-        for row, columns in found.results.items()
-    }
-    line = {"kind": "cross evaluation", "step": step, "file": path.name, "means": means}
-    append_line(run_dir / METRICS, json.dumps(line))

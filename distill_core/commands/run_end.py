@@ -7,6 +7,7 @@ from functools import partial
 
 from rich.console import Console
 
+from distill_core.artefact.contents import METRICS, POSTER_GRID
 from distill_core.artefact.result_file import result_file
 from distill_core.commands.evaluate import judge_again
 from distill_core.commands.judges import Judges
@@ -102,5 +103,5 @@ def finish(
     if loop.ranks.is_main:
         console.print(report_of(run_dir, collect_presets(plugins)), markup=False)
     name = result_file(run_dir).name
-    console.print(f"saved    {run_dir} (poster_grid.png, {name}, metrics.jsonl)", markup=False)
+    console.print(f"saved    {run_dir} ({POSTER_GRID}, {name}, {METRICS})", markup=False)
     return results
