@@ -265,6 +265,7 @@ class DistillResult:
 
         Raises:
             ExplainedError: a name or an option is wrong.
+            NotKeptError: what was found could not be written; the error has it as `found`.
         """
         backbones, metrics = (
             [each] if isinstance(each, str) else each for each in (backbones, metrics)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -77,6 +78,15 @@ class Options(BaseModel):
         kinds = get_args(kind) or (kind,)
         if isinstance(value, bool) and bool not in kinds and {int, float}.intersection(kinds):
             raise ValueError("a number, not true or false")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def __is_no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse an empty text for a path: Python takes it for the current folder."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if value == "" and Path in (kind, *get_args(kind)):
+            raise ValueError("a path; . is the current folder")
         return value
 
     @field_validator("*", mode="after")

@@ -13,6 +13,7 @@ from distill_core.cli.names import ComponentName
 from distill_core.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
+    from distill_core.commands.evaluation_record import CrossEvaluation
     from distill_core.evaluation.evaluate import Result
     from distill_core.evaluation.scores import Score
 
@@ -80,6 +81,7 @@ def command(
         )
 
     from distill_core.commands.evaluate import cross_evaluate
+    from distill_core.commands.evaluation_record import NotKeptError
     from distill_core.system.process import prepare
 
     click.echo(f"machine: {prepare(next(iter(configs.values())))}", err=True)
@@ -88,29 +90,40 @@ def command(
         click.echo(f"{what}: network {net + 1} {100 * value:.2f} %", err=True)
 
     names = tuple(filter(None, (name.strip() for name in metrics.split(","))))
-    found = cross_evaluate(
-        run,
-        configs,
-        plugins,
-        metrics=names,
-        split=split,
-        after_net=after_net,
-        tell=partial(click.echo, err=True),
-    )
+    try:
+        found = cross_evaluate(
+            run,
+            configs,
+            plugins,
+            metrics=names,
+            split=split,
+            after_net=after_net,
+            tell=partial(click.echo, err=True),
+        )
+    except NotKeptError as error:
+        show(error.found, split, as_json=as_json)
+        raise
+    show(found, split, as_json=as_json)
     if as_json:
-        print_json(found.as_dict())
         return
-    show(found.results, split)
-    if found.scores:
-        show_scores(found.scores)
     count = next(iter(configs.values())).evaluate.nets
     what = f"{count} networks: mean and sample deviation" if count > 1 else "1 network"
-    click.echo(f"storage: {found.storage}")
     where = f"saved in {run}/evaluation" if split == "test" else f"on the {split} split; not saved"
     click.echo(f"{what}; {where}")
 
 
-def show(results: dict[str, dict[str, Result]], split: str) -> None:
+def show(found: CrossEvaluation, split: str, *, as_json: bool) -> None:
+    """Print what was found: tables, or one JSON object."""
+    if as_json:
+        print_json(found.as_dict())
+        return
+    show_results(found.results, split)
+    if found.scores:
+        show_scores(found.scores)
+    click.echo(f"storage: {found.storage}")
+
+
+def show_results(results: dict[str, dict[str, Result]], split: str) -> None:
     """Print the table: a backbone a row, distilled and controls the columns."""
     from distill_core.evaluation.judge import NAMES, balance_note
 

@@ -15,7 +15,12 @@ from distill_core.artefact.last_set import read_set
 from distill_core.artefact.manifest import read_manifest
 from distill_core.artefact.result_file import has_result
 from distill_core.artefact.storage import Storage
-from distill_core.commands.evaluation_record import CrossEvaluation, check_place, record
+from distill_core.commands.evaluation_record import (
+    CrossEvaluation,
+    NotKeptError,
+    check_place,
+    record,
+)
 from distill_core.commands.judges import Judges
 from distill_core.commands.judging_pace import Pace
 from distill_core.config.run_config import RunConfig, resolve
@@ -34,7 +39,7 @@ from distill_core.run.loop import OuterLoop
 from distill_core.run.validation import candidate_of, compared_bytes
 from distill_core.system.devices import pick_device
 from distill_core.system.waiting import told_if_slow
-from registry import InputError, OptionError, Plugins, UnknownNameError
+from registry import EnvironmentFault, InputError, OptionError, Plugins, UnknownNameError
 
 
 def cross_evaluate(
@@ -69,7 +74,8 @@ def cross_evaluate(
         UnknownNameError: a metric or a split is unknown.
         OptionError: scores are asked for on the validation split, which chooses their rates.
         InputError: there is nothing to judge, a file is damaged, or the data have changed.
-        EnvironmentFault: what is found could not be written.
+        EnvironmentFault: the folder cannot be written.
+        NotKeptError: it could not be written in the end; the error has what was found.
     """
     check_metrics(metrics)
     check_choice(split, metrics)
@@ -101,7 +107,10 @@ def cross_evaluate(
                 scores[row] = measure_scores(candidate, evaluators[row], config.evaluate, metrics)
     found = CrossEvaluation(results, scores, engines, storage)
     if split == "test":
-        record(run_dir, configs, found, metrics, candidate.step)
+        try:
+            record(run_dir, configs, found, metrics, candidate.step)
+        except EnvironmentFault as fault:
+            raise NotKeptError(fault, found) from fault
     return found
 
 

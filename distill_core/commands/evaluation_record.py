@@ -50,6 +50,22 @@ class CrossEvaluation:
         return found
 
 
+class NotKeptError(EnvironmentFault):
+    """An evaluation that could not be written: a disk may fill while networks are trained.
+
+    Attributes:
+        found: the evaluation, which took long and is all that is left of it.
+    """
+
+    def __init__(self, fault: EnvironmentFault, found: CrossEvaluation) -> None:
+        super().__init__(
+            f"the evaluation could not be kept: {fault.what}",
+            expected=fault.expected,
+            next="note the accuracies, make room, and evaluate again if reports are to have them.",
+        )
+        self.found = found
+
+
 def _plain(table: Mapping[str, Mapping[str, Result | Score]]) -> dict[str, dict[str, Any]]:
     return {
         row: {name: each.as_dict() for name, each in columns.items()}

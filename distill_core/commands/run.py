@@ -163,8 +163,8 @@ def _tell_place(loop: OuterLoop, tell: Callable[[str], None]) -> None:
 def _place(step: int, steps: int, *, late: bool = False) -> str:
     """Say where a run goes on; `late`: its time is spent.
 
-    >>> _place(120, 300), _place(300, 300)
-    ('goes on after outer step 120 of 300', 'all 300 outer steps are made; their result is judged')
+    >>> _place(120, 3000), _place(30, 30)
+    ('goes on after outer step 120 of 3,000', 'all 30 outer steps are made; their result is judged')
     >>> _place(4, 3)
     '4 outer steps are made, more than the 3 of --steps; their result is judged'
     >>> _place(120, 300, late=True)
@@ -172,13 +172,14 @@ def _place(step: int, steps: int, *, late: bool = False) -> str:
     """
     if step > steps:
         return (
-            f"{step} outer steps are made, more than the {steps} of --steps; their result is judged"
+            f"{step:,} outer steps are made, more than the {steps:,} of --steps; "
+            "their result is judged"
         )
     if step == steps:
-        return f"all {steps} outer steps are made; their result is judged"
+        return f"all {steps:,} outer steps are made; their result is judged"
     if late:
-        return f"the time of --minutes is spent, after outer step {step}; the result is judged"
-    return f"goes on after outer step {step} of {steps}"
+        return f"the time of --minutes is spent, after outer step {step:,}; the result is judged"
+    return f"goes on after outer step {step:,} of {steps:,}"
 
 
 def _take_over(run_dir: Path, config: RunConfig, start: Start, *, resume: bool) -> None:

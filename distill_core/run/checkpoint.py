@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,8 @@ CHECKPOINT_FORMAT = 1
 LENGTH = ("steps", "minutes", "checkpoint_minutes", "rank_timeout_minutes")
 PLACE = ("device", "threads", "allocator", "tf32", "deterministic", "procs", "engine")
 MAY_CHANGE = (*LENGTH, *PLACE, "evaluate", "snapshots", "on_divergence")
-
-
-_RESTORE = "restore it from a copy, or start again with --overwrite."
+_RESTORE = "restore it from a copy"
+_KEEP_RESULT = "start another run with --out, or again with --overwrite, which deletes the result"
 
 
 class DamagedError(InputError):
@@ -135,8 +135,11 @@ def read_checkpoint(
         tree, tensors, header = _read(path)
     except DamagedError as error:
         if not previous.exists():
-            raise
-        tree, tensors, header = _read(previous)
+            raise _with_advice(error, run_dir) from None
+        try:
+            tree, tensors, header = _read(previous)
+        except DamagedError as both:
+            raise _with_advice(both, run_dir) from None
         tell(f"passed over: {error.what} The state before it is taken")
     return decode(tree, tensors), header["config"]
 
@@ -157,7 +160,7 @@ def state_to_resume(
         raise InputError(
             f"{run_dir} has a result and no checkpoint to go on from.",
             expected=f"the file {checkpoint_path(run_dir)}, of the same run.",
-            next="restore it from a copy, start another run with --out, or again with --overwrite.",
+            next=f"{_RESTORE}, {_KEEP_RESULT}.",
         )
     tell("resume   there is no checkpoint yet: the run begins with its first outer step")
     return {}
@@ -196,7 +199,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
     try:
         tensors, header = read_tensors(path)
     except InputError as error:
-        raise DamagedError(error.what, expected=error.expected, next=_RESTORE) from error
+        raise DamagedError(error.what, expected=error.expected) from error
     if header.get("format") != CHECKPOINT_FORMAT:
         raise InputError(
             f"{path} has format {header.get('format')!r}.",
@@ -209,9 +212,24 @@ def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
         raise DamagedError(
             f"{path} was changed after it was written: its digest does not match.",
             expected="the bytes that the run wrote.",
-            next=_RESTORE,
         )
     return tree, tensors, header
+
+
+def _with_advice(error: DamagedError, run_dir: Path) -> DamagedError:
+    """Say what can be done: starting again would delete a result that may well be good."""
+    if not has_result(run_dir):
+        return DamagedError(
+            error.what,
+            expected=error.expected,
+            next=f"{_RESTORE}, or start again with --overwrite.",
+        )
+    return DamagedError(
+        error.what,
+        expected=f"{error.expected.rstrip('.')}; the result beside it is another file, which "
+        f"`{shlex.join(['distill', 'verify', str(run_dir)])}` checks.",
+        next=f"{_RESTORE}, {_KEEP_RESULT}.",
+    )
 
 
 def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:

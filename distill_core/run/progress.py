@@ -101,7 +101,7 @@ class ConsoleProgress:
 
     def _count(self, step: int) -> str:
         last = self._last(step)
-        return f"{step}/{last}" if last == self.steps else f"{step}/~{last}"
+        return f"{step:,}/{last:,}" if last == self.steps else f"{step:,}/~{last:,}"
 
     def _last(self, step: int) -> int:
         """Return the step that the run ends with, if steps go on taking as long as so far."""

@@ -227,6 +227,24 @@ def test_true_and_false_are_no_numbers(name: str, value: bool) -> None:
     assert (found.tared, found.shown) == (value, value)
 
 
+class Place(Options):
+    """Settings of a place."""
+
+    path: Path
+    cache: Path | None = None
+    title: str = ""
+
+
+@pytest.mark.parametrize("name", ["path", "cache"])
+def test_an_empty_path_is_not_the_current_folder(name: str) -> None:
+    """`-o dataset.path=$DATA` with the variable unset read whatever lay in the folder."""
+    with pytest.raises(OptionError, match=f"dataset.{name} = '' is not valid") as caught:
+        check_options(Place, {"path": "data", name: ""}, where="dataset")
+    assert f"dataset.{name}: a path; . is the current folder" in str(caught.value)
+    found = check_options(Place, {"path": ".", "cache": "none", "title": ""}, where="dataset")
+    assert (found.path, found.cache, found.title) == (Path("."), None, "")
+
+
 class Served(Options):
     """Settings that every kind of tea has."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,33 @@ def test_on_the_validation_images(run_dir: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "1 network; on the validation split; not saved"
     assert not (run_dir / "evaluation").exists()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_accuracies_are_shown_where_the_disk_is_full_in_the_end(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    replace = os.replace
+
+    def full(source: str | Path, target: str | Path) -> None:
+        if str(target).endswith(".json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr("distill_core.system.files.os.replace", full)
+    options = ("-o", "evaluate.controls=false", "--nets", "1", *(["--json"] if as_json else []))
+    result = distill("evaluate", str(run_dir), *options)
+    assert result.exit_code == 1
+    if as_json:
+        found = json.loads(result.stdout)["results"]["convnet"]["distilled"]["accuracies"]
+        assert len(found) == 1
+    else:
+        assert result.stdout.splitlines()[0].split() == ["backbone", "distilled"]
+        assert "saved in" not in result.stdout
+    assert "the evaluation could not be kept" in result.stderr
+    assert "No space left on device" in result.stderr
+    assert "note the accuracies" in result.stderr
+    assert not list((run_dir / "evaluation").iterdir())
 
 
 @pytest.mark.parametrize(

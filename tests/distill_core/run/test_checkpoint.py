@@ -184,8 +184,19 @@ def test_the_state_before_a_damaged_one_is_taken(tmp_path):
     path.unlink()  # killed between the two renames
     assert load_checkpoint(tmp_path, small_config()) == {"step": 1}
     module.previous_path(tmp_path).write_bytes(b"x")
-    with pytest.raises(module.DamagedError):
+    with pytest.raises(module.DamagedError, match="start again with --overwrite"):
         load_checkpoint(tmp_path, small_config())
+
+
+def test_a_result_beside_damaged_states_is_not_said_to_be_lost(tmp_path):
+    save_checkpoint(tmp_path, {"step": 1}, small_config())
+    checkpoint_path(tmp_path).write_bytes(b"x")
+    (tmp_path / "distilled.safetensors").write_bytes(b"a result")
+    (tmp_path / "manifest.json").write_text('{"format": 1, "files": {"distilled.safetensors": ""}}')
+    with pytest.raises(module.DamagedError) as caught:
+        load_checkpoint(tmp_path, small_config())
+    assert f"`distill verify {tmp_path}` checks" in caught.value.expected
+    assert "--overwrite, which deletes the result" in caught.value.next
 
 
 def test_resuming_begins_again_where_nothing_was_saved_and_clears_half_written_files(tmp_path):

@@ -54,7 +54,7 @@ def test_time_spent_before_going_back_is_gone():
     progress.after_going_back(4, "because")
     progress.after_step(5, metrics())
     assert file.getvalue().splitlines()[-2:] == [
-        "back to step 4/1000: because",
+        "back to step 4/1,000: because",
         "step 5/~24  loss 1.2500  hypergradient 0.5  2.00 s/step  38 s left",
     ]
 
