@@ -12,6 +12,7 @@ from pathlib import Path
 
 
 def draw(target: Path, runs: list[Path]) -> None:
+    """Draw the validation accuracies of run directories into a file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2))

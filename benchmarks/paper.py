@@ -32,6 +32,7 @@ from distill_core.artefact.contents import POSTER_GRID
 
 BOOK = Path(__file__).parent / "paper.json"
 PICTURES = ("figure 8", "figure 9")
+FIXED_STEPS = ("figure 6", "ablation order")  # by the paper
 
 
 def name_of(cell: Cell, seed: int, args: argparse.Namespace) -> str:
@@ -121,6 +122,8 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     part = f"{kind} {getattr(args, kind)}"
     if part == "figure 7" and args.report:
         parser.error("figure 7 is made in seconds and kept nowhere: leave --report out")
+    if part in FIXED_STEPS and args.steps:
+        parser.error(f"{part} has the paper's outer steps: leave --steps out")
     if not (args.full or args.report):
         dataset = "cifar100" if part == "figure 7" else "cifar10"
         if kind != "table" and dataset not in args.data:

@@ -24,7 +24,7 @@ def scale_of(args: argparse.Namespace, cell: Cell) -> str:
     steps = cell.steps or args.steps
     length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
     if args.full:
-        length = f"published, {args.steps} steps" if args.steps and not cell.steps else "published"
+        length = f"published, {args.steps} steps" if args.steps else "published"
     return ", ".join([length, *by_name(args.option)])
 
 

@@ -23,8 +23,8 @@ class Change(NamedTuple):
     """Mean absolute differences of neighbours, in levels of 256.
 
     Attributes:
-        border: one of them is of another class cell than the other.
-        elsewhere: both are of the same.
+        border: of two pixels in different class cells.
+        elsewhere: of two pixels in the same.
     """
 
     border: float

@@ -1,7 +1,8 @@
 """The runs behind each table and figure of the PoDD paper, as words for `distill run`.
 
-Two scales: `--full` is the published setting, for a GPU; the other one is for a core of a CPU, with
-the settings of the preset `cifar10-cpu-hour` and networks of width 32.
+Two scales: `--full` is the published setting, for a GPU; the other one is for a core of a CPU: the
+presets `cifar10-cpu-hour` and `cifar100-cpu-hour` for posters and RaT-BPTT's images, the settings
+of benchmarks/results.py for other methods.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ ORDERS = 8
 CORRELATION = "0.76"  # section 5.3, of 5 orders
 # On a core all methods have networks of one kind, which the kernels are for.
 PLAIN_NETWORK = ("backbone.growth=1", "backbone.norm=instance", "backbone.activation=relu")
-# More items than an inner batch: with fewer, the number of patches would change the batch, too.
+# Of figure 6, instead of the preset's 20: all patches are in each inner step, up to a limit, which is
+# 96 in the paper.
 INNER_BATCH = 40
 
 
@@ -88,7 +90,7 @@ def table_2(args: Namespace) -> list[Cell]:
         cell
         for dataset in datasets(args)
         for cell in (
-            *(baseline(dataset, method, args) for method in METHODS if method not in ("dd", "dc")),
+            *(baseline(dataset, method, args) for method in METHODS),
             poster(dataset, 1.0, args),
         )
         if cell is not None
@@ -192,7 +194,7 @@ def on_a_core(dataset: str) -> tuple[str, ...]:
 
 
 def baseline(dataset: str, method: str, args: Namespace) -> Cell | None:
-    """A row of table 2; None if it has no figure for this dataset."""
+    """A row of table 2; None if the paper has no figure for this method and dataset."""
     name = f"{method}-{dataset}"
     if name not in PUBLISHED:
         return None

@@ -35,7 +35,7 @@ class Fit:
 
     @classmethod
     def to(cls, curve: Curve) -> Fit | None:
-        """Fit a curve; None if it has fewer than four points."""
+        """Fit a curve; None if it has points of fewer than LEAST_POINTS outer steps."""
         if len({step for step, _ in curve}) < LEAST_POINTS:
             return None
         found = statistics.linear_regression(

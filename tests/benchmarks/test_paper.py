@@ -304,6 +304,13 @@ def test_a_report_names_what_is_kept_of_other_lengths(tmp_path):
     assert "kept of these cells, too, for other lengths or -o: 5000 steps" in shown
 
 
+@pytest.mark.parametrize("part", [("--figure", "6"), ("--ablation", "order")])
+def test_outer_steps_that_the_paper_fixes_are_not_taken(capsys, part):
+    with pytest.raises(SystemExit):
+        asked(*part, "--steps", "9")
+    assert f"{part[0][2:]} {part[1]} has the paper's outer steps: leave" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("part", "given", "wanted"),
     [
