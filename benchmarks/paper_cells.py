@@ -37,8 +37,8 @@ ORDERS = 8
 CORRELATION = "0.76"  # section 5.3, of 5 orders
 # On a core all methods have networks of one kind, which the kernels are for.
 PLAIN_NETWORK = ("backbone.growth=1", "backbone.norm=instance", "backbone.activation=relu")
-# Of figure 6, instead of the preset's 20: all patches are in each inner step, up to a limit, which is
-# 96 in the paper.
+# Of figure 6, instead of the preset's 20: all patches are in each inner step, up to a limit, as in
+# the paper (96 there).
 INNER_BATCH = 40
 
 
