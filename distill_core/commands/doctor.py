@@ -24,7 +24,7 @@ def examine() -> Iterator[Finding]:
     """Run all checks in order; a check that fails is a finding itself."""
     for check in (
         _versions,
-        _torchvision,
+        _built_together,
         _device,
         _machine,
         _kernels,
@@ -38,7 +38,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    what = check.__name__.removeprefix("_")
+    what = check.__name__.removeprefix("_").replace("_", " ")
     try:
         yield from check()
     except ExplainedError as error:
@@ -58,7 +58,7 @@ def _versions() -> Iterator[Finding]:
             yield Finding(package, "ok", version)
 
 
-def _torchvision() -> Iterator[Finding]:
+def _built_together() -> Iterator[Finding]:
     from distill_core.system.versions import check_torchvision
 
     check_torchvision()  # a fault is a finding

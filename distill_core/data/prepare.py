@@ -201,7 +201,9 @@ def _check_part(spec: DataSpec, part: str, images: Tensor, labels: Tensor) -> No
         raise InputError(
             f"dataset '{spec.name}' has no {part} images.",
             expected="at least one.",
-            next="add some to the data.",
+            next="add test images, or more images: of a class with a single one none is held out."
+            if part == "test"
+            else "add some to the data.",
         )
     if labels.dtype != torch.int64 or tuple(labels.shape) != (len(images),):
         raise _broken(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def test_a_machine_that_can_run(tmp_path: Path) -> None:
     )
     assert all(bool(f["next"]) == (f["state"] != "ok") for f in found.values())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_packages_that_were_not_built_together_are_a_row_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # its import fails
+    findings = [*doctor._versions(), *doctor._safely(doctor._built_together)]
+    names = [finding.what for finding in findings]
+    assert len(names) == len(set(names))
+    assert (findings[-1].what, findings[-1].state) == ("built together", "broken")
 
 
 def test_decoded_pictures_are_shown_and_deleted(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_without_a_test_folder_a_fixed_part_of_every_class_is_taken(
     assert _load(path, test_fraction=0.01).test_labels.bincount().tolist() == [1, 1]
 
 
+def test_none_is_held_out_of_a_class_with_a_single_image(tmp_path: Path) -> None:
+    files = {"cat/a.png": png(1), "dog/a.png": png(2), "dog/b.png": png(3)}
+    assert _load(folder(tmp_path / "one", files)).test_labels.tolist() == [1]
+    del files["dog/b.png"]
+    with pytest.raises(InputError, match="no test images") as caught:
+        _load(folder(tmp_path / "none", files))
+    assert "of a class with a single one none is held out" in caught.value.next
+
+
 def test_options_reach_the_images(tmp_path: Path) -> None:
     raw = _load(folder(tmp_path, SPLIT), size=5, colour="rgb", augmentations=("crop",))
     assert raw.train_images.shape == (3, 3, 5, 5)
