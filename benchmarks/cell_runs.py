@@ -117,11 +117,23 @@ def with_cells(parser: argparse.ArgumentParser, *, out: str, book: Path, example
     """
     parser.add_argument("--out", type=Path, default=Path(out), help="run directories")
     parser.add_argument("--book", type=Path, default=book, help="JSON of the finished cells")
-    parser.add_argument("--data", type=pairs, action="append", default=[], metavar="DATASET=PATH")
     parser.add_argument(
-        "--embeddings", type=pairs, action="append", default=[], metavar="DATASET=FILE.npz"
+        "--data",
+        type=pairs,
+        action="append",
+        default=[],
+        metavar="DATASET=PATH",
+        help="its images, a folder or .zip of train/CLASS/* and test/CLASS/*",
     )
-    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    parser.add_argument(
+        "--embeddings",
+        type=pairs,
+        action="append",
+        default=[],
+        metavar="DATASET=FILE.npz",
+        help="CLIP's embeddings of its class names, for PoCO",
+    )
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="such as 0-2, the default")
     parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
     parser.add_argument("--steps", type=int, help="outer steps of a run instead")
     parser.add_argument("--only", nargs="+", help=f"names of some cells, such as '{example}'")
