@@ -61,10 +61,11 @@ def poster_size(budget: int, shape: tuple[int, int], patch_hw: tuple[int, int]) 
     """
     h, w = patch_hw
     if budget < h * w:
+        factor = ceil(100 * h * w / max(budget, 1)) / 100
         raise InputError(
             f"a poster of {budget} pixels is smaller than one patch of {h}x{w} = {h * w}.",
             expected="a budget of at least one image on every canvas.",
-            next="raise --ipc; 1 is always enough.",
+            next=f"raise --ipc to {factor:g} times what it is; 1 is always enough.",
         )
     ideal = sqrt(budget * shape[0] / shape[1])
     lowest = min(max(h, floor(ideal * (1 - ASPECT_TOLERANCE))), budget // w)

@@ -79,7 +79,10 @@ def test_less_than_an_image_is_refused():
     with pytest.raises(InputError) as caught:
         poster_size(63, (2, 5), (8, 8))
     assert caught.value.what == "a poster of 63 pixels is smaller than one patch of 8x8 = 64."
-    assert caught.value.next == "raise --ipc; 1 is always enough."
+    assert caught.value.next == "raise --ipc to 1.02 times what it is; 1 is always enough."
+    with pytest.raises(InputError, match="smaller than one patch of 32x32 = 1024") as caught:
+        poster_size(614, (1, 2), (32, 32))  # two classes at 0.3 IPC: 0.5 is enough
+    assert caught.value.next == "raise --ipc to 1.67 times what it is; 1 is always enough."
 
 
 @pytest.mark.parametrize(
