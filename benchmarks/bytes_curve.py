@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bytes_book import judged, keep, means, record_of, recorded, setting_of, spread
 from bytes_cells import BUDGETS, PAIRED, PARTS, PUBLISHED_PAIRS, SHAPES, ByteCell
-from cell_runs import chosen, command, distill, run_all, with_cells
+from cell_runs import chosen, command, directory, distill, run_all, with_cells
 from paper_book import read
 from results import METHODS
 
@@ -32,7 +32,7 @@ BOOK = Path(__file__).parent / "bytes.json"
 def name_of(cell: ByteCell, seed: int, args: argparse.Namespace) -> str:
     """Return the name of a run directory."""
     name = f"{cell.key}-{setting_of(args, cell)}-{seed}"
-    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)
+    return directory("".join(each if each.isalnum() or each in ".-" else "-" for each in name))
 
 
 def is_kept(cell: ByteCell, seed: int, args: argparse.Namespace) -> bool:

@@ -4,20 +4,34 @@ may be ended at any moment, and that the same command goes on with."""
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from number_ranges import numbers
+from number_ranges import count, numbers
 from paper_cells import DATASETS, Cell, options, place
 
+from distill_core.system.children import end_with_parent
 from distill_core.system.flock import flock
 
 C = TypeVar("C", bound=Cell)
+LONGEST_NAME = 200  # bytes of a directory's name; file systems have 255
+
+
+def directory(name: str) -> str:
+    """Return the name of a directory: one folder's, and not longer than file systems take."""
+    name = name.replace("/", "-")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name.encode()[: LONGEST_NAME - 17].decode(errors='ignore')}-{digest}"
 
 
 @contextmanager
@@ -69,8 +83,8 @@ def run_all(
                     continue  # by one that has just finished it
                 elif not run(cell, seed, run_dir, args):
                     return (
-                        f"no results of {run_dir}: its run ended early, see above. "
-                        "The same command goes on."
+                        f"no results of {run_dir}: its run ended early, see above: correct what "
+                        "is refused there, if anything is. The same command goes on."
                     )
     return ""
 
@@ -95,12 +109,15 @@ def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> l
 def distill(words: list[str]) -> int:
     """Run `distill` with these words in a process of its own; return its exit status.
 
-    Ctrl-C, which a terminal sends to both, ends the run alone: it saves its state first.
+    Ctrl-C, which a terminal sends to both, ends the run alone: it saves its state first. So it does
+    where this process ends, and the run does not go on unseen.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # a child does not inherit it
     try:
         return subprocess.run(
-            [sys.executable, "-m", "distill_core", *words], check=False
+            [sys.executable, "-m", "distill_core", *words],
+            check=False,
+            preexec_fn=partial(end_with_parent, os.getpid()),
         ).returncode
     finally:
         signal.signal(signal.SIGINT, before)
@@ -135,7 +152,7 @@ def with_cells(parser: argparse.ArgumentParser, *, out: str, book: Path, example
     )
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="such as 0-2, the default")
     parser.add_argument("--minutes", type=float, default=60.0, help="of a run, if no steps")
-    parser.add_argument("--steps", type=int, help="outer steps of a run instead")
+    parser.add_argument("--steps", type=count, help="outer steps of a run instead")
     parser.add_argument("--only", nargs="+", help=f"names of some cells, such as '{example}'")
     parser.add_argument("-o", dest="option", action="append", default=[], help="for every run")
     parser.add_argument("--report", action="store_true", help="print what is there, run nothing")
@@ -143,8 +160,8 @@ def with_cells(parser: argparse.ArgumentParser, *, out: str, book: Path, example
 
 def pairs(text: str) -> tuple[str, str]:
     """Read DATASET=PATH."""
-    name, equals, path = text.partition("=")
-    if name not in DATASETS or not equals:
+    name, _, path = text.partition("=")
+    if name not in DATASETS or not path:
         raise argparse.ArgumentTypeError(f"DATASET=PATH, with a dataset of {', '.join(DATASETS)}")
     return name, path
 

@@ -5,6 +5,17 @@ from __future__ import annotations
 import argparse
 
 
+def count(text: str) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        ArgumentTypeError: it is something else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1")
+    return int(text)
+
+
 def numbers(text: str) -> list[int]:
     """Return whole numbers, from ranges that include both ends.
 

@@ -23,8 +23,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cell_runs import chosen, command, distill, run_all, with_cells
-from paper_book import identity, keep, read, recorded, scale_of, table
+from cell_runs import chosen, command, directory, distill, run_all, with_cells
+from number_ranges import count
+from paper_book import finished, identity, keep, recorded, scale_of, table
 from paper_cells import DATASETS, ORDERS, PARTS, Cell, place
 from paper_curves import curves, draw
 
@@ -38,12 +39,12 @@ FIXED_STEPS = ("figure 6", "ablation order")  # by the paper
 def name_of(cell: Cell, seed: int, args: argparse.Namespace) -> str:
     """Return the name of a run directory, which no other run has."""
     name = f"{cell.key}-{scale_of(args, cell)}-{seed}"
-    return name.replace(" ", "-").replace(",", "").replace("=", "-")
+    return directory(name.replace(" ", "-").replace(",", "").replace("=", "-"))
 
 
 def is_kept(cell: Cell, seed: int, args: argparse.Namespace) -> bool:
     """Say whether the book has a run."""
-    return (cell.key, scale_of(args, cell), seed) in map(identity, read(args.book))
+    return (cell.key, scale_of(args, cell), seed) in map(identity, finished(args.book))
 
 
 def run(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> bool:
@@ -58,7 +59,7 @@ def run(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> bool:
 
 def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
     """Yield Markdown of what is there; draw it and copy pictures, if asked."""
-    records, scale = read(args.book), scale_of(args, cells[0])  # that of all cells of a part
+    records, scale = finished(args.book), scale_of(args, cells[0])  # that of all cells of a part
     yield from (f"**{part}, {scale}**", "", *table(cells, records, scale), "")
     if args.curves:
         yield from (*curves(cells, records, scale), "")
@@ -112,7 +113,7 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     which.add_argument("--figure", choices=("6", "7", "8", "9"))
     which.add_argument("--ablation", choices=("order",))
     with_cells(parser, out="runs/paper", book=BOOK, example="poster 0.4")
-    parser.add_argument("--orders", type=int, default=ORDERS, help="random class orders")
+    parser.add_argument("--orders", type=count, default=ORDERS, help="random class orders")
     parser.add_argument("--full", action="store_true", help="the published settings")
     parser.add_argument("--curves", action="store_true", help="print accuracy against steps, too")
     parser.add_argument("--draw", type=Path, help="draw accuracy against steps into this file")

@@ -17,6 +17,7 @@ from distill_core.artefact.manifest import judged_manifest
 from distill_core.system.files import write_atomically
 
 Record = dict[str, Any]
+REPORTED = ("cell", "scale", "seed", "steps", "seconds", "curve", "test")
 
 
 def scale_of(args: argparse.Namespace, cell: Cell) -> str:
@@ -93,10 +94,28 @@ def read(book: Path) -> list[Record]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise SystemExit(f"--book {book} cannot be read: {error}") from error
+        raise SystemExit(
+            f"--book {book} cannot be read: {error}. Restore it from a copy, or name another file."
+        ) from error
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise SystemExit(f"--book {book} is no list of finished cells: name another file.")
     return found
+
+
+def finished(book: Path) -> list[Record]:
+    """Return all records of this script.
+
+    Raises:
+        SystemExit: it is no such file, or that of another script.
+    """
+    records = read(book)
+    for number, each in enumerate(records, 1):
+        if missing := [name for name in REPORTED if name not in each]:
+            raise SystemExit(
+                f"--book {book} is no list of finished cells: its record {number} has no "
+                f"'{missing[0]}'. Take that out, or name another file."
+            )
+    return records
 
 
 def identity(record: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -155,15 +155,15 @@ def test_orders_are_scored_as_in_the_paper(tmp_path):
         order = [[names[label] for label in row] for row in grid.tolist()]
         paper.keep(args.book, record(cell, "250 steps", 0, accuracy, order=order))
     given = ("250 steps", args.embeddings["cifar10"])
-    *rows, said = paper_orders.correlation(cells, paper.read(args.book), *given)
+    *rows, said = paper_orders.correlation(cells, paper.finished(args.book), *given)
     assert len([row for row in rows if row.startswith("| order ")]) == 1 + 5
     assert said.startswith("Correlation of 5 orders: -1.00, 95 % interval -1.00 to -1.00")
-    *_, said = paper_orders.correlation(cells[:3], paper.read(args.book), *given)
+    *_, said = paper_orders.correlation(cells[:3], paper.finished(args.book), *given)
     assert "3 orders are too few" in said
     order[1][0] = "dog"
     paper.keep(args.book, record(cells[0], "250 steps", 0, 40.0, order=order))
     with pytest.raises(SystemExit, match=r"names.npz has no dog, which"):
-        list(paper_orders.correlation(cells, paper.read(args.book), *given))
+        list(paper_orders.correlation(cells, paper.finished(args.book), *given))
 
 
 def test_a_run_that_another_process_has_just_kept_is_left(tmp_path, monkeypatch):
@@ -220,7 +220,7 @@ def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(paper, "distill", here)
     paper.main()
-    kept = paper.read(tmp_path / "book.json")
+    kept = paper.finished(tmp_path / "book.json")
     assert [(each["cell"], each["steps"], len(each["test"])) for each in kept] == [
         ("cifar10-poster-0.4", 1, 1)
     ]
