@@ -84,8 +84,7 @@ class Options(BaseModel):
     @classmethod
     def __is_no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse an empty text for a path: Python takes it for the current folder."""
-        kind = cls.model_fields[info.field_name or ""].annotation
-        if value == "" and Path in (kind, *get_args(kind)):
+        if value == "" and takes_path(cls, info.field_name or ""):
             raise ValueError("a path; . is the current folder")
         return value
 
@@ -98,6 +97,19 @@ class Options(BaseModel):
         if type(value) is int and value > LARGEST and counts:
             raise ValueError(f"less than or equal to {LARGEST:,}")
         return value
+
+
+def takes_path(model: type[BaseModel], name: str) -> bool:
+    """Return whether the values of an option are paths, perhaps among others.
+
+    >>> class Mine(Options):
+    ...     root: Path | None = None
+    ...     size: int = 3
+    >>> [name for name in Mine.model_fields if takes_path(Mine, name)]
+    ['root']
+    """
+    kind = model.model_fields[name].annotation
+    return Path in (kind, *get_args(kind))
 
 
 def _retired(model: type[BaseModel]) -> dict[str, Any]:

@@ -7,26 +7,17 @@ option on how files get there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from distill_core.config.run_config import RunConfig
-from registry.options import Options, marked
+from registry.options import Options, marked, takes_path
 
 DATASET = "dataset"  # the kind whose places a fingerprint can vouch for
 
 
 def path_options(model: type[Options]) -> set[str]:
-    """Return the names of the options whose values are paths.
-
-    >>> class Mine(Options):
-    ...     root: Path | None = None
-    ...     size: int = 3
-    >>> path_options(Mine)
-    {'root'}
-    """
-    kinds = {name: field.annotation for name, field in model.model_fields.items()}
-    return {name for name, kind in kinds.items() if Path in (kind, *get_args(kind))}
+    """Return the names of the options whose values are paths."""
+    return {name for name in model.model_fields if takes_path(model, name)}
 
 
 def places_of(config: RunConfig) -> dict[str, Any]:

@@ -132,15 +132,9 @@ def read_checkpoint(
             next="start the run again with --overwrite.",
         )
     try:
-        tree, tensors, header = _read(path)
+        tree, tensors, header = _newest_intact(path, previous, tell)
     except DamagedError as error:
-        if not previous.exists():
-            raise _with_advice(error, run_dir) from None
-        try:
-            tree, tensors, header = _read(previous)
-        except DamagedError as both:
-            raise _with_advice(both, run_dir) from None
-        tell(f"passed over: {error.what} The state before it is taken")
+        raise _with_advice(error, run_dir) from None
     return decode(tree, tensors), header["config"]
 
 
@@ -194,7 +188,22 @@ def data_of(
     return known
 
 
-def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
+_Parts = tuple[Any, dict[str, Tensor], dict[str, Any]]  # tree, tensors, header
+
+
+def _newest_intact(path: Path, previous: Path, tell: Callable[[str], None]) -> _Parts:
+    """Return the parts of a state, or of the one before it if that is damaged."""
+    try:
+        return _read(path)
+    except DamagedError as error:
+        if not previous.exists():
+            raise
+        parts = _read(previous)
+        tell(f"passed over: {error.what} The state before it is taken")
+        return parts
+
+
+def _read(path: Path) -> _Parts:
     """Return the tree, its tensors and the header of an intact file."""
     try:
         tensors, header = read_tensors(path)
@@ -218,18 +227,13 @@ def _read(path: Path) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
 
 def _with_advice(error: DamagedError, run_dir: Path) -> DamagedError:
     """Say what can be done: starting again would delete a result that may well be good."""
-    if not has_result(run_dir):
-        return DamagedError(
-            error.what,
-            expected=error.expected,
-            next=f"{_RESTORE}, or start again with --overwrite.",
-        )
-    return DamagedError(
-        error.what,
-        expected=f"{error.expected.rstrip('.')}; the result beside it is another file, which "
-        f"`{shlex.join(['distill', 'verify', str(run_dir)])}` checks.",
-        next=f"{_RESTORE}, {_KEEP_RESULT}.",
-    )
+    expected, otherwise = error.expected, "or start again with --overwrite"
+    if has_result(run_dir):
+        check = shlex.join(["distill", "verify", str(run_dir)])
+        beside = f"the result beside it is another file, which `{check}` checks."
+        expected = f"{expected.rstrip('.')}; {beside}"
+        otherwise = _KEEP_RESULT
+    return DamagedError(error.what, expected=expected, next=f"{_RESTORE}, {otherwise}.")
 
 
 def _intact_tree(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
