@@ -211,7 +211,7 @@ def pairs(args: Namespace) -> list[ByteCell]:
 
 
 def pair(dataset: str, name: str, method: str, budget: float) -> ByteCell:
-    """One representation with one algorithm: the settings of docs/results.md for that algorithm."""
+    """One representation with one algorithm: the settings of results.py for that algorithm."""
     words = REPRESENTATIONS[name]
     if name.startswith("poster") and method in FIXED_LABELS:
         words = (*without(words, "labeler"), *options("labeler.mode=fixed"))

@@ -1,4 +1,4 @@
-"""The accuracy tables of docs/results.md: equal wall-clock budget, one run after the other.
+"""The accuracy tables of docs/results-details.md: equal wall-clock budget, one run after the other.
 
     python benchmarks/results.py digits --minutes 2.5 --out runs/digits
     python benchmarks/results.py cifar10 --minutes 40 --out runs/cifar10 --data cifar10.zip \

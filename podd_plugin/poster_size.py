@@ -96,9 +96,9 @@ def patch_grid(
     In all max(96, 4 * num_images) patches, as near as whole numbers allow, spread over the
     canvases in the aspect ratio of `shape`: the paper's 6x16 for a 2x5 class grid, 20x20 for
     10x10 and 20x40 for 10x20 (not its 30x60 for CUB-200). For small images 1.2 * num_images, which
-    was best on 8x8 digits (docs/results.md). But no more than an inner loop sees 30 times each, and
-    at least num_images: the published loops see each 37 times and more, and a shorter loop learns
-    little of many patches (docs/results.md).
+    was best on 8x8 digits (docs/results-details.md). But no more than an inner loop sees 30 times
+    each, and at least num_images: the published loops see each 37 times and more, and a shorter
+    loop learns little of many patches (docs/paper.md).
 
     Args:
         shape: rows and columns with the aspect ratio of a canvas.

@@ -1,4 +1,4 @@
-"""Presets that finish on a laptop's CPU; what they reach is in docs/results.md."""
+"""Presets that finish on a laptop's CPU; what they reach is in docs/results-details.md."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _cifar10(ipc: float, mode: str) -> dict[str, Any]:
 
 
 def _cifar10_half() -> dict[str, Any]:
-    """Stored at half size a poster is better, and cheaper by the step: docs/results.md."""
+    """Stored at half size a poster is better, and cheaper by the step: docs/results-details.md."""
     full = _cifar10(0.4, "learned")
     options = {
         **full["options"],
@@ -124,7 +124,7 @@ def _own() -> dict[str, Any]:
 
 
 def _cifar10_hour() -> dict[str, Any]:
-    """Long windows, falling rates and an averaged poster; docs/results.md has the search.
+    """Long windows, falling rates and an averaged poster; docs/results-details.md has the search.
 
     Half of the patches in each inner step: as good a step, and faster. Labels are clipped, too:
     without that and with constant rates one bad hypergradient spoilt a run after half an hour.

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: what each run is begun with, and how it is gone on with."""
+"""The tables of docs/results-details.md: what each run is begun with, and how it goes on."""
 
 from __future__ import annotations
 
