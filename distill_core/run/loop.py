@@ -78,6 +78,7 @@ class OuterLoop(LoopState):
         self.observers = list(observers)
         self.validate = validate
         self.before_save, self.on_checkpoint = before_save, on_checkpoint
+        self.best_step: int | None = None  # of the state that `use_best` has taken
         self._before: dict[str, Any] | None = None
         self._updating = False
         self._watched = False
@@ -159,6 +160,8 @@ class OuterLoop(LoopState):
         """Replace the last state by the one that was best on the validation split."""
         if self.best:
             self.result.synthetic.load_state_dict(self.best["synthetic"])
+            self._load_meta(self.best.get("meta", self._meta()))  # earlier versions kept none
+            self.best_step = self.best["step"]
 
     def _outer_step_or_back(self) -> bool:
         """Do a step, or go back to an earlier one; all ranks do the same.
@@ -275,6 +278,7 @@ class OuterLoop(LoopState):
                 "step": self.step,
                 "accuracy": accuracy,
                 "synthetic": {name: tensor.clone() for name, tensor in state.items()},
+                "meta": [tensor.clone() for tensor in self._meta()],
             }
         for observer in self.observers:
             observer.after_validation(self.step, accuracies)

@@ -69,7 +69,7 @@ def save_result(
         step=loop.step,
         seconds=loop.seconds,
         results={name: result.as_dict() for name, result in (results or {}).items()},
-        best_step=loop.best.get("step") if assembly.config.evaluate.select == "best" else None,
+        best_step=loop.best_step,
         processes=ranks.size,
         divergences=loop.divergences,
         peak_memory=peak or peak_memory(assembly.device),

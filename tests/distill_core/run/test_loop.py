@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_core.artefact.saving import ArtefactWriter
 from distill_core.contracts.algorithm import HypergradientError
 from distill_core.run.assemble import assemble
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.loop import OuterLoop
+from distill_core.run.recording import save_result
 from registry import ContractError
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
@@ -106,6 +109,49 @@ def test_the_best_state_on_validation_is_kept(tmp_path):
     assert recorder.validations == [(1, 0.2), (2, 0.9), (3, 0.1)]
     for name, tensor in final_state(loop).items():
         assert torch.equal(tensor, states[1][name])
+
+
+def test_the_record_names_the_best_step_where_its_state_is_saved(tmp_path):
+    accuracies, found = iter([0.9, 0.1]), []
+    evaluate = {"every": 1, "select": "best"}
+    loop = OuterLoop(small_assembly(steps=2, evaluate=evaluate), tmp_path)
+    loop.validate = lambda: [next(accuracies)]
+    writer = ArtefactWriter(tmp_path, loop.assembly.real)
+
+    def save() -> None:
+        save_result(installed(), writer, loop)
+        found.append(json.loads((tmp_path / "manifest.json").read_text())["best_step"])
+
+    loop.on_checkpoint = save  # as in a run: the last state, though an earlier one is better
+    loop.run()
+    loop.use_best()
+    save()
+    assert found == [None, 1]
+
+
+def test_learned_rates_are_those_of_the_best_state(tmp_path):
+    accuracies = iter([0.2, 0.9, 0.1])
+    rates = []
+    changes = {
+        "algo": "dd",
+        "steps": 3,
+        "evaluate": {"every": 1, "select": "best"},
+        "options": {"algo": {"steps": 2, "batch": 8, "real_batch": 16, "pixel_lr": 0.5}},
+    }
+    loop = OuterLoop(small_assembly(**changes), tmp_path)
+
+    def validate() -> list[float]:
+        rates.append(loop.assembly.algorithm.recipe().lr)
+        return [next(accuracies)]
+
+    loop.validate = validate
+    loop.run()
+    again = OuterLoop(small_assembly(**changes), tmp_path)
+    again.load_state_dict(load_checkpoint(tmp_path, small_config(**changes)))
+    for each in (loop, again):
+        assert each.assembly.algorithm.recipe().lr == rates[2] != rates[1]
+        each.use_best()
+        assert each.assembly.algorithm.recipe().lr == rates[1]
 
 
 def test_the_gradient_of_a_penalty_is_added_to_the_hypergradient(tmp_path, monkeypatch):
