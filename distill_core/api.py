@@ -113,9 +113,10 @@ def distill(
         for note in data_notes(raw):
             warnings.warn(note, stacklevel=2)
         extra, dataset = [plugin_of(raw)], NAME
-    elif test is not None or class_names is not None:
+    elif test is not None or class_names is not None or tuple(augmentations) != AUGMENTATIONS:
         raise OptionError(
-            "test and class_names are for images of your own, but dataset is a name.",
+            "test, class_names and augmentations are for images of your own, but dataset is a "
+            "name.",
             expected="dataset=(images, labels), for example.",
             next="leave them out.",
         )

@@ -80,6 +80,12 @@ def raw_data(
         InputError: shapes, types, ranges or labels do not fit.
     """
     if isinstance(data, RawData):
+        if test is not None or class_names is not None or tuple(augmentations) != AUGMENTATIONS:
+            raise InputError(
+                "test, class_names or augmentations are given beside RawData, which has its own.",
+                expected="RawData alone, with test images, names and augmentations in it.",
+                next="leave them out, or pass dataset=(images, labels).",
+            )
         raw = replace(
             data,
             train_images=data.train_images.cpu(),

@@ -268,6 +268,17 @@ def test_own_data_that_do_not_fit_are_explained(data: Any, message: str) -> None
     assert caught.value.next
 
 
+@pytest.mark.parametrize(
+    "given", [{"test": (IMAGES, LABELS)}, {"class_names": "abcdef"}, {"augmentations": ["crop"]}]
+)
+def test_what_only_own_images_take_is_refused_beside_others(given: dict[str, Any]) -> None:
+    """It was ignored."""
+    with pytest.raises(InputError, match="are given beside RawData"):
+        raw_data(raw_data((IMAGES, LABELS)), **given)
+    with pytest.raises(OptionError, match="are for images of your own"):
+        distill_core.distill(dataset="digits", **given)
+
+
 def test_raw_data_are_checked() -> None:
     spec = DataSpec("mine", ("a", "b"), (3, 8, 8), ())
     images, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
