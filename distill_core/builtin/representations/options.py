@@ -115,7 +115,10 @@ class GsddOptions(Options):
         **about(source="GSDD"),
     )
     fit_steps: int = Field(
-        200, ge=0, description="steps of that fit, once per run", **about("steps", advanced="yes")
+        200,
+        ge=0,
+        description="steps of that fit, once per run",
+        **about("steps", advanced="yes", needs="init=real"),
     )
     boundary: float = Field(
         0.1,

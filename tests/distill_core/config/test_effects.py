@@ -51,6 +51,7 @@ def checked(*pairs: str, preset: dict[str, Any] | None = None, **names: str) -> 
         (["orderer.pretrained=b", "orderer.weights=a"], {}, "with orderer.weights = a"),
         (["algo.spread=2"], {}, "with algo.curriculum = random"),
         (["algo.min_offset=2", "algo.curriculum=fixed"], {}, "with algo.curriculum = fixed"),
+        (["algo.epoch_steps=2", "algo.curriculum=fixed"], {}, "with algo.curriculum = fixed"),
         (["algo.weight_decay=0.1"], {}, "with algo.inner_optimizer = adam"),
         (["algo.momentum=0.5"], {}, "with algo.inner_optimizer = adam"),
         (["algo.clip_factor=3", "algo.clip=false"], {}, "algo.clip = false and algo.label_clip"),
@@ -59,6 +60,7 @@ def checked(*pairs: str, preset: dict[str, Any] | None = None, **names: str) -> 
         (["algo.alpha=1"], {"algo": "mtt"}, "with algo.rho = 0."),
         (["repr.features=network"], {"repr": "coreset"}, "with repr.method = random"),
         (["repr.epochs=3"], {"repr": "coreset"}, "repr.method = random and repr.features = pixels"),
+        (["repr.fit_steps=9", "repr.init=noise"], {"repr": "gsdd"}, "with repr.init = noise"),
         (["data.zca_strength=0.2"], {}, "with data.whitening = standardise"),
     ],
 )

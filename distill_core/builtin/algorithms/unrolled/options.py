@@ -122,6 +122,7 @@ class BpttOptions(Options):
         return self.steps * self.batch
 
 
+_DRAWN = "curriculum=random|window|adaptive"
 _SGD, _CLIPPED = "inner_optimizer=sgd", "clip=true or label_clip=true"  # what options need
 
 
@@ -172,7 +173,7 @@ class RatBpttOptions(Options):
         1,
         ge=1,
         description="outer steps that share one draw of the curriculum",
-        **about("outer steps", "published code", advanced="yes"),
+        **about("outer steps", "published code", advanced="yes", needs=_DRAWN),
     )
     patience: int = Field(
         600,
