@@ -23,6 +23,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # a few bytes can claim more than memory holds. From just above the first, Pillow warns.
 MOST_CLAIMED, MOST_DECODED = 89_000_000, 36_000_000
 
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # the tag of cameras; values for a quarter turn
 DARK = 4096  # of 65535: a single picture may be a dark one, but not of so few grey levels
 
 
@@ -87,7 +88,8 @@ def decode_picture(
         with _opened(data) as image:
             size = image.height, image.width
             # Large JPEGs are decoded at a half, quarter or eighth, still twice what is needed.
-            image.draft(None, (2 * w, 2 * h))
+            lies = image.format == "JPEG" and image.getexif().get(ORIENTATION) in LYING
+            image.draft(None, (2 * h, 2 * w) if lies else (2 * w, 2 * h))
             _check_pixels(image, MOST_DECODED)
             plain = plain_picture(image)
             if notes is not None:

@@ -13,7 +13,7 @@ from torchvision.transforms import functional as reference
 
 from distill_core.builtin.datasets.open_tree import open_tree
 from distill_core.builtin.datasets.pictures import is_picture, read_pictures, usual_size
-from distill_core.data.picture_files import MOST_CLAIMED
+from distill_core.data.picture_files import MOST_CLAIMED, decode_picture
 from registry import InputError
 from tests.distill_core.builtin.datasets.picture_files import encoded, folder, png
 
@@ -121,6 +121,23 @@ def test_a_large_jpeg_is_scaled_as_a_lossless_picture_is(tmp_path: Path) -> None
     lossy = _read(tmp_path / "lossy", encoded(smooth, "JPEG", quality=95), size=16)
     exact = _read(tmp_path / "exact", encoded(smooth), size=16)
     assert (lossy.int() - exact.int()).abs().max() <= 8
+
+
+@pytest.mark.parametrize(("tag", "turns"), [(6, 1), (8, -1)])
+def test_a_lying_photo_is_decoded_as_finely_as_one_that_stands(tag: int, turns: int) -> None:
+    waves = 127 + 120 * np.sin(np.arange(256) * 2 * np.pi / 8)  # lost at a quarter of the size
+    upright = np.tile(waves.astype(np.uint8)[None, :, None], (1024, 1, 3))
+    lying = np.ascontiguousarray(np.rot90(upright, turns))
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    seen, expected = (
+        np.asarray(decode_picture(data, "photo", hw=(32, 128)), dtype=float)
+        for data in (
+            encoded(Image.fromarray(lying), "JPEG", exif=exif, quality=98),
+            encoded(Image.fromarray(upright), "JPEG", quality=98),
+        )
+    )
+    assert np.abs(seen - expected).max() < 3
 
 
 def test_orientation_tags_are_obeyed(tmp_path: Path) -> None:
