@@ -88,8 +88,15 @@ def compare(
 
 
 def not_alike(records: Sequence[RunRecord]) -> list[str]:
-    """Return a line for each dataset whose images are not the same in all runs."""
-    return other_data((record.name, record.data_name, record.manifest) for record in records)
+    """Return a line for each dataset whose images are not the same in all runs, and for each run
+    whose settings were edited later."""
+    edited = (
+        f"{record.name}: run.toml was edited after the result was saved, so that its settings may "
+        "not be those of the result"
+        for record in records
+        if record.edited
+    )
+    return [*other_data((r.name, r.data_name, r.manifest) for r in records), *edited]
 
 
 def reported(config: Mapping[str, Any], presets: Mapping[str, Preset]) -> str | None:

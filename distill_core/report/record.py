@@ -6,6 +6,7 @@ raises an `InputError` that gives the reason in one line.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shlex
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill_core.artefact.contents import EVALUATION, MANIFEST, METRICS
+from distill_core.artefact.contents import CONFIG, EVALUATION, MANIFEST, METRICS
 from distill_core.artefact.evaluations import read_evaluations
 from distill_core.artefact.last_set import current, read_set
 from distill_core.artefact.manifest import read_manifest
@@ -24,6 +25,7 @@ from distill_core.config.resume_command import resume_command
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.files import objects_of
+from distill_core.system.plain_files import read_plain
 from distill_core.system.units import counted
 from registry import InputError
 
@@ -81,6 +83,7 @@ class RunRecord:
         manifest: manifest.json.
         judgements: the verdict of the run itself, then those of `distill evaluate`, oldest first.
         by_class: of the run's own verdict, by `WHAT`; earlier versions did not record it.
+        edited: run.toml is not the one that the result was saved with.
     """
 
     path: Path
@@ -88,6 +91,7 @@ class RunRecord:
     manifest: Mapping[str, Any]
     judgements: tuple[Judgement, ...]
     by_class: Mapping[str, ByClass] = field(default_factory=dict)
+    edited: bool = False
 
     @property
     def name(self) -> str:
@@ -134,7 +138,7 @@ def read_run(path: Path) -> RunRecord:
 
 
 def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
-    config = settings_of(current(path))
+    config, text = settings_of(current(path)), read_plain(current(path) / CONFIG)
     if not (path / MANIFEST).exists():
         raise _unusable(path, f"it has no {MANIFEST} yet")
     manifest = read_manifest(path)
@@ -148,6 +152,7 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
             judged.append(_judgement(settings["backbone"], settings["options"], each.results))
         _check(manifest)
         by_class = _by_class(manifest["results"])
+        listed = manifest.get("files", {}).get(CONFIG)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, InputError):
             raise
@@ -155,7 +160,8 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
     check()
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
-    return RunRecord(path, config, manifest, tuple(judged), by_class)
+    edited = listed not in (None, hashlib.sha256(text).hexdigest())
+    return RunRecord(path, config, manifest, tuple(judged), by_class, edited)
 
 
 def _judgement(name: str, options: Mapping[str, Any], results: Mapping[str, Any]) -> Judgement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -183,6 +184,18 @@ def test_runs_with_other_images_of_one_dataset_are_told_apart(tmp_path: Path) ->
         assert line in shown.stderr
         assert "images" not in distill(*words, runs[0], *runs[2:]).stderr
     assert line.replace("'", "&#x27;") in several(read_runs(map(Path, runs))[0], {})
+
+
+def test_a_run_whose_settings_were_edited_is_named(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        manifest = json.loads((run / "manifest.json").read_text())
+        found = hashlib.sha256((run / "run.toml").read_bytes()).hexdigest()
+        (run / "manifest.json").write_text(json.dumps({**manifest, "files": {"run.toml": found}}))
+    (runs[1] / "run.toml").write_text((runs[1] / "run.toml").read_text() + "\nseed = 7\n")
+    shown = distill("compare", *map(str, runs))
+    assert "b: run.toml was edited after the result was saved" in shown.stderr
+    assert "a: run.toml" not in shown.stderr
 
 
 def test_own_data_have_the_name_of_their_folder_in_every_table(tmp_path: Path) -> None:
