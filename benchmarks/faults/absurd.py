@@ -193,6 +193,9 @@ def main() -> int:
     parser.add_argument("--gigabytes", type=float, default=6.0, help="address space of the process")
     parser.add_argument("--values", nargs="*", default=VALUES)
     args = parser.parse_args()
+    for part in args.only:
+        if next(cases([part]), None) is None:
+            parser.error(f"no number is an option of {part}")
     faulthandler.enable()
     limit = int(args.gigabytes * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -59,6 +59,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="those with these words, as 'types: gsdd'")
     parser.add_argument("--keep", type=Path, help="folder for the files of those that do not pass")
     args = parser.parse_args()
+    if not any(args.only in case.name for case in cases()):
+        parser.error(f"no combination has the words {args.only!r}")
     os.fsync = lambda descriptor: None  # no power is cut here
     counts: Counter[str] = Counter()
     begin = time.monotonic()

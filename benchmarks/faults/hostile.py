@@ -218,6 +218,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         every = readers(folder / "seed")
+        if unknown := set(args.only or ()) - {each.name for each in every}:
+            parser.error(f"no reader is called {', '.join(sorted(unknown))}")
         chosen = [each for each in every if not args.only or each.name in args.only]
         for reader in chosen:
             reader_counts, started = Counter[str](), time.monotonic()
