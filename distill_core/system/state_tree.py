@@ -24,6 +24,8 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         TypeError: a part has another type; the message names its path.
     """
     if isinstance(value, Tensor):
+        while name in tensors:  # keys with dots, such as "a.b" beside "b" in "a"
+            name = f"{name}."
         tensors[name] = value.detach()
         return {"tensor": name}
     if isinstance(value, Mapping):

@@ -23,6 +23,12 @@ def test_tensors_come_back_exactly(dtype: torch.dtype) -> None:
         assert torch.equal(before, after)
 
 
+def test_keys_with_dots_are_told_apart() -> None:
+    tree = {"a.b": torch.tensor(1), "a": {"b": torch.tensor(2), "b.": torch.tensor(3)}}
+    for found in (copied(tree), unpack(pack(tree))):
+        assert found == tree
+
+
 def test_a_copy_does_not_change_with_the_original() -> None:
     tensor = torch.zeros(2)
     kept = copied({"a": [tensor]})
