@@ -6,10 +6,13 @@ import tempfile
 from pathlib import Path
 
 from distill_core import __version__
+from distill_core.artefact.contents import CONFIG, MANIFEST
 from distill_core.artefact.places import REPOSITORY, address, endpoint, explained
 from distill_core.artefact.result_file import RESULTS
 from distill_core.export import export
 from registry import InputError
+
+EARLIER = [*RESULTS, MANIFEST, CONFIG, "train/[0-9]*.png"]  # of an earlier result
 
 
 def push(
@@ -63,7 +66,7 @@ def push(
                 repo_id=repository,
                 folder_path=out,
                 repo_type="dataset",
-                delete_patterns=list(RESULTS),  # that of an earlier result, unless it is sent now
+                delete_patterns=EARLIER,  # what is sent now stays
                 commit_message=f"distill {__version__}",
             )
         except Exception as error:

@@ -69,6 +69,18 @@ def test_another_kind_of_result_under_the_same_name(datasets: Datasets, tmp_path
     assert torch.equal(loaded.images, distill_core.load(run).images)
 
 
+def test_nothing_of_an_earlier_result_stays_beside_a_later_one(
+    datasets: Datasets, tmp_path: Path
+) -> None:
+    push(RUN, "me/tiny")
+    datasets["me/tiny"] |= {"train/0123.png": b"of a larger set", "notes.txt": b"the user's"}
+    shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("run.toml"))
+    push(tmp_path / "run", "me/tiny")
+    assert not {"train/0123.png", "run.toml"} & set(datasets["me/tiny"])
+    assert datasets["me/tiny"]["notes.txt"] == b"the user's"
+    assert distill_core.load("hf://me/tiny").verified
+
+
 def test_without_a_network_what_is_here_is_used(
     datasets: Datasets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
