@@ -44,9 +44,17 @@ class Group:
         return list(dict.fromkeys([self.records[0].verdict.name, *judged]))
 
     def accuracies(self, network: str, what: str) -> list[float]:
-        """Return one mean accuracy for each run that this network judged."""
-        judged = (last_by(record, network) for record in self.records)
-        return [each.results[what].mean for each in judged if each and what in each.results]
+        """Return one mean accuracy for each seed of which this network judged a run.
+
+        Runs of one seed, as a run and its copy, count once, with their mean.
+        """
+        found: dict[Any, list[float]] = {}
+        for record in self.records:
+            judged = last_by(record, network)
+            if judged and what in judged.results:
+                seed = record.config.get("seed", 0)
+                found.setdefault(seed, []).append(judged.results[what].mean)
+        return [statistics.fmean(each) for each in found.values()]
 
 
 def grouped(records: Sequence[RunRecord]) -> list[Group]:

@@ -40,6 +40,16 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
     assert "Accuracy by budget" in page
 
 
+def test_a_copy_of_a_run_is_no_further_seed(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    places = ((tmp_path, 0, 0.5), (tmp_path, 1, 0.6), (tmp_path / "copy", 1, 0.6))
+    runs = [made(folder, seed, mean=mean) for folder, seed, mean in places]
+    _, rows = table(grouped(runs))
+    assert rows == [
+        ["poster/poddl/poco/bptt", "convnet", "2", "", "55.0 +- 7.1", "25.0 +- 0.0", ""]
+    ]
+
+
 def test_options_of_other_components_do_not_tell_runs_apart(tmp_path: Path) -> None:
     options = {
         "a": ("bptt", "[options.algo]\nsteps = 3\nwindow = 9"),
