@@ -27,11 +27,9 @@ from distill_core.run.divergence import (
     smaller,
 )
 from distill_core.run.notices import APPLIED
-from distill_core.run.state import LoopState
+from distill_core.run.state import LoopState, Validate
 from distill_core.system.arithmetic import inner_precision
 from distill_core.system.state_tree import copied
-
-Validate = Callable[[], Sequence[float]]
 
 
 class Observer(Protocol):
@@ -97,6 +95,8 @@ class OuterLoop(LoopState):
         self._start_alike()
         config = self.assembly.config
         saved = time.monotonic()
+        if self.owes_validation:
+            self._validate_if_due()
         complete, out_of_time = True, self.out_of_time()
         while self.step < self.assembly.steps and not out_of_time:
             if self._outer_step_or_back():
@@ -159,8 +159,7 @@ class OuterLoop(LoopState):
     def use_best(self) -> None:
         """Replace the last state by the one that was best on the validation split."""
         if self.best:
-            self.result.synthetic.load_state_dict(self.best["synthetic"])
-            self._load_meta(self.best.get("meta", self._meta()))  # earlier versions kept none
+            self._load_judged(self.best)
             self.best_step = self.best["step"]
 
     def _outer_step_or_back(self) -> bool:
@@ -225,7 +224,7 @@ class OuterLoop(LoopState):
             assembly.check_counted()
         if self.average:
             self.average.update(assembly.synthetic, step=self.step)
-        self.step += 1
+        self.step, self.owes_validation = self.step + 1, True
         self._before, self._updating = None, False
         duration = time.monotonic() - begin
         self.seconds += duration
@@ -268,20 +267,13 @@ class OuterLoop(LoopState):
 
     def _validate_if_due(self) -> None:
         options = self.assembly.config.evaluate
-        if not (self.validate and options.every and self.step % options.every == 0):
-            return
-        accuracies = self.validate()
-        accuracy = statistics.fmean(accuracies)
-        if options.select == "best" and accuracy > self.best.get("accuracy", -1.0):
-            state = self.result.synthetic.state_dict()
-            self.best = {
-                "step": self.step,
-                "accuracy": accuracy,
-                "synthetic": {name: tensor.clone() for name, tensor in state.items()},
-                "meta": [tensor.clone() for tensor in self._meta()],
-            }
-        for observer in self.observers:
-            observer.after_validation(self.step, accuracies)
+        if self.validate and options.every and self.step % options.every == 0:
+            accuracies = self.validate()
+            if options.select == "best":
+                self.keep_if_best(statistics.fmean(accuracies), self.validate)
+            for observer in self.observers:
+                observer.after_validation(self.step, accuracies)
+        self.owes_validation = False
 
     def _progress(self) -> float:
         """Return the finished part of the run, 0 to 1, the same on all ranks: clocks differ."""

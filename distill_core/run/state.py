@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,10 @@ from distill_core.run.divergence import EarlierStates
 from distill_core.run.ema import MovingAverage
 from distill_core.run.known_data import DATA
 from distill_core.run.schedule import RateSchedule
+from distill_core.system.state_tree import copied
+
+Validate = Callable[[], Sequence[float]]
+TERMS = ("protocol", "steps", "every_nets")  # of `evaluate.*`: what validation accuracies depend on
 
 
 def trained_groups(assembly: Assembly) -> dict[str, list[nn.Parameter]]:
@@ -55,6 +60,7 @@ class LoopState:
         self.step = 0
         self.seconds = 0.0
         self.best: dict[str, Any] = {}
+        self.owes_validation = False  # of the last step: the run failed before it was done
         self.divergences: list[dict[str, Any]] = []
         self.earlier = EarlierStates()
         self.saved_step: int | None = None
@@ -76,6 +82,7 @@ class LoopState:
         self._load_shared(state)
         self.seconds, self.saved_step = state["seconds"], self.step
         self.divergences = list(state.get("divergences", []))
+        self.owes_validation = bool(state.get("owes_validation", False))
         self.schedule.scale = 0.5 ** len(self.divergences)
         others = state.get("others", [])  # runs of one process had no such entry at first
         known = state if rank == 0 else others[rank - 1] if rank <= len(others) else None
@@ -86,6 +93,28 @@ class LoopState:
             if len(others) + 1 == self.ranks.size:  # or else ranks would go back to other steps
                 self.earlier.states = list(known.get("snapshots", []))
         self.assembly.algorithm.load_state_dict((known or state)["algorithm"])
+
+    def keep_if_best(self, accuracy: float, validate: Validate) -> None:
+        """Keep the state as the best one if none before it was as good on the validation split.
+
+        Args:
+            accuracy: of this state.
+            validate: measures the accuracies of the best state so far, if those that are known were
+                measured on other terms: a run may be resumed with another `evaluate.protocol`.
+        """
+        options = self.assembly.config.evaluate
+        terms = {name: getattr(options, name) for name in TERMS}
+        if self.best and self.best.get("terms", terms) != terms:
+            present = self._judged()
+            try:
+                self._load_judged(self.best)
+                again = statistics.fmean(validate())
+            finally:
+                self._load_judged(present)
+            self.best = {**self.best, "accuracy": again, "terms": terms}
+        if accuracy > self.best.get("accuracy", -1.0):
+            found = {"step": self.step, "accuracy": accuracy, "terms": terms}
+            self.best = {**found, **self._judged()}
 
     def _own_state(self) -> dict[str, Any]:
         """What differs between ranks."""
@@ -130,9 +159,20 @@ class LoopState:
             "notes": assembly.notes,
             DATA: Identity.of(assembly.real).as_dict(),
             "divergences": self.divergences,
+            "owes_validation": self.owes_validation,
             **own,
             "others": others,
         }
+
+    def _judged(self) -> dict[str, Any]:
+        """A copy of what is judged."""
+        state = {"synthetic": dict(self.result.synthetic.state_dict()), "meta": self._meta()}
+        copy: dict[str, Any] = copied(state)
+        return copy
+
+    def _load_judged(self, state: Mapping[str, Any]) -> None:
+        self.result.synthetic.load_state_dict(state["synthetic"])
+        self._load_meta(state.get("meta", self._meta()))  # earlier versions kept none
 
     def _meta(self) -> list[Tensor]:
         return [parameter.detach() for parameter in self.assembly.algorithm.meta_parameters()]

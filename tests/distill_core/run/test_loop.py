@@ -14,6 +14,7 @@ from distill_core.run.assemble import assemble
 from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.loop import OuterLoop
 from distill_core.run.recording import save_result
+from distill_core.run.save_on_failure import save_on_failure
 from registry import ContractError
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
@@ -152,6 +153,66 @@ def test_learned_rates_are_those_of_the_best_state(tmp_path):
         assert each.assembly.algorithm.recipe().lr == rates[2] != rates[1]
         each.use_best()
         assert each.assembly.algorithm.recipe().lr == rates[1]
+
+
+def resumed(loop: OuterLoop, **changes) -> OuterLoop:
+    again = OuterLoop(small_assembly(**changes), loop.run_dir)
+    again.load_state_dict(load_checkpoint(loop.run_dir, small_config(**changes)))
+    return again
+
+
+@pytest.mark.parametrize("fails_at", [1, 3])  # while it goes on, and in its last step
+def test_a_validation_that_failed_is_made_up_for(fails_at, tmp_path):
+    changes = {"steps": 3, "evaluate": {"every": 1, "select": "best"}}
+    accuracies = {1: 0.9, 2: 0.2, 3: 0.95}
+    loop = OuterLoop(small_assembly(**changes), tmp_path)
+
+    def validate() -> list[float]:
+        if loop.step == fails_at:
+            raise RuntimeError("no")
+        return [accuracies[loop.step]]
+
+    loop.validate = validate
+    with pytest.raises(RuntimeError), save_on_failure(loop):
+        loop.run()
+    again, recorder = resumed(loop, **changes), Recorder()
+    again.observers, again.validate = [recorder], lambda: [accuracies[again.step]]
+    again.run()
+    assert recorder.validations == [(k, accuracies[k]) for k in range(fails_at, 4)]
+    assert again.best["step"] == 3
+    once_more = resumed(again, **changes)
+    once_more.validate = lambda: pytest.fail("it was validated")
+    once_more.run()
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize(("by_others", "best_step"), [([0.7, 0.4], 2), ([0.3, 0.4], 4)])
+def test_states_that_are_compared_are_judged_on_the_same_terms(ema, by_others, best_step, tmp_path):
+    changes = {"steps": 4, "ema": ema}
+    evaluate = {"every": 2, "select": "best"}
+    loop = OuterLoop(small_assembly(**changes, evaluate=evaluate), tmp_path)
+    loop.validate = lambda: [0.9]  # by the first protocol, which is kinder
+    assert not loop.run(stop=lambda: loop.step == 2)
+    states, accuracies = {2: final_state(loop)}, iter(by_others)
+    averaged = {name: t.clone() for name, t in loop.result.synthetic.state_dict().items()}
+    judged = []
+    again = resumed(loop, **changes, evaluate={**evaluate, "protocol": "mtt", "steps": 9})
+
+    def validate() -> list[float]:
+        judged.append({n: t.clone() for n, t in again.result.synthetic.state_dict().items()})
+        return [by_others[1] if len(judged) == 1 else next(accuracies)]
+
+    again.validate = validate
+    again.run()
+    states[4] = final_state(again)
+    assert len(judged) == 2  # the newest state, and the best so far
+    for name, tensor in averaged.items():
+        assert torch.equal(judged[1][name], tensor)
+    straight = OuterLoop(small_assembly(**changes), tmp_path / "straight")
+    straight.run()
+    for name, tensor in final_state(straight).items():
+        assert torch.equal(states[4][name], tensor)  # judging the other state has changed nothing
+    assert (again.best["step"], again.best["accuracy"]) == (best_step, max(by_others))
 
 
 def test_the_gradient_of_a_penalty_is_added_to_the_hypergradient(tmp_path, monkeypatch):
