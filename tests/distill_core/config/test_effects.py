@@ -56,6 +56,9 @@ def checked(*pairs: str, preset: dict[str, Any] | None = None, **names: str) -> 
         (["algo.momentum=0.5"], {}, "with algo.inner_optimizer = adam"),
         (["algo.clip_factor=3", "algo.clip=false"], {}, "algo.clip = false and algo.label_clip"),
         (["algo.label_lr=0.1"], {"algo": "dc"}, "with algo.learn_labels = false"),
+        (["algo.inner_loop=9", "algo.outer_loop=1"], {"algo": "dc"}, "with algo.outer_loop = 1"),
+        (["algo.net_lr=1", "algo.outer_loop=1"], {"algo": "dsa"}, "with algo.outer_loop = 1"),
+        (["algo.net_batch=9", "algo.inner_loop=0"], {"algo": "dc"}, "with algo.inner_loop = 0"),
         (["algo.mode=shared_aug"], {"algo": "dc"}, "with algo.augment = none"),
         (["algo.alpha=1"], {"algo": "mtt"}, "with algo.rho = 0."),
         (["repr.features=network"], {"repr": "coreset"}, "with repr.method = random"),
@@ -85,6 +88,7 @@ def test_what_does_nothing_is_refused(pairs: list[str], names: dict[str, str], s
         (["algo.clip_factor=3", "algo.clip=false", "algo.label_clip=true"], {}),
         (["repr.epochs=3", "repr.features=network", "repr.method=kcenter"], {"repr": "coreset"}),
         (["algo.alpha=1"], {"algo": "ftd"}),
+        (["algo.inner_loop=9", "algo.net_lr=1", "algo.outer_loop=2"], {"algo": "dc"}),
     ],
 )
 def test_what_does_something_is_not(pairs: list[str], names: dict[str, str]) -> None:

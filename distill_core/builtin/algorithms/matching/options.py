@@ -43,6 +43,9 @@ class ByClassOptions(Options):
     coverage_normalize: bool = shared.coverage_normalize()
 
 
+_TRAINED = "inner_loop!=0 and outer_loop!=1"  # what options of the network's training need
+
+
 class DcOptions(ByClassOptions):
     """Settings of `dc`. Source of the defaults: Zhao et al. 2021 (arXiv:2006.05929)."""
 
@@ -60,19 +63,19 @@ class DcOptions(ByClassOptions):
         ge=0,
         description="epochs that the network trains on the synthetic images between two outer "
         "steps; default by items per class, as published: 50 for 10, 10 for 50",
-        **about("epochs", "published code"),
+        **about("epochs", "published code", needs="outer_loop!=1"),
     )
     net_lr: float = Field(
         0.01,
         gt=0,
         description="learning rate of the network, SGD",
-        **about("per step", "published code", advanced="yes", needs="inner_loop!=0"),
+        **about("per step", "published code", advanced="yes", needs=_TRAINED),
     )
     net_batch: int = Field(
         256,
         ge=1,
         description="synthetic images per step of the network",
-        **about("images", "published code", advanced="yes", needs="inner_loop!=0"),
+        **about("images", "published code", advanced="yes", needs=_TRAINED),
     )
     distance: Literal["layers", "mse", "cosine"] = Field(
         "layers",
