@@ -14,16 +14,18 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill_core.artefact.contents import CONFIG
+from distill_core.artefact.evaluations import read_evaluations
 from distill_core.artefact.manifest import judged_manifest
 from distill_core.commands.sweep_paths import check_moved, check_places, from_file, moved
 from distill_core.config.discovery import preset_settings
 from distill_core.config.effects import check_effects
+from distill_core.config.networks import judges_of
 from distill_core.config.places import places_of
 from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import (
@@ -51,12 +53,14 @@ class Cell:
         axes: its value on each axis, in the order of the file, without the seed.
         config: the resolved configuration.
         run_dir: its run directory.
+        judges: names of the further networks that judge it.
     """
 
     name: str
     axes: dict[str, str]
     config: RunConfig
     run_dir: Path
+    judges: tuple[str, ...] = ()
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; empty if the cell has no results yet."""
@@ -64,11 +68,28 @@ class Cell:
 
     def state(self) -> str:
         """Return "done", "interrupted" (it has a checkpoint) or "new"."""
-        if self.manifest():
+        if is_done(self.run_dir, self.judges):
             return "done"
         from distill_core.run.checkpoint import has_checkpoint
 
         return "interrupted" if has_checkpoint(self.run_dir) else "new"
+
+
+def is_done(run_dir: Path, judges: Collection[str]) -> bool:
+    """Say whether a run has its results, those of all further networks too: a run is ended now and
+    then while these judge.
+
+    Args:
+        run_dir: the run.
+        judges: names of the further networks.
+
+    Raises:
+        InputError: what one of them found is damaged.
+    """
+    if not (manifest := judged_manifest(run_dir)):
+        return False
+    found = read_evaluations(run_dir, manifest.get("outer_steps")) if judges else []
+    return {*judges} <= {each.settings.get("backbone") for each in found}
 
 
 def read_sweep(
@@ -112,7 +133,8 @@ def read_sweep(
                 error.what = f"cell {name}: {error.what}"
                 error.next = f"correct {path}, whose names are those of -o ({error.next[:-1]})."
                 raise
-            cells.append(Cell(name, labels, config, out / "runs" / name))
+            judges = tuple(judges_of(config, plugins))
+            cells.append(Cell(name, labels, config, out / "runs" / name, judges))
     _check_names(cells, path)
     elsewhere = [
         cell for cell in cells if _check_unchanged(cell, plugins) and cell.state() != "new"

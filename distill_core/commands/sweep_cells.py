@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distill_core.artefact.contents import CONFIG
-from distill_core.artefact.manifest import judged_manifest
-from distill_core.commands.sweep import Cell
+from distill_core.commands.sweep import Cell, is_done
 from distill_core.config.places import arguments_for, places_of
 from distill_core.config.run_config import to_toml
 from distill_core.config.settings import MACHINE
@@ -115,11 +114,13 @@ def lock_log(descriptor: int, *, wait: bool = False) -> bool:
     return True
 
 
-def run_job(run_dir: str, config: str, machine: list[str], log: str) -> None:
+def run_job(
+    run_dir: str, config: str, machine: list[str], log: str, judges: Sequence[str] = ()
+) -> None:
     """Run a cell in a job of a cluster, after other jobs of it; the job fails if the cell does."""
     with open_log(Path(log)) as file:
         lock_log(file.fileno(), wait=True)
-        if judged_manifest(Path(run_dir)):
+        if is_done(Path(run_dir), judges):
             return
         arguments = start_or_resume(run_dir, config, machine)
         subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=True)
@@ -172,6 +173,7 @@ def submit_cells(
                         _write_config(cell, out),
                         _machine(cell),
                         str(log_path(cell, out)),
+                        cell.judges,
                     ),
                 )
                 for cell in cells
@@ -187,4 +189,4 @@ def submit_cells(
         time.sleep(0.2 if cluster == "local" else 10.0)
         for cell, job in [pair for pair in jobs if pair[1].done()]:
             jobs.remove((cell, job))
-            ended(cell, 0 if cell.manifest() else 1)  # job.result() would read a pickle
+            ended(cell, 0 if cell.state() == "done" else 1)  # job.result() would read a pickle

@@ -149,6 +149,33 @@ def test_states_and_commands(tmp_path: Path) -> None:
     assert "--config" in command(third, tmp_path)
 
 
+def test_a_cell_is_done_when_its_further_networks_have_judged(tmp_path: Path) -> None:
+    """A run has its own results first; it may be ended while others judge, which takes hours."""
+    names = ["convnet", "timm:resnet18", "timm:vit_tiny_patch16_224"]
+    (cell,) = sweep(tmp_path, base={**SMALL, "backbone": names})
+    finish(cell, 0.5)
+    manifest = cell.run_dir / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "outer_steps": 4}))
+    checkpoint = cell.run_dir / "checkpoint" / "state.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"")
+    log = tmp_path / "log"
+    for steps, judged in ((4, names[1:2]), (3, names[1:]), (4, names[1:])):
+        assert cell.state() == "interrupted"
+        with pytest.raises(subprocess.CalledProcessError):
+            run_job(str(cell.run_dir), "", ["--no-such-option"], str(log), cell.judges)
+        results = {name: {"distilled": {"mean": 0.5, "accuracies": [0.5]}} for name in judged}
+        settings = {name: {"backbone": name, "options": {}} for name in judged}
+        body = {"outer_steps": steps, "settings": settings, "results": results}
+        (cell.run_dir / "evaluation").mkdir(exist_ok=True)
+        file = cell.run_dir / "evaluation" / f"{steps}-{len(judged)}.json"
+        file.write_text(json.dumps(body))
+    assert cell.state() == "done"
+    before = log.read_bytes()
+    run_job(str(cell.run_dir), "", ["--no-such-option"], str(log), cell.judges)
+    assert log.read_bytes() == before
+
+
 def test_nothing_that_is_there_is_deleted_and_a_cell_is_computed_where_the_file_says(
     tmp_path: Path,
 ) -> None:
@@ -447,7 +474,7 @@ def test_jobs_are_judged_by_their_manifests_and_no_pickle_is_read(
             return nullcontext()
 
         def submit(self, function: Any, *given: Any) -> Job:
-            submitted.append((function, given[-1]))
+            submitted.append((function, given[3]))
             return Job()
 
     fake = ModuleType("submitit")
