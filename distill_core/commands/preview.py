@@ -16,6 +16,7 @@ from distill_core.engine.memory_trial import MemoryTrial
 from distill_core.run.assemble import assemble
 from distill_core.run.progress import predicted_course
 from distill_core.run.validation import check_validation
+from distill_core.run.within_memory import kept_between_steps
 from distill_core.system.arithmetic import inner_precision
 from distill_core.system.cards import room
 from distill_core.system.memory import context_memory, memory_in_use
@@ -60,7 +61,9 @@ def _preview(config: RunConfig, plugins: Plugins, processes: int) -> None:
     if not assembly.steps:
         console.print(f"cost     no outer steps: algorithm '{config.algo}' learns nothing")
         return
-    trial = MemoryTrial(assembly.device)
+    averages = assembly.ema is not None
+    kept = kept_between_steps(config, assembly.synthetic, averages=averages)
+    trial = MemoryTrial(assembly.device, kept)
     with inner_precision(config):
         estimate = trial.run(
             lambda: assembly.algorithm.estimate(assembly.synthetic, rng=Streams(config.seed))
@@ -85,7 +88,7 @@ def memory_line(trial: MemoryTrial, estimate: Estimate) -> str:
         trial: ran the trial steps.
         estimate: its result.
     """
-    device, in_use = trial.device, memory_in_use(trial.device)
+    device, in_use = trial.device, memory_in_use(trial.device) + trial.kept
     peak = trial.in_use() + estimate.memory
     between = f"{size_text(in_use)} in use between steps"
     predicted = f"{size_text(peak)} predicted at the peak of an outer step"

@@ -27,14 +27,16 @@ class MemoryTrial:
 
     Args:
         device: where the steps run.
+        kept: bytes that the run will keep between its steps, and the trial does not.
 
     Attributes:
         scratch: bytes that PyTorch's allocator held at the peak of the last trial, beyond the
             tensors counted there; 0 if unknown, as on the CPU.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, kept: int = 0) -> None:
         self.device = device
+        self.kept = kept
         self.scratch = 0
 
     def run(self, estimate: Callable[[], Estimate | None]) -> Estimate | None:
@@ -56,4 +58,4 @@ class MemoryTrial:
 
     def in_use(self) -> int:
         """Return the bytes in use besides the tensors of an outer step."""
-        return memory_in_use(self.device) + self.scratch
+        return memory_in_use(self.device) + self.kept + self.scratch

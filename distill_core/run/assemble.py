@@ -99,7 +99,7 @@ class Assembly:
     @property
     def ema(self) -> float | None:
         """Decay of the moving average: the run's own, or the algorithm's default."""
-        return self.algorithm.default_ema() if self.config.ema is None else self.config.ema
+        return _ema(self.config, self.algorithm)
 
 
 def assemble(
@@ -197,7 +197,8 @@ def _assemble(
     synthetic = synthetic.to(device)
     engine, algorithm = parts.engine, parts.algorithm
     if config.engine.max_memory and algorithm.learns:
-        engine = within_memory(plan, task, engine, synthetic)
+        averages = _ema(config, algorithm) is not None
+        engine = within_memory(plan, task, engine, synthetic, averages=averages)
         task = replace(task, engine=engine)
         algorithm = plan.make("algorithm", task=task)
     return Assembly(
@@ -216,6 +217,10 @@ def _assemble(
         named=named,
         made_with=plan.made_with(real.spec, ipc),
     )
+
+
+def _ema(config: RunConfig, algorithm: Algorithm) -> float | None:
+    return algorithm.default_ema() if config.ema is None else config.ema
 
 
 def _start_labels(

@@ -20,6 +20,7 @@ from distill_core.system.state_tree import copied
 from registry.options import marked
 
 EVERY = 20  # outer steps between kept states
+EARLIER = 2  # states that are kept
 LIMIT = 8  # times that the rates are halved, to 1/256 of the configured ones
 
 
@@ -143,7 +144,7 @@ class EarlierStates:
     def take(self, step: int, state: Callable[[], Mapping[str, Any]]) -> None:
         """Keep the state before a step, if one is due."""
         if not self.states or step - self.states[-1]["step"] >= EVERY:
-            self.states = [*self.states[-1:], copied(state())]
+            self.states = [*self.states[1 - EARLIER :], copied(state())]
 
     def back(self) -> dict[str, Any]:
         """Return a copy of the older state, and forget the newer one."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from distill_core.artefact.storage import FLOAT
 from distill_core.artefact.stored_types import bytes_of
+from distill_core.config.run_config import RunConfig
 from distill_core.contracts.algorithm import Algorithm, Estimate, Task
 from distill_core.contracts.data import DataSpec
 from distill_core.contracts.geometry import Layout
@@ -16,11 +17,13 @@ from distill_core.contracts.synthetic import SyntheticDataset
 from distill_core.engine.engine import Engine
 from distill_core.engine.memory_limit import ACTIVATION_CACHES, stay_within
 from distill_core.engine.memory_trial import MemoryTrial
+from distill_core.run.divergence import EARLIER
 from distill_core.run.plan import Plan
 from distill_core.system.arithmetic import inner_precision
 from registry import InputError
 
-COPIES = 4  # of each stored number: itself, its gradient, and two moments of Adam
+MOMENTS = 2  # of Adam, of each stored number
+COPIES = 2 + MOMENTS  # of each stored number: itself, its gradient, and these
 DECODED = 3  # of each training image: decoded, cut out of its canvas, and its gradient
 
 
@@ -76,9 +79,37 @@ def _machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def within_memory(plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset) -> Engine:
-    """Choose how many images are processed at a time, by short trial steps."""
-    trial = MemoryTrial(plan.device)
+def kept_between_steps(config: RunConfig, synthetic: SyntheticDataset, *, averages: bool) -> int:
+    """Return the bytes that a run keeps from one outer step to the next beside what it distills.
+
+    They are the moments of the outer optimizer (as of Adam), the moving average, the best state,
+    and the earlier states that a run which diverges goes back to, each with all of these.
+
+    Args:
+        config: of the run.
+        synthetic: what it distills.
+        averages: whether there is a moving average.
+    """
+    beside = MOMENTS + averages + (config.evaluate.select == "best")
+    earlier = EARLIER * (1 + beside) if config.on_divergence == "halve-lr" else 0
+    size: int = sum(tensor.nbytes for tensor in synthetic.state_dict().values())
+    return size * (beside + earlier)
+
+
+def within_memory(
+    plan: Plan, task: Task, engine: Engine, synthetic: SyntheticDataset, *, averages: bool
+) -> Engine:
+    """Choose how many images are processed at a time, by short trial steps.
+
+    Args:
+        plan: of the run.
+        task: of its algorithm.
+        engine: as it was chosen.
+        synthetic: what the run distills.
+        averages: whether there is a moving average.
+    """
+    kept = kept_between_steps(plan.config, synthetic, averages=averages)
+    trial = MemoryTrial(plan.device, kept)
 
     def predict(tried: Engine) -> Estimate | None:
         trial_task = replace(task, engine=tried.recapturing())

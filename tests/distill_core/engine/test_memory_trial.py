@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from distill_core.commands.preview import memory_line
 from distill_core.contracts.algorithm import Estimate
 from distill_core.engine.memory_trial import MemoryTrial
-from distill_core.system.memory import context_memory, memory_in_use, peak_memory
+from distill_core.run.loop import OuterLoop
+from distill_core.run.within_memory import kept_between_steps
+from distill_core.system.memory import context_memory, memory_in_use, peak_memory, tensors_in
 from distill_core.system.process import release_memory
 from tests.distill_core.fake_card import GIB, FakeCard, fake_card
+from tests.distill_core.small_run import small_assembly
 
 MIB = 2**20
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -90,6 +95,37 @@ def test_on_the_cpu_the_process_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory_line(trial, found) == (
         "3 MiB in use between steps, 8 MiB predicted at the peak of an outer step"
     )
+
+
+def test_what_the_run_will_keep_is_in_use_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill_core.engine.memory_trial.memory_in_use", lambda _: 3 * MIB)
+    monkeypatch.setattr("distill_core.commands.preview.memory_in_use", lambda _: 3 * MIB)
+    trial = MemoryTrial(CPU, 2 * MIB)
+    assert trial.in_use() == 5 * MIB
+    assert memory_line(trial, estimate(4 * MIB)) == (
+        "5 MiB in use between steps, 9 MiB predicted at the peak of an outer step"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ema", "select", "divergence"),
+    [(None, "last", "stop"), (0.9, "best", "stop"), (0.9, "best", "halve-lr")],
+)
+def test_what_a_run_keeps_is_what_was_counted(
+    ema: float | None, select: str, divergence: str, tmp_path: Path
+) -> None:
+    """Bytes of the images and labels in all that the outer loop holds after some steps."""
+    evaluate = {"every": 1, "select": select}
+    changes = {"steps": 45, "ema": ema, "evaluate": evaluate, "on_divergence": divergence}
+    assembly = small_assembly(**changes)
+    counted = kept_between_steps(assembly.config, assembly.synthetic, averages=ema is not None)
+    loop = OuterLoop(assembly, tmp_path, validate=lambda: [0.5])
+    loop.run()
+    stored = {name: tensor.shape for name, tensor in assembly.synthetic.state_dict().items()}
+    state = loop.state_dict()
+    state["synthetic"] = {}
+    rest = [each for each in tensors_in(state) if each.shape in stored.values()]
+    assert counted == sum(tensor.nbytes for tensor in rest)
 
 
 def test_a_dry_run_says_what_takes_a_cards_memory(monkeypatch: pytest.MonkeyPatch) -> None:
