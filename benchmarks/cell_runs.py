@@ -92,7 +92,7 @@ def run_all(
 def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> list[str]:
     """Return the words for `distill` that begin a run, or go on with it."""
     if (run_dir / "run.toml").exists():
-        return ["run", "--resume", "--out", str(run_dir)]
+        return ["run", "--resume", "--out", str(run_dir), *place(cell, args)]
     # Who asks for so many steps means all of them: --yes.
     words = ["run", "--yes", *cell.words, *place(cell, args), "--seed", str(seed)]
     words += ["--out", str(run_dir)]

@@ -196,14 +196,18 @@ def test_runs_that_the_book_has_are_counted_and_not_made(tmp_path, capsys):
     assert f"2 of 2 runs are kept in {args.book}; another --book" in capsys.readouterr().out
 
 
-def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
+def pictures_in(folder):
     rng = np.random.default_rng(0)
     for split, count in (("train", 3), ("test", 1)):
         for label in range(10):
             for number in range(count):
-                path = tmp_path / "data" / split / f"class{label}" / f"{number}.png"
+                path = folder / split / f"class{label}" / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+
+
+def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
+    pictures_in(tmp_path / "data")
     small = ("backbone.width=4", "algo.window=2", "algo.total=2", "algo.real_batch=8",
              "evaluate.nets=1", "evaluate.steps=2", "evaluate.every=0", "evaluate.select=last",
              "data.whitening=standardise", "engine.path=autograd")  # fmt: skip
@@ -227,6 +231,14 @@ def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
     assert 0.39 < kept[0]["ipc"] <= 0.4
     monkeypatch.setattr(paper, "distill", None)  # would be asked to run it twice
     paper.main()
+    (tmp_path / "data").rename(tmp_path / "moved")  # a run goes on where its data are now
+    (tmp_path / "book.json").unlink()
+    monkeypatch.setattr(paper, "distill", here)
+    monkeypatch.setattr(
+        sys, "argv", ["paper.py", *words, "--data", f"cifar10={tmp_path / 'moved'}"]
+    )
+    paper.main()
+    assert paper.finished(tmp_path / "book.json") == kept
 
 
 def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(tmp_path, monkeypatch, capsys):
