@@ -67,14 +67,16 @@ def command(run: Path, as_json: bool, again: bool, overrides: tuple[str, ...]) -
 
 
 def _decoding(run: Path) -> Check:
+    from distill_core.artefact.last_set import current
     from distill_core.commands.verify_decoded import check_decoded
     from distill_core.config.discovery import discover
     from distill_core.run.directory import settings_of
 
-    return check_decoded(run, settings_of(run), discover())
+    return check_decoded(run, settings_of(current(run)), discover())
 
 
 def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
+    from distill_core.artefact.last_set import current
     from distill_core.artefact.manifest import read_manifest
     from distill_core.commands.evaluate import find_candidate
     from distill_core.commands.verify import Check, within_spread
@@ -94,7 +96,7 @@ def _evaluation(run: Path, overrides: tuple[str, ...]) -> Check:
     if not recorded:
         return Check("evaluation", False, "the run has recorded none: it was not finished")
     plugins = discover()
-    settings = settings_of(run)
+    settings = settings_of(current(run))  # a run that is resumed may have others by now
     with packages_of(run):  # of the data and the networks; the images need no others
         changed = changes(overrides, {}, tuple(places_of(resolve(settings, plugins, needed=()))))
         config = resolve(merge(settings, changed), plugins, needed=())

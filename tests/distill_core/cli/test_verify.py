@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import distill_core
 from distill_core.artefact.artefact import file_sha256
+from distill_core.artefact.last_set import keep
+from distill_core.system.files import write_atomically
 from tests.caches import make_cache
 from tests.distill_core.cli.small_args import distill
 from tests.distill_core.commands.test_verify import FIXTURE
@@ -49,6 +52,28 @@ def test_an_old_run_loads_evaluates_and_goes_on(tmp_path):
     assert result.exit_code == 0, result.output
     assert "step 3/3" in result.output
     assert distill("verify", str(copy)).exit_code == 0
+
+
+def test_a_result_is_judged_by_its_own_settings_after_the_run_was_resumed_with_others(
+    tmp_path, monkeypatch
+):
+    run = shutil.copytree(FIXTURE, tmp_path / "run")
+    keep(run)  # as a run does that is resumed so, until it has another result
+    settings = (run / "run.toml").read_text()
+    assert 'protocol = "recipe"' in settings
+    others = settings.replace('protocol = "recipe"', 'protocol = "mtt"')
+    write_atomically(run / "run.toml", others.encode())  # beside the link to the old one
+    recorded = json.loads((run / "manifest.json").read_text())["results"]["distilled"]
+    asked = []
+
+    def judge(candidate, evaluator, options):
+        asked.append(options.protocol)
+        return {"distilled": SimpleNamespace(accuracies=tuple(recorded["accuracies"]))}
+
+    monkeypatch.setattr("distill_core.evaluation.judge.judge", judge)
+    result = distill("verify", str(run), "--evaluate")
+    assert result.exit_code == 0, result.output
+    assert asked == ["recipe"]
 
 
 @pytest.fixture
