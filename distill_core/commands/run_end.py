@@ -56,6 +56,11 @@ def finish(
     if config.evaluate.select == "best":
         loop.use_best()  # the last checkpoint's artefact holds the last state
         save(loop)
+        if loop.groups and not loop.best:
+            console.print(
+                f"select   the last state is judged, and not the best one: with evaluate.every = "
+                f"{config.evaluate.every} none of {counted(loop.step, 'outer step')} was validated"
+            )
     peak = peak_memory(assembly.device)
     release_memory()  # of the outer steps
     nets = config.evaluate.nets

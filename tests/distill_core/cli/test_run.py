@@ -154,6 +154,21 @@ def test_an_existing_run_is_never_overwritten_by_accident(finished, tmp_path):
     assert json.loads((copy / "manifest.json").read_text())["seed"] == 3
 
 
+def test_a_run_that_validated_no_state_says_that_its_last_one_is_judged(tmp_path):
+    options = ["evaluate.select=best", "evaluate.controls=false", "evaluate.every=2"]
+    given = [word for option in options for word in ("-o", option)]
+    said = "none of 1 outer step was validated"
+    out = tmp_path / "run"
+    result = distill(*arguments(out, *given, "--steps", "1"))
+    assert result.exit_code == 0, result.output
+    assert said in " ".join(result.output.split())
+    assert json.loads((out / "manifest.json").read_text())["best_step"] is None
+    result = distill("run", "--resume", "--out", str(out), "--steps", "2")
+    assert result.exit_code == 0, result.output
+    assert "was validated" not in result.output
+    assert json.loads((out / "manifest.json").read_text())["best_step"] == 2
+
+
 def test_overwrite_never_deletes_what_is_no_run(tmp_path):
     precious = tmp_path / "thesis"
     precious.mkdir()
