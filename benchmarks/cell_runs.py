@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from number_ranges import count, numbers
-from paper_cells import DATASETS, Cell, options, place
+from paper_cells import DATASETS, Cell, options, place, place_of_images
 
 from distill_core.system.children import end_with_parent
 from distill_core.system.flock import flock
@@ -83,8 +83,8 @@ def run_all(
                     continue  # by one that has just finished it
                 elif not run(cell, seed, run_dir, args):
                     return (
-                        f"no results of {run_dir}: its run ended early, see above: correct what "
-                        "is refused there, if anything is. The same command goes on."
+                        f"no results of {run_dir}: its run was interrupted or refused, as it says "
+                        "above. The same command goes on."
                     )
     return ""
 
@@ -92,7 +92,8 @@ def run_all(
 def command(cell: Cell, seed: int, run_dir: Path, args: argparse.Namespace) -> list[str]:
     """Return the words for `distill` that begin a run, or go on with it."""
     if (run_dir / "run.toml").exists():
-        return ["run", "--resume", "--out", str(run_dir), *place(cell, args)]
+        # Images may have moved. Embeddings are not read again: the run has its class order.
+        return ["run", "--resume", "--out", str(run_dir), *place_of_images(cell, args)]
     # Who asks for so many steps means all of them: --yes.
     words = ["run", "--yes", *cell.words, *place(cell, args), "--seed", str(seed)]
     words += ["--out", str(run_dir)]
@@ -164,6 +165,18 @@ def pairs(text: str) -> tuple[str, str]:
     if name not in DATASETS or not path:
         raise argparse.ArgumentTypeError(f"DATASET=PATH, with a dataset of {', '.join(DATASETS)}")
     return name, path
+
+
+def check_places(args: argparse.Namespace) -> None:
+    """Refuse paths that are not there, of a command that runs something.
+
+    Raises:
+        SystemExit: a path of --data or --embeddings is not there.
+    """
+    for flag in () if args.report else ("data", "embeddings"):
+        for name, path in getattr(args, flag).items():
+            if not Path(path).exists():
+                raise SystemExit(f"--{flag} {name}={path}: there is no such path; correct it.")
 
 
 def chosen(cells: Sequence[C], names: Sequence[str] | None, whole: str) -> list[C]:

@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cell_runs import chosen, command, directory, distill, run_all, with_cells
+from cell_runs import check_places, chosen, command, directory, distill, run_all, with_cells
 from number_ranges import count
 from paper_book import finished, identity, keep, recorded, scale_of, table
 from paper_cells import DATASETS, ORDERS, PARTS, Cell, place
@@ -80,7 +80,7 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
 def pictures(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[str]:
     """Copy the pictures of finished runs beside them; say where, and figure 8's claim in numbers.
 
-    Runs that were kept on another machine have none here.
+    Runs that were kept on another machine have none here, which is said.
     """
     from paper_borders import borders_of
 
@@ -93,6 +93,8 @@ def pictures(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator
             yield f"picture: {target}"
             if part == "figure 8":
                 yield borders_of(run_dir)
+        elif is_kept(cell, seed, args):
+            yield f"picture: {run_dir} is not here, only its figures; another --book makes it anew"
 
 
 def figure_7(args: argparse.Namespace) -> int:
@@ -136,6 +138,7 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
 
 def main() -> None:
     part, args = arguments()
+    check_places(args)
     if part == "figure 7":
         raise SystemExit(figure_7(args))
     if args.report and not args.data:

@@ -222,14 +222,19 @@ def without(words: tuple[str, ...], prefix: str) -> tuple[str, ...]:
     return tuple(kept)
 
 
+def place_of_images(cell: Cell, args: Namespace) -> tuple[str, ...]:
+    """Return the words that say where the images are."""
+    if not (path := args.data.get(cell.dataset)):
+        return ()
+    # Standard folders of these two are no class folders, and photos of birds are squashed.
+    own = cell.dataset in ("cub200", "tiny-imagenet")
+    name, option = (cell.dataset.replace("-", "_"), "root") if own else ("imagefolder", "path")
+    return ("--dataset", name, *options(f"dataset.{option}={Path(path).resolve()}"))
+
+
 def place(cell: Cell, args: Namespace) -> tuple[str, ...]:
     """Return the words that say where the images and the embeddings of class names are."""
-    words: tuple[str, ...] = ()
-    if path := args.data.get(cell.dataset):
-        # Standard folders of these two are no class folders, and photos of birds are squashed.
-        own = cell.dataset in ("cub200", "tiny-imagenet")
-        name, option = (cell.dataset.replace("-", "_"), "root") if own else ("imagefolder", "path")
-        words = ("--dataset", name, *options(f"dataset.{option}={Path(path).resolve()}"))
+    words = place_of_images(cell, args)
     file = args.embeddings.get(cell.dataset)
     if file and _orderer(cell.words) not in ("given", "identity"):
         words += options("orderer.similarity=file", f"orderer.file={Path(file).resolve()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def correlation(
     Raises:
         SystemExit: the file lacks a class.
     """
-    if file is None:
+    if file is None or not Path(file).exists():
         yield "Correlation: pass --embeddings cifar10=FILE.npz for the scores of the orders."
         return
     stored = np.load(file, allow_pickle=False)

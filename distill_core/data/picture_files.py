@@ -88,7 +88,7 @@ def decode_picture(
         with _opened(data) as image:
             size = image.height, image.width
             # Large JPEGs are decoded at a half, quarter or eighth, still twice what is needed.
-            lies = image.format == "JPEG" and image.getexif().get(ORIENTATION) in LYING
+            lies = image.format in ("JPEG", "MPO") and image.getexif().get(ORIENTATION) in LYING
             image.draft(None, (2 * h, 2 * w) if lies else (2 * w, 2 * h))
             _check_pixels(image, MOST_DECODED)
             plain = plain_picture(image)

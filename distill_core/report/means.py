@@ -48,11 +48,11 @@ class Group:
 
         Runs of one seed, as a run and its copy, count once, with their mean.
         """
-        found: dict[Any, list[float]] = {}
+        found: dict[str, list[float]] = {}
         for record in self.records:
             judged = last_by(record, network)
             if judged and what in judged.results:
-                seed = record.config.get("seed", 0)
+                seed = str(record.config.get("seed", 0))  # an edited run.toml may have a list
                 found.setdefault(seed, []).append(judged.results[what].mean)
         return [statistics.fmean(each) for each in found.values()]
 

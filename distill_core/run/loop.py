@@ -271,6 +271,7 @@ class OuterLoop(LoopState):
             accuracies = self.validate()
             if options.select == "best":
                 self.keep_if_best(statistics.fmean(accuracies), self.validate)
+            self.owes_validation = False  # also if an observer fails: some have recorded it
             for observer in self.observers:
                 observer.after_validation(self.step, accuracies)
         self.owes_validation = False

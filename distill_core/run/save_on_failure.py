@@ -72,15 +72,7 @@ def explained(
 ) -> ExplainedError | None:
     """Return what failed if it is explained, or was the machine or the numbers; else None."""
     if is_out_of_memory(error):
-        if judging:  # which takes no images in parts
-            return out_of_memory(error, next="free memory, or choose another --device.")
-        return out_of_memory(
-            error,
-            expected=f"room for an outer step with {loop.assembly.engine.images()}.",
-            next=lowering(
-                loop.assembly.config, f"{how_to_lower(loop.assembly)}.", of=["repr", "backbone"]
-            ),
-        )
+        return _without_memory(error, loop, judging=judging)
     if isinstance(error, RankLostError):
         return RankLostError(error.what, expected=error.expected)
     if isinstance(error, ExplainedError):
@@ -92,6 +84,25 @@ def explained(
             next="fix that first.",
         )
     return None
+
+
+def _without_memory(error: BaseException, loop: OuterLoop, *, judging: bool) -> OutOfMemory:
+    """Say what lowers the memory of what failed: networks that judge take no images in parts."""
+    if judging:
+        return out_of_memory(error, next="free memory, or choose another --device.")
+    if loop.owes_validation:
+        return out_of_memory(
+            error,
+            expected=f"room for the validation of outer step {loop.step}.",
+            next="free memory, or validate no more with -o evaluate.every=0.",
+        )
+    return out_of_memory(
+        error,
+        expected=f"room for an outer step with {loop.assembly.engine.images()}.",
+        next=lowering(
+            loop.assembly.config, f"{how_to_lower(loop.assembly)}.", of=["repr", "backbone"]
+        ),
+    )
 
 
 def _how(found: ExplainedError | None, loop: OuterLoop) -> str:

@@ -104,7 +104,7 @@ class LoopState:
         """
         options = self.assembly.config.evaluate
         terms = {name: getattr(options, name) for name in TERMS}
-        if self.best and self.best.get("terms", terms) != terms:
+        if self.best and self.best.get("terms") != terms:  # earlier versions kept none
             present = self._judged()
             try:
                 self._load_judged(self.best)

@@ -160,6 +160,8 @@ def test_orders_are_scored_as_in_the_paper(tmp_path):
     assert said.startswith("Correlation of 5 orders: -1.00, 95 % interval -1.00 to -1.00")
     *_, said = paper_orders.correlation(cells[:3], paper.finished(args.book), *given)
     assert "3 orders are too few" in said
+    absent = (paper.finished(args.book), "250 steps", str(tmp_path / "no.npz"))
+    assert "pass --embeddings" in next(paper_orders.correlation(cells, *absent))
     order[1][0] = "dog"
     paper.keep(args.book, record(cells[0], "250 steps", 0, 40.0, order=order))
     with pytest.raises(SystemExit, match=r"names.npz has no dog, which"):
@@ -242,7 +244,7 @@ def test_a_cell_is_run_once_and_kept(tmp_path, monkeypatch):
 
 
 def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(tmp_path, monkeypatch, capsys):
-    words = ["--table", "1", "--data", "cifar10=c10.zip", "--seeds", "0,1"]
+    words = ["--table", "1", "--data", f"cifar10={tmp_path}", "--seeds", "0,1"]
     words += ["--only", "images 1.0", "poster 0.4"]
     words += ["--out", str(tmp_path / "out"), "--book", str(tmp_path / "book.json")]
     part, args = paper.arguments(words)
@@ -256,12 +258,40 @@ def test_what_is_there_is_printed_when_a_run_fails_or_is_interrupted(tmp_path, m
 
     monkeypatch.setattr(paper, "distill", interrupted)
     monkeypatch.setattr(sys, "argv", ["paper.py", *words])
-    with pytest.raises(SystemExit, match=r"poster-0.4.*ended early.*same command goes on"):
+    with pytest.raises(SystemExit, match=r"poster-0.4.*interrupted or refused.*same command"):
         paper.main()
     assert len(runs) == 1
     said = capsys.readouterr().out
     assert "| images 1.0 | 53.2 +- 0.7 | 41.0 (one seed) | +- 1.4 | 1 x 2 |" in said
     assert "| poster 0.4 | 47.1 +- 0.4 | not measured |" in said
+
+
+@pytest.mark.parametrize("flag", ["--data", "--embeddings"])
+def test_a_path_that_is_not_there_is_refused_by_its_own_flag(flag, tmp_path, monkeypatch):
+    words = ["--figure", "6", "--data", f"cifar10={tmp_path}", flag, f"cifar10={tmp_path / 'no'}"]
+    monkeypatch.setattr(sys, "argv", ["paper.py", *words, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=rf"^{flag} cifar10=.*no: there is no such path"):
+        paper.main()
+
+
+def test_a_run_that_is_gone_on_with_is_told_where_its_images_are_alone(tmp_path):
+    given = ("--embeddings", f"cifar10={tmp_path / 'clip.npz'}", "--only", "poster 0.4")
+    part, args = asked("--table", "1", *given)
+    cell = cells_of(part, args)[0]
+    assert "orderer.similarity=file" in cell_runs.command(cell, 0, tmp_path, args)
+    (tmp_path / "run.toml").touch()
+    assert cell_runs.command(cell, 0, tmp_path, args) == [
+        *("run", "--resume", "--out", str(tmp_path), "--dataset", "imagefolder"),
+        *("-o", f"dataset.path={Path('c10.zip').resolve()}"),
+    ]
+
+
+def test_a_figure_whose_runs_are_elsewhere_says_so(tmp_path):
+    part, args = asked("--figure", "8", "--out", str(tmp_path), "--book", str(tmp_path / "b.json"))
+    cells = cells_of(part, args)
+    paper.keep(args.book, record(cells[0], "60 minutes", 0, 50.0))
+    (said,) = paper.pictures(part, cells, args)
+    assert "is not here, only its figures" in said
 
 
 def test_names_of_no_cell_are_refused():

@@ -50,6 +50,14 @@ def test_a_copy_of_a_run_is_no_further_seed(tmp_path: Path) -> None:
     ]
 
 
+def test_a_seed_that_was_edited_into_a_list_is_one_seed(tmp_path: Path) -> None:
+    made(tmp_path, 1)
+    run = tmp_path / "0.5-1"
+    (run / "run.toml").write_text((run / "run.toml").read_text().replace("seed = 1", "seed = [1]"))
+    _, rows = table(grouped([made(tmp_path, 0, mean=0.6), read_run(run)]))
+    assert rows[0][4] == "55.0 +- 7.1"
+
+
 def test_options_of_other_components_do_not_tell_runs_apart(tmp_path: Path) -> None:
     options = {
         "a": ("bptt", "[options.algo]\nsteps = 3\nwindow = 9"),

@@ -15,7 +15,8 @@ from distill_core.run.checkpoint import load_checkpoint
 from distill_core.run.loop import OuterLoop
 from distill_core.run.recording import save_result
 from distill_core.run.save_on_failure import save_on_failure
-from registry import ContractError
+from distill_core.system.out_of_memory import OutOfMemory
+from registry import ContractError, EnvironmentFault
 from tests.distill_core.small_run import installed, small_assembly, small_config
 
 
@@ -183,6 +184,48 @@ def test_a_validation_that_failed_is_made_up_for(fails_at, tmp_path):
     once_more = resumed(again, **changes)
     once_more.validate = lambda: pytest.fail("it was validated")
     once_more.run()
+
+
+def test_a_validation_without_memory_says_how_to_go_on_without_it(tmp_path):
+    loop = OuterLoop(small_assembly(steps=2, evaluate={"every": 1}), tmp_path)
+
+    def validate() -> list[float]:
+        raise MemoryError
+
+    loop.validate = validate
+    with pytest.raises(OutOfMemory) as caught, save_on_failure(loop):
+        loop.run()
+    assert caught.value.expected == "room for the validation of outer step 1."
+    assert "-o evaluate.every=0. The state is saved at outer step 1" in caught.value.next
+
+
+def test_a_validation_that_is_recorded_when_the_disk_fills_is_not_repeated(tmp_path):
+    class Full(Recorder):
+        def after_validation(self, step: int, accuracies: Sequence[float]) -> None:
+            super().after_validation(step, accuracies)
+            raise OSError(28, "No space left on device")
+
+    changes = {"steps": 2, "evaluate": {"every": 1}}
+    loop = OuterLoop(small_assembly(**changes), tmp_path, observers=[Full()])
+    loop.validate = lambda: [0.5]
+    with pytest.raises(EnvironmentFault), save_on_failure(loop):
+        loop.run()
+    again, recorder = resumed(loop, **changes), Recorder()
+    again.observers, again.validate = [recorder], lambda: [0.5]
+    again.run()
+    assert recorder.validations == [(2, 0.5)]
+
+
+def test_the_best_state_of_an_earlier_version_is_judged_again(tmp_path):
+    changes = {"steps": 2, "evaluate": {"every": 1, "select": "best"}}
+    loop = OuterLoop(small_assembly(**changes), tmp_path)
+    loop.validate = lambda: [0.9]
+    loop.run(stop=lambda: loop.step == 1)
+    again = resumed(loop, **changes)
+    del again.best["terms"]  # it kept none, and may have judged by another protocol
+    again.validate = lambda: [0.4]
+    again.run()
+    assert (again.best["step"], again.best["accuracy"]) == (1, 0.4)
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])

@@ -123,17 +123,21 @@ def test_a_large_jpeg_is_scaled_as_a_lossless_picture_is(tmp_path: Path) -> None
     assert (lossy.int() - exact.int()).abs().max() <= 8
 
 
+@pytest.mark.parametrize("form", ["JPEG", "MPO"])  # phones write the latter
 @pytest.mark.parametrize(("tag", "turns"), [(6, 1), (8, -1)])
-def test_a_lying_photo_is_decoded_as_finely_as_one_that_stands(tag: int, turns: int) -> None:
+def test_a_lying_photo_is_decoded_as_finely_as_one_that_stands(
+    tag: int, turns: int, form: str
+) -> None:
     waves = 127 + 120 * np.sin(np.arange(256) * 2 * np.pi / 8)  # lost at a quarter of the size
     upright = np.tile(waves.astype(np.uint8)[None, :, None], (1024, 1, 3))
     lying = np.ascontiguousarray(np.rot90(upright, turns))
     exif = Image.Exif()
     exif[0x0112] = tag
+    several = {"save_all": True, "append_images": [Image.fromarray(lying)]} if form == "MPO" else {}
     seen, expected = (
         np.asarray(decode_picture(data, "photo", hw=(32, 128)), dtype=float)
         for data in (
-            encoded(Image.fromarray(lying), "JPEG", exif=exif, quality=98),
+            encoded(Image.fromarray(lying), form, exif=exif, quality=98, **several),
             encoded(Image.fromarray(upright), "JPEG", quality=98),
         )
     )
