@@ -31,7 +31,7 @@ from distill_core.config.run_config import RunConfig, resolve
 from distill_core.config.settings import merge, nested
 from distill_core.contracts.data import AUGMENTATIONS
 from distill_core.data.data_notes import data_notes
-from distill_core.data.in_memory import NAME, plugin_of, raw_data
+from distill_core.data.in_memory import NAME, are_own, plugin_of, raw_data
 from distill_core.evaluation.evaluate import Result
 from distill_core.evaluation.judge import table
 from distill_core.export import export
@@ -113,7 +113,7 @@ def distill(
         for note in data_notes(raw):
             warnings.warn(note, stacklevel=2)
         extra, dataset = [plugin_of(raw)], NAME
-    elif test is not None or class_names is not None or tuple(augmentations) != AUGMENTATIONS:
+    elif are_own(test, class_names, augmentations):
         raise OptionError(
             "test, class_names and augmentations are for images of your own, but dataset is a "
             "name.",

@@ -56,6 +56,11 @@ def plugin_of(raw: RawData) -> tuple[str, ModuleType]:
     return NAME, module
 
 
+def are_own(test: Any, class_names: Sequence[str] | None, augmentations: Sequence[str]) -> bool:
+    """Say whether one of these, which belong to a user's images alone, was given."""
+    return test is not None or class_names is not None or tuple(augmentations) != AUGMENTATIONS
+
+
 def raw_data(
     data: Any,
     test: Any = None,
@@ -80,7 +85,7 @@ def raw_data(
         InputError: shapes, types, ranges or labels do not fit.
     """
     if isinstance(data, RawData):
-        if test is not None or class_names is not None or tuple(augmentations) != AUGMENTATIONS:
+        if are_own(test, class_names, augmentations):
             raise InputError(
                 "test, class_names or augmentations are given beside RawData, which has its own.",
                 expected="RawData alone, with test images, names and augmentations in it.",

@@ -6,7 +6,6 @@ raises an `InputError` that gives the reason in one line.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shlex
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -25,7 +24,7 @@ from distill_core.config.resume_command import resume_command
 from distill_core.evaluation.by_class import ByClass
 from distill_core.run.directory import settings_of
 from distill_core.system.files import objects_of
-from distill_core.system.plain_files import read_plain
+from distill_core.system.stamps import file_digest
 from distill_core.system.units import counted
 from registry import InputError
 
@@ -138,7 +137,8 @@ def read_run(path: Path) -> RunRecord:
 
 
 def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
-    config, text = settings_of(current(path)), read_plain(current(path) / CONFIG)
+    last_set = current(path)
+    config = settings_of(last_set)
     if not (path / MANIFEST).exists():
         raise _unusable(path, f"it has no {MANIFEST} yet")
     manifest = read_manifest(path)
@@ -153,6 +153,7 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
         _check(manifest)
         by_class = _by_class(manifest["results"])
         listed = manifest.get("files", {}).get(CONFIG)
+        edited = listed not in (None, file_digest(last_set / CONFIG))
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, InputError):
             raise
@@ -160,7 +161,6 @@ def _read_run(path: Path, check: Callable[[], None]) -> RunRecord:
     check()
     if not judged:
         raise _unusable(path, f"unfinished: {manifest['outer_steps']} outer steps, not judged yet")
-    edited = listed not in (None, hashlib.sha256(text).hexdigest())
     return RunRecord(path, config, manifest, tuple(judged), by_class, edited)
 
 

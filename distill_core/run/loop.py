@@ -267,14 +267,14 @@ class OuterLoop(LoopState):
 
     def _validate_if_due(self) -> None:
         options = self.assembly.config.evaluate
+        accuracies: Sequence[float] = ()
         if self.validate and options.every and self.step % options.every == 0:
             accuracies = self.validate()
             if options.select == "best":
                 self.keep_if_best(statistics.fmean(accuracies), self.validate)
-            self.owes_validation = False  # also if an observer fails: some have recorded it
-            for observer in self.observers:
-                observer.after_validation(self.step, accuracies)
-        self.owes_validation = False
+        self.owes_validation = False  # even if an observer fails now: others have recorded it
+        for observer in self.observers if accuracies else ():
+            observer.after_validation(self.step, accuracies)
 
     def _progress(self) -> float:
         """Return the finished part of the run, 0 to 1, the same on all ranks: clocks differ."""
