@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bytes_book import judged, keep, means, record_of, recorded, setting_of, spread
 from bytes_cells import BUDGETS, PAIRED, PARTS, PUBLISHED_PAIRS, SHAPES, ByteCell
-from cell_runs import chosen, command, directory, distill, run_all, with_cells
+from cell_runs import check_places, chosen, command, directory, distill, run_all, with_cells
 from paper_book import read
 from results import METHODS
 
@@ -141,6 +141,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    if not args.list:
+        check_places(args)
     every = PARTS[args.table](args)
     cells = chosen(every, args.only, f"--table {args.table}")
     failure = "" if args.list or args.report else run_all(cells, args, name_of, is_kept, run)

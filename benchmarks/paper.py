@@ -85,16 +85,18 @@ def pictures(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator
     from paper_borders import borders_of
 
     for cell, seed in itertools.product(cells, args.seeds):
+        if not is_kept(cell, seed, args):
+            continue
         run_dir = args.out / name_of(cell, seed, args)
         picture = run_dir / POSTER_GRID
-        if is_kept(cell, seed, args) and picture.exists():
-            target = args.out / f"{part.replace(' ', '-')}-{run_dir.name}.png"
-            shutil.copyfile(picture, target)
-            yield f"picture: {target}"
-            if part == "figure 8":
-                yield borders_of(run_dir)
-        elif is_kept(cell, seed, args):
+        if not picture.exists():
             yield f"picture: {run_dir} is not here, only its figures; another --book makes it anew"
+            continue
+        target = args.out / f"{part.replace(' ', '-')}-{run_dir.name}.png"
+        shutil.copyfile(picture, target)
+        yield f"picture: {target}"
+        if part == "figure 8":
+            yield borders_of(run_dir)
 
 
 def figure_7(args: argparse.Namespace) -> int:
