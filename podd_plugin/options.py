@@ -134,6 +134,34 @@ class PoddlOptions(Options):
         "area",
         **about(source="PoDD, section 4.3; published code", needs="mode=learned"),
     )
+    power: float = Field(
+        1,
+        gt=0,
+        le=100,
+        description="learned: areas are raised to this power before the mean. Above 1 labels are "
+        "sharper, between the paper's and those of the largest cell alone; 1: the paper",
+        **about(source="1: PoDD, section 4.3", advanced="yes", needs="pooling=area"),
+    )
+    constraint: Literal["clip", "softmax"] = Field(
+        "clip",
+        description="learned: how a pooled row becomes a label: its numbers, none below 0, are "
+        "divided by their sum; or the softmax of its numbers, which have no bound, divided by "
+        "temperature",
+        **about(source="clip: published code", advanced="yes", needs="mode=learned"),
+    )
+    temperature: float = Field(
+        0.1,
+        gt=0,
+        description="labels are sharper at a lower one, and an update changes them more",
+        **about(advanced="yes", needs="constraint=softmax"),
+    )
+    start: float = Field(
+        1,
+        gt=0,
+        description="number of a cell's class at the start, beside zeros: above 1 labels start "
+        "sharper",
+        **about(advanced="yes", needs="constraint=softmax"),
+    )
     grid: GridShape | None = Field(
         None,
         description="learned: rows x columns of labels on each canvas, as in the published code; "

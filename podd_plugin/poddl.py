@@ -32,8 +32,9 @@ class Poddl(Labeler):
     """Soft labels for any box on any layout; on one image per canvas, one label per image.
 
     Learned: every cell has a row of K numbers, at first one-hot; a label is the mean of the rows
-    under the box, weighted by area, or of the nearest alone, divided by its sum. Fixed: the class
-    that covers most of the box; classes that tie share it equally.
+    under the box, weighted by area or a power of it, or of the nearest alone, divided by its sum;
+    or the softmax of that mean over a temperature. Fixed: the class that covers most of the box;
+    classes that tie share it equally.
 
     Args:
         options: settings.
@@ -50,6 +51,8 @@ class Poddl(Labeler):
     def __init__(self, options: PoddlOptions, *, placement: Placement) -> None:
         super().__init__()
         self.rows: nn.Parameter | None = None
+        self._softmax = options.constraint == "softmax"
+        self._temperature = options.temperature
         items = placement.layout.items
         if options.mode == "fixed":
             regions = placement
@@ -66,14 +69,19 @@ class Poddl(Labeler):
             )
             return
         cells, start = _label_cells(placement, options.grid)
-        self.rows = nn.Parameter(start)
+        self.rows = nn.Parameter(start * options.start)
         layout = placement.layout
         nearest = options.pooling == "nearest" or (
             options.pooling is None and _all_nearest(cells, layout)
         )
-        pool = _nearest_weights if nearest else _area_weights
         self._cells = _by_canvas(cells, layout.num_canvases)
-        self._table = ItemTable(lambda boxes: pool(boxes, cells, layout), items)
+
+        def pool(boxes: Boxes) -> Tensor:
+            if nearest:
+                return _nearest_weights(boxes, cells, layout)
+            return _to_power(_area_weights(boxes, cells, layout), options.power)
+
+        self._table = ItemTable(pool, items)
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return soft labels (n, K)."""
@@ -82,13 +90,17 @@ class Poddl(Labeler):
             return weights
         rows = self.rows.to(images)
         if len(self._cells) == 1:
-            return normalise_rows(weights @ rows)
-        under = to_device(self._cells[boxes.canvas], images.device)
-        return normalise_rows((weights[:, None] @ rows[under])[:, 0])
+            pooled = weights @ rows
+        else:
+            under = to_device(self._cells[boxes.canvas], images.device)
+            pooled = (weights[:, None] @ rows[under])[:, 0]
+        if self._softmax:
+            return (pooled / self._temperature).softmax(1)
+        return normalise_rows(pooled)
 
     def project(self) -> None:
-        """Clip the learned rows at 0."""
-        if self.rows is not None:
+        """Clip the learned rows at 0, unless a softmax makes labels of them."""
+        if self.rows is not None and not self._softmax:
             self.rows.data.clamp_(min=0)
 
 
@@ -144,6 +156,18 @@ def _area_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
     area = class_coverage(boxes, Placement(alone, torch.arange(most)[None])).double()
     height, width = boxes.hw
     return area / (height * width)
+
+
+def _to_power(weights: Tensor, power: float) -> Tensor:
+    """(n, p) weights to a power, divided by the sum of each row; a row of zeros stays.
+
+    Relative to a row's largest, so that no power makes all of them 0.
+    """
+    if power == 1:
+        return weights
+    largest = weights.amax(1, keepdim=True)
+    powers = (weights / largest.clamp(min=torch.finfo(weights.dtype).tiny)) ** power
+    return powers / powers.sum(1, keepdim=True).clamp(min=1)
 
 
 def _nearest_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
