@@ -151,13 +151,15 @@ class PoddlOptions(Options):
     )
     temperature: float = Field(
         0.1,
-        gt=0,
+        ge=1e-3,
+        le=1000,
         description="labels are sharper at a lower one, and an update changes them more",
         **about(advanced="yes", needs="constraint=softmax"),
     )
     start: float = Field(
         1,
         gt=0,
+        le=1000,
         description="number of a cell's class at the start, beside zeros: above 1 labels start "
         "sharper",
         **about(advanced="yes", needs="constraint=softmax"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -128,15 +130,118 @@ def test_fixed_labels_equal_counting_pixels(placement):
         assert torch.equal(labels_of(labeler, items), expected)
 
 
-@given(posters(), st.sampled_from(["area", "nearest"]), st.floats(0.01, 100), st.integers(0, 99))
-def test_labels_are_a_distribution_after_any_update(placement, pooling, scale, seed):
-    labeler = Poddl(PoddlOptions(pooling=pooling), placement=placement)
+def painted_areas(layout: Layout) -> torch.Tensor:
+    """(items, cells) float64: pixels of each item in each cell, painted cell by cell."""
+    areas = torch.zeros(len(layout.items), len(layout.cells), dtype=torch.float64)
+    for cell, (y0, x0, y1, x1) in enumerate(layout.cells.yxyx.tolist()):
+        own = torch.zeros(layout.num_canvases, *layout.canvas_hw)
+        own[int(layout.cells.canvas[cell]), y0:y1, x0:x1] = 1
+        for item in range(len(layout.items)):
+            areas[item, cell] = window(own, layout.items, item).sum()
+    return areas
+
+
+def with_random_rows(labeler: Poddl, seed: int) -> torch.Tensor:
+    """Give a labeler rows from [0.1, 1.1); return them."""
+    rows = torch.rand(labeler.rows.shape, generator=torch.Generator().manual_seed(seed)) + 0.1
+    labeler.rows.data.copy_(rows)
+    return rows.double()
+
+
+@given(posters(), st.floats(0.1, 20), st.integers(0, 2**31))
+def test_areas_to_a_power_equal_counting_pixels(placement, power, seed):
+    labeler = Poddl(PoddlOptions(pooling="area", power=power), placement=placement)
+    rows = with_random_rows(labeler, seed)
+    mass = painted_areas(placement.layout) ** power @ rows
+    found = labels_of(labeler, placement.layout.items)
+    torch.testing.assert_close(found, mass / mass.sum(1, keepdim=True), rtol=1e-6, atol=1e-9)
+
+
+def test_a_high_power_takes_the_largest_cell_alone_and_a_low_one_all_alike():
+    placement = paper(*PAPERS["C10 1.0"])
+    areas = painted_areas(placement.layout)
+    high, low = (
+        Poddl(PoddlOptions(pooling="area", power=power), placement=placement)
+        for power in (100, 1e-6)
+    )
+    rows = with_random_rows(high, 0)
+    low.rows.data.copy_(rows)
+    clear = areas.topk(2, 1).values
+    clear = clear[:, 0] > 1.5 * clear[:, 1]
+    assert int(clear.sum()) > len(clear) // 3
+    largest = rows[areas.argmax(1)]
+    found = labels_of(high, placement.layout.items)
+    expected = largest / largest.sum(1, keepdim=True)
+    torch.testing.assert_close(found[clear], expected[clear], rtol=1e-6, atol=1e-9)
+    touched = (areas > 0).double() @ rows
+    found = labels_of(low, placement.layout.items)
+    torch.testing.assert_close(found, touched / touched.sum(1, keepdim=True), rtol=1e-4, atol=0)
+
+
+@given(posters(), st.floats(0.05, 10), st.integers(0, 2**31))
+def test_labels_are_the_softmax_of_rows_pooled_by_area(placement, temperature, seed):
+    labeler = Poddl(
+        PoddlOptions(pooling="area", constraint="softmax", temperature=temperature),
+        placement=placement,
+    )
+    rows = with_random_rows(labeler, seed) - 1
+    labeler.rows.data.sub_(1)
+    areas = painted_areas(placement.layout)
+    pooled = areas @ rows / areas.sum(1, keepdim=True)
+    powers = (pooled / temperature).exp()
+    found = labels_of(labeler, placement.layout.items)
+    torch.testing.assert_close(found, powers / powers.sum(1, keepdim=True), rtol=1e-4, atol=1e-9)
+
+
+def test_gradients_of_softmax_labels_agree_with_finite_differences():
+    placement = placed(4, (1, 4, 4), ipc=0.7)
+    labeler = Poddl(
+        PoddlOptions(pooling="area", power=2, constraint="softmax", temperature=0.5),
+        placement=placement,
+    ).double()
+    items = placement.layout.items
+    with_random_rows(labeler, 3)
+    # The rows are those of the labeler, which the check moves in place.
+    assert torch.autograd.gradcheck(lambda rows: labels_of(labeler, items), (labeler.rows,))
+
+
+@pytest.mark.parametrize(("start", "temperature"), [(1, 0.1), (3, 0.1), (1, 0.5), (2, 1)])
+def test_softmax_labels_of_one_cell_start_as_the_closed_form_says(start, temperature):
+    placement = paper(*PAPERS["C10 0.9"])
+    labeler = Poddl(
+        PoddlOptions(pooling="nearest", constraint="softmax", start=start, temperature=temperature),
+        placement=placement,
+    )
+    largest = labels_of(labeler, placement.layout.items).max(1).values
+    own = math.exp(start / temperature)
+    torch.testing.assert_close(
+        largest, torch.full_like(largest, own / (own + 9)), rtol=1e-6, atol=0
+    )
+
+
+def test_updates_leave_the_rows_of_a_softmax_without_bound():
+    placement = placed(4, (1, 4, 4), ipc=0.7)
+    labeler = Poddl(PoddlOptions(constraint="softmax"), placement=placement)
+    labeler.rows.data.fill_(-1)
+    labeler.project()
+    assert bool((labeler.rows == -1).all())
+
+
+@given(
+    posters(),
+    st.sampled_from(["area", "nearest"]),
+    st.sampled_from(["clip", "softmax"]),
+    st.floats(0.01, 100),
+    st.integers(0, 99),
+)
+def test_labels_are_a_distribution_after_any_update(placement, pooling, constraint, scale, seed):
+    labeler = Poddl(PoddlOptions(pooling=pooling, constraint=constraint), placement=placement)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(labeler.rows.shape, generator=generator)
     clipped = torch.rand(len(noise), 1, generator=generator) < 0.5
     labeler.rows.data.add_(torch.where(clipped, -1e9, scale * noise))
     labeler.project()
-    assert bool((labeler.rows >= 0).all())
+    assert constraint == "softmax" or bool((labeler.rows >= 0).all())
     labels = labels_of(labeler, placement.layout.items)
     assert bool((labels >= 0).all())
     torch.testing.assert_close(labels.sum(1), torch.ones(len(labels), dtype=torch.float64))
@@ -166,6 +271,18 @@ def test_cells_of_many_canvases_in_any_order_and_number_are_pooled_by_area():
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
     torch.testing.assert_close(labeler.rows.grad, rows.grad)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("constraint", ["clip", "softmax"])
+def test_a_box_that_no_cell_touches_has_a_uniform_label(power, constraint):
+    items = Boxes.of(torch.tensor([0, 0]), torch.tensor([[0, 0, 3, 1], [0, 2, 3, 3]]))
+    layout = Layout((3, 3), 1, items, items[:1], torch.tensor([0]), (1, 2))
+    labeler = Poddl(
+        PoddlOptions(pooling="area", power=power, constraint=constraint),
+        placement=Placement(layout, torch.tensor([[0, 1]])),
+    )
+    assert labels_of(labeler, items)[1].tolist() == [0.5, 0.5]
 
 
 def test_cells_clipped_to_nothing_give_uniform_labels_that_can_learn():
