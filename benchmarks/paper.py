@@ -27,7 +27,7 @@ from cell_runs import check_places, chosen, command, directory, distill, run_all
 from number_ranges import count
 from paper_book import finished, identity, keep, recorded, scale_of, table
 from paper_cells import DATASETS, ORDERS, PARTS, Cell, place
-from paper_curves import curves, draw
+from paper_curves import curves, draw, lines_of
 
 from distill_core.artefact.contents import POSTER_GRID
 
@@ -61,10 +61,12 @@ def report(part: str, cells: list[Cell], args: argparse.Namespace) -> Iterator[s
     """Yield Markdown of what is there; draw it and copy pictures, if asked."""
     records, scale = finished(args.book), scale_of(args, cells[0])  # that of all cells of a part
     yield from (f"**{part}, {scale}**", "", *table(cells, records, scale), "")
+    also = {scale_of(args, cells[0], option): option for option in args.also}
+    lines = lines_of(cells, records, {scale: "", **also})
     if args.curves:
-        yield from (*curves(cells, records, scale), "")
+        yield from (*curves(lines), "")
     if args.draw:
-        draw(cells, records, scale, args.draw)
+        draw(lines, scale, args.draw)
     keys = {cell.key for cell in cells}
     others = {each["scale"] for each in records if each["cell"] in keys} - {scale}
     if others:
@@ -121,12 +123,21 @@ def arguments(words: list[str] | None = None) -> tuple[str, argparse.Namespace]:
     parser.add_argument("--full", action="store_true", help="the published settings")
     parser.add_argument("--curves", action="store_true", help="print accuracy against steps, too")
     parser.add_argument("--draw", type=Path, help="draw accuracy against steps into this file")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option: curves of runs that were made with it, too",
+    )
     args = parser.parse_args(words)
     args.data, args.embeddings = dict(args.data), dict(args.embeddings)
     kind = next(kind for kind in ("table", "figure", "ablation") if getattr(args, kind))
     part = f"{kind} {getattr(args, kind)}"
     if part == "figure 7" and args.report:
         parser.error("figure 7 is made in seconds and kept nowhere: leave --report out")
+    if args.also and not (args.curves or args.draw):
+        parser.error("--also adds curves: use it with --curves or --draw")
     if part in FIXED_STEPS and args.steps:
         parser.error(f"{part} has the paper's outer steps: leave --steps out")
     if not (args.full or args.report):

@@ -20,13 +20,19 @@ Record = dict[str, Any]
 REPORTED = ("cell", "scale", "seed", "steps", "seconds", "curve", "test")
 
 
-def scale_of(args: argparse.Namespace, cell: Cell) -> str:
-    """Name the scale of a run: what may differ between rows that must not be mixed."""
+def scale_of(args: argparse.Namespace, cell: Cell, *options: str) -> str:
+    """Name the scale of a run: what may differ between rows that must not be mixed.
+
+    Args:
+        args: of the command line.
+        cell: which run.
+        options: "name=value", beside those of the command line.
+    """
     steps = cell.steps or args.steps
     length = f"{steps} steps" if steps else f"{args.minutes:g} minutes"
     if args.full:
         length = f"published, {args.steps} steps" if args.steps else "published"
-    return ", ".join([length, *by_name(args.option)])
+    return ", ".join([length, *by_name([*args.option, *options])])
 
 
 def by_name(chosen: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,26 +54,72 @@ def crossing(one: Fit, other: Fit) -> float | None:
     return (steeper / apart) ** 2 if apart * steeper > 0 else None
 
 
-def curves(cells: Sequence[Cell], records: Sequence[Record], scale: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class Line:
+    """The runs of a cell at one scale.
+
+    Attributes:
+        dataset: of the cell.
+        name: of the cell, with the options that only this line has.
+        runs: the records of its seeds.
+    """
+
+    dataset: str
+    name: str
+    runs: Sequence[Record]
+
+    @property
+    def fit(self) -> Fit | None:
+        """The fit over all seeds; None if they have too few points."""
+        return Fit.to(self.points)
+
+    @property
+    def points(self) -> list[Sequence[float]]:
+        """The points of all seeds."""
+        return [point for record in self.runs for point in record["curve"]]
+
+
+def lines_of(
+    cells: Sequence[Cell], records: Sequence[Record], scales: Mapping[str, str]
+) -> list[Line]:
+    """Return the lines that have runs, cell by cell.
+
+    Args:
+        cells: of a part.
+        records: of the book.
+        scales: the options that only a line of it has, empty for none, by scale.
+    """
+    return [
+        Line(cell.dataset, ", ".join(filter(None, (cell.name, own))), found)
+        for cell in cells
+        for scale, own in scales.items()
+        if (found := records_of(cell, records, scale))
+    ]
+
+
+def curves(lines: Sequence[Line]) -> Iterator[str]:
     """Yield Markdown: validation accuracies against outer steps, where each heads, crossings."""
-    fits = {}
-    for cell in cells:
-        found = records_of(cell, records, scale)
-        for record in found:
+    for line in lines:
+        for record in line.runs:
             points = ", ".join(f"{step}: {accuracy:.1f}" for step, accuracy in record["curve"])
-            yield f"- {cell.dataset}, {cell.name}, seed {record['seed']}: {points or 'none'}"
-        if fit := Fit.to(_points(found)):
-            fits[cell] = fit
-            yield f"- {cell.dataset}, {cell.name}: fitted limit {fit.limit:.1f}"
-    for one, other in itertools.combinations(fits, 2):
-        if one.dataset == other.dataset:
-            step = crossing(fits[one], fits[other])
+            yield f"- {line.dataset}, {line.name}, seed {record['seed']}: {points or 'none'}"
+        if fit := line.fit:
+            yield f"- {line.dataset}, {line.name}: fitted limit {fit.limit:.1f}"
+    for one, other in itertools.combinations(lines, 2):
+        fits = one.fit, other.fit
+        if one.dataset == other.dataset and fits[0] and fits[1]:
+            step = crossing(*fits)
             where = "never cross" if step is None else f"cross after {step:,.0f} outer steps"
             yield f"- {one.dataset}, {one.name} and {other.name}: the fits {where}"
 
 
-def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: Path) -> None:
+def draw(lines: Sequence[Line], scale: str, target: Path) -> None:
     """Draw the curves of all seeds, with their fits, into a file.
+
+    Args:
+        lines: what is drawn.
+        scale: what all of them have in common, for the title.
+        target: the file.
 
     Raises:
         SystemExit: no run was validated.
@@ -83,16 +129,17 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
 
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
-    several = len({cell.dataset for cell in cells}) > 1
-    for cell in cells:
-        found = [each for each in records_of(cell, records, scale) if each["curve"]]
-        name = f"{cell.dataset}, {cell.name}" if several else cell.name
+    several = len({line.dataset for line in lines}) > 1
+    for line in lines:
+        found = [each for each in line.runs if each["curve"]]
+        name = f"{line.dataset}, {line.name}" if several else line.name
         color = None
         for record in found:
-            (line,) = axes.plot(*zip(*record["curve"], strict=True), ".", color=color, label=name)
-            color, name = line.get_color(), None
-        if fit := Fit.to(_points(found)):
-            steps = np.geomspace(*_ends(found), 100)
+            (drawn,) = axes.plot(*zip(*record["curve"], strict=True), ".", color=color, label=name)
+            color, name = drawn.get_color(), None
+        if fit := line.fit:
+            ends = [step for step, _ in line.points]
+            steps = np.geomspace(min(ends), max(ends), 100)
             axes.plot(steps, [fit.at(step) for step in steps], color=color, linewidth=1)
     if not axes.lines:
         raise SystemExit(f"nothing to draw: no validated run of {scale} is kept.")
@@ -107,12 +154,3 @@ def draw(cells: Sequence[Cell], records: Sequence[Record], scale: str, target: P
     figure.tight_layout()
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=110)
-
-
-def _points(found: Sequence[Record]) -> list[Sequence[float]]:
-    return [point for record in found for point in record["curve"]]
-
-
-def _ends(found: Sequence[Record]) -> tuple[float, float]:
-    steps = [step for step, _ in _points(found)]
-    return min(steps), max(steps)

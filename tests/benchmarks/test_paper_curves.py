@@ -51,6 +51,30 @@ def test_parallel_curves_and_short_ones_do_not_cross(tmp_path):
     assert f"{short.name}: fitted" not in text
 
 
+def test_runs_with_a_further_option_are_lines_of_their_own(tmp_path):
+    name, args = asked(
+        *("--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json")),
+        *("--curves", "--also", "repr.init=real", "--also", "labeler.pooling=area"),
+    )
+    args.draw = tmp_path / "curves.png"
+    images, poster = paper.PARTS[name](args)[:2]
+    curve = [[step, 50 - 200 / step**0.5] for step in (25, 100, 400, 900)]
+    paper.keep(args.book, record(images, 0, curve))
+    higher = [[step, 45 - 100 / step**0.5] for step in (25, 100, 400, 900)]
+    paper.keep(args.book, record(poster, 0, higher) | {"scale": "9 steps, repr.init=real"})
+    text = "\n".join(paper.report(name, [images, poster], args))
+    crossing = "images 1.0 and poster 1.0, repr.init=real: the fits cross after 400 outer steps"
+    assert crossing in text
+    assert "pooling" not in text.partition("kept of these cells")[0]  # no run has it
+    assert args.draw.stat().st_size > 1000
+
+
+def test_a_further_option_without_curves_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        asked("--table", "1", "--steps", "9", "--also", "repr.init=real")
+    assert "--also adds curves" in capsys.readouterr().err
+
+
 def test_a_drawing_of_nothing_is_refused(tmp_path):
     name, args = asked("--table", "1", "--steps", "9", "--book", str(tmp_path / "book.json"))
     args.draw = tmp_path / "curves.png"
