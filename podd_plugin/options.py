@@ -138,9 +138,14 @@ class PoddlOptions(Options):
         1,
         gt=0,
         le=100,
-        description="learned: areas are raised to this power before the mean. Above 1 labels are "
-        "sharper, between the paper's and those of the largest cell alone; 1: the paper",
-        **about(source="1: PoDD, section 4.3", advanced="yes", needs="pooling=area"),
+        description="learned, by area, which another than 1 implies: areas are raised to this "
+        "power before the mean. Above 1 labels are sharper, between the paper's and those of the "
+        "largest cell alone; 1: the paper",
+        **about(
+            source="1: PoDD, section 4.3",
+            advanced="yes",
+            needs="mode=learned and pooling=area|none",
+        ),
     )
     constraint: Literal["clip", "softmax"] = Field(
         "clip",
@@ -153,7 +158,8 @@ class PoddlOptions(Options):
         0.1,
         ge=1e-3,
         le=1000,
-        description="labels are sharper at a lower one, and an update changes them more",
+        description="labels are sharper at a lower one, and learn more slowly once they are sharp: "
+        "with an algorithm whose outer optimizer is SGD take 0.2 or more",
         **about(advanced="yes", needs="constraint=softmax"),
     )
     start: float = Field(

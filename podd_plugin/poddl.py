@@ -27,6 +27,8 @@ from podd_plugin.options import PoddlOptions
 from podd_plugin.poster_layout import on_every_canvas
 from podd_plugin.poster_size import even_starts, round_half_even
 
+LEAST_REST = 1e-9  # of a label, beside its largest share: gradients below that vanish in Adam
+
 
 class Poddl(Labeler):
     """Soft labels for any box on any layout; on one image per canvas, one label per image.
@@ -41,8 +43,8 @@ class Poddl(Labeler):
         placement: where cells and classes are.
 
     Raises:
-        InputError: fixed labels leave a class without a training image, or the options do not
-            fit the layout.
+        InputError: fixed labels leave a class without a training image, a softmax starts too
+            close to one-hot to learn, or the options do not fit the layout.
 
     Source: Shul et al. 2024 (arXiv:2403.12040), section 4.3. The paper builds a map of labels of
         the poster's size; multiplying areas by rows gives the same without it.
@@ -72,7 +74,7 @@ class Poddl(Labeler):
         self.rows = nn.Parameter(start * options.start)
         layout = placement.layout
         nearest = options.pooling == "nearest" or (
-            options.pooling is None and _all_nearest(cells, layout)
+            options.pooling is None and options.power == 1 and _all_nearest(cells, layout)
         )
         self._cells = _by_canvas(cells, layout.num_canvases)
 
@@ -82,6 +84,20 @@ class Poddl(Labeler):
             return _to_power(_area_weights(boxes, cells, layout), options.power)
 
         self._table = ItemTable(pool, items)
+        if self._softmax and placement.num_classes > 1:
+            self._check_start(items)
+
+    @torch.no_grad()
+    def _check_start(self, items: Boxes) -> None:
+        """Refuse a start whose softmax is so close to one-hot that hardly a label could learn."""
+        largest = self.labels(items, torch.zeros(len(items), 1, 1, 1).double()).max(1).values
+        if float((1 - largest).median()) < LEAST_REST:
+            raise InputError(
+                "labels start so sharp that no update changes them: most of them give all other "
+                f"classes less than {LEAST_REST:g} together.",
+                expected="labeler.start of at most some 20 times labeler.temperature.",
+                next="raise -o labeler.temperature, lower -o labeler.start, or leave both out.",
+            )
 
     def labels(self, boxes: Boxes, images: Tensor) -> Tensor:
         """Return soft labels (n, K)."""
@@ -159,7 +175,7 @@ def _area_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:
 
 
 def _to_power(weights: Tensor, power: float) -> Tensor:
-    """(n, p) weights to a power, divided by the sum of each row; a row of zeros stays.
+    """(n, p) weights to a power, with the same sum in each row.
 
     Relative to a row's largest, so that no power makes all of them 0.
     """
@@ -167,7 +183,7 @@ def _to_power(weights: Tensor, power: float) -> Tensor:
         return weights
     largest = weights.amax(1, keepdim=True)
     powers = (weights / largest.clamp(min=torch.finfo(weights.dtype).tiny)) ** power
-    return powers / powers.sum(1, keepdim=True).clamp(min=1)
+    return powers * (weights.sum(1, keepdim=True) / powers.sum(1, keepdim=True).clamp(min=1))
 
 
 def _nearest_weights(boxes: Boxes, cells: Boxes, layout: Layout) -> Tensor:

@@ -205,7 +205,7 @@ def test_gradients_of_softmax_labels_agree_with_finite_differences():
     assert torch.autograd.gradcheck(lambda rows: labels_of(labeler, items), (labeler.rows,))
 
 
-@pytest.mark.parametrize(("start", "temperature"), [(1, 0.1), (3, 0.1), (1, 0.5), (2, 1)])
+@pytest.mark.parametrize(("start", "temperature"), [(1, 0.1), (2, 0.1), (3, 0.2), (1, 0.5), (2, 1)])
 def test_softmax_labels_of_one_cell_start_as_the_closed_form_says(start, temperature):
     placement = paper(*PAPERS["C10 0.9"])
     labeler = Poddl(
@@ -217,6 +217,50 @@ def test_softmax_labels_of_one_cell_start_as_the_closed_form_says(start, tempera
     torch.testing.assert_close(
         largest, torch.full_like(largest, own / (own + 9)), rtol=1e-6, atol=0
     )
+
+
+@pytest.mark.parametrize(("start", "temperature"), [(3, 0.1), (1, 0.03), (1000, 1e-3)])
+def test_a_softmax_that_starts_too_sharp_to_learn_is_refused(start, temperature):
+    options = {"constraint": "softmax", "start": start, "temperature": temperature}
+    with pytest.raises(InputError, match="labels start so sharp that no update changes them") as e:
+        Poddl(PoddlOptions(**options), placement=paper(*PAPERS["C10 0.9"]))
+    assert "labeler.temperature" in e.value.next
+
+
+def test_a_sharp_start_is_accepted_where_cells_share_patches_and_where_there_is_one_class():
+    options = PoddlOptions(pooling="area", constraint="softmax", start=3)
+    placement = paper(*PAPERS["C10 0.9"])
+    labels = labels_of(Poddl(options, placement=placement), placement.layout.items)
+    assert float(labels.detach().max(1).values.median()) < 1 - 1e-6
+    alone = placed(1, (1, 4, 4), ipc=1)
+    labels = labels_of(Poddl(options, placement=alone), alone.layout.items)
+    assert torch.equal(labels, torch.ones_like(labels))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.5, 8])
+def test_a_power_keeps_the_sum_of_areas_so_that_one_is_no_jump(power):
+    items = Boxes.of(torch.tensor([0, 0]), torch.tensor([[0, 0, 3, 2], [0, 1, 3, 3]]))
+    cells = Boxes.of(torch.tensor([0, 0]), torch.tensor([[0, 0, 2, 1], [0, 1, 3, 2]]))
+    layout = Layout((3, 3), 1, items, cells, torch.tensor([0, 1]), (1, 2))
+    weights = (
+        Poddl(
+            PoddlOptions(pooling="area", power=each),
+            placement=Placement(layout, torch.tensor([[0, 1]])),
+        )._table.rows
+        for each in (1, power)
+    )
+    plain, powers = weights
+    torch.testing.assert_close(powers.sum(1), plain.sum(1))
+    assert plain.sum(1).tolist() == pytest.approx([5 / 6, 0.5])
+
+
+def test_a_power_implies_pooling_by_area():
+    placement = paper(*PAPERS["C10 0.9"])
+    implied, said = (
+        Poddl(PoddlOptions(pooling=pooling, power=3), placement=placement)._table.rows
+        for pooling in (None, "area")
+    )
+    assert torch.equal(implied, said)
 
 
 def test_updates_leave_the_rows_of_a_softmax_without_bound():

@@ -140,14 +140,18 @@ def test_the_plain_code_of_the_page_decodes_it(tmp_path: Path) -> None:
         assert torch.allclose(given, expected.labels, atol=1e-6), name
 
 
-@pytest.mark.parametrize("labeler", ["soft", "poddl"])
-def test_the_plain_code_makes_labels_of_levels_below_zero(labeler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("labeler", "own"), [("soft", {}), ("poddl", {}), ("poddl", {"constraint": "softmax"})]
+)
+def test_the_plain_code_makes_labels_of_levels_below_zero(
+    labeler: str, own: dict[str, Any], tmp_path: Path
+) -> None:
     """It divided by sums as they came: learned levels leave zero, and two bits a row of zeros."""
     names: dict[str, Any] = {}
     for block in blocks("docs/guide/use-the-result.md"):
         if "read_small(path)" in block.text or "gsdd(d, about)" in block.text:
             exec(block.text, names)
-    labels = {"stored": "uint2", "scales": "learned"}
+    labels = {"stored": "uint2", "scales": "learned", **own}
     assembly = assembled("images", labeler, labels=labels)
     with torch.no_grad():
         inner = assembly.synthetic.labeler.inner
